@@ -1,0 +1,52 @@
+# Everything starts here: `make quickstart`, `make test`. Needs only Python >= 3.11 and make.
+SHELL := /bin/bash
+# The first Python >= 3.11 that answers; say `make PYTHON=/path/to/python ...` for another one.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKDIR ?= runs/quickstart
+
+.PHONY: quickstart test parity lint golden clean
+.DELETE_ON_ERROR:
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; install one or say make PYTHON=/path/to/python"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/installed-lint: $(VENV)/installed
+	$(PIP) -e '.[lint]'
+	@touch $@
+
+# torch first and by its exact version (a CPU build), then torchvision without its dependencies.
+$(VENV)/installed-parity: $(VENV)/installed-test
+	$(PIP) torch
+	$(PIP) --no-deps torchvision
+	@touch $@
+
+quickstart: $(VENV)/installed  ## real transfer learning on generated images, under 5 minutes
+	$(BIN)/python -m ttl_jax train --config=configs/quickstart.py:strategy=linear_probe --workdir=$(WORKDIR)/linear_probe
+	$(BIN)/python -m ttl_jax train --config=configs/quickstart.py:strategy=full --workdir=$(WORKDIR)/full
+	@$(BIN)/python -m ttl_jax report $(WORKDIR)/linear_probe $(WORKDIR)/full --out=$(WORKDIR)/report.html
+
+test: $(VENV)/installed-test  ## the suite, without torch
+	$(BIN)/python -m pytest -n 2 tests
+
+parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
+	$(BIN)/python -m pytest -n 2 parity
+
+lint: $(VENV)/installed-lint  ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
