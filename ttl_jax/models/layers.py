@@ -1,0 +1,181 @@
+"""Layers with torch's conventions: explicit padding, BatchNorm statistics, per-example dropout."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ttl_jax.models.convolution import Padding, convolution
+from ttl_jax.typing import Array, Float
+
+# torchvision's initialisations: kaiming normal over fan-out for convolutions, torch's own for Linear.
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+    """Convolution with parameters `kernel` (HWIO) and, where asked for, `bias`.
+
+    Attributes:
+        features: output channels.
+        size: window edge, the same in every dimension.
+        stride: the same in every dimension.
+        padding: an int (torch: both sides), or "SAME" (TensorFlow).
+        groups: feature groups; 0 = depthwise.
+        bias: whether there is one.
+        dtype: compute type; parameters are float32.
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    padding: int | str = 0
+    groups: int = 1
+    bias: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"]) -> Float[Array, "n *space features"]:
+        groups = self.groups or x.shape[-1]
+        spatial = x.ndim - 2
+        shape = (*(self.size,) * spatial, x.shape[-1] // groups, self.features)
+        kernel = self.param("kernel", conv_init, shape, jnp.float32)
+        padding: Padding = (
+            [(self.padding, self.padding)] * spatial
+            if isinstance(self.padding, int)
+            else self.padding
+        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = convolution(x, kernel, (self.stride,) * spatial, padding, groups)
+        if self.bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
+
+
+class Dense(nn.Module):
+    """Linear layer with parameters `kernel` (in, out) and `bias`."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n features"]:
+        kernel = self.param("kernel", dense_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, as torch's BatchNorm2d.
+
+    Parameters `scale`, `bias`; statistics `mean`, `var` (float32 whatever the compute type). The
+    running variance takes the unbiased batch variance, the normalisation the biased one.
+
+    Attributes:
+        momentum: share of the old running value that is kept (torch's momentum is 1 minus this).
+        epsilon: added to the variance.
+        dtype: compute type.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"], moving: bool) -> Float[Array, "n *space c"]:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        if moving and not self.is_initializing():
+            axes, count = tuple(range(x.ndim - 1)), x.size // channels
+            # One pass over x: both moments about the running mean, which lies near the batch mean,
+            # so that the difference of squares does not cancel.
+            anchor = lax.stop_gradient(mean.value)
+            centred = x.astype(jnp.float32) - anchor
+            first, second = centred.mean(axes), jnp.square(centred).mean(axes)
+            batch_mean, batch_var = first + anchor, jnp.maximum(second - jnp.square(first), 0.0)
+            if self.is_mutable_collection("batch_stats"):
+                unbiased = batch_var * (count / max(count - 1, 1))
+                mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
+                var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
+        else:
+            batch_mean, batch_var = mean.value, var.value
+        factor = scale * lax.rsqrt(batch_var + self.epsilon)
+        offset = bias - batch_mean * factor
+        return x.astype(self.dtype) * factor.astype(self.dtype) + offset.astype(self.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask belongs to the example, never to its place in the batch.
+
+    Attributes:
+        rate: share of values set to zero; the rest is scaled by 1 / (1 - rate).
+        whole: drop whole examples (stochastic depth, torchvision's "row" mode).
+    """
+
+    rate: float
+    whole: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *rest"], keys: Array | None) -> Float[Array, "n *rest"]:
+        if keys is None or self.rate == 0:
+            return x
+        salt = zlib.crc32("/".join(self.path).encode())
+        shape = (1,) * (x.ndim - 1) if self.whole else x.shape[1:]
+
+        def keep(key: Array) -> Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - self.rate, shape)
+
+        return jnp.where(jax.vmap(keep)(keys), x / (1 - self.rate), 0).astype(x.dtype)
+
+
+class Activation(nn.Module):
+    """A function as a unit's part: no parameters."""
+
+    function: Callable[[Array], Array]
+
+    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
+        return self.function(x)
+
+
+def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
+    """Max pooling as torch's: symmetric padding that never wins, no partial window at the end."""
+    spatial = x.ndim - 2
+    return nn.max_pool(x, (size,) * spatial, (stride,) * spatial, [(padding, padding)] * spatial)
+
+
+def average_pool(x: Array, size: int, stride: int) -> Array:
+    """Average pooling without padding."""
+    spatial = x.ndim - 2
+    return nn.avg_pool(x, (size,) * spatial, (stride,) * spatial, "VALID")
+
+
+def global_average_pool(x: Float[Array, "n *space c"]) -> Float[Array, "n c"]:
+    """Mean over space."""
+    return x.mean(axis=tuple(range(1, x.ndim - 1)))
+
+
+def adaptive_average_pool(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n s s c"]:
+    """torch's AdaptiveAvgPool2d: window i covers floor(i H / s) .. ceil((i + 1) H / s)."""
+
+    def windows(length: int) -> np.ndarray:
+        weights = np.zeros((size, length), np.float32)
+        for place in range(size):
+            low, high = place * length // size, -(-(place + 1) * length // size)
+            weights[place, low:high] = 1 / (high - low)
+        return weights
+
+    _, height, width, _ = x.shape
+    if (height, width) == (size, size):
+        return x
+    rows, columns = windows(height).astype(x.dtype), windows(width).astype(x.dtype)
+    return jnp.einsum("ph,qw,nhwc->npqc", rows, columns, x)

@@ -1,0 +1,125 @@
+"""ResNet v1.5 as in torchvision (He et al. 2016; the stride sits on the 3x3 convolution)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ttl_jax.models.layers import BatchNorm, Conv, max_pool
+from ttl_jax.models.unit import Plan, UnitSpec, unit
+from ttl_jax.typing import Array
+
+DEPTHS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+BASIC = frozenset({"resnet18", "resnet34"})
+WIDTHS = (64, 128, 256, 512)
+
+
+class Stem(nn.Module):
+    """7x7/2 convolution, norm, ReLU, 3x3/2 max-pool."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
+        x = Conv(64, 7, 2, 3, dtype=self.dtype, name="conv")(x)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, moving))
+        return max_pool(x, 3, 2, 1)
+
+
+class Shortcut(nn.Module):
+    """Projection where a block changes the width or the resolution."""
+
+    features: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, moving: bool) -> Array:
+        x = Conv(self.features, 1, self.stride, dtype=self.dtype, name="conv")(x)
+        return BatchNorm(dtype=self.dtype, name="norm")(x, moving)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions."""
+
+    inner: int
+    features: int
+    stride: int
+    project: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
+        y = Conv(self.inner, 3, self.stride, 1, dtype=self.dtype, name="conv1")(x)
+        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(y, moving))
+        y = Conv(self.features, 3, 1, 1, dtype=self.dtype, name="conv2")(y)
+        y = BatchNorm(dtype=self.dtype, name="norm2")(y, moving)
+        if self.project:
+            x = Shortcut(self.features, self.stride, self.dtype, name="shortcut")(x, moving)
+        return nn.relu(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride), 1x1 to four times the width."""
+
+    inner: int
+    features: int
+    stride: int
+    project: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
+        y = Conv(self.inner, 1, dtype=self.dtype, name="conv1")(x)
+        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(y, moving))
+        y = Conv(self.inner, 3, self.stride, 1, dtype=self.dtype, name="conv2")(y)
+        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(y, moving))
+        y = Conv(self.features, 1, dtype=self.dtype, name="conv3")(y)
+        y = BatchNorm(dtype=self.dtype, name="norm3")(y, moving)
+        if self.project:
+            x = Shortcut(self.features, self.stride, self.dtype, name="shortcut")(x, moving)
+        return nn.relu(x + y)
+
+
+def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
+    """The units of a ResNet.
+
+    Args:
+        name: a key of DEPTHS.
+        dtype: compute type.
+        slim_from: 1-based residual block from which inner widths are divided by `slim`. In the stage
+            where that begins the outer width stays as its first block has it; later stages are slim
+            as a whole (TransFusion as the TTL authors coded it, methods.md B.4).
+        slim: the divisor.
+    """
+    kind, expansion = (BasicBlock, 1) if name in BASIC else (Bottleneck, 4)
+    first_slim = slim_from if slim_from is not None else sum(DEPTHS[name]) + 1
+    specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]
+    number, channels = 0, 64
+    for stage, (depth, width) in enumerate(zip(DEPTHS[name], WIDTHS, strict=True), start=1):
+        outer = expansion * (width // slim if number + 1 >= first_slim else width)
+        for block in range(1, depth + 1):
+            number += 1
+            stride = 2 if block == 1 and stage > 1 else 1
+            specs.append(
+                unit(
+                    f"stage{stage}/block{block}",
+                    f"stage{stage}",
+                    kind,
+                    inner=width // slim if number >= first_slim else width,
+                    features=outer,
+                    stride=stride,
+                    project=stride != 1 or channels != outer,
+                    dtype=dtype,
+                )
+            )
+            channels = outer
+    return Plan(tuple(specs))

@@ -1,0 +1,69 @@
+"""Units: the ordered pieces that a network is made of, and at which it can be cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+
+class Unit(NamedTuple):
+    """One piece of a network, as users and strategies know it.
+
+    Attributes:
+        name: also the path of its parameters, as "stage3/block2".
+        stage: the coarse part that it belongs to, as "stage3".
+        index: 1-based, counted from the stem.
+    """
+
+    name: str
+    stage: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Build:
+    """A module to be: its class and fields, comparable and hashable, without a name yet."""
+
+    kind: type[nn.Module]
+    fields: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, name: str) -> nn.Module:
+        return self.kind(name=name, **dict(self.fields))
+
+
+def build(kind: type[nn.Module], **fields: Any) -> Build:
+    """Notes a module and its fields for later."""
+    return Build(kind, tuple(fields.items()))
+
+
+@dataclass(frozen=True)
+class UnitSpec:
+    """How a unit is built: modules in order, each at its parameter path.
+
+    Every module is called as module(x, moving=bool, keys=keys or None): `moving` says whether
+    BatchNorms use and update batch statistics, and whether dropout is on.
+    """
+
+    name: str
+    stage: str
+    parts: tuple[tuple[str, Build], ...]
+
+
+def unit(name: str, stage: str, kind: type[nn.Module], **fields: Any) -> UnitSpec:
+    """A unit of one module at the path of the unit's name."""
+    return UnitSpec(name, stage, ((name, build(kind, **fields)),))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole backbone as data.
+
+    Attributes:
+        units: bottom to top.
+        dropout: rate before the last linear layer of the architecture's own head.
+    """
+
+    units: tuple[UnitSpec, ...]
+    dropout: float = 0.0
