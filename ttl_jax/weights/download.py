@@ -1,0 +1,87 @@
+"""Downloads to a cache: progress, resume after a cut, hash check, atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ttl_jax.errors import UserError
+
+CHUNK = 1 << 20
+TIMEOUT = 20.0  # seconds without an answer
+
+
+def cache_folder() -> Path:
+    """$TTL_JAX_CACHE/weights, or ~/.cache/ttl_jax/weights."""
+    root = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
+    return Path(root) / "weights"
+
+
+def download(url: str, sha256: str) -> Path:
+    """Returns the cached file of a URL, fetching what is missing of it.
+
+    Args:
+        url: where it is.
+        sha256: the start of its SHA-256, at least eight hexadecimal digits.
+
+    Raises:
+        UserError: it cannot be reached, or its hash is another; says which file to put where.
+    """
+    path = cache_folder() / url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _fetch(url, part)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"{url} cannot be reached ({reason}); on a machine with a network download it, and put "
+            f"it at {path} (what was fetched so far is kept and continued)"
+        ) from None
+    digest = _sha256(part)
+    if not digest.startswith(sha256):
+        part.unlink()
+        raise UserError(
+            f"{url}: the SHA-256 of what came begins with {digest[: len(sha256)]}, not {sha256}; "
+            f"it was removed: try again, or put the right file at {path}"
+        )
+    part.replace(path)
+    return path
+
+
+def _fetch(url: str, part: Path) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is missing
+            return
+        raise
+    with answer, part.open("ab" if answer.status == 206 else "wb") as file:
+        done = file.tell()
+        total = done + int(answer.headers["Content-Length"] or 0)
+        shown = 0.0
+        while chunk := answer.read(CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
+                shown = time.monotonic()
+                share = f"{done / total:4.0%} " if total else ""
+                print(f"\r{part.stem} {share}{done / 1e6:.0f} MB", end="", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if total and done < total:
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

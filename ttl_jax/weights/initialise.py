@@ -1,0 +1,96 @@
+"""Fresh parameters, each a function of (seed, path, shape) alone.
+
+So two strategies that share a seed start from the same head, whatever else of the network they keep.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax import models
+from ttl_jax.typing import Variables
+
+CLIPPED_STD = 0.87962566103423978  # of a standard normal cut at two standard deviations
+
+
+def template(
+    name: str, num_classes: int, *, channels: int = 3, image_size: int = 224, **shape: Any
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of every leaf: {"params/stem/conv/kernel": ShapeDtypeStruct, ...}.
+
+    Args:
+        name: the network.
+        num_classes: outputs of the head.
+        channels: of the images.
+        image_size: matters to a "flatten" head only.
+        **shape: `cut`, `slim_from`, `slim`, `head` of `models.create`.
+    """
+    network = models.create(name, num_classes, **shape)
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
+    return flatten(jax.eval_shape(network.init, jax.random.key(0), image))
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts to {"a/b/c": leaf}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            flatten(value, f"{prefix}{key}/") if hasattr(value, "items") else {prefix + key: value}
+        )
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> Variables:
+    """The inverse; both collections exist, though one may be empty."""
+    tree: Variables = {"params": {}, "batch_stats": {}}
+    for path, value in flat.items():
+        *parents, last = path.split("/")
+        node = tree
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return tree
+
+
+def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Fresh values of one leaf, float32.
+
+    Convolutions: kaiming normal over fan-out (torchvision), cut at two standard deviations; linear
+    kernels: uniform within 1 / sqrt(fan-in) (torch); norms: 1 and 0; biases: 0.
+    """
+    leaf = path.rsplit("/", 1)[-1]
+    if leaf in ("scale", "var"):
+        return np.ones(shape, np.float32)
+    if leaf in ("bias", "mean"):
+        return np.zeros(shape, np.float32)
+    rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+    if len(shape) == 2:
+        bound = 1 / np.sqrt(shape[0])
+        return rng.uniform(-bound, bound, shape).astype(np.float32)
+    fan_out = int(np.prod(shape[:-2])) * shape[-1]
+    values = rng.normal(size=shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = rng.normal(size=int(outside.sum()))
+    return (values * np.sqrt(2 / fan_out) / CLIPPED_STD).astype(np.float32)
+
+
+def initialise(name: str, num_classes: int, *, seed: int = 0, **shape: Any) -> Variables:
+    """Variables of a network from scratch.
+
+    Args:
+        name: the network.
+        num_classes: outputs of the head.
+        seed: of everything.
+        **shape: as `template` takes it.
+    """
+    return unflatten(
+        {
+            path: fresh(path, leaf.shape, seed)
+            for path, leaf in template(name, num_classes, **shape).items()
+        }
+    )

@@ -1,0 +1,152 @@
+"""Other libraries' names and layouts -> torchvision's: timm, torchxrayvision, old DenseNet, Keras."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from ttl_jax.errors import UserError
+from ttl_jax.models.efficientnet import STAGES
+
+PREFIXES = ("module.", "model.", "backbone.", "net.")
+# Buffers that are not weights: step counters, torchxrayvision's operating points.
+IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|op_threshs|op_thresh|pathologies)")
+
+RENAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    "densenet": (
+        # torchvision before 0.4 and its weight files: norm.1 for norm1
+        (r"(features\.denseblock\d+\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),
+    ),
+    "vgg": (  # timm
+        (r"pre_logits\.fc1\.", "classifier.0."),
+        (r"pre_logits\.fc2\.", "classifier.3."),
+        (r"head\.fc\.", "classifier.6."),
+    ),
+    "efficientnet_b0": (  # timm; its first stage has no expansion and its blocks count from 0
+        (r"conv_stem\.", "features.0.0."),
+        (r"bn1\.", "features.0.1."),
+        (r"conv_head\.", "features.8.0."),
+        (r"bn2\.", "features.8.1."),
+        (r"classifier\.(weight|bias)", r"classifier.1.\1"),
+    ),
+}
+TIMM_BLOCK = {
+    True: {"conv_pw": "0.0", "bn1": "0.1", "conv_dw": "1.0", "bn2": "1.1", "se.conv_reduce": "2.fc1",
+           "se.conv_expand": "2.fc2", "conv_pwl": "3.0", "bn3": "3.1"},
+    False: {"conv_dw": "0.0", "bn1": "0.1", "se.conv_reduce": "1.fc1", "se.conv_expand": "1.fc2",
+            "conv_pw": "2.0", "bn2": "2.1"},
+}  # fmt: skip
+KERAS_LEAF = {
+    "kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias",
+    "moving_mean": "running_mean", "moving_variance": "running_var", "W_1": "weight", "b_1": "bias",
+}  # fmt: skip
+
+
+def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Gives every tensor its torchvision name and torch layout; what is not known keeps its name.
+
+    Raises:
+        UserError: a Keras file of a family whose Keras network is another one.
+    """
+    if any(re.search(r"(^|/)(kernel|gamma|W_1)(:0|_1:0)?$", key) for key in arrays) and not any(
+        key.startswith("params/") for key in arrays
+    ):
+        return _keras(arrays, name)
+    named = {key: value for key, value in arrays.items() if not IGNORED.fullmatch(key)}
+    for prefix in PREFIXES * 2:  # as DataParallel around a wrapper
+        if named and all(key.startswith(prefix) for key in named):
+            named = {key.removeprefix(prefix): value for key, value in named.items()}
+    timm_b0 = name == "efficientnet_b0" and any(key.startswith("blocks.") for key in named)
+    found: dict[str, np.ndarray] = {}
+    for key, value in named.items():
+        new = _timm_block(key) if timm_b0 else key
+        for family, renames in RENAMES.items():
+            if name.startswith(family) and (family != "efficientnet_b0" or timm_b0):
+                for pattern, replacement in renames:
+                    new = re.sub("^" + pattern, replacement, new)
+        if name.startswith("vgg") and new.startswith("classifier.") and value.ndim == 4:
+            value = value.reshape(value.shape[0], -1)  # timm keeps fc1 and fc2 as convolutions
+        found[new] = value
+    return found
+
+
+def _timm_block(key: str) -> str:
+    match = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)\.(\w+)", key)
+    if not match:
+        return key
+    stage, block, module, leaf = int(match[1]), match[2], match[3], match[4]
+    parts = TIMM_BLOCK[STAGES[stage][0] != 1]
+    return f"features.{stage + 1}.{block}.block.{parts[module]}.{leaf}" if module in parts else key
+
+
+def _keras(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    if name.startswith("resnet"):
+        raise UserError(
+            "weights of Keras' ResNet do not fit: it puts the stride on the first 1x1 convolution "
+            "(v1) and has biases; use torchvision's file for this network"
+        )
+    if not name.startswith(("vgg", "densenet")):
+        raise UserError(f"Keras files are read for VGG and DenseNet, not for {name!r}")
+    found: dict[str, np.ndarray] = {}
+    for key, value in arrays.items():
+        *groups, last = key.split("/")
+        leaf = last.removesuffix(":0")
+        layer = groups[-1] if groups else leaf
+        if leaf.startswith(layer + "_"):  # the oldest files: block1_conv1/block1_conv1_W_1:0
+            leaf = leaf.removeprefix(layer + "_")
+        path = "/".join(groups)
+        module = _keras_vgg(layer, name) if name.startswith("vgg") else _keras_densenet(path)
+        if module is None or leaf not in KERAS_LEAF:
+            found[key] = value
+            continue
+        found[f"{module}.{KERAS_LEAF[leaf]}"] = _keras_layout(value, module)
+    return found
+
+
+def _keras_layout(value: np.ndarray, module: str) -> np.ndarray:
+    if value.ndim == 4:
+        return value.transpose(3, 2, 0, 1)
+    if value.ndim == 2 and module == "classifier.0":  # Keras flattens height, width, channels
+        return value.reshape(7, 7, 512, -1).transpose(3, 2, 0, 1).reshape(value.shape[1], -1)
+    return value.T if value.ndim == 2 else value
+
+
+def _keras_vgg(layer: str, name: str) -> str | None:
+    from ttl_jax.weights.keymaps.torchvision import rules
+
+    match = re.fullmatch(r"block(\d)_conv(\d)", layer)
+    if match:
+        return dict(rules(name)).get(f"stage{match[1]}/conv{match[2]}")
+    return {"fc1": "classifier.0", "fc2": "classifier.3", "predictions": "classifier.6"}.get(layer)
+
+
+def _keras_densenet(path: str) -> str | None:
+    for pattern, replacement in (
+        (
+            r"conv(\d)_block(\d+)_0_bn",
+            lambda m: f"denseblock{int(m[1]) - 1}.denselayer{m[2]}.norm1",
+        ),
+        (
+            r"conv(\d)_block(\d+)_1_conv",
+            lambda m: f"denseblock{int(m[1]) - 1}.denselayer{m[2]}.conv1",
+        ),
+        (
+            r"conv(\d)_block(\d+)_1_bn",
+            lambda m: f"denseblock{int(m[1]) - 1}.denselayer{m[2]}.norm2",
+        ),
+        (
+            r"conv(\d)_block(\d+)_2_conv",
+            lambda m: f"denseblock{int(m[1]) - 1}.denselayer{m[2]}.conv2",
+        ),
+        (r"pool(\d)_bn", lambda m: f"transition{int(m[1]) - 1}.norm"),
+        (r"pool(\d)_conv", lambda m: f"transition{int(m[1]) - 1}.conv"),
+        (r"conv1[/_]conv", lambda m: "conv0"),
+        (r"conv1[/_]bn", lambda m: "norm0"),
+    ):
+        match = re.search(rf"(?:^|/){pattern}$", path)
+        if match:
+            return "features." + replacement(match)
+    last = path.split("/")[-1]
+    return {"bn": "features.norm5", "fc1000": "classifier", "predictions": "classifier"}.get(last)

@@ -1,0 +1,87 @@
+"""One tensor at a time: our path <-> the original name, and its layout on either side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ttl_jax.weights.keymaps.styles import normalise
+from ttl_jax.weights.keymaps.torchvision import rules
+
+LEAVES = {
+    "params/kernel": "weight",
+    "params/scale": "weight",
+    "params/bias": "bias",
+    "batch_stats/mean": "running_mean",
+    "batch_stats/var": "running_var",
+}
+VGG_GRID = (512, 7, 7)
+
+
+def _fill(template: str, match: re.Match[str]) -> str:
+    def value(found: re.Match[str]) -> str:
+        text = match[int(found[1])]
+        return str(int(text) - 1) if found[2] else text
+
+    return re.sub(r"\{(\d)(-1)?\}", value, template)
+
+
+def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
+    """Original names of our leaves.
+
+    Args:
+        paths: "params/stem/conv/kernel" or "batch_stats/stem/norm/mean", and so on.
+        name: the network.
+
+    Returns:
+        {our path: their name}; every path of a registered network has one.
+    """
+    compiled = [(re.compile(ours), theirs) for ours, theirs in rules(name)]
+    found = {}
+    for path in paths:
+        collection, *module, leaf = path.split("/")
+        joined = "/".join(module)
+        for pattern, template in compiled:
+            match = pattern.fullmatch(joined)
+            if match:
+                found[path] = f"{_fill(template, match)}.{LEAVES[f'{collection}/{leaf}']}"
+                break
+        else:
+            raise KeyError(f"{name}: no original name for {path}")
+    return found
+
+
+def canonical(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """A file's tensors under their original (torchvision) names, whatever library wrote them."""
+    return normalise(arrays, name)
+
+
+def _is_vgg_grid(path: str) -> bool:
+    return path.endswith("classifier/fc1/kernel")
+
+
+def to_ours(path: str, value: np.ndarray) -> np.ndarray:
+    """torch's layout to ours: OIHW -> HWIO, (out, in) -> (in, out), VGG's CHW flatten -> HWC."""
+    if not path.endswith("/kernel"):
+        return value
+    if value.ndim == 2:
+        if _is_vgg_grid(path):
+            value = value.reshape(-1, *VGG_GRID).transpose(0, 2, 3, 1).reshape(value.shape)
+        return value.T
+    return np.moveaxis(value, (0, 1), (-1, -2))
+
+
+def to_torch(path: str, value: np.ndarray) -> np.ndarray:
+    """The inverse of `to_ours`, exactly."""
+    if not path.endswith("/kernel"):
+        return value
+    if value.ndim == 2:
+        value = value.T
+        if _is_vgg_grid(path):
+            channels, height, width = VGG_GRID
+            value = value.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+            value = value.reshape(value.shape[0], -1)
+        return np.ascontiguousarray(value)
+    return np.ascontiguousarray(np.moveaxis(value, (-1, -2), (0, 1)))

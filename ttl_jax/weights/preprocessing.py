@@ -1,0 +1,40 @@
+"""What a network's weights expect of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from ttl_jax.typing import Array, Float
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Normalisation that belongs to a set of weights.
+
+    Attributes:
+        mean: one value a channel, on the scale 0..255.
+        std: one value a channel, on the scale 0..255.
+        channels: 3, or 1 for weights of grey images (the three are averaged).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+
+    def normalise(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
+        """(image - mean) / std in float32; images are uint8 or float on 0..255."""
+        images = images.astype(jnp.float32)
+        if self.channels == 1:
+            images = images.mean(-1, keepdims=True)
+        return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
+
+# ImageNet's mean and standard deviation as every torchvision model uses them, times 255.
+IMAGENET = Preprocessing(
+    (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
+)
+LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI package's (x - 127) / 128
+# torchxrayvision scales 0..255 to -1024..1024: (2 x / 255 - 1) * 1024
+XRAY = Preprocessing((127.5,), (127.5 / 1024,), channels=1)

@@ -1,0 +1,81 @@
+"""Chooses the reader by what a file holds, and explains files that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.errors import UserError
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5/.keras, .npz.
+
+    Half precision comes back as float32. Nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing, empty, cut short, of another kind, or holds objects other
+            than tensors and plain containers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"weights {path}: there is no such file; check the path")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise UserError(f"weights {path}: the file is empty; download it again")
+    if start.lstrip()[:1] == b"<":
+        raise UserError(
+            f"weights {path}: this is a web page, not weights; download the file itself"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return _widen(_safetensors(path))
+        if start.startswith(HDF5_MAGIC):
+            return _h5(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return _widen(dict(arrays))
+        from ttl_jax.weights.readers.torch_pickle import read_torch
+
+        return _widen(read_torch(path))
+    except UserError:
+        raise
+    except Exception as error:  # a reader's own error for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"weights {path}: not a readable {path.suffix or 'weight'} file ({reason}); "
+            "it may be cut short or of another format: download it again"
+        ) from None
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def _h5(path: Path) -> dict[str, np.ndarray]:
+    import h5py
+
+    found: dict[str, np.ndarray] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = np.asarray(item)
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def _widen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """float16 and bfloat16 to float32."""
+    return {
+        name: value.astype(np.float32) if value.dtype.itemsize == 2 and value.dtype.kind in "fV"
+        or value.dtype.name == "bfloat16" else value
+        for name, value in arrays.items()
+    }  # fmt: skip
