@@ -1,0 +1,122 @@
+"""Prediction files: what every later statistic, table and figure is computed from."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.errors import UserError
+from ttl_jax.evaluation.metrics import checked_names
+from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
+from ttl_jax.typing import Float, Shaped
+
+_KEYS = ("id", "group", "label", "logits", "class_names", "task")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of every example of one split.
+
+    ids: str (N,); groups: str (N,), the patient or lesion that examples share;
+    labels: int32 (N,) or float32 (N, L) with NaN for unknown; logits: float32 (N, C) or (N, L).
+    """
+
+    ids: Shaped[np.ndarray, "n"]
+    groups: Shaped[np.ndarray, "n"]
+    labels: Shaped[np.ndarray, "..."]
+    logits: Float[np.ndarray, "n c"]
+    class_names: tuple[str, ...]
+    task: Task
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "n c"]:
+        """float64 (N, C): softmax, or for "multilabel" a sigmoid a label."""
+        return probabilities(self.logits, self.task)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def save(
+    path: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | Shaped[np.ndarray, "n"],
+    groups: Sequence[str] | Shaped[np.ndarray, "n"],
+    labels: Shaped[np.ndarray, "..."],
+    logits: Float[np.ndarray, "n c"],
+    class_names: Sequence[str],
+    task: Task,
+) -> Path:
+    """Writes one split's predictions as .npz (id, group, label, logits, class_names, task).
+
+    The file appears whole or not at all: it is written beside its place and renamed into it.
+
+    Raises:
+        ValueError: lengths, shapes or values that do not fit, logits that are not finite.
+    """
+    place = Path(path)
+    values = checked_logits(logits, task)
+    truth = checked_labels(labels, values, task)
+    names = checked_names(class_names, values)
+    if not len(ids) == len(groups) == len(values):
+        raise ValueError(f"{len(ids)} ids, {len(groups)} groups and {len(values)} rows of logits")
+    arrays = {
+        "id": np.asarray(ids, dtype=np.str_),
+        "group": np.asarray(groups, dtype=np.str_),
+        "label": truth.astype(np.float32 if task == "multilabel" else np.int32),
+        "logits": values.astype(np.float32),
+        "class_names": np.asarray(names, dtype=np.str_),
+        "task": np.asarray(task),
+    }
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        os.replace(beside, place)
+    finally:
+        beside.unlink(missing_ok=True)
+    return place
+
+
+def load(path: str | os.PathLike[str]) -> Predictions:
+    """Reads a prediction file.
+
+    Raises:
+        UserError: the file is missing, is no .npz, or its arrays are not those of `save`.
+    """
+    place = Path(path)
+    try:
+        with np.load(place, allow_pickle=False) as file:
+            missing = [key for key in _KEYS if key not in file.files]
+            if missing:
+                raise UserError(f"{place} is not a prediction file: it lacks {', '.join(missing)}")
+            arrays = {key: file[key] for key in _KEYS}
+    except FileNotFoundError:
+        raise UserError(f"there is no prediction file {place}; evaluate the run first") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{place} is not a readable prediction file: {error}") from None
+    task = str(arrays["task"])
+    if task not in ("multiclass", "multilabel"):
+        raise UserError(f"{place}: task is 'multiclass' or 'multilabel', not {task!r}")
+    try:
+        values = checked_logits(arrays["logits"], task)  # type: ignore[arg-type]
+        checked_labels(arrays["label"], values, task)  # type: ignore[arg-type]
+        names = checked_names(arrays["class_names"], values)
+    except ValueError as error:
+        raise UserError(f"{place} cannot be used: {error}") from None
+    if not len(arrays["id"]) == len(arrays["group"]) == len(values):
+        raise UserError(f"{place} cannot be used: id, group and logits differ in length")
+    return Predictions(
+        ids=arrays["id"],
+        groups=arrays["group"],
+        labels=arrays["label"],
+        logits=arrays["logits"],
+        class_names=names,
+        task=task,  # type: ignore[arg-type]
+    )
