@@ -1,0 +1,7 @@
+"""Reports from result files: the terminal's table and the one-file HTML page."""
+
+from ttl_jax.report.html import write
+from ttl_jax.report.rows import Row, Value, rows
+from ttl_jax.report.table import print_table
+
+__all__ = ["Row", "Value", "print_table", "rows", "write"]

@@ -1,0 +1,249 @@
+"""The one-file HTML report: text, numbers and inline SVG; nothing is fetched."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.evaluation.metrics import confusion
+from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.report import curves, figures, wording
+from ttl_jax.report.read import Run, flat, look_up, read_runs
+from ttl_jax.report.rows import (
+    COSTS,
+    METRICS,
+    Row,
+    rows_of,
+    settings_that_differ,
+    validation_score,
+)
+
+MAX_DETAILED = 24  # settings that get figures of their own; keeps the page below 5 MB
+_SPLITS = {"test": "Test", "shifted": "Shifted test", "val": "Validation"}
+_PER_CLASS = ("recall", "precision", "f1", "auroc", "auprc", "prevalence", "support")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell: its text, a second line, and the number that it is sorted by."""
+
+    text: str
+    under: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the page."""
+
+    svg: str
+    caption: str
+
+
+def write(run_dirs: Sequence[str | Path], path: str | Path, title: str) -> Path:
+    """Writes a report of one or several runs as one HTML file that needs no network.
+
+    Only result files are read (config.json, metrics.jsonl, result.json, predictions/*.npz), so a
+    report can be made anew at any time, and of runs that are still going. Runs that differ only
+    in the seed share a row. The file appears whole or not at all.
+
+    Args:
+        run_dirs: run directories.
+        path: the HTML file.
+        title: its heading.
+
+    Raises:
+        UserError: no run directory, or a file in one that cannot be read.
+    """
+    page = render(read_runs(run_dirs), title)
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        os.replace(beside, place)
+    finally:
+        beside.unlink(missing_ok=True)
+    return place
+
+
+def render(runs: Sequence[Run], title: str, *, resamples: int = 1000) -> str:
+    """The report's HTML; `write` without the file."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    splits = [split for split in _SPLITS if any(run.scores(split) for run in runs)]
+    if "test" in splits:
+        splits = [split for split in splits if split != "val"]
+    tables = {split: rows_of(runs, split, resamples=resamples) for split in splits or ["test"]}
+    main = tables[next(iter(tables))]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    differing = settings_that_differ(runs)
+    return environment.get_template("page.html").render(
+        title=title,
+        today=datetime.date.today().isoformat(),
+        runs=runs,
+        headlines=_headlines(main),
+        tables=[
+            {"title": _SPLITS[split], "split": split, "rows": found, **_table(found)}
+            for split, found in tables.items()
+        ],
+        overviews=_overviews(main) if len(main) > 1 else [],
+        details=[_detail(row) for row in main[:MAX_DETAILED]],
+        left_out=main[MAX_DETAILED:],
+        differing=differing,
+        shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
+        settings=[(run, flat(run.config)) for run in runs],
+        chosen=any(row.chosen for row in main),
+        resamples=resamples,
+    )
+
+
+def _headlines(rows: Sequence[Row]) -> list[str]:
+    """A sentence a data set: of the setting that validation prefers, or of the only one."""
+    found = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        inside = [row for row in rows if row.dataset == dataset]
+        chosen = [row for row in inside if row.chosen]
+        if chosen or len(inside) == 1:
+            found.append(wording.headline((chosen or inside)[0], several=len(inside) > 1))
+        else:
+            scored = sum("auroc" in row.values or "accuracy" in row.values for row in inside)
+            found.append(
+                f"{len(inside)} settings on {dataset}, {scored} with results; without validation "
+                "figures none can be preferred."
+            )
+    return found
+
+
+def _table(rows: Sequence[Row]) -> dict[str, Any]:
+    """Columns and cells of a results table; columns that no row fills are left out."""
+    columns, cells = (
+        ["model", "seeds"],
+        [[Cell(row.model), Cell(wording.seeds(row))] for row in rows],
+    )
+    if len({row.dataset for row in rows}) > 1:
+        columns.insert(0, "data set")
+        for row, line in zip(rows, cells, strict=True):
+            line.insert(0, Cell(row.dataset))
+    for name in METRICS:
+        if name == "prevalence" or not any(name in row.values for row in rows):
+            continue
+        columns.append(wording.TITLES[name])
+        for row, line in zip(rows, cells, strict=True):
+            value = row.values[name] if name in row.values else None
+            under = wording.interval(value)
+            if name == "auprc" and "prevalence" in row.values:
+                under = f"prevalence {wording.number(row.mean('prevalence'))}"
+            line.append(Cell(wording.metric(value), under, row.mean(name)))
+    for name in COSTS:
+        if any(name in row.costs for row in rows):
+            columns.append(wording.TITLES[name])
+            for row, line in zip(rows, cells, strict=True):
+                amount = row.costs[name] if name in row.costs else None
+                line.append(Cell(wording.cost(row, name), None, amount))
+    return {"columns": columns, "lines": list(zip(rows, cells, strict=True))}
+
+
+def _overviews(rows: Sequence[Row]) -> list[Drawn]:
+    metric = "auroc" if any("auroc" in row.values for row in rows) else "accuracy"
+    known = [validation_score(run) for row in rows for run in row.runs]
+    watched = next((score[0] for score in known if score is not None), "auroc")
+    spread = "Line: 95% interval, patients resampled. " if any(
+        row.values[metric].low is not None for row in rows if metric in row.values
+    ) else ""  # fmt: skip
+    if any(len(row.runs) > 1 for row in rows):
+        spread += "Pale dots: single seeds; bar: their mean."
+    drawn = (
+        (figures.comparison(rows, metric), spread.strip() or "One dot a setting."),
+        (figures.cost(rows, metric), "Upper left is better: more for less time."),
+        (curves.learning_curves(rows, watched), "One line a run, one colour a setting."),
+    )
+    return [Drawn(svg, caption) for svg, caption in drawn if svg is not None]
+
+
+def _detail(row: Row) -> dict[str, Any]:
+    """A setting's own section: of its first seed that has results on the split."""
+    scored = [run for run in row.runs if run.scores(row.split) is not None]
+    run = (scored or row.runs)[0]
+    predictions = run.predictions(row.split)
+    scores = run.scores(row.split)
+    drawn = [
+        (curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide")
+    ]
+    if predictions is not None and len(predictions):
+        drawn += [
+            (figures.ranking_curves(predictions), _about_curves(predictions), "wide"),
+            (
+                figures.confusion_matrix(predictions),
+                "Rows are the true classes; depth of colour is the share of the row.",
+                "",
+            ),
+            (
+                figures.reliability(predictions),
+                f"Expected calibration error {wording.number(look_up(scores, 'ece'))}, "
+                "15 bins of equal width. Above the diagonal: too modest; below: too sure.",
+                "",
+            ),
+        ]
+    return {
+        "row": row,
+        "run": run,
+        "scores": scores,
+        "data": None if predictions is None else _about_data(predictions),
+        "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
+        "per_class": _per_class(scores),
+        "decisions": _decisions(predictions),
+        "absent": look_up(scores, "absent") or [],
+    }
+
+
+def _about_curves(predictions: Predictions) -> str:
+    names = predictions.class_names
+    if predictions.task == "multiclass" and len(names) == 2:
+        what = f"Positive class: {names[1]}."
+    else:
+        kind = "label" if predictions.task == "multilabel" else "class against the rest"
+        what = f"One curve a {kind}, the {min(len(names), figures.MAX_SERIES)} with most examples."
+    return f"{what} Dotted: a ranking by chance, which reaches the prevalence in precision."
+
+
+def _about_data(predictions: Predictions) -> str:
+    groups = len(set(predictions.groups.tolist()))
+    text = f"{len(predictions):,} examples"
+    return text if groups == len(predictions) else f"{text} of {groups:,} groups (patients)"
+
+
+def _per_class(scores: Any) -> list[tuple[str, list[Cell]]]:
+    table = look_up(scores, "per_class") or {}
+    found = []
+    for name, entry in table.items():
+        cells = []
+        for key in _PER_CLASS:
+            value = look_up(entry, key)
+            text = wording.number(value)
+            if key == "support" and value is not None:
+                text = f"{int(value):,}"
+            cells.append(Cell(text, None, value))
+        found.append((name, cells))
+    return found
+
+
+def _decisions(predictions: Predictions | None) -> list[tuple[str, list[int]]]:
+    """Of every label of a multi-label task: true and false positives, false and true negatives."""
+    if predictions is None or predictions.task != "multilabel" or not len(predictions):
+        return []
+    counts = confusion(predictions.labels, predictions.logits, "multilabel")
+    return [
+        (name, [int(each[1, 1]), int(each[0, 1]), int(each[1, 0]), int(each[0, 0])])
+        for name, each in zip(predictions.class_names, counts, strict=True)
+    ]

@@ -1,0 +1,147 @@
+"""Reads what runs have left on disk; a run that is not finished yet is read as far as it got."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.errors import UserError
+from ttl_jax.evaluation.predictions import Predictions, load
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory: config.json, metrics.jsonl, and result.json if it is there yet."""
+
+    path: Path
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    git: str | None
+    command: str | None
+    training: tuple[Mapping[str, Any], ...]
+    validation: tuple[Mapping[str, Any], ...]
+    result: Mapping[str, Any] | None
+
+    def told(self, key: str, *place: str) -> Any:
+        """A key of the result; before there is one, the config's field at `place`; else None."""
+        if self.result is not None and key in self.result:
+            return self.result[key]
+        return look_up(self.config, *place)
+
+    @property
+    def model(self) -> str:
+        return str(self.told("model", "model", "name") or "unknown")
+
+    @property
+    def strategy(self) -> str:
+        return str(self.told("strategy", "strategy") or "unknown")
+
+    @property
+    def dataset(self) -> str:
+        return str(self.told("dataset", "data", "name") or "unknown")
+
+    @property
+    def seed(self) -> int | None:
+        return self.told("seed", "seed")
+
+    def scores(self, split: str) -> Mapping[str, Any] | None:
+        """What `score` said of a split; None if the run has not got there."""
+        return None if self.result is None else look_up(self.result, split)
+
+    def predictions(self, split: str) -> Predictions | None:
+        """The split's prediction file; None if there is none."""
+        path = self.path / "predictions" / f"{split}.npz"
+        return load(path) if path.exists() else None
+
+    @property
+    def state(self) -> str:
+        """What to say of a run that has no test result."""
+        if self.result is not None:
+            return "finished, not evaluated on the test split"
+        steps = [look_up(line, "step") for line in (*self.training, *self.validation)]
+        reached = [step for step in steps if step is not None]
+        where = f"at step {max(reached)}" if reached else "no step logged yet"
+        return f"no result yet, {where}"
+
+
+def read_runs(paths: Sequence[str | Path]) -> tuple[Run, ...]:
+    """Reads run directories, each once, in the order given.
+
+    Raises:
+        UserError: no directory is given, one is no run, or one of its files is not readable.
+    """
+    if not paths:
+        raise UserError("a report needs at least one run directory; none was given")
+    unique = {Path(path).resolve(): Path(path) for path in paths}
+    return tuple(read_run(path) for path in unique.values())
+
+
+def read_run(path: Path) -> Run:
+    """Reads one run directory; errors as `read_runs`."""
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path} is not a run directory: it has no config.json")
+    about = _read_object(path / "config.json")
+    result = path / "result.json"
+    lines = _read_lines(path / "metrics.jsonl")
+    return Run(
+        path=path,
+        config=look_up(about, "config") or {},
+        versions=look_up(about, "versions") or {},
+        git=look_up(about, "git"),
+        command=look_up(about, "command"),
+        training=tuple(line for line in lines if "split" not in line),
+        validation=tuple(line for line in lines if look_up(line, "split") == "val"),
+        result=_read_object(result) if result.is_file() else None,
+    )
+
+
+def look_up(tree: Any, *place: str) -> Any:
+    """The value at a place in nested mappings, None where there is none."""
+    for key in place:
+        if not isinstance(tree, Mapping) or key not in tree:
+            return None
+        tree = tree[key]
+    return tree
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, {"data.image_size": 64}."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    found = []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line) if line.strip() else {}
+        except ValueError as error:
+            if number == len(lines):
+                break  # no line end yet: the run is writing it
+            raise UserError(f"{path} line {number} is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise UserError(f"{path} line {number} is not a JSON object")
+        if value:
+            found.append(value)
+    return found

@@ -1,0 +1,217 @@
+"""One row a setting: runs that differ only in their seed become a mean and a spread."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.evaluation.bootstrap import bootstrap_ci
+from ttl_jax.report.read import Run, flat, look_up, read_runs
+
+METRICS = (
+    "auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa",
+    "ece", "brier", "loss",
+)  # fmt: skip
+COSTS = ("seconds", "params", "trainable_params", "flops_per_step")
+LOWER_IS_BETTER = ("ece", "brier", "loss")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric over the runs of a row.
+
+    mean over `runs` of them; sd is their sample standard deviation (None with one run); low and
+    high are the 95% bootstrap interval over patients of a single run (None with several).
+    """
+
+    mean: float
+    runs: int
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting on one split. `note` says why values are missing; `chosen` marks the setting
+    that validation prefers among those of its data set (never the test split)."""
+
+    dataset: str
+    model: str
+    strategy: str
+    label: str
+    seeds: tuple[int | None, ...]
+    split: str
+    values: dict[str, Value]
+    costs: dict[str, float]
+    runs: tuple[Run, ...]
+    note: str | None = None
+    chosen: bool = False
+
+    def mean(self, metric: str) -> float | None:
+        return self.values[metric].mean if metric in self.values else None
+
+
+def rows(
+    run_dirs: Sequence[str | Path], split: str = "test", *, resamples: int = 1000
+) -> tuple[Row, ...]:
+    """Reads runs and makes one row of every setting, in the order given.
+
+    Args:
+        run_dirs: run directories.
+        split: "test", "val" or "shifted".
+        resamples: of the clustered bootstrap behind the intervals of a single run's AUROC and
+            accuracy, from its prediction file; 0 leaves the intervals out.
+
+    Raises:
+        UserError: as `read_runs`, or a prediction file that cannot be read.
+    """
+    return rows_of(read_runs(run_dirs), split, resamples=resamples)
+
+
+def rows_of(runs: Sequence[Run], split: str, *, resamples: int) -> tuple[Row, ...]:
+    """`rows`, of runs that have been read."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        setting, copy = _setting(run), 0
+        # the same seed twice is no second sample: it gets a row of its own
+        while (setting, copy) in groups and run.seed in [r.seed for r in groups[setting, copy]]:
+            copy += 1
+        groups.setdefault((setting, copy), []).append(run)
+    found = [_row(tuple(group), split, resamples) for group in groups.values()]
+    return tuple(_choose(_label(found)))
+
+
+def settings_that_differ(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Dotted names of the config fields that are not the same in all runs, seed left out."""
+    trees = [flat(run.config) for run in runs]
+    keys = dict.fromkeys(key for tree in trees for key in tree if key != "seed")
+    return tuple(key for key in keys if len({_text(look_up(tree, key)) for tree in trees}) > 1)
+
+
+def validation_score(run: Run) -> tuple[str, float] | None:
+    """The figure that picked the checkpoint, and what it was on validation at its best."""
+    metric = str(look_up(run.config, "select") or "auroc")
+    scores = run.scores("val")
+    if scores is not None:
+        values = [look_up(scores, metric)]
+    else:
+        values = [look_up(line, metric) for line in run.validation]
+    known = [float(value) for value in values if value is not None]
+    if not known:
+        return None
+    return metric, min(known) if metric in LOWER_IS_BETTER else max(known)
+
+
+def _setting(run: Run) -> str:
+    fields = {key: value for key, value in flat(run.config).items() if key != "seed"}
+    return _text([run.dataset, run.model, run.strategy, fields])
+
+
+def _row(runs: tuple[Run, ...], split: str, resamples: int) -> Row:
+    runs = tuple(sorted(runs, key=lambda run: (run.seed is None, run.seed)))
+    scored = [run for run in runs if run.scores(split) is not None]
+    values = {}
+    for metric in METRICS:
+        known = [look_up(run.scores(split), metric) for run in scored]
+        known = [float(value) for value in known if value is not None]
+        if known:
+            sd = statistics.stdev(known) if len(known) > 1 else None
+            values[metric] = Value(statistics.fmean(known), len(known), sd)
+    if len(runs) == 1 and scored and resamples:
+        values |= _intervals(runs[0], split, values, resamples)
+    costs = {}
+    for cost in COSTS:
+        known = [look_up(run.result, cost) for run in runs]
+        known = [float(value) for value in known if value is not None]
+        if known:
+            costs[cost] = statistics.fmean(known)
+    missing = [run for run in runs if run not in scored]
+    note = None
+    if missing and len(runs) == 1:
+        note = missing[0].state
+    elif missing:
+        seeds = ", ".join(f"seed {run.seed}: {run.state}" for run in missing)
+        note = f"{len(scored)} of {len(runs)} runs have a result ({seeds})"
+    first = runs[0]
+    return Row(
+        dataset=first.dataset,
+        model=first.model,
+        strategy=first.strategy,
+        label=first.strategy,
+        seeds=tuple(run.seed for run in runs),
+        split=split,
+        values=values,
+        costs=costs,
+        runs=runs,
+        note=note,
+    )
+
+
+def _intervals(run: Run, split: str, values: dict[str, Value], resamples: int) -> dict[str, Value]:
+    predictions = run.predictions(split)
+    if predictions is None:
+        return {}
+    found: dict[str, Value] = {}
+    for metric in ("auroc", "accuracy"):
+        if metric in values:
+            interval = bootstrap_ci(
+                predictions.labels,
+                predictions.logits,
+                metric,  # type: ignore[arg-type]
+                predictions.groups,
+                task=predictions.task,
+                resamples=resamples,
+            )
+            found[metric] = replace(values[metric], low=interval.low, high=interval.high)
+    return found
+
+
+def _label(found: list[Row]) -> list[Row]:
+    """Labels that tell rows apart: the strategy, and of the rest what is needed for that."""
+    labels = []
+    for row in found:
+        parts = [row.strategy]
+        for told in ("model", "dataset"):
+            if len({getattr(other, told) for other in found}) > 1:
+                parts.append(getattr(row, told))
+        alike = [other.runs[0] for other in found if _name(other) == _name(row)]
+        settings = flat(row.runs[0].config)
+        for key in settings_that_differ(alike)[:3]:
+            parts.append(f"{key.rpartition('.')[2]}={look_up(settings, key)}")
+        labels.append(" · ".join(parts))
+    return [
+        replace(
+            row, label=label if labels.count(label) == 1 else f"{label} · {row.runs[0].path.name}"
+        )
+        for row, label in zip(found, labels, strict=True)
+    ]
+
+
+def _name(row: Row) -> tuple[str, str, str]:
+    return row.dataset, row.model, row.strategy
+
+
+def _choose(found: list[Row]) -> list[Row]:
+    """Marks the row with the best mean validation figure of every data set that has several."""
+    chosen = set()
+    for dataset in {row.dataset for row in found}:
+        ranked = []
+        for place, row in enumerate(found):
+            scores = [validation_score(run) for run in row.runs]
+            known = [score for score in scores if score is not None]
+            if row.dataset == dataset and known:
+                metric = known[0][0]
+                mean = statistics.fmean(value for _, value in known)
+                ranked.append((metric, -mean if metric in LOWER_IS_BETTER else mean, -place))
+        if len(ranked) > 1 and len({metric for metric, *_ in ranked}) == 1:
+            chosen.add(-max(ranked)[2])
+    return [replace(row, chosen=place in chosen) for place, row in enumerate(found)]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

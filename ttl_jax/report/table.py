@@ -1,0 +1,63 @@
+"""The results as a table in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import IO
+
+from ttl_jax.report import wording
+from ttl_jax.report.rows import Row
+
+
+def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | None = None) -> None:
+    """Prints a line a setting, with the mean ± sd over seeds.
+
+    Args:
+        rows: from `report.rows`.
+        file: where to; None is standard output.
+        width: columns of the terminal; None asks it (and does not cut where it is no terminal).
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    several_datasets = len({row.dataset for row in rows}) > 1
+    splits = dict.fromkeys(row.split for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, title=None, pad_edge=False)
+    if several_datasets:
+        table.add_column("dataset", overflow="fold")
+    table.add_column("model", overflow="fold")
+    table.add_column("strategy", overflow="fold")
+    for title in (
+        "seeds", "AUROC", "AUPRC (prevalence)", "accuracy", "balanced accuracy", "ECE",
+        "trainable params", "time",
+    ):  # fmt: skip
+        table.add_column(title, justify="right")
+    for row in rows:
+        values = [_value(row, name) for name in ("auroc", "auprc", "accuracy", "balanced_accuracy")]
+        if "prevalence" in row.values:
+            values[1] += f" ({wording.number(row.mean('prevalence'))})"
+        cells = [row.dataset] if several_datasets else []
+        cells += [row.model, _short(row), wording.seeds(row), *values]
+        cells += [_value(row, "ece"), wording.cost(row, "trainable_params")]
+        cells += [wording.cost(row, "seconds")]
+        table.add_row(*(Text(cell) for cell in cells), style="bold" if row.chosen else None)
+    console = Console(file=file, width=width, highlight=False)
+    if not console.is_terminal and width is None:
+        console = Console(file=file, width=200, highlight=False)
+    console.print(table)
+    places = " and ".join("validation" if split == "val" else split for split in splits)
+    console.print(Text(f"{places} split; ± is the standard deviation over seeds", style="dim"))
+    for row in rows:
+        if row.note:
+            console.print(Text(f"{row.label}: {row.note}", style="yellow"))
+
+
+def _short(row: Row) -> str:
+    """The label without what has a column of its own."""
+    return row.label.replace(f" · {row.model}", "").replace(f" · {row.dataset}", "")
+
+
+def _value(row: Row, name: str) -> str:
+    return wording.metric(row.values[name] if name in row.values else None)

@@ -1,0 +1,117 @@
+"""Numbers as people read them, in the page and in the terminal alike."""
+
+from __future__ import annotations
+
+from ttl_jax.report.rows import Row, Value
+
+TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "auprc_macro": "macro AUPRC",
+    "prevalence": "prevalence",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "macro F1",
+    "mcc": "MCC",
+    "kappa": "κ",
+    "ece": "ECE",
+    "brier": "Brier",
+    "loss": "loss",
+    "seconds": "time",
+    "params": "parameters",
+    "trainable_params": "trainable",
+    "flops_per_step": "FLOP/step",
+}
+ABSENT = "–"
+
+
+def title(name: str) -> str:
+    """What people call a metric or a cost."""
+    return TITLES[name] if name in TITLES else name
+
+
+def metric(value: Value | None) -> str:
+    """As "0.912", or with several runs "0.912 ± 0.013"."""
+    if value is None:
+        return ABSENT
+    return number(value.mean) + ("" if value.sd is None else f" ± {number(value.sd)}")
+
+
+def interval(value: Value | None) -> str | None:
+    """As "0.881 to 0.940", or None."""
+    if value is None or value.low is None or value.high is None:
+        return None
+    return f"{number(value.low)} to {number(value.high)}"
+
+
+def number(value: float | None) -> str:
+    """Three decimals."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def amount(value: float | None) -> str:
+    """As "23.5 M": three figures, and whole below a thousand."""
+    if value is None:
+        return ABSENT
+    for size, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= 0.9995 * size:  # what rounds to 1000 of the smaller unit is 1 of this
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """As "48.2 s", "13 min 32 s" or "2 h 05 min"."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def cost(row: Row, name: str) -> str:
+    """A cost column of a row."""
+    value = row.costs[name] if name in row.costs else None
+    return duration(value) if name == "seconds" else amount(value)
+
+
+def seeds(row: Row) -> str:
+    """As "0", "0–4" or "1, 3, 7"."""
+    known = [seed for seed in row.seeds if seed is not None]
+    if not known:
+        return ABSENT
+    if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
+        return f"{known[0]}–{known[-1]}"
+    return ", ".join(str(seed) for seed in known)
+
+
+def split(name: str) -> str:
+    """As "validation split"."""
+    return {"val": "validation", "test": "test", "shifted": "shifted test"}[name] + " split"
+
+
+def headline(row: Row, several: bool) -> str:
+    """One sentence: what was trained, how well it does and what it cost.
+
+    several: the row is the one that validation prefers among several settings.
+    """
+    if "auroc" not in row.values and "accuracy" not in row.values:
+        return f"{row.strategy} on {row.model} ({row.dataset}): {row.note or 'nothing scored yet'}."
+    parts = []
+    for name in ("auroc", "accuracy"):
+        value = row.values[name] if name in row.values else None
+        if value is not None:
+            spread = interval(value)
+            spread = f" (95% interval {spread})" if spread else ""
+            parts.append(f"{TITLES[name]} {metric(value)}{spread}")
+    scored = max(value.runs for value in row.values.values())
+    chosen = ", preferred on validation," if several else ""
+    text = f"On the {row.dataset} {split(row.split)}, {row.strategy} ({row.model}){chosen} reaches "
+    text += " and ".join(parts) + (f" (mean ± sd of {scored} seeds)" if scored > 1 else "")
+    if "trainable_params" in row.costs and "params" in row.costs:
+        trained, whole = cost(row, "trainable_params"), cost(row, "params")
+        text += f", training {trained} of {whole} parameters"
+        text += f" in {cost(row, 'seconds')}" if "seconds" in row.costs else ""
+    return text + "."
