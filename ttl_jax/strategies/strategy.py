@@ -1,0 +1,126 @@
+"""Strategy and Phase: a fine-tuning method as a frozen value, and how two of them compose.
+
+    Strategy(surgery, phases)        what of the network is kept; who trains, when, with what
+
+A field that is None says nothing, so `a + b` merges field by field: two values that differ are an
+error which names both sides, and one side at most may have several phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ttl_jax.errors import UserError
+from ttl_jax.strategies.select import Where, everything, substitute
+
+FREEZE = "freeze"
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """What of the network is kept, and how the rest starts.
+
+    Attributes:
+        cut: a unit's name or 1-based number; everything above it is dropped.
+        slim_from: residual block (or dense block), 1-based, from which widths are divided by `slim`.
+        slim: the divisor.
+        init: "pretrained" or "scratch" for the units that are kept.
+    """
+
+    cut: int | str | None = None
+    slim_from: int | None = None
+    slim: int | None = None
+    init: str | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the leaves under one label are updated: the run's optimizer, its rate times `lr`."""
+
+    lr: float = 1.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one label tree.
+
+    Attributes:
+        rules: (selection, label) pairs; every leaf must match exactly one. Label "freeze" is never
+            differentiated. None: everything trains.
+        transforms: label -> Train, for labels other than "freeze"; a label not named uses Train().
+        until: "share:W" (a share of the step budget, in proportion to W), "epochs:N", "steps:N".
+        bn: "auto" (statistics still where a unit's norm parameters are frozen), "still" or "moving".
+        reset: start the optimizer state anew although the label of a leaf did not change.
+        each: "stages" repeats the phase for k = 1 .. number of stages, with K replaced by k.
+        name: shown in tables and logs.
+    """
+
+    rules: tuple[tuple[Where, str], ...] | None = None
+    transforms: Mapping[str, Train] | None = None
+    until: str | None = None
+    bn: str | None = None
+    reset: bool | None = None
+    each: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A fine-tuning method as data; see the catalogue for the published ones."""
+
+    name: str
+    surgery: Surgery = field(default_factory=Surgery)
+    phases: tuple[Phase, ...] = (Phase(),)
+
+    def __add__(self, other: Strategy) -> Strategy:
+        if len(self.phases) > 1 and len(other.phases) > 1:
+            raise UserError(
+                f"strategies {self.name!r} and {other.name!r} both have several phases; "
+                "only one side of a '+' may (drop one of them)"
+            )
+        one, many = (self, other) if len(self.phases) == 1 else (other, self)
+        names = (one.name, many.name)
+        return Strategy(
+            name=f"{self.name}+{other.name}",
+            surgery=_merge(one.surgery, many.surgery, names),
+            phases=tuple(_merge(one.phases[0], phase, names) for phase in many.phases),
+        )
+
+
+def _merge(a: Any, b: Any, names: tuple[str, str]) -> Any:
+    """Merges two dataclass values field by field; None gives way to anything."""
+    merged = {}
+    for item in fields(a):
+        left, right = getattr(a, item.name), getattr(b, item.name)
+        if left is not None and right is not None and left != right and item.name != "name":
+            raise UserError(
+                f"strategies {names[0]!r} and {names[1]!r} disagree on "
+                f"{type(a).__name__.lower()}.{item.name}: {left} against {right}; drop one of them"
+            )
+        merged[item.name] = right if right is not None else left
+    return type(a)(**merged)
+
+
+def expand(strategy: Strategy, stages: int) -> tuple[Phase, ...]:
+    """Writes a strategy's phases out for a network of so many stages, with every default filled in."""
+    phases: list[Phase] = []
+    for phase in strategy.phases:
+        numbers = range(1, stages + 1) if phase.each == "stages" else (0,)
+        for number in numbers:
+            rules = phase.rules or ((everything, TRAIN),)
+            phases.append(
+                replace(
+                    phase,
+                    rules=tuple((substitute(where, number), label) for where, label in rules),
+                    transforms=phase.transforms or {},
+                    until=phase.until or "share:1",
+                    bn=phase.bn or "auto",
+                    reset=bool(phase.reset),
+                    each=None,
+                    name=(phase.name or strategy.name) + (f" {number}" if number else ""),
+                )
+            )
+    return tuple(phases)
