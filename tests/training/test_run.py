@@ -1,0 +1,132 @@
+"""The main job on small real runs: files, one look at the test split, resume, divergence."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ttl_jax.data.dataset import ArrayReader, Dataset
+from ttl_jax.errors import UserError
+from ttl_jax.evaluation import predictions
+from ttl_jax.training.loop import DivergedError
+from ttl_jax.training.run import train
+
+
+class Watched(ArrayReader):
+    """An array that counts its reads, and stops the program at one of them."""
+
+    def __new__(cls, images, stop_at=None):
+        return super().__new__(cls)
+
+    def __init__(self, images, stop_at=None):
+        super().__init__(images)
+        object.__setattr__(self, "reads", [])
+        object.__setattr__(self, "stop_at", stop_at)
+
+    def read(self, indices):
+        self.reads.append(len(indices))
+        if len(self.reads) == self.stop_at:
+            raise KeyboardInterrupt
+        return super().read(indices)
+
+
+def watched(split, stop_at=None):
+    fields = {name: getattr(split, name) for name in Dataset.__dataclass_fields__}
+    return Dataset(**{**fields, "images": Watched(split.images.images, stop_at)})
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path, config, datasets):
+    config.total_steps = 20
+    result = train(config, tmp_path, datasets)
+    assert result.metrics["test"]["auroc"] > 0.9
+    saved = predictions.load(tmp_path / "predictions" / "test.npz")
+    assert list(saved.ids) == list(datasets["test"].ids) and saved.logits.shape == (11, 2)
+    np.testing.assert_allclose(
+        result.predict(datasets["test"].images.images), saved.probabilities, rtol=1e-4, atol=1e-5
+    )
+    assert json.loads((tmp_path / "result.json").read_text()) == result.metrics
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["total_steps"] == 20
+    steps = [line["step"] for line in lines(tmp_path) if "split" not in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 20
+
+
+def test_the_test_split_is_read_once_and_last(tmp_path, config, datasets):
+    test, val = watched(datasets["test"]), watched(datasets["val"])
+    train(config, tmp_path, {**datasets, "test": test, "val": val})
+    assert sum(test.images.reads) == 12  # 11 examples in batches of 4, the last one padded
+    evaluations = sum(line.get("split") == "val" for line in lines(tmp_path))
+    assert len(val.images.reads) == 3 * (evaluations + 1)  # and once with the best variables
+    train(config, tmp_path, {**datasets, "test": test})
+    assert sum(test.images.reads) == 12
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config, datasets):
+    config.eval_every_epochs = 0.8  # 2 steps
+    whole = train(config, tmp_path / "whole", datasets)
+    broken = {**datasets, "val": watched(datasets["val"], stop_at=8)}  # in the third validation
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "broken", broken)
+    resumed = train(config, tmp_path / "broken", datasets)
+    for mine, theirs in zip(
+        jax.tree.leaves(resumed.variables), jax.tree.leaves(whole.variables), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    assert resumed.metrics["test"] == whole.metrics["test"]
+
+    def figures(name):
+        drop = ("img_per_s",)
+        return [{k: v for k, v in line.items() if k not in drop} for line in lines(tmp_path / name)]
+
+    assert figures("broken") == figures("whole")
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path, config, datasets):
+    train(config, tmp_path, datasets)
+    config.optimizer.lr = 0.5
+    with pytest.raises(UserError, match="optimizer.lr: 0.001 -> 0.5"):
+        train(config, tmp_path, datasets)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, config, datasets):
+    config.optimizer.name, config.optimizer.lr = "sgd", 1e30
+    config.schedule.warmup, config.total_steps = 0.0, 12
+    with pytest.raises(DivergedError, match="at step .* lower optimizer.lr"):
+        train(config, tmp_path, datasets)
+
+
+def test_several_labels_with_unknown_ones(tmp_path, config, make_split):
+    sets = {name: make_split(name, 20, seed, task="multilabel") for seed, name in
+            enumerate(("train", "val", "test"))}  # fmt: skip
+    config.strategy, config.model.head = "linear_probe", "mlp"
+    result = train(config, tmp_path, sets)
+    assert np.isfinite(result.metrics["test"]["loss"])
+    assert result.metrics["trainable_params"] == 512 * 512 + 512 + 512 * 2 + 2
+
+
+def test_early_stop_ends_a_run(tmp_path, config, datasets):
+    config.total_steps, config.early_stop.patience, config.optimizer.lr = 60, 2, 1e-12
+    config.schedule.name = "constant"
+    result = train(config, tmp_path, datasets)
+    assert result.metrics["steps"] < 60
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("select", "aurok", "did you mean 'auroc'"),
+        ("total_steps", 0, None),
+        ("strategy", "linear_prob", "did you mean 'linear_probe'"),
+    ],
+)
+def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, datasets, field, value, message):
+    config[field] = value
+    if message is None:
+        config.total_epochs, message = 0.0, "total_epochs=0.0 must be above 0"
+    with pytest.raises(UserError, match=message):
+        train(config, tmp_path / "new", datasets)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,71 @@
+"""The whole job in one call, for a notebook."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttl_jax import data as data_package
+from ttl_jax.config import default_config, paths, set_fields
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.training.run import Result, data_config, train
+
+
+def finetune(
+    data: str | Path | Any,
+    model: str = "resnet50",
+    weights: str = "imagenet",
+    strategy: str = "lp_ft",
+    workdir: str | Path | None = None,
+    **config: Any,
+) -> Result:
+    """Fine-tunes a pretrained network on a data set and evaluates it.
+
+    Args:
+        data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", a whole
+            config, or (images uint8 (N, H, W[, C]), labels (N,) or (N, L) with NaN = unknown).
+        model: see `ttl_jax.models.names()`.
+        weights: a catalogue key, a path, or "none".
+        strategy: as "lp_ft" or "truncated(12)+l2_sp(alpha=0.01)".
+        workdir: where the run's files go; a temporary folder when not given. The same call with the
+            same folder resumes.
+        **config: any config field by its full dotted name with "__" for ".", or by its last name
+            where that is unique: `total_epochs=5, lr=1e-4, data__image_size=64`.
+
+    Raises:
+        UserError: an unknown field or strategy, or data that cannot be read.
+    """
+    settings = data if hasattr(data, "to_dict") else default_config()
+    if settings is not data:
+        set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": strategy})
+    set_fields(settings, {_full_name(name, paths(settings)): value for name, value in config.items()})
+    datasets: Mapping[str, Dataset] | None = None
+    if isinstance(data, (str, Path)):
+        text = str(data)
+        name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
+        set_fields(settings, {"data.name": name, "data.path": "" if name == text else text})
+    elif isinstance(data, tuple):
+        images, labels = data
+        datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), data_config(settings))
+    elif settings is not data:
+        raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
+    return train(settings, workdir or tempfile.mkdtemp(prefix="ttl_jax_"), datasets)
+
+
+def _full_name(name: str, known: tuple[str, ...]) -> str:
+    dotted = name.replace("__", ".")
+    if dotted in known:
+        return dotted
+    ending = [path for path in known if path.split(".")[-1] == dotted]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise UserError(
+            f"config field {name!r} could be {' or '.join(ending)}; write {ending[0].replace('.', '__')}"
+        )
+    raise UserError(f"config field {name!r} does not exist{nearest(dotted, known)}")

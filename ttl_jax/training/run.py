@@ -1,0 +1,317 @@
+"""The main job: a config in, a trained and evaluated model under a work folder out.
+
+`train` is what the command line, `ttl_jax.finetune` and every sweep call.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax import data, evaluation, models, strategies, weights
+from ttl_jax.data.config import DataConfig
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.training import provenance
+from ttl_jax.training.checkpoint import Checkpoints
+from ttl_jax.training.loop import Job, Progress
+from ttl_jax.training.loop import run as run_loop
+from ttl_jax.training.loss import make_loss
+from ttl_jax.training.predict import Predict, logits_of, make_predict
+from ttl_jax.training.schedule import phase_lengths
+from ttl_jax.typing import Array, Variables
+
+SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        metrics: the content of result.json.
+        workdir: where its files are.
+        model: the Flax module.
+        variables: the best parameters and statistics.
+        class_names: the order of the columns of `predict`.
+    """
+
+    metrics: dict[str, Any]
+    workdir: Path
+    model: nn.Module
+    variables: Variables
+    class_names: tuple[str, ...]
+    _predict: Predict
+    _task: str
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes) for uint8 images (N, S, S, C) at the size trained on."""
+        logits = self._predict(self.variables, jnp.asarray(images))
+        probability = jax.nn.softmax if self._task == "multiclass" else jax.nn.sigmoid
+        return np.asarray(probability(logits))
+
+    def report(self) -> Path:
+        """The run's one-file HTML report."""
+        return self.workdir / "report.html"
+
+
+def data_config(config: Any) -> DataConfig:
+    """The part of a run's config that describes the data, as the data package wants it."""
+    return DataConfig(**{item.name: config.data[item.name] for item in fields(DataConfig)})
+
+
+def check(config: Any) -> None:
+    """Refuses values that would only fail after minutes.
+
+    Raises:
+        UserError: naming the field, the value and what it takes.
+    """
+    if config.select not in SCORED:
+        raise UserError(f"config select={config.select!r}{nearest(config.select, SCORED)}")
+    for key, value in (
+        ("data.batch_size", config.data.batch_size),
+        ("data.eval_batch_size", config.data.eval_batch_size),
+        ("optimizer.lr", config.optimizer.lr),
+        ("eval_every_epochs", config.eval_every_epochs),
+        ("log_every_steps", config.log_every_steps),
+        ("nan_check_steps", config.nan_check_steps),
+    ):
+        if not value > 0:
+            raise UserError(f"config {key}={value} must be above 0")
+    if config.total_steps <= 0 and not config.total_epochs > 0:
+        raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
+    if config.data.class_weights not in ("none", "balanced"):
+        raise UserError(
+            f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
+        )
+    if config.model.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
+
+
+def build_model(
+    config: Any, strategy: strategies.Strategy, num_classes: int
+) -> tuple[nn.Module, Variables, weights.Preprocessing]:
+    """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
+    surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
+    shape = {
+        "cut": surgery.cut,
+        "slim_from": surgery.slim_from,
+        "slim": surgery.slim or 2,
+        "head": config.model.head or None,
+    }
+    network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
+    if source == "none" or surgery.init == "scratch":
+        variables = weights.initialise(
+            config.model.name, num_classes, seed=config.seed, **shape, image_size=size
+        )
+    else:
+        variables, report = weights.load_with_report(
+            source,
+            config.model.name,
+            num_classes=num_classes,
+            partial=config.model.partial,
+            seed=config.seed,
+            image_size=size,
+            **shape,
+        )
+        started_fresh = [unit for unit in report.fresh if unit != "head"]
+        if started_fresh:
+            print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
+    # From scratch the images are scaled as the architecture's own weights would have them.
+    known = source if source != "none" else "imagenet"
+    return network, variables, weights.preprocessing(known, config.model.name)
+
+
+def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> Result:
+    """Runs or resumes one training, evaluates it, and writes its files.
+
+    Args:
+        config: from `ttl_jax.config.default_config`, filled in.
+        workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
+        datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
+
+    Raises:
+        UserError: something in the config or the data has to be mended.
+        DivergedError: the loss stopped being a number.
+    """
+    workdir = Path(workdir)
+    check(config)
+    strategy = strategies.parse(config.strategy)
+    provenance.claim(workdir, config)
+    sets = dict(datasets) if datasets is not None else data.load(data_config(config))
+    training = sets["train"]
+    network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
+    bound = strategies.bind(strategy, variables["params"], config.model.name)
+    spec = data.parse_augment(config.data.augment)
+    predict = make_predict(network, preprocessing.normalise)
+
+    def keys_of(batch: Mapping[str, Array]) -> Array:
+        return data.example_keys(config.seed, batch["epoch"], batch["example"])
+
+    def prepare(images: Array, keys: Array) -> Array:
+        augmented = data.augment(images.astype(jnp.float32), keys, spec)
+        return preprocessing.normalise(augmented)
+
+    def logits_for(split: Dataset, variables: Variables) -> np.ndarray:
+        size = min(config.data.eval_batch_size, len(split.ids))
+        return logits_of(predict, variables, data.eval_batches(split, size))
+
+    def validate(variables: Variables) -> dict[str, Any]:
+        split = sets["val"]
+        return evaluation.score(split.labels, logits_for(split, variables), split.class_names, split.task)
+
+    steps_per_epoch = len(training.ids) / config.data.batch_size
+    total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
+    lengths = tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+    job = Job(
+        config=config,
+        network=network,
+        phases=bound,
+        lengths=lengths,
+        loss=make_loss(training.task, jnp.asarray(_loss_weights(config, training))),
+        prepare=prepare,
+        keys_of=keys_of,
+        batches=lambda start, stop: data.train_batches(
+            training,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+            start=start,
+            stop=stop,
+            threads=config.data.loader_threads,
+        ),
+        validate=validate,
+        steps_per_epoch=steps_per_epoch,
+        eval_every=config.eval_every_epochs * steps_per_epoch,
+    )
+    print_header(config, sets, bound, lengths, variables)
+    checkpoints = Checkpoints(workdir)
+    try:
+        progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
+        best, best_step = checkpoints.restore_best(
+            jax.tree.map(
+                jnp.asarray,
+                {"params": variables["params"], "batch_stats": variables["batch_stats"]},
+            )
+        )
+    finally:
+        checkpoints.close()
+    result_path = workdir / "result.json"
+    if result_path.exists():  # the test split was touched already, once
+        print(f"this run is finished: {result_path}", flush=True)
+        metrics = json.loads(result_path.read_text())
+    else:
+        metrics = _evaluate_once(workdir, sets, lambda split: logits_for(split, best))
+        metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
+        provenance.write_json(result_path, metrics)
+    if config.report and not (workdir / "report.html").exists():
+        from ttl_jax import report
+
+        report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
+    return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
+
+
+def _loss_weights(config: Any, training: Dataset) -> np.ndarray:
+    if config.data.class_weights == "balanced":
+        return data.class_weights(training)
+    return np.ones(len(training.class_names), np.float32)
+
+
+def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
+    """Scores every held-out split with the best variables and keeps its predictions."""
+    scores: dict[str, Any] = {}
+    for name, split in sets.items():
+        if name == "train":
+            continue
+        logits = logits_for(split)
+        evaluation.predictions.save(
+            workdir / "predictions" / f"{name}.npz",
+            ids=split.ids,
+            groups=split.groups,
+            labels=split.labels,
+            logits=logits,
+            class_names=split.class_names,
+            task=split.task,
+        )
+        scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
+    return scores
+
+
+def _costs(
+    config: Any,
+    strategy: strategies.Strategy,
+    bound: tuple[strategies.LabelledPhase, ...],
+    lengths: tuple[int, ...],
+    variables: Variables,
+    progress: Progress,
+    best_step: int,
+) -> dict[str, Any]:
+    sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}
+    return {
+        "best_step": best_step,
+        "seconds": round(progress.seconds, 2),
+        "params": int(sum(sizes.values())),
+        "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
+        "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),
+        "steps": progress.step,
+        "model": config.model.name,
+        "weights": config.model.weights,
+        "strategy": config.strategy,
+        "dataset": config.data.name
+        if not config.data.path
+        else f"{config.data.name}:{Path(config.data.path).name}",
+        "seed": config.seed,
+        "image_size": config.data.image_size,
+        "epochs": config.total_epochs,
+    }
+
+
+def print_header(
+    config: Any,
+    sets: Mapping[str, Dataset],
+    bound: tuple[strategies.LabelledPhase, ...],
+    lengths: tuple[int, ...],
+    variables: Variables,
+) -> None:
+    """Prints data, model and the label table of every phase, before step 0."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
+    for name, split in sets.items():
+        console.print(f"{name:8}{_describe(split)}")
+    console.print(
+        f"model   {config.model.name}, weights {config.model.weights}, "
+        f"{config.data.image_size} px, {jax.default_backend()}, seed {config.seed}"
+    )
+    table = Table("phase", "steps", "label", "leaves", "parameters", "share", "BatchNorm statistics")
+    for item, length in zip(bound, lengths, strict=True):
+        for number, row in enumerate(strategies.table(item, variables["params"], config.model.name)):
+            table.add_row(
+                item.phase.name if number == 0 else "",
+                str(length) if number == 0 else "",
+                row.label,
+                str(row.leaves),
+                f"{row.parameters:,}",
+                f"{row.share:.2%}",
+                row.statistics,
+            )
+    console.print(table)
+
+
+def _describe(split: Dataset) -> str:
+    if split.task == "multilabel":
+        counts = np.nansum(split.labels, axis=0).astype(int)
+    else:
+        counts = np.bincount(split.labels, minlength=len(split.class_names))
+    parts = ", ".join(f"{name} {count}" for name, count in zip(split.class_names, counts, strict=True))
+    return f"{len(split.ids)} images, {len(set(split.groups.tolist()))} groups: {parts}"
