@@ -30,9 +30,7 @@ def test_batchnorm_normalises_with_the_biased_and_keeps_the_unbiased_variance():
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (1, 2, 0), (7, 2, 3)]
-)
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (1, 2, 0), (7, 2, 3)])
 def test_convolution_pads_as_torch(size, stride, padding):
     x = RNG.normal(size=(2, 8, 9, 3))
     kernel = RNG.normal(size=(size, size, 3, 4))

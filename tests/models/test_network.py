@@ -34,9 +34,7 @@ def test_still_units_keep_their_statistics_and_others_move(resnet):
 def test_all_still_equals_inference(resnet):
     network, variables = resnet
     everything = [unit.name for unit in models.units("resnet18")]
-    still, _ = network.apply(
-        variables, IMAGES, train=True, still=everything, mutable=["batch_stats"]
-    )
+    still, _ = network.apply(variables, IMAGES, train=True, still=everything, mutable=["batch_stats"])
     np.testing.assert_array_equal(still, network.apply(variables, IMAGES))
 
 
@@ -53,9 +51,7 @@ def test_a_cut_network_gives_the_features_of_the_whole_one(resnet):
     _, captured = network.apply(variables, IMAGES, capture=("stage3/block2",))
     cut = models.create("resnet18", 0, cut="stage3/block2")
     features = cut.apply(variables, IMAGES)
-    np.testing.assert_allclose(
-        features, captured["stage3/block2"].mean((1, 2)), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(features, captured["stage3/block2"].mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_belongs_to_the_example_not_to_its_place():

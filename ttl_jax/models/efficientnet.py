@@ -103,14 +103,10 @@ class MBConv(nn.Module):
         wide, y = channels * self.expansion, x
         if self.expansion != 1:
             y = ConvNorm(wide, 1, flavour, dtype=dtype, name="expand")(y, moving)
-        y = ConvNorm(wide, self.size, flavour, self.stride, 0, dtype=dtype, name="depthwise")(
-            y, moving
-        )
+        y = ConvNorm(wide, self.size, flavour, self.stride, 0, dtype=dtype, name="depthwise")(y, moving)
         if flavour.squeeze_excite:
             y = SqueezeExcite(max(1, channels // 4), dtype, name="squeeze_excite")(y)
-        y = ConvNorm(self.features, 1, flavour, activate=False, dtype=dtype, name="project")(
-            y, moving
-        )
+        y = ConvNorm(self.features, 1, flavour, activate=False, dtype=dtype, name="project")(y, moving)
         if self.stride == 1 and channels == self.features:
             y = x + Dropout(self.drop_path, whole=True, name="drop_path")(y, keys)
         return y
@@ -121,9 +117,7 @@ def plan(name: str, dtype: Any) -> Plan:
     flavour = FLAVOURS[name]
     total = sum(repeats for *_, repeats in STAGES)
     shared = {"flavour": flavour, "dtype": dtype}
-    specs: list[UnitSpec] = [
-        unit("stem", "stem", ConvNorm, features=STEM, size=3, stride=2, **shared)
-    ]
+    specs: list[UnitSpec] = [unit("stem", "stem", ConvNorm, features=STEM, size=3, stride=2, **shared)]
     number = 0
     for stage, (expansion, size, stride, features, repeats) in enumerate(STAGES, start=1):
         for block in range(1, repeats + 1):

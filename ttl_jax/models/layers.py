@@ -48,9 +48,7 @@ class Conv(nn.Module):
         shape = (*(self.size,) * spatial, x.shape[-1] // groups, self.features)
         kernel = self.param("kernel", conv_init, shape, jnp.float32)
         padding: Padding = (
-            [(self.padding, self.padding)] * spatial
-            if isinstance(self.padding, int)
-            else self.padding
+            [(self.padding, self.padding)] * spatial if isinstance(self.padding, int) else self.padding
         )
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = convolution(x, kernel, (self.stride,) * spatial, padding, groups)

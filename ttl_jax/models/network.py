@@ -37,9 +37,7 @@ class Group(nn.Module):
     """A name in the parameter path: "stage3" above "stage3/block2"."""
 
     @nn.compact
-    def __call__(
-        self, path: str, build: Build, x: Array, moving: bool, keys: Array | None
-    ) -> Array:
+    def __call__(self, path: str, build: Build, x: Array, moving: bool, keys: Array | None) -> Array:
         first, _, rest = path.partition("/")
         if rest:
             return Group(name=first)(rest, build, x, moving, keys)
@@ -56,9 +54,7 @@ class MlpHead(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n c"], keys: Array | None) -> Float[Array, "n classes"]:
         x = nn.relu(Dense(MLP_WIDTH, self.dtype, name="hidden")(x))
-        return Dense(self.classes, self.dtype, name="out")(
-            Dropout(self.dropout, name="drop")(x, keys)
-        )
+        return Dense(self.classes, self.dtype, name="out")(Dropout(self.dropout, name="drop")(x, keys))
 
 
 class Network(nn.Module):

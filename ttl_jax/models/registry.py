@@ -111,12 +111,8 @@ def network_of(params: Mapping[str, Any]) -> str:
         except UserError:
             continue
         last = max((unit.index for unit in units(name) if unit.name in present), default=0)
-        with_parameters = {
-            _paths(name)[path] for path in _paths(name) if _has_parameters(name, path)
-        }
-        if all(
-            unit.name in present or unit.name not in with_parameters for unit in units(name)[:last]
-        ):
+        with_parameters = {_paths(name)[path] for path in _paths(name) if _has_parameters(name, path)}
+        if all(unit.name in present or unit.name not in with_parameters for unit in units(name)[:last]):
             return name
     raise UserError("the parameters fit no registered network")
 

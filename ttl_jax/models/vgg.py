@@ -56,7 +56,5 @@ def plan(name: str, dtype: Any) -> Plan:
             specs.append(UnitSpec(path, f"stage{stage}", ((path, conv), follow)))
         specs.append(unit(f"stage{stage}/pool", f"stage{stage}", Activation, function=_pool))
     for name_ in ("classifier/fc1", "classifier/fc2"):
-        specs.append(
-            unit(name_, "classifier", FullyConnected, features=FULLY_CONNECTED, dtype=dtype)
-        )
+        specs.append(unit(name_, "classifier", FullyConnected, features=FULLY_CONNECTED, dtype=dtype))
     return Plan(tuple(specs))

@@ -1,0 +1,34 @@
+"""One training.
+
+    python -m ttl_jax train --workdir=runs/skin \
+        --config=configs/train.py:dataset=phantom/dermoscopy,model=efficientnet_lite0,strategy=full
+
+What may stand behind the colon: dataset (see `python -m ttl_jax datasets`), data_dir (where the
+presets look for files), model, weights, strategy. Every other field: --config.NAME=VALUE; the names
+with a line of explanation each are in ttl_jax/config.py.
+"""
+
+from ttl_jax.config import default_config, parse_arg, set_fields
+from ttl_jax.data import presets
+
+
+def get_config(arg=None):
+    given = parse_arg(
+        arg,
+        dataset="phantom/dermoscopy",
+        data_dir="../shared/data",
+        model="efficientnet_lite0",
+        weights="imagenet",
+        strategy="full",
+    )
+    config = default_config()
+    set_fields(config, presets.fields(given["dataset"], given["data_dir"]))
+    set_fields(
+        config,
+        {
+            "model.name": given["model"],
+            "model.weights": given["weights"],
+            "strategy": given["strategy"],
+        },
+    )
+    return config

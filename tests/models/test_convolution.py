@@ -1,0 +1,56 @@
+"""The fast forms on a CPU against the plain convolution: values and both gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from ttl_jax.models.convolution import convolution
+
+CASES = [  # height, width, channels, features, window, stride, padding, groups
+    (8, 9, 6, 6, 3, 1, "SAME", 6),
+    (8, 9, 6, 6, 3, 2, "SAME", 6),
+    (9, 8, 4, 4, 5, 2, "SAME", 4),
+    (7, 7, 4, 4, 5, 1, 2, 4),
+    (8, 9, 4, 4, 3, 2, 1, 4),
+    (2, 2, 4, 4, 5, 1, "SAME", 4),
+    (8, 9, 6, 5, 1, 1, 0, 1),
+    (8, 9, 6, 5, 1, 2, 0, 1),
+    (9, 9, 6, 5, 1, 2, "SAME", 1),
+    (8, 9, 6, 5, 3, 2, 1, 1),
+    (8, 9, 6, 4, 3, 1, 1, 2),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_equal_the_plain_convolution(case):
+    height, width, channels, features, window, stride, padding, groups = case
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, height, width, channels)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(window, window, channels // groups, features)), jnp.float32)
+    pads = padding if isinstance(padding, str) else [(padding, padding)] * 2
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    def ours(x, kernel):
+        return convolution(x, kernel, (stride, stride), pads, groups)
+
+    expected, pull = jax.vjp(plain, x, kernel)
+    found, our_pull = jax.vjp(ours, x, kernel)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    g = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    for mine, theirs in zip(our_pull(g), pull(g), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
+
+
+def test_three_dimensions_and_half_precision_go_the_plain_way_or_keep_their_type():
+    x, kernel = jnp.ones((1, 4, 4, 4, 2)), jnp.ones((3, 3, 3, 2, 5))
+    assert convolution(x, kernel, (1, 1, 1), [(1, 1)] * 3).shape == (1, 4, 4, 4, 5)
+    half = convolution(jnp.ones((1, 4, 4, 2), jnp.bfloat16), jnp.ones((3, 3, 1, 2), jnp.bfloat16),
+                       (1, 1), "SAME", 2)  # fmt: skip
+    assert half.dtype == jnp.bfloat16

@@ -1,0 +1,292 @@
+"""The command line: `python -m ttl_jax COMMAND`, also installed as `ttl-jax`.
+
+Exit status: 0 done, 1 the run failed, 2 the user must change something (one sentence says what).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what it does, how it is called, and the function that takes its arguments."""
+
+    summary: str
+    help: str
+    function: Callable[[list[str]], None]
+
+
+def _config_and_flags(arguments: list[str], needs_workdir: bool = True) -> tuple[Any, Any]:
+    """Reads --config=FILE:ARG, --config.x.y=z and --workdir."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from ttl_jax.config import paths
+
+    def parse(words: list[str]) -> flags.FlagValues:
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+        flags.DEFINE_string("workdir", None, "work folder", flag_values=values)
+        before, sys.argv = sys.argv, ["ttl_jax", *words]  # where config_flags looks for overrides
+        try:
+            rest = values(sys.argv)
+        except flags.Error as error:
+            raise UserError(str(error).split("\n")[0]) from None
+        except FileNotFoundError as error:
+            raise UserError(f"config file {error.filename!r} does not exist") from None
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise UserError(f"--config: {str(error).splitlines()[0]}") from None
+        finally:
+            sys.argv = before
+        if len(rest) > 1:
+            raise UserError(f"argument {rest[1]!r} is not understood; fields are --config.NAME=VALUE")
+        return values
+
+    for word in arguments:
+        file = word.partition("=")[2].split(":")[0]
+        if word.startswith("--config=") and not Path(file).is_file():
+            raise UserError(f"--config={file}: there is no such file; presets are in configs/")
+    overrides = [word for word in arguments if word.startswith("--config.")]
+    values = parse([word for word in arguments if word not in overrides])
+    if values["config"].value is None:
+        raise UserError("--config=FILE is missing, as in --config=configs/train.py")
+    known = paths(values["config"].value)
+    for word in overrides:
+        name = word.partition("=")[0].removeprefix("--config.")
+        if name not in known:
+            raise UserError(f"config field {name!r} does not exist{nearest(name, known)}")
+        if "=" not in word:
+            raise UserError(f"{word} has no value: write {word}=VALUE")
+    values = parse(arguments)
+    if needs_workdir and not values["workdir"].value:
+        raise UserError("--workdir=DIR is missing: the folder that the run writes to")
+    return values["config"].value, values["workdir"].value
+
+
+def set_up_jax() -> None:
+    """Keeps compiled programs between runs (JAX's persistent compilation cache)."""
+    import jax
+
+    cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
+    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def train_command(arguments: list[str]) -> None:
+    """Trains, evaluates, writes the report, prints the table."""
+    config, workdir = _config_and_flags(arguments)
+    set_up_jax()
+    from ttl_jax import report
+    from ttl_jax.training.run import train
+
+    result = train(config, workdir)
+    report.print_table(report.rows([result.workdir]))
+    if config.report:
+        print(f"report: {result.report()}")
+
+
+def report_command(arguments: list[str]) -> None:
+    """Prints the table of finished runs and writes one report over them."""
+    from ttl_jax import report
+
+    out, folders = "report.html", []
+    for word in arguments:
+        if word.startswith("--out="):
+            out = word.removeprefix("--out=")
+        elif word.startswith("-"):
+            raise UserError(f"report takes work folders and --out=FILE, not {word!r}")
+        else:
+            folders.append(Path(word))
+    if not folders:
+        raise UserError("report needs at least one work folder, as in: report runs/* --out=all.html")
+    for folder in folders:
+        if not (folder / "config.json").exists():
+            raise UserError(f"{folder} is not a work folder: it has no config.json")
+    report.print_table(report.rows(folders))
+    print(f"report: {report.write(folders, Path(out), 'Comparison of runs')}")
+
+
+def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[str]], None]:
+    """A command that lists things as a table, or as JSON."""
+
+    def run(arguments: list[str]) -> None:
+        unknown = [word for word in arguments if word != "--json"]
+        if unknown:
+            raise UserError(f"argument {unknown[0]!r} is not understood; this list takes --json only")
+        found = rows()
+        if "--json" in arguments:
+            print(json.dumps(found, indent=1))
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*found[0])
+        for row in found:
+            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+        Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+
+    return run
+
+
+def _models() -> list[dict[str, Any]]:
+    import jax
+
+    from ttl_jax import models
+
+    rows = []
+    for name in models.names():
+        network = models.create(name, 1000)
+        image = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+        shapes = jax.eval_shape(network.init, jax.random.key(0), image)
+        sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
+        rows.append(
+            {
+                "model": name,
+                "units": len(models.units(name)),
+                "stages end at": ", ".join(str(unit.index) for unit in models.stages(name)),
+                "parameters (1000 classes)": int(sum(sizes)),
+            }
+        )
+    return rows
+
+
+def _strategies() -> list[dict[str, Any]]:
+    import inspect
+
+    from ttl_jax.strategies.catalogue import CATALOGUE
+
+    return [
+        {
+            "strategy": f"{key}{inspect.signature(entry)}".split(" -> ")[0],
+            "what it does": inspect.cleandoc(entry.__doc__ or "").split("\n\n")[0].replace("\n", " "),
+        }
+        for key, entry in CATALOGUE.items()
+    ]
+
+
+def _weights() -> list[dict[str, Any]]:
+    from ttl_jax import weights
+
+    return weights.listing()
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from ttl_jax.data import presets
+
+    return [
+        {
+            "data set": name,
+            "licence": preset.licence,
+            "citation": preset.citation,
+            "note": preset.note,
+        }
+        for name, preset in presets.PRESETS.items()
+    ]
+
+
+TRAIN_HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR [--config.FIELD=VALUE ...]
+
+Fine-tunes a pretrained network, evaluates it once on the test split, writes a report.
+The same command again resumes, or shows the finished result.
+
+examples:
+  python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe --workdir=runs/mri
+  python -m ttl_jax train --config=configs/train.py:model=resnet50,weights=/data/resnet50.pth,strategy=full \\
+      --config.data.name=folder --config.data.path=/data/xrays --config.data.image_size=224 --workdir=runs/xrays
+  python -m ttl_jax train --config=configs/train.py --workdir=runs/csv --config.data.name=csv \\
+      --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
+      --config.data.label=diagnosis --config.data.group=patient_id
+
+fields (all of them with explanations: ttl_jax/config.py):
+"""
+
+
+def _train_help() -> str:
+    from ttl_jax.config import default_config, paths
+
+    config = default_config()
+    values = config.to_dict()
+
+    def value(path: str) -> Any:
+        node: Any = values
+        for name in path.split("."):
+            node = node[name]
+        return node
+
+    return TRAIN_HELP + "".join(f"  --config.{path}={value(path)}\n" for path in paths(config))
+
+
+def _list_help(name: str) -> str:
+    return f"usage: python -m ttl_jax {name} [--json]\n\nexample:\n  python -m ttl_jax {name} --json\n"
+
+
+REPORT_HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
+
+Prints the table of runs and writes one HTML report over all of them.
+
+example:
+  python -m ttl_jax report runs/skin-* --out=runs/skin.html
+"""
+
+COMMANDS: dict[str, Command] = {
+    "train": Command("train and evaluate one model", "", train_command),
+    "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
+    **{
+        name: Command(summary, _list_help(name), _list_command(rows))
+        for name, summary, rows in (
+            ("models", "the networks, their units and sizes", _models),
+            ("strategies", "the fine-tuning strategies", _strategies),
+            ("weights", "where pretrained weights come from", _weights),
+            ("datasets", "the data set presets", _datasets),
+        )
+    },
+}
+
+
+def usage() -> str:
+    """The overview that `--help` prints."""
+    lines = "\n".join(f"  {name:12}{command.summary}" for name, command in COMMANDS.items())
+    return (
+        "usage: python -m ttl_jax COMMAND [...]\n\n"
+        f"{lines}\n\nexamples:\n"
+        "  python -m ttl_jax train --help\n"
+        "  python -m ttl_jax strategies\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status."""
+    words = list(sys.argv if argv is None else argv)[1:]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0 if words else 2
+    name, arguments = words[0], words[1:]
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
+        if "-h" in arguments or "--help" in arguments:
+            print(_train_help() if name == "train" else COMMANDS[name].help, end="")
+            return 0
+        COMMANDS[name].function(arguments)
+    except UserError as error:
+        print(f"ttl_jax {name}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        from ttl_jax.training.loop import DivergedError
+
+        if not isinstance(error, DivergedError):
+            raise
+        print(f"ttl_jax {name}: {error}", file=sys.stderr)
+        return 1
+    return 0
