@@ -1,0 +1,196 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ttl_jax.data.cache import DecodingReader, read_all
+from ttl_jax.data.dataset import ArrayReader
+from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.errors import UserError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def write(tmp_path: Path, image: Image.Image, name: str = "x.png", **options) -> Path:
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_an_rgb_image_of_the_right_size_is_untouched(tmp_path, rng):
+    pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(decode(write(tmp_path, Image.fromarray(pixels)), Geometry(8)), pixels)
+    assert np.array_equal(decode(pixels, Geometry(8)), pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, rng, orientation):
+    # EXIF 2.3, tag 0x0112: how the stored rows and columns lie in the upright picture
+    upright = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a),
+    }[orientation]
+    pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = write(tmp_path, Image.fromarray(pixels), exif=exif)
+    assert np.array_equal(decode(path, Geometry(8)), upright(pixels))
+
+
+def test_a_palette_gives_its_colours(tmp_path, rng):
+    index = rng.integers(0, 3, (6, 6), dtype=np.uint8)
+    colours = np.array([[10, 200, 30], [250, 0, 90], [7, 8, 9]], np.uint8)
+    image = Image.fromarray(index).convert("P")
+    image.putpalette(colours.ravel().tolist())
+    image.putdata(index.ravel().tolist())
+    assert np.array_equal(decode(write(tmp_path, image), Geometry(6)), colours[index])
+
+
+def test_alpha_is_laid_over_the_pad_value(tmp_path, rng):
+    pixels = rng.integers(0, 256, (6, 6, 4), dtype=np.uint8)
+    got = decode(write(tmp_path, Image.fromarray(pixels)), Geometry(6, pad_value=40))
+    alpha = pixels[..., 3:] / 255
+    np.testing.assert_allclose(got, pixels[..., :3] * alpha + 40 * (1 - alpha), atol=1.01)
+
+
+def test_gray_with_alpha(tmp_path):
+    pixels = np.zeros((4, 4, 2), np.uint8)
+    pixels[..., 0], pixels[:2, :, 1] = 200, 255
+    got = decode(write(tmp_path, Image.fromarray(pixels)), Geometry(4, pad_value=9))
+    assert (got[:2] == 200).all() and (got[2:] == 9).all()
+
+
+def test_cmyk_becomes_rgb(tmp_path, rng):
+    ink = rng.integers(0, 256, (6, 6, 4), dtype=np.uint8)
+    path = write(tmp_path, Image.fromarray(ink, "CMYK"), "x.tif")
+    want = (255.0 - ink[..., :3]) * (255.0 - ink[..., 3:]) / 255
+    np.testing.assert_allclose(decode(path, Geometry(6)), want, atol=1.01)
+
+
+def test_sixteen_bits_are_stretched_to_eight(tmp_path):
+    values = np.linspace(100, 4095, 64).reshape(8, 8).round().astype(np.uint16)
+    want = np.rint((values - 100.0) * 255 / 3995)
+    for name in ("x.png", "x.tif"):
+        got = decode(write(tmp_path, Image.fromarray(values), name), Geometry(8))
+        assert np.array_equal(got, np.repeat(want[..., None], 3, axis=2))
+
+
+def test_float_images_are_stretched_and_nan_refused(tmp_path):
+    values = np.linspace(-3, 5, 16, dtype=np.float32).reshape(4, 4)
+    got = decode(write(tmp_path, Image.fromarray(values), "x.tif"), Geometry(4))
+    np.testing.assert_allclose(got[..., 1], (values + 3) / 8 * 255, atol=0.51)
+    values[1, 1] = np.nan
+    with pytest.raises(UnreadableImageError, match="NaN"):
+        decode(write(tmp_path, Image.fromarray(values), "y.tif"), Geometry(4))
+
+
+def test_a_constant_sixteen_bit_image_is_black(tmp_path):
+    path = write(tmp_path, Image.fromarray(np.full((4, 4), 900, np.uint16)))
+    assert (decode(path, Geometry(4)) == 0).all()
+
+
+@pytest.mark.parametrize("bits", ["1", "L"])
+def test_gray_and_bilevel_have_three_equal_channels(tmp_path, bits):
+    pixels = (np.arange(16).reshape(4, 4) % 2 * 255).astype(np.uint8)
+    got = decode(write(tmp_path, Image.fromarray(pixels).convert(bits)), Geometry(4))
+    assert np.array_equal(got, np.repeat(pixels[..., None], 3, axis=2))
+
+
+def test_shrinking_by_a_whole_factor_averages(tmp_path):
+    # the antialiased (triangle) kernel of a 4-fold reduction reaches over 8 pixels
+    wave = np.zeros((64, 64), np.uint8)
+    wave[:, ::2] = 255
+    got = decode(write(tmp_path, Image.fromarray(wave)), Geometry(16))
+    assert np.abs(got[:, 2:-2].astype(int) - 127.5).max() < 3  # no moire, unlike plain bilinear
+
+
+def halves(height: int, width: int) -> np.ndarray:
+    """Left half 50, right half 200; the middle column belongs to the left."""
+    pixels = np.full((height, width), 200, np.uint8)
+    pixels[:, : width // 2] = 50
+    return pixels
+
+
+def test_squash_keeps_everything():
+    got = decode(halves(20, 40), Geometry(10, "squash"))
+    assert (got[:, :4] == 50).all() and (got[:, 6:] == 200).all()
+
+
+def test_crop_takes_the_middle_of_the_long_side():
+    ramp = np.broadcast_to(np.arange(40, dtype=np.uint8), (20, 40))
+    got = decode(ramp, Geometry(20, "crop"))[..., 0]
+    assert np.array_equal(got, np.broadcast_to(np.arange(10, 30), (20, 20)))
+    got = decode(ramp.T, Geometry(20, "crop"))[..., 0]
+    assert np.array_equal(got, np.broadcast_to(np.arange(10, 30)[:, None], (20, 20)))
+
+
+def test_pad_fills_up_with_the_pad_value():
+    got = decode(halves(10, 20), Geometry(20, "pad", 77))[..., 0]
+    assert (got[:5] == 77).all() and (got[15:] == 77).all()
+    assert np.array_equal(got[5:15], halves(10, 20))
+    got = decode(np.zeros((40, 3), np.uint8), Geometry(20, "pad", 77))[..., 0]
+    assert (got == 0).sum() == 20 * 2 and (got == 77).sum() == 20 * 18
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "not an image"), (b"hello", "not an image"), (None, "does not exist")],
+)
+def test_files_that_are_no_images(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=message):
+        decode(tmp_path / "x.png", Geometry(4))
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.bmp", "x.tif", "x.webp"])
+def test_a_truncated_file_is_refused(tmp_path, rng, name):
+    path = write(tmp_path, Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableImageError, match="cannot be decoded|not an image"):
+        decode(path, Geometry(8))
+
+
+def test_an_animation_is_refused(tmp_path, rng):
+    frames = [Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)) for _ in range(3)]
+    path = write(tmp_path, frames[0], "x.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(UnreadableImageError, match="3 frames"):
+        decode(path, Geometry(4))
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "x.png").symlink_to(tmp_path / "x.png")
+    with pytest.raises(UnreadableImageError):
+        decode(tmp_path / "x.png", Geometry(4))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_cached_and_uncached_reads_are_the_same(rng, threads):
+    images = [rng.integers(0, 256, (9, 7, 3), dtype=np.uint8) for _ in range(30)]
+    where = [f"image {number}" for number in range(30)]
+    held = read_all(images, where, Geometry(8), cache_gb=1, threads=threads)
+    fresh = read_all(images, where, Geometry(8), cache_gb=0, threads=threads)
+    assert isinstance(held.reader, ArrayReader) and isinstance(fresh.reader, DecodingReader)
+    assert held.hashes == fresh.hashes and len(set(held.hashes)) == 30
+    order = np.array([3, 3, 29, 0])
+    assert np.array_equal(held.reader.read(order), fresh.reader.read(order))
+    want = np.stack([decode(images[index], Geometry(8)) for index in order])
+    assert np.array_equal(held.reader.read(order), want)
+    assert len(held.reader) == len(fresh.reader) == 30
+
+
+def test_a_file_that_vanishes_during_training_is_named(tmp_path, rng):
+    path = write(tmp_path, Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)))
+    reader = read_all([path], [str(path)], Geometry(4), cache_gb=0).reader
+    path.unlink()
+    with pytest.raises(UserError, match="x.png does not exist, though"):
+        reader.read(np.array([0]))

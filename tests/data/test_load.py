@@ -1,0 +1,286 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttl_jax import data
+from ttl_jax.data import DataConfig
+from ttl_jax.data.leaks import duplicate_line
+from ttl_jax.errors import UserError
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def config(class_folders) -> DataConfig:
+    return DataConfig(name="folder", path=str(class_folders), image_size=8)
+
+
+def ids(sets) -> dict[str, list[str]]:
+    return {name: split.ids.tolist() for name, split in sets.items()}
+
+
+def test_a_folder_is_split_into_stratified_parts(config):
+    sets = data.load(config)
+    assert list(sets) == ["train", "val", "test"]
+    counts = {name: np.bincount(split.labels).tolist() for name, split in sets.items()}
+    assert counts == {"train": [28, 14], "val": [6, 3], "test": [6, 3]}
+    assert len(set().union(*ids(sets).values())) == 60
+    for name, split in sets.items():
+        assert split.name == name and split.class_names == ("a", "b")
+
+
+def test_each_image_keeps_its_own_pixels(config, class_folders):
+    from ttl_jax.data.decode import Geometry, decode
+
+    for split in data.load(replace(config, train_limit=20)).values():
+        for place, name in enumerate(split.ids):
+            want = decode(class_folders / name, Geometry(8))
+            assert np.array_equal(split.images.read(np.array([place]))[0], want)
+            assert split.class_names[split.labels[place]] == name.split("/")[0]
+
+
+def test_loading_without_cache_gives_the_same(config):
+    held, fresh = data.load(config), data.load(replace(config, cache_gb=0.0))
+    for name in held:
+        everyone = np.arange(len(held[name]))
+        assert np.array_equal(held[name].images.read(everyone), fresh[name].images.read(everyone))
+        assert np.array_equal(held[name].labels, fresh[name].labels)
+
+
+def test_limits_are_nested_and_leave_the_held_out_splits_alone(config):
+    whole = ids(data.load(config))
+    smaller, larger = (ids(data.load(replace(config, train_limit=size))) for size in (9, 21))
+    assert set(smaller["train"]) < set(larger["train"]) < set(whole["train"])
+    assert (len(smaller["train"]), len(larger["train"])) == (9, 21)
+    assert smaller["test"] == larger["test"] == whole["test"]
+    assert smaller["val"] == larger["val"] == whole["val"]
+
+
+def test_a_missing_val_comes_out_of_train_and_the_test_folder_stays_whole(tmp_path, save, capsys):
+    for seed in range(60):
+        split = "train" if seed < 40 else "test"
+        save(tmp_path / split / "ab"[seed % 2] / f"{seed}.png", seed)
+    sets = data.load(DataConfig(name="folder", path=str(tmp_path), image_size=8))
+    assert {name: len(split) for name, split in sets.items()} == {"train": 34, "val": 6, "test": 20}
+    assert all(item.startswith("test/") for item in sets["test"].ids)
+    assert all(item.startswith("train/") for item in sets["val"].ids)
+    assert "has no val: taken from train" in capsys.readouterr().out
+
+
+def test_a_split_file_is_kept_and_reused(config, tmp_path):
+    config = replace(config, splits=str(tmp_path / "kept" / "splits.json"), train_limit=10)
+    first = data.load(config)
+    kept = json.loads((tmp_path / "kept" / "splits.json").read_text())["splits"]
+    assert {name: len(items) for name, items in kept.items()} == {"train": 42, "val": 9, "test": 9}
+    again = data.load(replace(config, split_seed=99, val_fraction=0.4))
+    assert ids(again)["test"] == ids(first)["test"] and ids(again)["val"] == ids(first)["val"]
+    assert ids(data.load(replace(config, splits="", split_seed=99)))["test"] != ids(first)["test"]
+
+
+def test_a_split_file_of_other_data_is_refused(config, class_folders, tmp_path, save):
+    config = replace(config, splits=str(tmp_path / "splits.json"))
+    data.load(config)
+    save(class_folders / "a" / "new.png", 77)
+    with pytest.raises(UserError, match="lacks 1 of the data's images, the first is 'a/new.png'"):
+        data.load(config)
+    (class_folders / "a" / "new.png").rename(class_folders / "a" / "00.png")
+    (class_folders / "b" / "01.png").unlink()
+    with pytest.raises(UserError, match="lists 1 images that the data lacks.*b/01.png"):
+        data.load(config)
+    (tmp_path / "splits.json").write_text("{}")
+    with pytest.raises(UserError, match="not a split file"):
+        data.load(config)
+    lists = {"train": ["a/00.png", "a/00.png"], "val": [], "test": []}
+    (tmp_path / "splits.json").write_text(json.dumps({"splits": lists}))
+    with pytest.raises(UserError, match="lists 'a/00.png' twice"):
+        data.load(config)
+
+
+def test_an_image_skipped_now_may_stand_in_the_split_file(config, class_folders, tmp_path):
+    config = replace(config, splits=str(tmp_path / "splits.json"), on_error="skip")
+    data.load(config)
+    (class_folders / "a" / "03.png").write_bytes(b"damaged")
+    assert sum(len(split) for split in data.load(config).values()) == 59
+
+
+@pytest.fixture
+def patients(table) -> DataConfig:
+    """20 patients of 3 images each; p0's images stand in train and test by the split column."""
+    rows = ["image,label,patient,part"]
+    for number in range(60):
+        patient = number // 3
+        part = "test" if number == 2 or patient % 4 == 3 else "val" if patient % 4 == 2 else "train"
+        rows.append(f"i{number},{'ab'[patient % 2]},p{patient},{part}")
+    path = table("\n".join(rows))
+    return DataConfig(
+        name="csv", path=str(path), root=str(path.parent / "images"), group="patient", image_size=8
+    )
+
+
+def test_no_patient_straddles_a_split_made_here(patients):
+    sets = data.load(patients)
+    groups = [set(split.groups) for split in sets.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 20
+    limited = data.load(replace(patients, train_limit=12))["train"]
+    assert len(limited) == 12 and len(set(limited.groups)) == 4
+
+
+@pytest.mark.parametrize("way", ["column", "file"])
+def test_a_straddling_patient_in_the_users_split_is_refused(patients, tmp_path, way, capsys):
+    if way == "column":
+        config = replace(patients, split="part")
+    else:
+        path = tmp_path / "s.json"
+        lists = {"train": [f"i{n}" for n in range(40)], "val": [f"i{n}" for n in range(40, 48)],
+                 "test": [f"i{n}" for n in range(48, 60)]}  # fmt: skip
+        path.write_text(json.dumps({"splits": lists}))
+        config = replace(patients, splits=str(path))
+    with pytest.raises(UserError, match="1 groups stand in several splits.*'p(0|13)' in"):
+        data.load(config)
+    assert {"train", "val", "test"} == set(data.load(replace(config, allow_leaks=True)))
+    assert "warning: 1 groups stand in several splits" in capsys.readouterr().out
+
+
+def test_unreadable_images_fail_or_are_listed(config, class_folders, capsys):
+    for name in ("a/03.png", "b/07.png"):
+        (class_folders / name).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"a/03.png is not an image.*and 1 more images.*on_error=skip"):
+        data.load(config)
+    sets = data.load(replace(config, on_error="skip"))
+    assert sum(len(split) for split in sets.values()) == 58
+    out = capsys.readouterr().out
+    assert "skipped 2 of 60 images" in out and "a/03.png" in out and "b/07.png" in out
+    for split in sets.values():
+        assert not set(split.ids) & {"a/03.png", "b/07.png"}
+
+
+def test_rows_without_file_can_be_skipped(patients):
+    Path(patients.root, "i5.png").unlink()
+    with pytest.raises(UserError, match="row 7 names image 'i5'"):
+        data.load(patients)
+    sets = data.load(replace(patients, on_error="skip"))
+    assert sum(len(split) for split in sets.values()) == 59
+
+
+def test_columns_follow_their_images(patients):
+    for split in data.load(patients).values():
+        number = [int(name[1:]) // 3 for name in split.ids]
+        assert split.groups.tolist() == [f"p{patient}" for patient in number]
+        assert len(split.columns["part"]) == len(split)
+
+
+def test_same_pixels_across_splits_are_counted():
+    hashes = [b"a", b"b", b"c", b"a", b"b", b"d", b"a"]
+    splits = np.array(["train", "train", "train", "test", "test", "test", "val"])
+    line = duplicate_line(hashes, splits, np.array(list("tuvwxyz")))
+    assert "2 images of test stand in train" in line and "1 images of val stand in train" in line
+    assert "1 images of test stand in val" in line and "w = t" in line
+    assert duplicate_line([b"a", b"b", b"a"], splits[[0, 3, 0]], np.array(list("tuv"))) == ""
+
+
+def test_copies_across_splits_give_one_line_of_warning(tmp_path, save, capsys):
+    for seed in range(30):
+        split = ("train", "val", "test")[seed // 10]
+        save(tmp_path / split / "ab"[seed % 2] / f"{seed}.png", 0 if seed in (0, 20) else seed + 1)
+    data.load(DataConfig(name="folder", path=str(tmp_path), image_size=8))
+    out = capsys.readouterr().out
+    assert out.count("warning") == 1 and "1 images of test stand in train too" in out
+
+
+def test_arrays_are_split_like_files():
+    images = np.random.default_rng(0).integers(0, 256, (100, 6, 6), dtype=np.uint8)
+    sets = data.from_arrays(images, np.arange(100) % 2, DataConfig(image_size=6))
+    assert {name: len(split) for name, split in sets.items()} == {"train": 70, "val": 15, "test": 15}
+    for split in sets.values():
+        for place, name in enumerate(split.ids):
+            got = split.images.read(np.array([place]))[0]
+            assert np.array_equal(got, np.repeat(images[int(name)][..., None], 3, -1))
+    with pytest.raises(UserError, match="3 labels for 100 images"):
+        data.from_arrays(images, np.arange(3), DataConfig(image_size=6))
+
+
+def test_a_split_without_images_and_a_class_without_training(tmp_path, save):
+    for name in "ab":
+        save(tmp_path / "two" / name / "1.png", ord(name))
+    with pytest.raises(UserError, match="has no images; it needs more"):
+        data.load(DataConfig(name="folder", path=str(tmp_path / "two"), image_size=8))
+    images = np.random.default_rng(0).integers(0, 256, (30, 6, 6), dtype=np.uint8)
+    labels = np.repeat([0, 1, 2], 10)
+    split = np.repeat(["train", "val", "test"], 10)
+    lists = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"splits": {k: [f"{n:06d}" for n in v] for k, v in lists.items()}}))
+    with pytest.raises(UserError, match="class '1' .* has no image in train"):
+        data.from_arrays(images, labels, DataConfig(image_size=6, splits=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "foldr"}, "did you mean 'folder'"),
+        ({"name": "phantom/mrt"}, "did you mean 'phantom/mri'"),
+        ({"resize": "squish"}, "did you mean 'squash'"),
+        ({"on_error": "ignore"}, "choose from: fail, skip"),
+        ({"path": ""}, "data.path is empty"),
+        ({"image_size": 0}, "data.image_size=0"),
+        ({"pad_value": 300}, "data.pad_value=300"),
+        ({"val_fraction": 0.0}, "data.val_fraction=0.0"),
+        ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave nothing"),
+        ({"train_limit": -1}, "data.train_limit=-1"),
+    ],
+)
+def test_fields_that_make_no_sense(config, fields, message):
+    with pytest.raises(UserError, match=message):
+        data.load(replace(config, **fields))
+
+
+def test_parts_of_different_length_are_refused(config):
+    split = data.load(config)["val"]
+    with pytest.raises(ValueError, match="differ in length"):
+        replace(split, labels=split.labels[:-1])
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="shared data are absent")
+def test_breastmnist_has_its_official_split():
+    path = SHARED / "medmnist" / "breastmnist.npz"
+    sets = data.load(DataConfig(name="npz", path=str(path), image_size=28))
+    assert [len(sets[name]) for name in ("train", "val", "test")] == [546, 78, 156]
+    with np.load(path) as file:
+        for name, split in sets.items():
+            assert np.array_equal(split.labels, file[f"{name}_labels"].ravel())
+            everyone = split.images.read(np.arange(len(split)))
+            assert np.array_equal(everyone[..., 1], file[f"{name}_images"])
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="shared data are absent")
+def test_ham10000_lesions_do_not_straddle():
+    config = DataConfig(
+        name="csv",
+        path=str(SHARED / "ham10000" / "metadata.csv"),
+        root=str(SHARED / "ham10000" / "images"),
+        image="image_id",
+        label="dx",
+        group="lesion_id",
+        image_size=8,
+    )
+    sets = data.load(config)
+    assert sum(len(split) for split in sets.values()) == 10015
+    groups = [set(split.groups) for split in sets.values()]
+    assert len(set().union(*groups)) == sum(map(len, groups)) == 7470
+    whole = np.concatenate([split.labels for split in sets.values()])
+    for name in ("val", "test"):
+        share = np.bincount(sets[name].labels, minlength=7) / np.bincount(whole)
+        np.testing.assert_allclose(share, 0.15, atol=0.02)
+
+
+def test_phantoms_are_loaded_by_name_and_obey_the_limit():
+    config = DataConfig(name="phantom/mri", image_size=16, phantom_patients=40, phantom_images_per_patient=2)
+    whole, limited = data.load(config), data.load(replace(config, train_limit=10))
+    assert list(whole) == ["train", "val", "test", "shifted"]
+    assert len(limited["train"]) == 10 and len(set(limited["train"].groups)) == 5
+    assert set(limited["train"].ids) < set(whole["train"].ids)
+    for name in ("val", "test", "shifted"):
+        assert limited[name].ids.tolist() == whole[name].ids.tolist()

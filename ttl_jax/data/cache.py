@@ -1,0 +1,112 @@
+"""Every image read, checked and hashed once, in parallel, and held in memory where it fits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.data.dataset import ArrayReader, ImageReader
+from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.errors import UserError
+from ttl_jax.typing import Int, UInt8
+
+_SAY_FROM = 3000  # images; below, reading takes a few seconds at most
+
+
+@dataclass(frozen=True)
+class DecodingReader:
+    """Reader that decodes at every read, for sets larger than the memory allowed.
+
+    Attributes:
+        images: files or uint8 arrays.
+        where: for messages.
+        geometry: size and resize mode.
+    """
+
+    images: Sequence[Path | np.ndarray]
+    where: Sequence[str]
+    geometry: Geometry
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
+        """Decodes the images at these positions.
+
+        Raises:
+            UserError: a file that was readable at the start no longer is.
+        """
+        size = self.geometry.size
+        batch = np.empty((len(indices), size, size, 3), np.uint8)
+        for place, index in enumerate(indices):
+            try:
+                batch[place] = decode(self.images[index], self.geometry)
+            except UnreadableImageError as error:
+                raise UserError(
+                    f"{self.where[index]} {error}, though it could be read at the start; "
+                    "put it back and run the same command to resume"
+                ) from None
+        return batch
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of reading every image.
+
+    Attributes:
+        reader: all images by their position in the list that was read (faulty ones included: never
+            ask for those).
+        hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones.
+        faults: position -> what is wrong.
+    """
+
+    reader: ImageReader
+    hashes: tuple[bytes, ...]
+    faults: dict[int, str]
+
+
+def read_all(
+    images: Sequence[Path | np.ndarray],
+    where: Sequence[str],
+    geometry: Geometry,
+    cache_gb: float,
+    threads: int | None = None,
+) -> Checked:
+    """Decodes every image once.
+
+    Args:
+        images: files or uint8 arrays.
+        where: what to call each image in messages.
+        geometry: size and resize mode.
+        cache_gb: gigabytes (1e9) that decoded images may take; above, they are decoded again at
+            every read.
+        threads: decoding threads; None is one for each core.
+    """
+    size, count = geometry.size, len(images)
+    held = count * size * size * 3 <= cache_gb * 1e9
+    pixels = np.empty((count if held else 0, size, size, 3), np.uint8)
+    if count >= _SAY_FROM:
+        print(f"reading {count} images at {size} px", flush=True)
+
+    def one(index: int) -> tuple[bytes, str]:
+        try:
+            image = decode(images[index], geometry)
+        except UnreadableImageError as error:
+            return b"", str(error)
+        if held:
+            pixels[index] = image
+        return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
+
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        outcomes = list(pool.map(one, range(count)))
+    return Checked(
+        reader=ArrayReader(pixels) if held else DecodingReader(images, where, geometry),
+        hashes=tuple(digest for digest, _ in outcomes),
+        faults={index: fault for index, (_, fault) in enumerate(outcomes) if fault},
+    )

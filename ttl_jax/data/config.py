@@ -1,0 +1,60 @@
+"""The fields that describe a data set, each with its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to read, at which size, and how to split it.
+
+    Attributes:
+        name: "folder", "csv", "npz" or "phantom/MODALITY".
+        path: the folder, the table or the .npz file.
+        root: csv: the folder that image names are relative to; "" is the table's own folder.
+        image: csv: the column with the image's path, with or without extension.
+        label: csv: the label column, or several with commas between them (0, 1, empty = unknown).
+        group: csv: the column that must not straddle splits (patient, lesion); "" = the image.
+        split: csv: the column with train, val or test; "" = split here.
+        splits: a JSON file: written with the split made here, reused when it exists.
+        image_size: pixels a side that the network gets.
+        resize: "squash" (both sides to size), "crop" (short side, then centre) or "pad" (long side).
+        pad_value: 0..255, the gray of the border of "pad".
+        val_fraction: share of the images held out for validation where the data has none.
+        test_fraction: share held out for the test where the data has none.
+        split_seed: which of the possible splits; independent of the training seed.
+        train_limit: if positive, about so many training images: whole groups, stratified, nested.
+        on_error: "fail" at an image that cannot be read, or "skip" it and say so.
+        allow_leaks: accept a split of the user's own in which a group straddles.
+        cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
+        phantom_patients: phantom: generated patients.
+        phantom_images_per_patient: phantom: images of each.
+        phantom_task: phantom: what the label depends on.
+        phantom_difficulty: phantom: 0 (easy) to 1 (hard).
+        phantom_seed: phantom: which patients.
+    """
+
+    name: str = "folder"
+    path: str = ""
+    root: str = ""
+    image: str = "image"
+    label: str = "label"
+    group: str = ""
+    split: str = ""
+    splits: str = ""
+    image_size: int = 224
+    resize: str = "squash"
+    pad_value: int = 0
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    split_seed: int = 0
+    train_limit: int = 0
+    on_error: str = "fail"
+    allow_leaks: bool = False
+    cache_gb: float = 4.0
+    phantom_patients: int = 200
+    phantom_images_per_patient: int = 3
+    phantom_task: str = "texture"
+    phantom_difficulty: float = 0.5
+    phantom_seed: int = 0

@@ -1,0 +1,116 @@
+"""Reading a CSV file as text: byte-order marks, encodings, delimiters, ragged rows."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttl_jax.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A table of text.
+
+    Attributes:
+        path: the file.
+        columns: column name -> cells, stripped of blanks around them.
+        rows: the number of each row's last line in the file (the header is line 1).
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    rows: list[int]
+
+    def column(self, name: str, field: str) -> list[str]:
+        """The cells of a column.
+
+        Args:
+            name: of the column.
+            field: the config field that named it, for the message.
+
+        Raises:
+            UserError: no such column; the nearest is named.
+        """
+        if name not in self.columns:
+            raise UserError(
+                f"{self.path} has no column {name!r} for data.{field}{nearest(name, tuple(self.columns))}"
+            )
+        return self.columns[name]
+
+    def at(self, index: int) -> str:
+        """Where a row stands, for messages."""
+        return f"{self.path}, row {self.rows[index]}"
+
+
+def read_csv(path: str | Path) -> CsvFile:
+    """Reads a table with a header; the delimiter is a comma, semicolon or tab, as in the header.
+
+    Raises:
+        UserError: missing, no table, no rows, a repeated column, a row of another length.
+    """
+    path = Path(path)
+    text = _text(path)
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)  # a comma where there is none of them
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    cells: list[list[str]] = []
+    rows: list[int] = []
+    try:
+        for line in lines:
+            values = [value.strip() for value in line]
+            if not any(values):
+                continue  # a blank line, or what a spreadsheet leaves below the table
+            if not header:
+                header = _header(path, values)
+                continue
+            if len(values) != len(header):
+                raise UserError(
+                    f"{path}, row {lines.line_num} has {len(values)} cells where the header has "
+                    f"{len(header)}; mend the row (a cell with a delimiter in it needs quotes)"
+                )
+            cells.append(values)
+            rows.append(lines.line_num)
+    except csv.Error as error:
+        raise UserError(f"{path}, row {lines.line_num} is not CSV ({error}); mend the quotes in it") from None
+    if not cells:
+        raise UserError(f"{path} has no rows; the first line is the header, examples follow it")
+    return CsvFile(path, {name: [row[place] for row in cells] for place, name in enumerate(header)}, rows)
+
+
+def _header(path: Path, values: list[str]) -> list[str]:
+    # pandas writes its index under an empty name
+    names = [value or f"column {place + 1}" for place, value in enumerate(values)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path} has two columns named {name!r}; rename one of them")
+    return names
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"data.path={str(path)!r} does not exist; name the CSV file") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name a CSV file") from None
+    encoding = "utf-8-sig"
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        try:
+            text = raw.decode("cp1252")
+        except UnicodeDecodeError:
+            text = "\0"
+        row = raw.count(b"\n", 0, error.start) + 1
+        if "\0" not in text:
+            print(f"{path}: row {row} is not UTF-8; the file is read as Windows-1252", flush=True)
+    if "\0" in text:
+        raise UserError(f"{path} is not a text file; export the table as CSV in UTF-8")
+    return text

@@ -1,0 +1,121 @@
+"""One split of a data set: its images behind a reader, its labels, ids and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from ttl_jax.typing import Int, UInt8
+
+Task = Literal["multiclass", "multilabel"]
+
+
+class ImageReader(Protocol):
+    """Images by position, all of one size; safe to call from several threads at once."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
+        """The images at these positions, in this order."""
+
+
+@dataclass(frozen=True)
+class ArrayReader:
+    """Reader over images in memory.
+
+    Attributes:
+        images: uint8 (N, S, S, 3).
+    """
+
+    images: UInt8[np.ndarray, "N S S 3"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
+        """The images at these positions, in this order, as a copy."""
+        return self.images[np.asarray(indices)]
+
+
+@dataclass(frozen=True)
+class SubsetReader:
+    """Some of another reader's images, so that splits share one cache without copying it.
+
+    Attributes:
+        base: the reader that holds the images.
+        positions: position in `base` of each image.
+    """
+
+    base: ImageReader
+    positions: Int[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
+        """The images at these positions of the subset, in this order."""
+        return self.base.read(self.positions[np.asarray(indices)])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split.
+
+    Attributes:
+        name: "train", "val", "test" or another evaluation split such as "shifted".
+        labels: int32 (N,) for "multiclass"; float32 (N, L) of 0, 1 or NaN (unknown) for
+            "multilabel".
+        ids: (N,) text, unique over the whole data set: a path or a row's name.
+        groups: (N,) text: the patient or lesion that must not straddle splits.
+        class_names: names of the classes, in the order of the labels.
+        task: "multiclass" or "multilabel".
+        images: reader of uint8 (B, S, S, 3).
+        columns: other columns of the user's table, (N,) each.
+
+    Raises:
+        ValueError: the parts are not of one length.
+    """
+
+    name: str
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray
+    class_names: tuple[str, ...]
+    task: Task
+    images: ImageReader
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {
+            "labels": len(self.labels),
+            "ids": len(self.ids),
+            "groups": len(self.groups),
+            "images": len(self.images),
+        } | {f"column {name!r}": len(values) for name, values in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the parts of split {self.name!r} differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: Int[np.ndarray, " K"], name: str | None = None) -> Dataset:
+        """The examples at `indices`, in that order; the images are not copied."""
+        indices = np.asarray(indices, np.int64)
+        reader = self.images
+        if isinstance(reader, SubsetReader):
+            subset = SubsetReader(reader.base, reader.positions[indices])
+        else:
+            subset = SubsetReader(reader, indices)
+        return replace(
+            self,
+            name=self.name if name is None else name,
+            labels=self.labels[indices],
+            ids=self.ids[indices],
+            groups=self.groups[indices],
+            images=subset,
+            columns={key: values[indices] for key, values in self.columns.items()},
+        )

@@ -1,0 +1,67 @@
+"""What a source found, before any image is decoded; and the names that splits go by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.data.dataset import Task
+
+SPLITS = ("train", "val", "test")
+SPLIT_ALIASES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All examples of a source.
+
+    Attributes:
+        source: what to call it in messages.
+        images: files, or uint8 arrays (H, W[, C]).
+        where: where each example comes from, for messages: a file, a table's row.
+        labels: int32 (N,) or float32 (N, L) with NaN = unknown.
+        ids: (N,) unique text.
+        groups: (N,) text.
+        class_names: in the order of the labels.
+        task: "multiclass" or "multilabel".
+        splits: (N,) "train", "val", "test" as the source has them, or "" throughout.
+        splits_from: what the splits come from, for messages.
+        columns: other columns (N,).
+    """
+
+    source: str
+    images: Sequence[Path | np.ndarray]
+    where: Sequence[str]
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray
+    class_names: tuple[str, ...]
+    task: Task
+    splits: np.ndarray
+    splits_from: str = ""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def take(self, indices: np.ndarray) -> Listing:
+        """The examples at `indices`, in that order."""
+        return replace(
+            self,
+            images=[self.images[index] for index in indices],
+            where=[self.where[index] for index in indices],
+            labels=self.labels[indices],
+            ids=self.ids[indices],
+            groups=self.groups[indices],
+            splits=self.splits[indices],
+            columns={name: values[indices] for name, values in self.columns.items()},
+        )
+
+
+def no_splits(count: int) -> np.ndarray:
+    """The `splits` of a source that has none of its own."""
+    return np.full(count, "", dtype="U5")

@@ -1,0 +1,225 @@
+"""From a DataConfig to checked, split data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.data.cache import read_all
+from ttl_jax.data.config import DataConfig
+from ttl_jax.data.dataset import Dataset, SubsetReader
+from ttl_jax.data.decode import RESIZE_MODES, Geometry
+from ttl_jax.data.folder import read_folder
+from ttl_jax.data.leaks import duplicate_line
+from ttl_jax.data.listing import SPLITS, Listing
+from ttl_jax.data.npz import read_arrays, read_npz
+from ttl_jax.data.presets import PHANTOM_MODALITIES
+from ttl_jax.data.split_file import read_splits, write_splits
+from ttl_jax.data.splits import hold_out, limit, straddling
+from ttl_jax.data.table import read_table
+from ttl_jax.errors import UserError, nearest
+
+Splits = dict[str, Dataset]
+
+
+def _phantom(config: DataConfig) -> Splits:
+    from ttl_jax.data import phantom
+
+    return _limited(phantom.load(config), config)
+
+
+SOURCES: dict[str, Callable[[DataConfig], Splits]] = {
+    "folder": lambda config: assemble(read_folder(config.path), config),
+    "csv": lambda config: assemble(read_table(config), config),
+    "npz": lambda config: assemble(read_npz(config.path), config),
+    **{f"phantom/{modality}": _phantom for modality in PHANTOM_MODALITIES},
+}
+
+
+def load(config: DataConfig) -> Splits:
+    """Reads, checks and splits the data that a config names.
+
+    Returns:
+        {"train", "val", "test"} (and "shifted" for a phantom).
+
+    Raises:
+        UserError: anything about the data that the user has to mend, in one sentence.
+    """
+    check(config)
+    if config.name not in SOURCES:
+        raise UserError(
+            f"there is no data source {config.name!r} for data.name{nearest(config.name, tuple(SOURCES))}"
+        )
+    if not config.path and not config.name.startswith("phantom/"):
+        raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
+    return SOURCES[config.name](config)
+
+
+def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> Splits:
+    """Splits arrays held in memory as `load` splits files; `config.name` and `.path` are not read.
+
+    Args:
+        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, NaN for unknown.
+
+    Raises:
+        UserError: another shape or kind of numbers, or counts that differ.
+    """
+    check(config)
+    return assemble(read_arrays(np.asarray(images), np.asarray(labels)), config)
+
+
+def check(config: DataConfig) -> None:
+    """Refuses values that no source could use.
+
+    Raises:
+        UserError: naming the field.
+    """
+    if config.image_size < 1:
+        raise UserError(f"data.image_size={config.image_size} must be above 0")
+    for field, value, choices in (
+        ("resize", config.resize, RESIZE_MODES),
+        ("on_error", config.on_error, ("fail", "skip")),
+    ):
+        if value not in choices:
+            raise UserError(f"data.{field}={value!r} does not exist{nearest(value, choices)}")
+    if not 0 <= config.pad_value <= 255:
+        raise UserError(f"data.pad_value={config.pad_value} is not a gray from 0 to 255")
+    for field, share in (("val", config.val_fraction), ("test", config.test_fraction)):
+        if not 0 < share < 1:
+            raise UserError(f"data.{field}_fraction={share} is not between 0 and 1")
+    if config.val_fraction + config.test_fraction >= 1:
+        raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
+    if config.train_limit < 0:
+        raise UserError(f"data.train_limit={config.train_limit} is negative; 0 means no limit")
+
+
+def assemble(listing: Listing, config: DataConfig) -> Splits:
+    """Reads a listing's images, splits them, and builds the data sets.
+
+    Raises:
+        UserError: an image cannot be read, a split has no images or lacks a class in training, or a
+            group straddles splits that the user made.
+    """
+    geometry = Geometry(config.image_size, config.resize, config.pad_value)
+    checked = read_all(listing.images, listing.where, geometry, config.cache_gb)
+    _refuse_or_report(listing, checked.faults, config.on_error)
+    kept = np.array([i for i in range(len(listing.ids)) if i not in checked.faults], np.int64)
+    left_out = frozenset(listing.ids[i] for i in checked.faults)
+    listing = listing.take(kept)
+    splits = _splits(listing, config, left_out)
+    _refuse_missing(listing, splits)
+    line = duplicate_line([checked.hashes[i] for i in kept], splits, listing.ids)
+    if line:
+        print(line, flush=True)
+    whole = Dataset(
+        name="all",
+        labels=listing.labels,
+        ids=listing.ids,
+        groups=listing.groups,
+        class_names=listing.class_names,
+        task=listing.task,
+        images=SubsetReader(checked.reader, kept),
+        columns=listing.columns,
+    )
+    sets = {name: whole.take(np.flatnonzero(splits == name), name) for name in SPLITS}
+    return _limited(sets, config)
+
+
+def _limited(sets: Splits, config: DataConfig) -> Splits:
+    """The data sets with `train_limit` applied; held-out splits stay whole."""
+    training = sets["train"]
+    if not 0 < config.train_limit < len(training):
+        return sets
+    chosen = limit(training.labels, training.groups, config.train_limit, config.split_seed)
+    return {**sets, "train": training.take(chosen)}
+
+
+def _refuse_or_report(listing: Listing, faults: dict[int, str], on_error: str) -> None:
+    if not faults:
+        return
+    sentences = [f"{listing.where[index]} {fault}" for index, fault in faults.items()]
+    if on_error == "fail":
+        more = f" (and {len(faults) - 1} more images)" if len(faults) > 1 else ""
+        raise UserError(
+            f"{sentences[0]}{more}; mend or remove it, or set data.on_error=skip to go on without"
+        )
+    if len(faults) == len(listing.ids):
+        raise UserError(f"none of the {len(faults)} images of {listing.source} can be read: "
+                        f"{sentences[0]}")  # fmt: skip
+    print(f"skipped {len(faults)} of {len(listing.ids)} images:", flush=True)
+    for sentence in sentences:
+        print(f"  {sentence}", flush=True)
+
+
+def _splits(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
+    if config.splits and Path(config.splits).exists():
+        splits = read_splits(config.splits, listing.ids, left_out)
+        _refuse_straddling(listing, splits, config.splits, config.allow_leaks)
+        return splits
+    if (listing.splits != "").any():
+        _refuse_straddling(listing, listing.splits, listing.splits_from, config.allow_leaks)
+    splits = _fill(listing, config)
+    if config.splits:
+        write_splits(config.splits, listing.ids, splits, listing.source)
+        print(f"wrote the split to {config.splits}", flush=True)
+    return splits
+
+
+def _fill(listing: Listing, config: DataConfig) -> np.ndarray:
+    """Splits what the source left unsplit; a missing val or test comes out of train alone."""
+    own = (listing.splits != "").any()
+    splits = listing.splits.copy() if own else np.full(len(listing.ids), "train", dtype="U5")
+    wanted = {"test": config.test_fraction, "val": config.val_fraction}
+    lacking = {name: share for name, share in wanted.items() if name not in splits}
+    pool = np.flatnonzero(splits == "train")
+    if not lacking or not len(pool):
+        return splits
+    splits[pool] = hold_out(listing.labels[pool], listing.groups[pool], lacking, config.split_seed)
+    if own:
+        print(
+            f"{listing.source} has no {' and no '.join(lacking)}: taken from train by "
+            f"data.split_seed={config.split_seed}",
+            flush=True,
+        )
+    return splits
+
+
+def _refuse_straddling(listing: Listing, splits: np.ndarray, origin: str, allow_leaks: bool) -> None:
+    leaks = straddling(listing.groups, splits)
+    if not leaks:
+        return
+    group, names = next(iter(leaks.items()))
+    sentence = (
+        f"{len(leaks)} groups stand in several splits of {origin}, the first is {group!r} in "
+        f"{' and '.join(names)}"
+    )
+    if not allow_leaks:
+        raise UserError(
+            f"{sentence}; give each group one split, or set data.allow_leaks=True and know that "
+            "the score is too good"
+        )
+    print(f"warning: {sentence}; allowed by data.allow_leaks", flush=True)
+
+
+def _refuse_missing(listing: Listing, splits: np.ndarray) -> None:
+    for name in SPLITS:
+        if name not in splits:
+            raise UserError(
+                f"split {name} of {listing.source} has no images; it needs more images, more groups, "
+                "or another split"
+            )
+    if listing.task == "multilabel":
+        return
+    for name in SPLITS:
+        counts = np.bincount(listing.labels[splits == name], minlength=len(listing.class_names))
+        absent = [listing.class_names[place] for place in np.flatnonzero(counts == 0)]
+        if absent and name == "train":
+            raise UserError(
+                f"class {absent[0]!r} of {listing.source} has no image in train; add some, or remove "
+                "the class"
+            )
+        if absent:
+            print(f"note: {name} has no image of {', '.join(absent)}", flush=True)

@@ -1,0 +1,154 @@
+"""Arrays: a MedMNIST .npz file, or a pair that the caller holds in memory."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.data.dataset import Task
+from ttl_jax.data.labels import check_known
+from ttl_jax.data.listing import SPLITS, Listing, no_splits
+from ttl_jax.errors import UserError, nearest
+
+
+def read_npz(path: str | Path) -> Listing:
+    """Reads {train,val,test}_images and {train,val,test}_labels (Yang et al. 2023, MedMNIST v2).
+
+    Images are uint8 (N, H, W) or (N, H, W, 3), labels (N,) or (N, 1) class numbers or (N, L > 1)
+    zeros and ones. Missing val or test arrays are allowed. The file has no patients, so every image
+    is its own group.
+
+    Raises:
+        UserError: another layout, another kind of numbers, or counts that differ.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"data.path={str(path)!r} does not exist; name the .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a readable .npz file ({error}); fetch it anew") from None
+    images, labels, splits, ids = [], [], [], []
+    for split in SPLITS:
+        names = (f"{split}_images", f"{split}_labels")
+        if split != "train" and not any(name in found for name in names):
+            continue
+        for name in names:
+            if name not in found:
+                hint = nearest(name, tuple(found))
+                raise UserError(f"{path} has no array {name!r}{hint}; MedMNIST's layout is needed")
+        images.append(check_images(found[names[0]], f"{path}, {names[0]}"))
+        part = found[names[1]]
+        _check_count(part, found[names[0]], f"{path}, {names[1]}")
+        labels.append(part.reshape(len(part), -1))
+        splits += [split] * len(part)
+        ids += [f"{split}/{number:06d}" for number in range(len(part))]
+    widths = sorted({part.shape[1] for part in labels})
+    if len(widths) > 1:
+        raise UserError(f"{path} has labels of {widths} columns in its splits; give all the same")
+    everything = np.concatenate(labels)
+    numbers, names_, task = array_labels(everything, str(path), ids)
+    return Listing(
+        source=str(path),
+        images=[image for part in images for image in part],
+        where=[f"{path}, image {name}" for name in ids],
+        labels=numbers,
+        ids=np.array(ids),
+        groups=np.array(ids),
+        class_names=names_,
+        task=task,
+        splits=np.array(splits),
+        splits_from=f"the arrays of {path}",
+    )
+
+
+def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
+    """Lists a pair of arrays; every image is its own group.
+
+    Args:
+        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, and NaN for unknown.
+
+    Raises:
+        UserError: another shape, another kind of numbers, or counts that differ.
+    """
+    check_images(images, "images")
+    _check_count(labels, images, "labels")
+    ids = [f"{number:06d}" for number in range(len(images))]
+    numbers, names, task = array_labels(labels.reshape(len(labels), -1), "labels", ids)
+    return Listing(
+        source="the arrays given",
+        images=list(images),
+        where=[f"image {number}" for number in range(len(images))],
+        labels=numbers,
+        ids=np.array(ids),
+        groups=np.array(ids),
+        class_names=names,
+        task=task,
+        splits=no_splits(len(images)),
+    )
+
+
+def check_images(images: np.ndarray, where: str) -> np.ndarray:
+    """Refuses anything but uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+
+    Raises:
+        UserError: naming the shape or type, and the image where one is NaN.
+    """
+    if np.issubdtype(images.dtype, np.floating) and not np.isfinite(images).all():
+        bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
+        raise UserError(
+            f"{where}: image {bad[0]} has NaN or infinite pixels ({len(bad)} images in all); mend "
+            "them and save uint8 0..255"
+        )
+    if images.dtype != np.uint8:
+        raise UserError(f"{where} are {images.dtype}; scale them to 0..255 and save uint8")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
+        raise UserError(f"{where} have shape {images.shape}; (N, H, W) or (N, H, W, 3) is needed")
+    if not images.size:
+        raise UserError(f"{where} are empty (shape {images.shape}); a split needs images")
+    return images
+
+
+def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...], Task]:
+    """Labels (N, L) of any kind to (labels, class names, task).
+
+    Raises:
+        UserError: fractions, negative classes, other values than 0 and 1 in several columns, or one
+            class only.
+    """
+    if labels.shape[1] > 1:
+        if labels.dtype.kind not in "biuf":
+            raise UserError(f"{where}: labels are {labels.dtype}; several labels take 0, 1 and NaN")
+        known = labels.astype(np.float32)
+        bad = np.argwhere(~(np.isnan(known) | (known == 0) | (known == 1)))
+        if len(bad):
+            row, column = bad[0]
+            raise UserError(
+                f"{where}: image {ids[row]} has {labels[row, column]} in label {column}; several "
+                "labels take 0, 1, or NaN for unknown"
+            )
+        names = tuple(str(number) for number in range(labels.shape[1]))
+        check_known(names, known)
+        return known, names, "multilabel"
+    column = labels[:, 0]
+    if column.dtype.kind not in "biuU":
+        raise UserError(f"{where}: labels are {column.dtype}; a class is an integer or a word")
+    if column.dtype.kind == "i" and column.min() < 0:
+        row = int(np.argmax(column < 0))
+        raise UserError(f"{where}: image {ids[row]} has class {column[row]}; classes start at 0")
+    values, numbers = np.unique(column, return_inverse=True)
+    if len(values) < 2:
+        raise UserError(f"{where} has one class only ({values[0]}); there is nothing to learn")
+    names = tuple(str(value) for value in values.tolist())
+    return numbers.reshape(-1).astype(np.int32), names, "multiclass"
+
+
+def _check_count(labels: np.ndarray, images: np.ndarray, where: str) -> None:
+    if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] == 0):
+        raise UserError(f"{where} have shape {labels.shape}; (N,), (N, 1) or (N, L) is needed")
+    if len(labels) != len(images):
+        raise UserError(f"{where} are {len(labels)} labels for {len(images)} images; give one for each")

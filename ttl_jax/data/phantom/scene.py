@@ -1,0 +1,119 @@
+"""What every modality is given to paint one picture, and the lesion that all of them share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ttl_jax.data.phantom import outline
+from ttl_jax.data.phantom.fields import band_field, ramp
+from ttl_jax.typing import Bool, Float
+
+VISIBLE = 0.08  # a lesion's mask is where it weighs at least this much against the healthy picture
+
+
+class Scene(NamedTuple):
+    """One picture to paint: a pure value but for its two random streams, which are drawn from.
+
+    Attributes:
+        size: pixels along a side.
+        patient: stream that is the same for every image of a patient (anatomy, tint, exposure).
+        image: stream of this image (view, lesion outline, clutter).
+        granularity: 0 coarse .. 1 fine, the lesion's local texture.
+        lobulation: 0 smooth .. 1 lobulated, the lesion's outline.
+        contrast: how strongly the lesion stands out, about 1.
+        irregularity: how far outlines stray from a circle, see `outline.curve`, about 1.
+        grain: amplitude of the lesion's texture, about 1.
+        healthy: paint the same picture without its lesion.
+    """
+
+    size: int
+    patient: np.random.Generator
+    image: np.random.Generator
+    granularity: float
+    lobulation: float
+    contrast: float
+    irregularity: float
+    grain: float
+    healthy: bool
+
+
+class Lesion(NamedTuple):
+    """A lesion on the pixel grid.
+
+    Attributes:
+        weight: (s, s) float32, 0 outside .. contrast inside; 0 everywhere in a healthy picture.
+        texture: (s, s) float32, mean 0 and standard deviation `grain` inside.
+        depth: (s, s) float32, distance inwards from the border in half image sides.
+        radius: of the circle of the same area.
+        mask: (s, s) bool, where the lesion is visible (whether or not it is painted).
+    """
+
+    weight: Float[np.ndarray, "s s"]
+    texture: Float[np.ndarray, "s s"]
+    depth: Float[np.ndarray, "s s"]
+    radius: float
+    mask: Bool[np.ndarray, "s s"]
+
+
+class Painted(NamedTuple):
+    """A finished picture: colours (s, s, 3) float32 in 0..1 before the sensor, and its mask."""
+
+    colours: Float[np.ndarray, "s s 3"]
+    mask: Bool[np.ndarray, "s s"]
+
+
+def add_lesion(
+    scene: Scene,
+    x: Float[np.ndarray, "s s"],
+    y: Float[np.ndarray, "s s"],
+    centre: tuple[float, float],
+    radius: tuple[float, float],
+    *,
+    edge: float,
+    frequencies: tuple[float, float],
+    stripes: float = 0.0,
+    axis: float | None = None,
+) -> Lesion:
+    """A lesion at `centre` with an area drawn from `radius` (lowest, highest).
+
+    Args:
+        edge: width of the soft border.
+        frequencies: of the texture in cycles per image, (coarsest, finest).
+        stripes: how strongly the texture is oriented (about a random direction), 0 for not at all.
+        axis: direction in which ovals are long, give or take 0.2 radians; None for any.
+    """
+    rng = scene.image
+    size = float(rng.uniform(*radius))
+    quotient = 1 + scene.irregularity * float(rng.uniform(0.5, 0.8))
+    if axis is not None:
+        axis = axis + float(rng.normal(0, 0.2))
+    radii = outline.curve(rng, scene.lobulation, quotient, np.pi * size**2, axis)
+    depth = outline.depth(radii, x, y, centre)
+    weight = ramp(depth, edge)
+    coarse, fine = frequencies
+    frequency = coarse * (fine / coarse) ** scene.granularity
+    angle = float(rng.uniform(0, np.pi))
+    texture = band_field(rng, scene.size, frequency, 0.25, stripes, angle)
+    total = np.sum(weight) + np.float32(1e-6)
+    texture = texture - np.sum(weight * texture) / total
+    texture = texture / np.sqrt(np.sum(weight * texture**2) / total + np.float32(1e-6))
+    texture = texture * np.float32(scene.grain)
+    mask = weight >= VISIBLE
+    weight = weight * np.float32(0 if scene.healthy else scene.contrast)
+    return Lesion(weight, texture, depth, size, mask)
+
+
+def gray(intensity: Float[np.ndarray, "s s"]) -> Float[np.ndarray, "s s 3"]:
+    """One channel as three."""
+    return np.repeat(intensity[..., None], 3, axis=-1)
+
+
+def mixed(
+    below: Float[np.ndarray, "s s 3"],
+    above: Float[np.ndarray, "..."],
+    weight: Float[np.ndarray, "s s"],
+) -> Float[np.ndarray, "s s 3"]:
+    """`above` laid over `below` with the given opacity (clipped to 0..1)."""
+    return below + np.clip(weight, 0, 1)[..., None] * (above - below)

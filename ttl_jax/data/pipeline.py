@@ -1,0 +1,160 @@
+"""Batches: a pure function of (seed, step), prefetched by grain's threads.
+
+The element of the grain data set is a whole batch: one gather a batch instead of one Python call an
+image (644k against 2-30k images/s for 28 px images in memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError
+from ttl_jax.typing import Int
+
+Batch = dict[str, np.ndarray]
+
+
+@lru_cache(maxsize=8)
+def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
+    """The order of examples in an epoch, the same under every version of NumPy.
+
+    It sorts raw 64-bit words of Philox: NumPy promises the words, not `Generator.permutation`.
+
+    Returns:
+        int64 (count,), read-only.
+    """
+    bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, epoch]))
+    order = np.argsort(bits.random_raw(count), kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def batch_positions(
+    count: int, batch_size: int, seed: int, step: int
+) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+    """Which examples stand in a training batch.
+
+    Global position p = step * batch_size + i; epoch = p // count; example =
+    permutation(seed, epoch)[p % count]. Every batch is full; one may reach into the next epoch.
+
+    Returns:
+        examples int64 (B,), epochs int64 (B,).
+    """
+    place = step * batch_size + np.arange(batch_size)
+    epochs = place // count
+    examples = np.empty(batch_size, np.int64)
+    for epoch in np.unique(epochs).tolist():
+        now = epochs == epoch
+        examples[now] = permutation(seed, epoch, count)[place[now] % count]
+    return examples, epochs
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """grain's random-access source: batch number -> batch."""
+
+    count: int
+    make: Callable[[int], Batch]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.make(int(index))
+
+
+def train_batches(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """The training batches of steps start..stop-1.
+
+    Args:
+        dataset: the training split.
+        batch_size: B.
+        seed: of the order.
+        start: first step, so that a resumed run goes on with the batches of an uninterrupted one.
+        stop: one past the last step.
+        threads: that gather or decode ahead; 0 works in the caller's. The batches are the same.
+
+    Yields:
+        {"image": uint8 (B, S, S, 3), "label": int32 (B,) or float32 (B, L), "example": int32 (B,)
+        position in the data set, "epoch": int32 (B,)}.
+
+    Raises:
+        UserError: batch_size or threads out of range, or an image that vanished meanwhile.
+    """
+    _check(batch_size, threads)
+
+    def make(index: int) -> Batch:
+        examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
+        return {
+            "image": dataset.images.read(examples),
+            "label": dataset.labels[examples],
+            "example": examples.astype(np.int32),
+            "epoch": epochs.astype(np.int32),
+        }
+
+    return _iterate(_Batches(max(0, stop - start), make), threads)
+
+
+def eval_batches(dataset: Dataset, batch_size: int, threads: int = 2) -> Iterator[Batch]:
+    """Every example once, in order; the last batch is filled up with its last example, masked.
+
+    Args:
+        dataset: a split.
+        batch_size: B.
+        threads: as for `train_batches`.
+
+    Yields:
+        {"image", "label", "example", "epoch" (zeros)} as `train_batches`, and "mask" float32 (B,):
+        1 for an example, 0 for padding.
+
+    Raises:
+        UserError: batch_size or threads out of range, or an image that vanished meanwhile.
+    """
+    _check(batch_size, threads)
+    count = len(dataset)
+
+    def make(index: int) -> Batch:
+        place = index * batch_size + np.arange(batch_size)
+        examples = np.minimum(place, count - 1)
+        return {
+            "image": dataset.images.read(examples),
+            "label": dataset.labels[examples],
+            "example": examples.astype(np.int32),
+            "epoch": np.zeros(batch_size, np.int32),
+            "mask": (place < count).astype(np.float32),
+        }
+
+    return _iterate(_Batches(-(-count // batch_size), make), threads)
+
+
+def _check(batch_size: int, threads: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"data.batch_size={batch_size} must be above 0")
+    if threads < 0:
+        raise UserError(f"data.loader_threads={threads} is negative; 0 means no threads")
+
+
+def _iterate(batches: _Batches, threads: int) -> Iterator[Batch]:
+    import grain
+
+    if not len(batches):
+        return
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads if threads else 0)
+    iterator = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()  # a consumer that stops early leaves no thread behind

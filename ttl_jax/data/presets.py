@@ -1,0 +1,114 @@
+"""Named data sets: the config fields that each one fills in, its licence and its citation.
+
+A preset holds no images. `DATA_DIR` in a path stands for the folder given on the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ttl_jax.errors import UserError, nearest
+
+PHANTOM_MODALITIES = ("radiograph", "mri", "histology", "dermoscopy", "endoscopy")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One data set that users know by name.
+
+    Attributes:
+        fields: dotted config fields and their values.
+        licence: its owner's terms.
+        citation: what to cite.
+        note: what a user must know before trusting a score on it.
+    """
+
+    fields: dict[str, Any]
+    licence: str
+    citation: str
+    note: str = ""
+
+
+def _medmnist(name: str, note: str = "") -> Preset:
+    return Preset(
+        {
+            "data.name": "npz",
+            "data.path": f"DATA_DIR/medmnist/{name}.npz",
+            "data.image_size": 64,
+            "data.augment": "none",
+        },
+        "CC BY 4.0",
+        "Yang et al. 2023, MedMNIST v2, doi:10.1038/s41597-022-01721-8",
+        note,
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    **{
+        f"phantom/{modality}": Preset(
+            {"data.name": f"phantom/{modality}", "data.image_size": 64},
+            "generated, no licence needed",
+            "ttl_jax/data/phantom",
+        )
+        for modality in PHANTOM_MODALITIES
+    },
+    "breastmnist": _medmnist("breastmnist", "label 0 is malignant; no patient ids in the file"),
+    "pneumoniamnist": _medmnist("pneumoniamnist", "no patient ids in the file"),
+    "brain_tumor_mri": Preset(
+        {
+            "data.name": "folder",
+            "data.path": "DATA_DIR/brain_tumor_mri",
+            "data.image_size": 64,
+            "data.augment": "flip",
+        },
+        "research use",
+        "Bhuvaji et al. 2020, Brain Tumor Classification (MRI)",
+        "the author's own split leaks: many test images also stand in train",
+    ),
+    "lc25000_colon": Preset(
+        {
+            "data.name": "folder",
+            "data.path": "DATA_DIR/lc25000_colon",
+            "data.image_size": 64,
+            "data.augment": "flip,flip_vertical",
+        },
+        "research use",
+        "Borkowski et al. 2019, LC25000, arXiv:1912.12142",
+        "augmented copies of fewer originals: near-duplicates straddle a random split",
+    ),
+    "ham10000": Preset(
+        {
+            "data.name": "csv",
+            "data.path": "DATA_DIR/ham10000/metadata.csv",
+            "data.root": "DATA_DIR/ham10000/images",
+            "data.image": "image_id",
+            "data.label": "dx",
+            "data.group": "lesion_id",
+            "data.image_size": 64,
+            "data.augment": "flip,flip_vertical",
+            "data.class_weights": "balanced",
+        },
+        "CC BY-NC 4.0",
+        "Tschandl et al. 2018, HAM10000, doi:10.1038/sdata.2018.161",
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The presets' names."""
+    return tuple(PRESETS)
+
+
+def fields(name: str, data_dir: str) -> dict[str, Any]:
+    """The config fields of a preset, with its paths under `data_dir`.
+
+    Raises:
+        UserError: no such preset; the nearest is named.
+    """
+    if name not in PRESETS:
+        raise UserError(f"there is no data set preset {name!r}{nearest(name, names())}")
+    return {
+        key: value.replace("DATA_DIR", data_dir.rstrip("/")) if isinstance(value, str) else value
+        for key, value in PRESETS[name].fields.items()
+    }
