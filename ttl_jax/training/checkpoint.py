@@ -73,7 +73,7 @@ class Checkpoints:
                 "use another --workdir, or the config that the run was started with"
             )
         state = found["state"]
-        if jax.tree.structure(state) != jax.tree.structure(template):
+        if str(jax.tree.structure(state)) != str(jax.tree.structure(template)):
             raise RuntimeError("the restored state has another structure than its template")
         return state
 

@@ -114,7 +114,7 @@ def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainS
         bad=0,
         plateau=Plateau(),
     )
-    return state.replace(opt_state=optimizer.init(train)), progress
+    return dataclasses.replace(state, opt_state=optimizer.init(train)), progress
 
 
 def _run_phase(

@@ -8,19 +8,20 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.typing import Array, Float
 
-Predict = Callable[[Mapping[str, Any], Array], Array]
+Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
 
 
 def make_predict(network: nn.Module, normalise: Callable[[Array], Array]) -> Predict:
     """Builds the jitted function (variables, images uint8 (N, S, S, C)) -> logits (N, classes)."""
 
     @jax.jit
-    def predict(variables: Mapping[str, Any], images: Array) -> Array:
-        return network.apply(variables, normalise(images), train=False)  # type: ignore[return-value]
+    def predict(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
+        return network.apply(variables, normalise(jnp.asarray(images)), train=False)  # type: ignore[return-value]
 
     return predict
 

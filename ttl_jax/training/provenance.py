@@ -21,31 +21,39 @@ FREE = frozenset(
 )  # fmt: skip
 
 
-def claim(workdir: Path, config: Any) -> None:
-    """Writes config.json, or checks that the one there is the same.
+def check(workdir: Path, config: Any) -> None:
+    """Refuses a work folder that holds a run of another config.
 
     Raises:
-        UserError: the folder holds a run of another config; the differences are listed.
+        UserError: listing every field that differs.
     """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    before = _dotted(json.loads(path.read_text())["config"])
+    now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
+    absent = "absent"
+    changed = []
+    for key in sorted((before.keys() | now.keys()) - FREE):
+        old = before[key] if key in before else absent
+        new = now[key] if key in now else absent
+        if old != new:
+            changed.append(f"{key}: {old} -> {new}")
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of another config ({'; '.join(changed)}); "
+            "use another --workdir, or remove that folder"
+        )
+
+
+def claim(workdir: Path, config: Any) -> None:
+    """Writes config.json where there is none yet."""
     workdir.mkdir(parents=True, exist_ok=True)
-    path, values = workdir / "config.json", config.to_dict()
+    path = workdir / "config.json"
     if path.exists():
-        before, now = _dotted(json.loads(path.read_text())["config"]), _dotted(values)
-        changed = [
-            f"{key}: {before[key] if key in before else 'absent'} -> {now[key] if key in now else 'absent'}"
-            for key in sorted(before.keys() | now.keys())
-            if key not in FREE
-            and (key in before, before[key] if key in before else None)
-            != (key in now, now[key] if key in now else None)
-        ]
-        if changed:
-            raise UserError(
-                f"{workdir} holds a run of another config ({'; '.join(changed)}); "
-                "use another --workdir, or remove that folder"
-            )
         return
     record = {
-        "config": values,
+        "config": config.to_dict(),
         "versions": versions(),
         "git": _git_commit(),
         "command": " ".join(sys.argv),

@@ -103,7 +103,7 @@ def build_model(
 ) -> tuple[nn.Module, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
-    shape = {
+    shape: dict[str, Any] = {
         "cut": surgery.cut,
         "slim_from": surgery.slim_from,
         "slim": surgery.slim or 2,
@@ -147,7 +147,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     workdir = Path(workdir)
     check(config)
     strategy = strategies.parse(config.strategy)
-    provenance.claim(workdir, config)
+    provenance.check(workdir, config)
     sets = dict(datasets) if datasets is not None else data.load(data_config(config))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
@@ -173,6 +173,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     steps_per_epoch = len(training.ids) / config.data.batch_size
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
     lengths = tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+    provenance.claim(workdir, config)
     job = Job(
         config=config,
         network=network,

@@ -39,9 +39,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts to {"a/b/c": leaf}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            flatten(value, f"{prefix}{key}/") if hasattr(value, "items") else {prefix + key: value}
-        )
+        flat |= flatten(value, f"{prefix}{key}/") if hasattr(value, "items") else {prefix + key: value}
     return flat
 
 
@@ -89,8 +87,5 @@ def initialise(name: str, num_classes: int, *, seed: int = 0, **shape: Any) -> V
         **shape: as `template` takes it.
     """
     return unflatten(
-        {
-            path: fresh(path, leaf.shape, seed)
-            for path, leaf in template(name, num_classes, **shape).items()
-        }
+        {path: fresh(path, leaf.shape, seed) for path, leaf in template(name, num_classes, **shape).items()}
     )

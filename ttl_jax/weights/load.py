@@ -124,8 +124,7 @@ def load_with_report(
             else ""
         )
         raise UserError(
-            f"weights {said} do not fit {name} ({len(wrong)} names{hint}):\n  "
-            + "\n  ".join(sorted(wrong))
+            f"weights {said} do not fit {name} ({len(wrong)} names{hint}):\n  " + "\n  ".join(sorted(wrong))
         )
     order = [unit.name for unit in models.units(name)] + ["head"]
     taken = set(units.values()) - start_fresh
@@ -136,9 +135,7 @@ def load_with_report(
     return unflatten(flat), report
 
 
-def _arrays(
-    source: str | Path | Mapping[str, np.ndarray], name: str
-) -> tuple[dict[str, np.ndarray], str]:
+def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[dict[str, np.ndarray], str]:
     if isinstance(source, Mapping):
         if set(source) <= {"params", "batch_stats"}:  # variables
             return {key: np.asarray(value) for key, value in flatten(source).items()}, "given"
@@ -161,9 +158,7 @@ def _first_kernel(name: str) -> str:
     return "params/stage1/conv1/kernel" if name.startswith("vgg") else "params/stem/conv/kernel"
 
 
-def _classes(
-    given: Mapping[str, np.ndarray], theirs: Mapping[str, str], said: str, name: str
-) -> int:
+def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str], said: str, name: str) -> int:
     key = theirs["params/head/kernel"]
     if key not in given:
         raise UserError(f"weights {said} hold no head ({key}) for {name}: say num_classes")

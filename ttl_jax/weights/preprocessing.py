@@ -32,9 +32,7 @@ class Preprocessing:
 
 
 # ImageNet's mean and standard deviation as every torchvision model uses them, times 255.
-IMAGENET = Preprocessing(
-    (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
-)
+IMAGENET = Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
 LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI package's (x - 127) / 128
 # torchxrayvision scales 0..255 to -1024..1024: (2 x / 255 - 1) * 1024
 XRAY = Preprocessing((127.5,), (127.5 / 1024,), channels=1)

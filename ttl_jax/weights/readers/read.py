@@ -28,9 +28,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if not start:
         raise UserError(f"weights {path}: the file is empty; download it again")
     if start.lstrip()[:1] == b"<":
-        raise UserError(
-            f"weights {path}: this is a web page, not weights; download the file itself"
-        )
+        raise UserError(f"weights {path}: this is a web page, not weights; download the file itself")
     try:
         if path.suffix == ".safetensors":
             return _widen(_safetensors(path))
