@@ -25,9 +25,7 @@ def test_named_metrics_equal_the_same_metric_as_a_function():
     logits = np.stack([np.zeros_like(scores), scores], axis=1)
     fast = bootstrap_ci(labels, scores, "auroc", groups, resamples=200, seed=3)
     slow = bootstrap_ci(labels, scores, sklearn_auroc, groups, resamples=200, seed=3)
-    assert (fast.low, fast.high, fast.estimate) == pytest.approx(
-        (slow.low, slow.high, slow.estimate)
-    )
+    assert (fast.low, fast.high, fast.estimate) == pytest.approx((slow.low, slow.high, slow.estimate))
     from_logits = bootstrap_ci(labels, logits, "auroc", groups, resamples=200, seed=3)
     assert (from_logits.low, from_logits.high) == pytest.approx((fast.low, fast.high))
     share = bootstrap_ci(labels, logits, "accuracy", groups, resamples=200, seed=3)

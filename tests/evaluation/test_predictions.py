@@ -24,9 +24,7 @@ def test_what_is_saved_comes_back(tmp_path):
     assert found.labels.tolist() == [0, 1, 1] and found.labels.dtype == np.int32
     assert found.logits.dtype == np.float32
     assert found.class_names == ("benign", "malignant") and found.task == "multiclass"
-    assert found.probabilities == pytest.approx(
-        np.array([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9]]), abs=1e-6
-    )
+    assert found.probabilities == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9]]), abs=1e-6)
     assert len(found) == 3
     assert [each.name for each in path.parent.iterdir()] == ["test.npz"]
 

@@ -93,9 +93,7 @@ def make_run(
     }  # fmt: skip
     for place, split in enumerate(["val", "test"] + ["shifted"] * shifted):
         strength = signal * (0.6 if split == "shifted" else 1.0)
-        labels, logits, groups = generated(
-            len(class_names), examples, strength, 100 * place + seed, task
-        )
+        labels, logits, groups = generated(len(class_names), examples, strength, 100 * place + seed, task)
         predictions.save(
             path / "predictions" / f"{split}.npz",
             ids=[f"{split}-{number}" for number in range(len(logits))],

@@ -200,9 +200,7 @@ def test_missing_prediction_files_cost_only_their_figures(run, tmp_path):
 
 def test_many_classes_and_labels(run, tmp_path):
     names = tuple(f"finding {number}" for number in range(11))
-    page = page_of(
-        [run("a", class_names=names, task="multilabel"), run("b", class_names=names)], tmp_path
-    )
+    page = page_of([run("a", class_names=names, task="multilabel"), run("b", class_names=names)], tmp_path)
     headings = [text for _, text in page.all("h3")]
     assert headings.count("Per class") == 2
     assert headings.count("Decisions at a probability of 0.5") == 1

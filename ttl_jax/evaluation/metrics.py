@@ -112,9 +112,7 @@ def confusion(
     for column in range(values.shape[1]):
         known = ~np.isnan(truth[:, column])
         if known.any():
-            counts[column] = confusion_matrix(
-                truth[known, column], decisions[known, column], labels=[0, 1]
-            )
+            counts[column] = confusion_matrix(truth[known, column], decisions[known, column], labels=[0, 1])
     return counts
 
 
@@ -213,9 +211,7 @@ def _one_class(
     }
 
 
-def _agreement(
-    truth: Shaped[np.ndarray, "n"], decided: Shaped[np.ndarray, "n"]
-) -> dict[str, float | None]:
+def _agreement(truth: Shaped[np.ndarray, "n"], decided: Shaped[np.ndarray, "n"]) -> dict[str, float | None]:
     from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
 
     if len(np.unique(truth)) < 2:

@@ -74,9 +74,7 @@ def decide(
     if threshold is None:
         return chances.argmax(axis=1)
     if chances.shape[1] != 2 or np.ndim(threshold) != 0:
-        raise ValueError(
-            f"one threshold has a meaning for two classes only, not for {chances.shape[1]}"
-        )
+        raise ValueError(f"one threshold has a meaning for two classes only, not for {chances.shape[1]}")
     return (chances[:, 1] >= threshold).astype(np.int64)
 
 

@@ -119,9 +119,7 @@ def reliability(predictions: Predictions) -> str | None:
     if found.ece is None:
         return None
     middles, width = (found.edges[1:] + found.edges[:-1]) / 2, found.edges[1] * 0.94
-    with drawing(
-        5.2, 4.6, f"Reliability diagram, expected calibration error {found.ece:.3f}"
-    ) as made:
+    with drawing(5.2, 4.6, f"Reliability diagram, expected calibration error {found.ece:.3f}") as made:
         upper, lower = made.figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.bar(middles, np.nan_to_num(found.accuracy), width=width, color=SERIES[0], alpha=0.35)
         upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="calibrated")

@@ -177,9 +177,7 @@ def _detail(row: Row) -> dict[str, Any]:
     run = (scored or row.runs)[0]
     predictions = run.predictions(row.split)
     scores = run.scores(row.split)
-    drawn = [
-        (curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide")
-    ]
+    drawn = [(curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide")]
     if predictions is not None and len(predictions):
         drawn += [
             (figures.ranking_curves(predictions), _about_curves(predictions), "wide"),

@@ -56,9 +56,7 @@ class Row:
         return self.values[metric].mean if metric in self.values else None
 
 
-def rows(
-    run_dirs: Sequence[str | Path], split: str = "test", *, resamples: int = 1000
-) -> tuple[Row, ...]:
+def rows(run_dirs: Sequence[str | Path], split: str = "test", *, resamples: int = 1000) -> tuple[Row, ...]:
     """Reads runs and makes one row of every setting, in the order given.
 
     Args:
@@ -185,9 +183,7 @@ def _label(found: list[Row]) -> list[Row]:
             parts.append(f"{key.rpartition('.')[2]}={look_up(settings, key)}")
         labels.append(" · ".join(parts))
     return [
-        replace(
-            row, label=label if labels.count(label) == 1 else f"{label} · {row.runs[0].path.name}"
-        )
+        replace(row, label=label if labels.count(label) == 1 else f"{label} · {row.runs[0].path.name}")
         for row, label in zip(found, labels, strict=True)
     ]
 
