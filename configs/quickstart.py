@@ -23,7 +23,7 @@ def get_config(arg=None):
             "strategy": given["strategy"],
             "total_epochs": 8.0,
             # A probe's few parameters want a larger rate than a pretrained backbone stands.
-            "optimizer.lr": 1e-2 if probing else 1e-3,
+            "optimizer.lr": 2e-3 if probing else 1e-3,
         },
     )
     return config

@@ -25,6 +25,7 @@ def default_config() -> Any:
     config.total_steps = 0  # if positive, the length in steps instead of epochs
     config.eval_every_epochs = 1.0  # validation, best and last checkpoint
     config.select = "auroc"  # validation figure that picks the best checkpoint; "loss" is minimised
+    config.cache_features = True  # compute frozen bottom units once where augmentation is "none"
     config.log_every_steps = 20  # one line in metrics.jsonl
     config.nan_check_steps = 20  # how often the losses are looked at (each look waits for the device)
 

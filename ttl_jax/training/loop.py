@@ -30,6 +30,23 @@ class DivergedError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Feed:
+    """What a phase trains on and is validated by.
+
+    Attributes:
+        batches: (start, stop) -> training batches of these steps.
+        prepare: from a batch's "image" to what the network takes.
+        validate: variables -> scores.
+        after: the unit whose outputs the batches hold instead of images, if any.
+    """
+
+    batches: Callable[[int, int], Iterator[Batch]]
+    prepare: Prepare
+    validate: Callable[[Variables], dict[str, Any]]
+    after: str | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """What the loop needs, already built: no config is looked up by name in here but its numbers."""
 
@@ -38,10 +55,8 @@ class Job:
     phases: tuple[LabelledPhase, ...]
     lengths: tuple[int, ...]
     loss: Loss
-    prepare: Prepare
     keys_of: Callable[[Batch], Any]
-    batches: Callable[[int, int], Iterator[Batch]]  # (start, stop) -> training batches
-    validate: Callable[[Variables], dict[str, Any]]  # variables -> scores
+    feed: Callable[[LabelledPhase, Variables], Feed]
     steps_per_epoch: float
     eval_every: float  # steps between validations; need not be whole
 
@@ -123,14 +138,17 @@ def _run_phase(
     bound, config = job.phases[progress.phase], job.config
     length = job.lengths[progress.phase]
     optimizer = make_optimizer(bound, config.optimizer)
-    step = make_train_step(job.network, bound, optimizer, job.loss, job.prepare, job.keys_of)
+    began, counted = time.perf_counter(), progress.step
+    feed = job.feed(bound, {"params": state.params, "batch_stats": state.batch_stats})
+    step = make_train_step(
+        job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, after=feed.after
+    )
     rates = learning_rates(config.schedule, config.optimizer.lr, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
     losses: list[tuple[int, dict[str, Any]]] = []
-    began, counted = time.perf_counter(), progress.step
 
-    for batch in job.batches(progress.step, stop):
+    for batch in feed.batches(progress.step, stop):
         if compiled is None:
             compiled, flops = compile_step(step, state, batch)
             known = progress.flops_per_step[: progress.phase]
@@ -163,7 +181,7 @@ def _run_phase(
                     img_per_s=round(speed, 2),
                 )
         if evaluate:
-            progress, ended = _evaluate(job, state, progress, checkpoints, log)
+            progress, ended = _evaluate(job, feed, state, progress, checkpoints, log)
             now = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + now - began)
             began = now
@@ -180,12 +198,17 @@ def _crosses(step: int, every: float) -> bool:
 
 
 def _evaluate(
-    job: Job, state: TrainState, progress: Progress, checkpoints: Checkpoints, log: EventLog
+    job: Job,
+    feed: Feed,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    log: EventLog,
 ) -> tuple[Progress, bool]:
     """Validates, keeps the best, and says whether the phase ends here."""
     config = job.config
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    scores = job.validate(variables)
+    scores = feed.validate(variables)
     log.event(
         split="val",
         step=progress.step,

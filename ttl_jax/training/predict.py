@@ -16,12 +16,17 @@ from ttl_jax.typing import Array, Float
 Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
 
 
-def make_predict(network: nn.Module, normalise: Callable[[Array], Array]) -> Predict:
-    """Builds the jitted function (variables, images uint8 (N, S, S, C)) -> logits (N, classes)."""
+def make_predict(
+    network: nn.Module, normalise: Callable[[Array], Array], after: str | None = None
+) -> Predict:
+    """Builds the jitted function (variables, images uint8 (N, S, S, C)) -> logits (N, classes).
+
+    With `after` it takes the outputs of that unit instead of images.
+    """
 
     @jax.jit
     def predict(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
-        return network.apply(variables, normalise(jnp.asarray(images)), train=False)  # type: ignore[return-value]
+        return network.apply(variables, normalise(jnp.asarray(images)), train=False, after=after)  # type: ignore[return-value]
 
     return predict
 

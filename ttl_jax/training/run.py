@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.training import provenance
+from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.loop import Job, Progress
+from ttl_jax.training.loop import Feed, Job, Progress
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
@@ -100,7 +100,7 @@ def check(config: Any) -> None:
 
 def build_model(
     config: Any, strategy: strategies.Strategy, num_classes: int
-) -> tuple[nn.Module, Variables, weights.Preprocessing]:
+) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
     shape: dict[str, Any] = {
@@ -162,13 +162,43 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         augmented = data.augment(images.astype(jnp.float32), keys, spec)
         return preprocessing.normalise(augmented)
 
-    def logits_for(split: Dataset, variables: Variables) -> np.ndarray:
+    def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
         size = min(config.data.eval_batch_size, len(split.ids))
         return logits_of(predict, variables, data.eval_batches(split, size))
 
-    def validate(variables: Variables) -> dict[str, Any]:
-        split = sets["val"]
-        return evaluation.score(split.labels, logits_for(split, variables), split.class_names, split.task)
+    def feed(bound: strategies.LabelledPhase, variables: Variables) -> Feed:
+        """Images, or the outputs of the frozen bottom units where these are always the same."""
+        inputs, ready, predictor, after = sets, prepare, predict, None
+        unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
+        if unit is not None and not spec and config.cache_features:
+            stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
+            seen = {name: sets[name] for name in ("train", "val")}
+            size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
+            if size <= config.data.cache_gb * 1e9:
+                inputs = {
+                    name: prefix.with_features(stand_in, variables, split, config.data.eval_batch_size)
+                    for name, split in seen.items()
+                }
+                after, ready = unit, _as_they_are
+                predictor = make_predict(network, lambda features: features, after=unit)
+                print(f"units up to {unit} computed once ({size / 1e6:.0f} MB)", flush=True)
+
+        def validate(variables: Variables) -> dict[str, Any]:
+            split = inputs["val"]
+            logits = logits_for(split, variables, predictor)
+            return evaluation.score(split.labels, logits, split.class_names, split.task)
+
+        def batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
+            return data.train_batches(
+                inputs["train"],
+                batch_size=config.data.batch_size,
+                seed=config.seed,
+                start=start,
+                stop=stop,
+                threads=config.data.loader_threads,
+            )
+
+        return Feed(batches, ready, validate, after)
 
     steps_per_epoch = len(training.ids) / config.data.batch_size
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
@@ -180,17 +210,8 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         phases=bound,
         lengths=lengths,
         loss=make_loss(training.task, jnp.asarray(_loss_weights(config, training))),
-        prepare=prepare,
         keys_of=keys_of,
-        batches=lambda start, stop: data.train_batches(
-            training,
-            batch_size=config.data.batch_size,
-            seed=config.seed,
-            start=start,
-            stop=stop,
-            threads=config.data.loader_threads,
-        ),
-        validate=validate,
+        feed=feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
     )
@@ -219,6 +240,11 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
 
         report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
     return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
+
+
+def _as_they_are(images: Array, keys: Array) -> Array:
+    """Cached features need no preparation."""
+    return images
 
 
 def _loss_weights(config: Any, training: Dataset) -> np.ndarray:

@@ -27,6 +27,7 @@ def make_train_step(
     loss: Loss,
     prepare: Prepare,
     keys_of: Callable[[Batch], Array],
+    after: str | None = None,
 ) -> Callable[[TrainState, Batch, Float[Array, ""]], tuple[TrainState, dict[str, Array]]]:
     """Builds the pure step of one phase (not yet jitted).
 
@@ -40,6 +41,7 @@ def make_train_step(
         loss: (logits, labels) -> scalar.
         prepare: augments and normalises images on the device.
         keys_of: batch -> (N,) typed keys, a function of (seed, epoch, example id) only.
+        after: the batch holds outputs of this unit (cached features) instead of images.
 
     Returns:
         step(state, batch, rate) -> (state, {"loss", "gradient_norm"}).
@@ -58,6 +60,7 @@ def make_train_step(
                 train=True,
                 still=bound.still,
                 keys=dropout_keys,
+                after=after,
                 mutable=["batch_stats"],
             )
             return loss(logits, batch["label"]), updated
