@@ -36,6 +36,7 @@ def run(capsys, *words):
         (["report"], "needs at least one work folder"),
         (["report", "nowhere"], "is not a work folder"),
         (["models", "--jsn"], "takes --json only"),
+        (["bench", "cpus"], "takes the name of a benchmark (did you mean 'cpu'?)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, words, sentence):

@@ -115,6 +115,21 @@ def report_command(arguments: list[str]) -> None:
     print(f"report: {report.write(folders, Path(out), 'Comparison of runs')}")
 
 
+def bench_command(arguments: list[str]) -> None:
+    """Runs one of benchmarks/*.py of this checkout."""
+    import runpy
+
+    folder = Path(__file__).resolve().parent.parent / "benchmarks"
+    known = tuple(sorted(path.stem for path in folder.glob("*.py")))
+    if not known:
+        raise UserError(
+            "bench needs a checkout of the project: benchmarks/ is not installed with the package"
+        )
+    if not arguments or arguments[0] not in known:
+        raise UserError(f"bench takes the name of a benchmark{nearest((arguments or [''])[0], known)}")
+    runpy.run_path(str(folder / f"{arguments[0]}.py"))["main"](arguments[1:])
+
+
 def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[str]], None]:
     """A command that lists things as a table, or as JSON."""
 
@@ -240,8 +255,17 @@ example:
   python -m ttl_jax report runs/skin-* --out=runs/skin.html
 """
 
+BENCH_HELP = """usage: python -m ttl_jax bench NAME [--help]
+
+Runs one of benchmarks/*.py. The comparison with PyTorch needs `make parity` once, for torch.
+
+example:
+  python -m ttl_jax bench cpu --cases=resnet50:128 --modes=train
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
+    "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{
         name: Command(summary, _list_help(name), _list_command(rows))
@@ -276,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
-        if "-h" in arguments or "--help" in arguments:
+        if {"-h", "--help"} & set(arguments[: 1 if name == "bench" else None]):
             print(_train_help() if name == "train" else COMMANDS[name].help, end="")
             return 0
         COMMANDS[name].function(arguments)

@@ -1,0 +1,199 @@
+"""A full fine-tuning step and inference on this CPU, beside PyTorch: `python -m ttl_jax bench cpu`.
+
+Both sides run in one process tree and one run: a child process each, told in turn to do one step, so
+that whatever else the machine does falls on both. Medians of the repeats, with the spread from the
+25th to the 75th percentile, and the ratio ours / theirs in images a second (above 1: we are faster).
+PyTorch is eager, f32, channels-last, with as many threads as cores (`make parity` installs it).
+
+    python -m ttl_jax bench cpu --cases=resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128 \
+        --modes=train,infer --repeats=7 --batch=16
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = "resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128"
+
+
+def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]:
+    """One step of ours as the training loop runs it, or one inference."""
+    import jax
+    import jax.numpy as jnp
+
+    from ttl_jax import models, strategies, weights
+    from ttl_jax.cli import set_up_jax
+    from ttl_jax.config import default_config
+    from ttl_jax.data import example_keys
+    from ttl_jax.training.loss import make_loss
+    from ttl_jax.training.optimizer import make_optimizer
+    from ttl_jax.training.predict import make_predict
+    from ttl_jax.training.state import initial_state
+    from ttl_jax.training.step import compile_step, make_train_step
+
+    set_up_jax()
+    network, variables = models.create(model, 2), weights.initialise(model, 2)
+    preprocessing = weights.preprocessing("imagenet", model)
+    images = np.random.default_rng(0).integers(0, 255, (batch, size, size, 3)).astype(np.uint8)
+    if mode == "infer":
+        predict = make_predict(network, preprocessing.normalise)
+        held = jax.tree.map(jnp.asarray, variables)
+        return lambda: jax.block_until_ready(predict(held, images))
+    (bound,) = strategies.bind(strategies.get("full"), variables["params"], model)
+    optimizer = make_optimizer(bound, default_config().optimizer)
+    step = make_train_step(
+        network,
+        bound,
+        optimizer,
+        make_loss("multiclass", jnp.ones(2)),
+        lambda images, keys: preprocessing.normalise(images),
+        lambda item: example_keys(0, item["epoch"], item["example"]),
+    )
+    state = initial_state(variables, optimizer, bound.trainable)
+    data = {
+        "image": images,
+        "label": (np.arange(batch) % 2).astype(np.int32),
+        "example": np.arange(batch, dtype=np.int32),
+        "epoch": np.zeros(batch, np.int32),
+    }
+    compiled, _ = compile_step(step, state, data)
+    box = [state]
+
+    def run() -> None:
+        box[0], measured = compiled(box[0], data, jnp.float32(1e-4))
+        jax.block_until_ready(measured)
+        jax.block_until_ready(box[0].step)
+
+    return run
+
+
+def torch_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]:
+    """The same in PyTorch, channels-last."""
+    sys.path.insert(0, str(ROOT / "parity"))
+    import conftest  # noqa: F401  # makes torchvision importable on a CPU torch
+    import reference
+    import torch
+
+    network = reference.build(model, 2).to(memory_format=torch.channels_last)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (batch, 3, size, size)).astype(np.uint8)
+    raw = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch) % 2
+    mean, std = torch.tensor(124.0), torch.tensor(58.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            network((raw.float() - mean) / std)
+
+    def train() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        logits = network((raw.float() - mean) / std)
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        optimizer.step()
+
+    network.train(mode == "train")
+    return train if mode == "train" else infer
+
+
+def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
+    """Answers every line on standard input with the seconds of one step."""
+    run = (jax_step if side == "jax" else torch_step)(model, size, batch, mode)
+    for _ in range(2):
+        run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        print(time.perf_counter() - start, flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(peak, flush=True)
+
+
+class Child:
+    """One side in its own process."""
+
+    def __init__(self, side: str, model: str, size: int, batch: int, mode: str) -> None:
+        words = [side, model, str(size), str(batch), mode]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+        self.answer("ready")
+
+    def answer(self, wanted: str = "") -> str:
+        """The next line of the child; anything but an answer is an error of the child's."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line or (wanted and line != wanted):
+            raise RuntimeError(f"a benchmark's process ended: {self.process.args}")
+        return line
+
+    def step(self) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self.answer())
+
+    def close(self) -> float:
+        """Ends the process; returns its peak memory in MiB."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        peak = float(self.answer())
+        self.process.wait()
+        return peak
+
+
+def compare(model: str, size: int, batch: int, mode: str, repeats: int) -> dict[str, object]:
+    """Both sides in turn."""
+    children = {side: Child(side, model, size, batch, mode) for side in ("jax", "torch")}
+    seconds: dict[str, list[float]] = {side: [] for side in children}
+    for _ in range(repeats):
+        for side, child in children.items():
+            seconds[side].append(child.step())
+    peaks = {side: child.close() for side, child in children.items()}
+    row: dict[str, object] = {"model": model, "px": size, "batch": batch, "mode": mode}
+    for side, values in seconds.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        row[f"{side} img/s"] = round(batch / statistics.median(values), 1)
+        row[f"{side} ms"] = f"{1e3 * statistics.median(values):.0f} ({1e3 * low:.0f}-{1e3 * high:.0f})"
+    row["ratio"] = round(statistics.median(seconds["torch"]) / statistics.median(seconds["jax"]), 2)
+    row["peak MiB"] = f"{peaks['jax']:.0f} / {peaks['torch']:.0f}"
+    return row
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--worker"]:
+        side, model, size, batch, mode = arguments[1:]
+        worker(side, model, int(size), int(batch), mode)
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--cases", default=CASES, help="MODEL:PIXELS with commas between them")
+    parser.add_argument("--modes", default="train,infer")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--out", default="", help="also write the rows to this JSON file")
+    given = parser.parse_args(arguments)
+    rows = []
+    for case in given.cases.split(","):
+        model, size = case.split(":")
+        for mode in given.modes.split(","):
+            rows.append(compare(model, int(size), given.batch, mode, given.repeats))
+            print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    if given.out:
+        Path(given.out).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
