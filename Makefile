@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test parity lint golden clean
+.PHONY: quickstart test parity golden lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -41,6 +41,9 @@ test: $(VENV)/installed-test  ## the suite, without torch
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity
+
+golden: $(VENV)/installed-parity  ## make the golden activations again, with torch
+	$(BIN)/python tests/golden/make_golden.py
 
 lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/ruff check .

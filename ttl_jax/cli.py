@@ -117,7 +117,7 @@ def report_command(arguments: list[str]) -> None:
 
 def bench_command(arguments: list[str]) -> None:
     """Runs one of benchmarks/*.py of this checkout."""
-    import runpy
+    import importlib.util
 
     folder = Path(__file__).resolve().parent.parent / "benchmarks"
     known = tuple(sorted(path.stem for path in folder.glob("*.py")))
@@ -127,7 +127,11 @@ def bench_command(arguments: list[str]) -> None:
         )
     if not arguments or arguments[0] not in known:
         raise UserError(f"bench takes the name of a benchmark{nearest((arguments or [''])[0], known)}")
-    runpy.run_path(str(folder / f"{arguments[0]}.py"))["main"](arguments[1:])
+    spec = importlib.util.spec_from_file_location(arguments[0], folder / f"{arguments[0]}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(arguments[1:])
 
 
 def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[str]], None]:

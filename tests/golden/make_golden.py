@@ -1,0 +1,41 @@
+"""Makes activations.npz from torch and torchvision. Run once, with torch: see `make golden`.
+
+Kept of every unit: the values at 16 fixed places and the largest magnitude. The weights are not kept:
+each tensor is a function of its name (parity/reference.py, and again in test_golden.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "parity"))
+import conftest  # noqa: E402, F401  # makes torchvision importable on a CPU torch
+import reference  # noqa: E402
+
+NAMES = ("resnet18", "resnet50", "densenet121", "vgg16_bn", "efficientnet_b0", "efficientnet_lite0")
+SIZE, PLACES = 32, 16
+
+
+def places(count: int) -> np.ndarray:
+    """Evenly spread positions in a flattened activation."""
+    return np.linspace(0, count - 1, PLACES).astype(int)
+
+
+def main() -> None:
+    kept = {}
+    for name in NAMES:
+        network = reference.build(name)
+        found = reference.activations(network, reference.taps(name, network), reference.image(SIZE))
+        for unit, value in found.items():
+            # DenseNet's own layers give the new channels only: their last channels are the same.
+            kept[f"{name}:{unit}"] = np.append(value.reshape(-1)[places(value.size)], np.abs(value).max())
+            kept[f"{name}:{unit}:channels"] = np.int32(value.shape[-1])
+    np.savez_compressed(HERE / "activations.npz", **kept)
+
+
+if __name__ == "__main__":
+    main()
