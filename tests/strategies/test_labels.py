@@ -1,5 +1,7 @@
 """Label trees: exactly one label a leaf, the table, the BatchNorm policy, and the errors."""
 
+from functools import cache
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.strategies import Phase, Strategy, select
 
 
+@cache
 def shapes(name, classes=2, **options):
     network = models.create(name, classes, **options)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")

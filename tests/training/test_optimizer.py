@@ -9,7 +9,7 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Phase, Train
-from ttl_jax.training.optimizer import make_optimizer
+from ttl_jax.training.optimizer import carry_over, make_optimizer
 
 LABELS = {"a/kernel": "slow", "b/kernel": "train", "c/kernel": "freeze"}
 
@@ -20,7 +20,8 @@ def config(**values):
 
 
 def bound(transforms):
-    return LabelledPhase(Phase(transforms=transforms, name="p"), LABELS, (), "")
+    rates = {"a/kernel": transforms["slow"].lr if "slow" in transforms else 1.0, "b/kernel": 1.0}
+    return LabelledPhase(Phase(transforms=transforms, name="p"), LABELS, rates, (), "")
 
 
 def three_updates(settings):
@@ -68,6 +69,28 @@ def test_state_exists_for_trainable_leaves_only():
     state = optimizer.init({"a/kernel": jnp.zeros(2), "b/kernel": jnp.zeros(1)})
     floats = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.float32]
     assert sum(leaf.size for leaf in floats) == 2 * 3  # two moments of three numbers
+
+
+def test_a_label_with_the_same_leaves_keeps_its_state_over_a_phase_change():
+    params = {"a/kernel": jnp.array([1.0, -2.0]), "b/kernel": jnp.array([3.0])}
+    before = bound({})
+    optimizer = make_optimizer(before, config())
+    _, state = optimizer.update(params, optimizer.init(params), params)
+
+    def second(reset, labels):
+        phase = Phase(transforms={}, name="q", reset=reset)
+        after = LabelledPhase(phase, labels, dict.fromkeys(params, 1.0), (), "")
+        fresh = make_optimizer(after, config()).init({k: params[k] for k in labels if labels[k] != "freeze"})
+        return carry_over(before, state, after, fresh)[1].inner_states
+
+    same = second(False, LABELS)
+    assert same["train"].inner_state[0].count == 1
+    np.testing.assert_array_equal(same["train"].inner_state[0].mu["b/kernel"], np.float32([0.3]))
+    assert second(True, LABELS)["train"].inner_state[0].count == 0
+    merged = second(False, {"a/kernel": "train", "b/kernel": "train", "c/kernel": "freeze"})
+    assert (
+        merged["train"].inner_state[0].count == 0 and not merged["train"].inner_state[0].mu["b/kernel"].any()
+    )
 
 
 def test_errors_name_what_is_wrong():

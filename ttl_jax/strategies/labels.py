@@ -11,7 +11,7 @@ from typing import Any
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.anatomy import Anatomy, anatomy_of, flatten, unflatten
 from ttl_jax.strategies.select import matches
-from ttl_jax.strategies.strategy import FREEZE, Phase, Strategy, expand
+from ttl_jax.strategies.strategy import FREEZE, WRITTEN_OUT, Phase, Strategy, expand
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class LabelledPhase:
     Attributes:
         phase: the phase with its defaults filled in.
         labels: parameter path -> label, for every leaf.
+        rates: parameter path -> multiplier of the run's learning rate, for every trainable leaf.
         still: units whose BatchNorm statistics do not move in this phase.
         digest: SHA-256 of the label tree, kept in checkpoints so that a state is never restored
             under another tree (Orbax would not complain).
@@ -28,6 +29,7 @@ class LabelledPhase:
 
     phase: Phase
     labels: dict[str, str]
+    rates: dict[str, float]
     still: tuple[str, ...]
     digest: str
 
@@ -79,7 +81,7 @@ def label_leaves(phase: Phase, anatomy: Anatomy) -> dict[str, str]:
         used[hits[0]] = True
         found[leaf.path] = rules[hits[0]][1]
     idle = [str(where) for (where, _), hit in zip(rules, used, strict=True) if not hit]
-    if idle:
+    if idle and phase.each != WRITTEN_OUT:
         raise UserError(
             f"phase {phase.name!r}: the rule for {', '.join(idle)} matches no parameter of this network"
         )
@@ -101,11 +103,35 @@ def bind(
             LabelledPhase(
                 phase,
                 found,
+                rates(phase, found, anatomy),
                 still_units(phase, found, anatomy),
                 hashlib.sha256(text.encode()).hexdigest(),
             )
         )
     return tuple(bound)
+
+
+def rates(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> dict[str, float]:
+    """The learning-rate multiplier of every trainable leaf: phase, label, and depth (ULMFiT's decay).
+
+    Raises:
+        UserError: a decay that is not by "stage" or "unit".
+    """
+    transforms = phase.transforms or {}
+    multipliers = {}
+    for leaf in anatomy.leaves:
+        label = found[leaf.path]
+        if label == FREEZE:
+            continue
+        rate = (phase.lr or 1.0) * (transforms[label].lr if label in transforms else 1.0)
+        if phase.decay is not None:
+            factor, by = phase.decay
+            if by not in ("stage", "unit"):
+                raise UserError(f"phase {phase.name!r}: decay by {by!r} is not by 'stage' or 'unit'")
+            depth = anatomy.depth(leaf) if by == "unit" else len(anatomy.stages) + 1 - leaf.stage
+            rate /= factor**depth
+        multipliers[leaf.path] = rate
+    return multipliers
 
 
 def still_units(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> tuple[str, ...]:

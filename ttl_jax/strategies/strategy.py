@@ -16,6 +16,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.strategies.select import Where, everything, substitute
 
 FREEZE = "freeze"
+WRITTEN_OUT = "written out"  # a phase of a repeated one: a complement may be empty at the end
 TRAIN = "train"
 
 
@@ -53,7 +54,11 @@ class Phase:
         transforms: label -> Train, for labels other than "freeze"; a label not named uses Train().
         until: "share:W" (a share of the step budget, in proportion to W), "epochs:N", "steps:N".
         bn: "auto" (statistics still where a unit's norm parameters are frozen), "still" or "moving".
-        reset: start the optimizer state anew although the label of a leaf did not change.
+        reset: start the optimizer state anew; otherwise a label that has the same leaves as in the
+            phase before keeps its state.
+        lr: multiplies the run's learning rate in this phase.
+        decay: (factor, "stage" or "unit"): the rate of a leaf is divided by factor**depth, where the
+            head has depth 0 and the topmost stage (or unit) depth 1.
         each: "stages" repeats the phase for k = 1 .. number of stages, with K replaced by k.
         name: shown in tables and logs.
     """
@@ -63,6 +68,8 @@ class Phase:
     until: str | None = None
     bn: str | None = None
     reset: bool | None = None
+    lr: float | None = None
+    decay: tuple[float, str] | None = None
     each: str | None = None
     name: str | None = None
 
@@ -119,7 +126,8 @@ def expand(strategy: Strategy, stages: int) -> tuple[Phase, ...]:
                     until=phase.until or "share:1",
                     bn=phase.bn or "auto",
                     reset=bool(phase.reset),
-                    each=None,
+                    lr=1.0 if phase.lr is None else phase.lr,
+                    each=WRITTEN_OUT if number else None,
                     name=(phase.name or strategy.name) + (f" {number}" if number else ""),
                 )
             )

@@ -18,7 +18,7 @@ from ttl_jax.strategies import LabelledPhase
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.log import EventLog
 from ttl_jax.training.loss import Loss
-from ttl_jax.training.optimizer import make_optimizer
+from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.state import TrainState, initial_state, split
 from ttl_jax.training.step import Batch, Prepare, compile_step, make_train_step
@@ -118,7 +118,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
 
 def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
     """Hands the parameters over and builds the optimizer state of the next phase."""
-    bound = job.phases[progress.phase + 1]
+    before, bound = job.phases[progress.phase], job.phases[progress.phase + 1]
     optimizer = make_optimizer(bound, job.config.optimizer)
     train, _ = split(state.params, bound.trainable)
     progress = replace(
@@ -129,7 +129,8 @@ def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainS
         bad=0,
         plateau=Plateau(),
     )
-    return dataclasses.replace(state, opt_state=optimizer.init(train)), progress
+    opt_state = carry_over(before, state.opt_state, bound, optimizer.init(train))
+    return dataclasses.replace(state, opt_state=opt_state), progress
 
 
 def _run_phase(

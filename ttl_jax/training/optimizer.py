@@ -7,7 +7,7 @@ from typing import Any
 import optax
 
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies import FREEZE, LabelledPhase, Train
+from ttl_jax.strategies import FREEZE, LabelledPhase
 
 NAMES = ("adam", "adamw", "sgd")
 
@@ -46,14 +46,37 @@ def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransform
     if unknown:
         raise UserError(f"phase {bound.phase.name!r}: transforms for {sorted(unknown)} name no label in use")
 
-    def transform(train: Train) -> optax.GradientTransformation:
-        rate = () if train.lr == 1.0 else (optax.scale(train.lr),)
-        return optax.chain(base_transform(config), *rate)
+    def scale(updates: dict[str, Any], state: Any, params: Any = None) -> tuple[dict[str, Any], Any]:
+        return {path: update * bound.rates[path] for path, update in updates.items()}, state
 
-    grouped = optax.multi_transform(
-        {label: transform(given[label] if label in given else Train()) for label in set(labels.values())},
-        labels,
-    )
-    if config.clip > 0:  # the norm is over trainable leaves: frozen gradients do not exist here
-        return optax.chain(optax.clip_by_global_norm(config.clip), grouped)
-    return grouped
+    grouped = optax.multi_transform({label: base_transform(config) for label in set(labels.values())}, labels)
+    # Always three links, so that the middle one's state can be carried into the next phase.
+    # The norm is over trainable leaves: frozen gradients do not exist here.
+    clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
+    slower = any(rate != 1.0 for rate in bound.rates.values())
+    rates = optax.GradientTransformation(lambda params: optax.EmptyState(), scale)
+    return optax.chain(clip, grouped, rates if slower else optax.identity())
+
+
+def carry_over(
+    before: LabelledPhase, state: optax.OptState, after: LabelledPhase, fresh: optax.OptState
+) -> optax.OptState:
+    """The optimizer state at the start of a phase.
+
+    A label that has the same leaves in both phases keeps its moments and its step count, unless the
+    phase asks for a reset. Adam's count belongs to a whole label, so a label that gained a leaf
+    starts anew: old counts would leave the new leaf's moments uncorrected.
+    """
+    if after.phase.reset:
+        return fresh
+
+    def leaves(bound: LabelledPhase, label: str) -> set[str]:
+        return {path for path, given in bound.labels.items() if given == label}
+
+    clip, grouped, rates = fresh  # type: ignore[misc]
+    kept = {
+        label: old
+        for label, old in state[1].inner_states.items()  # type: ignore[index]
+        if label in grouped.inner_states and leaves(before, label) == leaves(after, label)
+    }
+    return clip, grouped._replace(inner_states={**grouped.inner_states, **kept}), rates

@@ -1,0 +1,116 @@
+"""The catalogue: which leaf trains in which phase, rates by depth, and every key on every network."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ttl_jax import models, strategies
+from ttl_jax.errors import UserError
+
+OPTIONS = {
+    "layerwise": "layerwise(2)",
+    "truncated": "truncated(3)",
+    "transfusion": "transfusion(2)",
+    "surgical": "surgical(2, 3)",
+}
+
+
+@cache
+def shapes(name, **options):
+    network = models.create(name, 2, **options)
+    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+
+
+def bound(text, name="resnet18", **options):
+    return strategies.bind(strategies.parse(text), shapes(name, **options), name)
+
+
+def tops(item):
+    """The first names of the trainable paths."""
+    return sorted({path.split("/")[0] for path in item.trainable})
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("key", strategies.names())
+def test_every_key_binds_on_every_network(key, name):
+    strategy = strategies.parse(OPTIONS[key] if key in OPTIONS else key)
+    surgery = strategy.surgery
+    if surgery.slim_from is not None and not name.startswith(("resnet", "densenet")):
+        with pytest.raises(UserError, match="slim_from is for"):
+            models.create(name, 2, slim_from=surgery.slim_from)
+        return
+    params = shapes(name, cut=surgery.cut, slim_from=surgery.slim_from)
+    for item in strategies.bind(strategy, params, name):
+        assert {path for path in item.trainable if path.startswith("head/")}
+        assert set(item.rates) == set(item.trainable)
+
+
+def test_gradual_last_first_opens_one_stage_more_downwards():
+    phases = bound("gradual_last_first")
+    assert [tops(item) for item in phases] == [
+        ["head"],
+        ["head", "stage4"],
+        ["head", "stage3", "stage4"],
+        ["head", "stage2", "stage3", "stage4"],
+        ["head", "stage1", "stage2", "stage3", "stage4"],
+        ["head", "stage1", "stage2", "stage3", "stage4", "stem"],
+    ]
+
+
+def test_gradual_first_last_opens_one_stage_more_upwards():
+    phases = bound("gradual_first_last")
+    assert [tops(item) for item in phases] == [
+        ["head", "stem"],
+        ["head", "stage1", "stem"],
+        ["head", "stage1", "stage2", "stem"],
+        ["head", "stage1", "stage2", "stage3", "stem"],
+        ["head", "stage1", "stage2", "stage3", "stage4", "stem"],
+    ]
+
+
+def test_lp_ft_probes_and_then_trains_everything_more_slowly():
+    probe, finetune = bound("lp_ft(share=0.25, lr=0.05)")
+    assert tops(probe) == ["head"] and len(finetune.trainable) == len(finetune.labels)
+    assert (probe.phase.until, finetune.phase.until) == ("share:0.25", "share:0.75")
+    assert set(finetune.rates.values()) == {0.05} and finetune.phase.reset and not probe.phase.reset
+    assert len(probe.still) == 9 and finetune.still == ()
+
+
+def test_layerwise_freezes_from_the_stem_up_and_speeds_the_head():
+    (item,) = bound("layerwise('stage2/block1', head_lr=10)")
+    assert "stage2/block1/conv1/kernel" not in item.trainable
+    assert "stage2/block2/conv1/kernel" in item.trainable
+    assert item.rates["head/kernel"] == 10 and item.rates["stage4/block1/conv1/kernel"] == 1
+    assert item.still == ("stem", "stage1/block1", "stage1/block2", "stage2/block1")
+
+
+def test_discriminative_rates_fall_by_the_factor_a_stage():
+    (item,) = bound("discriminative(2.0)")
+    expected = {"head": 0, "stage4": 1, "stage3": 2, "stage2": 3, "stage1": 4, "stem": 5}
+    for path, rate in item.rates.items():
+        assert rate == pytest.approx(2.0 ** -expected[path.split("/")[0]])
+    (item,) = bound("discriminative(1.5, by='unit')")
+    assert item.rates["stem/conv/kernel"] == pytest.approx(1.5**-9)
+    assert item.rates["stage4/block2/conv1/kernel"] == pytest.approx(1.5**-1)
+
+
+def test_surgical_and_bitfit():
+    (item,) = bound("surgical(2, 3)")
+    assert tops(item) == ["head", "stage1"]
+    (item,) = bound("bitfit")
+    kinds = {path.split("/")[-1] for path in item.trainable if not path.startswith("head")}
+    assert kinds == {"scale", "bias"} and item.still == ()
+
+
+def test_a_sum_of_surgery_phases_and_rates():
+    strategy = strategies.parse("truncated(5)+lp_ft+discriminative")
+    assert strategy.surgery.cut == 5
+    probe, finetune = strategies.bind(strategy, shapes("resnet18", cut=5), "resnet18")
+    assert tops(probe) == ["head"]
+    assert finetune.rates["stem/conv/kernel"] == pytest.approx(0.1 * 2.6**-3)  # stem, stage1, stage2
+    with pytest.raises(UserError, match="disagree on phase.rules"):
+        strategies.parse("bitfit+linear_probe")
+    with pytest.raises(UserError, match="both have several phases"):
+        strategies.parse("lp_ft+gradual_last_first")
