@@ -1,7 +1,7 @@
 """Makes activations.npz from torch and torchvision. Run once, with torch: see `make golden`.
 
-Kept of every unit: the values at 16 fixed places and the largest magnitude. The weights are not kept:
-each tensor is a function of its name (parity/reference.py, and again in test_golden.py).
+Kept of every unit: the values at 16 fixed places, the mean and the largest magnitude. The weights are not
+kept: each tensor is a function of its name (parity/reference.py, and again in test_golden.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main() -> None:
         found = reference.activations(network, reference.taps(name, network), reference.image(SIZE))
         for unit, value in found.items():
             # DenseNet's own layers give the new channels only: their last channels are the same.
-            kept[f"{name}:{unit}"] = np.append(value.reshape(-1)[places(value.size)], np.abs(value).max())
+            flat = value.reshape(-1)
+            summary = [flat.mean(dtype=np.float64), np.abs(flat).max()]
+            kept[f"{name}:{unit}"] = np.float32([*flat[places(flat.size)], *summary])
             kept[f"{name}:{unit}:channels"] = np.int32(value.shape[-1])
     np.savez_compressed(HERE / "activations.npz", **kept)
 

@@ -45,10 +45,13 @@ def test_every_unit_and_the_logits(name):
     units = tuple(unit.name for unit in models.units(name))
     network, variables = models.create(name, 1000), weights.load(state, name)
     logits, found = jax.jit(lambda v, x: network.apply(v, x, capture=units))(variables, images)
-    for unit, value in {**found, "logits": logits}.items():
-        *expected, largest = KEPT[f"{name}:{unit}"]
+    found = {**found, "logits": logits}
+    assert set(found) == {key.split(":")[1] for key in KEPT if key.startswith(f"{name}:")}
+    for unit, value in found.items():
+        *expected, mean, largest = KEPT[f"{name}:{unit}"]
         mine = np.asarray(value)[..., -int(KEPT[f"{name}:{unit}:channels"]) :].reshape(-1)
         places = np.linspace(0, mine.size - 1, len(expected)).astype(int)
         assert np.abs(mine[places] - expected).max() < 1e-5 * largest, unit
-        # Largest magnitudes agree too: nothing beside the 16 places is far off.
+        # Means and largest magnitudes agree too: nothing beside the 16 places is far off.
+        assert abs(mine.mean(dtype=np.float64) - mean) < 1e-5 * largest, unit
         assert abs(np.abs(mine).max() - largest) < 1e-5 * largest, unit

@@ -1,9 +1,10 @@
 """Pretrained weights: readers, key maps, strict loading, the catalogue, and the way back."""
 
-from ttl_jax.weights.catalogue import listing, preprocessing
+from ttl_jax.weights.catalogue import listing
 from ttl_jax.weights.export import export_torch
 from ttl_jax.weights.initialise import initialise
-from ttl_jax.weights.load import Report, load, load_with_report
+from ttl_jax.weights.load import load, load_with_report, preprocessing
+from ttl_jax.weights.merge import Report
 from ttl_jax.weights.preprocessing import Preprocessing
 from ttl_jax.weights.readers import read
 

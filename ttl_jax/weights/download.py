@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import sys
 import time
@@ -39,13 +40,13 @@ def download(url: str, sha256: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _fetch(url, part)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         reason = getattr(error, "reason", error)
         raise UserError(
             f"{url} cannot be reached ({reason}); on a machine with a network download it, and put "
             f"it at {path} (what was fetched so far is kept and continued)"
         ) from None
-    digest = _sha256(part)
+    digest = sha256_of(part)
     if not digest.startswith(sha256):
         part.unlink()
         raise UserError(
@@ -82,6 +83,7 @@ def _fetch(url: str, part: Path) -> None:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.errors import UserError
 from ttl_jax.weights.initialise import flatten
 from ttl_jax.weights.keymaps import names_of, to_torch
 
@@ -14,7 +15,17 @@ def export_torch(variables: Any, name: str) -> dict[str, np.ndarray]:
     """Names and layouts of torchvision (Lite0: of its PyPI package); exact, bit for bit.
 
     torch's `num_batches_tracked` counters are not weights and are left out.
+
+    Args:
+        variables: {"params", "batch_stats"} of the network, whole or cut.
+        name: the network.
+
+    Raises:
+        UserError: the library's network has nothing like a leaf (a hidden layer in the head).
     """
     flat = {path: np.asarray(value) for path, value in flatten(variables).items()}
-    names = names_of(flat, name)
+    try:
+        names = names_of(flat, name)
+    except KeyError as error:
+        raise UserError(f"cannot be exported: {error.args[0]}") from None
     return {names[path]: to_torch(path, value) for path, value in flat.items()}

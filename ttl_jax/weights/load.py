@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ttl_jax import models
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Variables
-from ttl_jax.weights.catalogue import locate
-from ttl_jax.weights.initialise import flatten, fresh, template, unflatten
-from ttl_jax.weights.keymaps import canonical, names_of, to_ours
+from ttl_jax.weights.catalogue import CATALOGUE, keys, locate
+from ttl_jax.weights.initialise import flatten, template
+from ttl_jax.weights.keymaps import canonical, names_of, to_torch
+from ttl_jax.weights.keymaps.styles import is_keras
+from ttl_jax.weights.merge import Report, merge
+from ttl_jax.weights.preprocessing import IMAGENET, KERAS_VGG, LITE, XRAY, Preprocessing
 from ttl_jax.weights.readers import read
 
-
-@dataclass(frozen=True)
-class Report:
-    """What `load_with_report` took and what it started fresh (units, or "head")."""
-
-    loaded: tuple[str, ...]
-    fresh: tuple[str, ...]
+HEAD = "params/head/kernel"
 
 
 def load(
@@ -80,59 +77,22 @@ def load_with_report(
     """`load`, with a report of what was taken and what started fresh."""
     models.units(name)  # an unknown network is the first thing to say
     arrays, said = _arrays(source, name)
-    given = canonical(arrays, name)
+    given = _torch_named(arrays, name)
     whole = template(name, 1, channels=_channels(given, name))
     theirs = names_of(whole, name)
-    if any(key.startswith("params/") for key in given):  # our own names
-        given = {theirs[key] if key in theirs else key: _as_torch(key, value)
-                 for key, value in given.items()}  # fmt: skip
-    classes = num_classes if num_classes is not None else _classes(given, theirs, said, name)
+    file_classes = _classes(given, theirs)
+    if num_classes is None and file_classes is None:
+        raise UserError(f"weights {said} hold no head ({theirs[HEAD]}) for {name}: say num_classes")
+    classes = num_classes if num_classes is not None else file_classes
+    assert classes is not None
     wanted = template(
         name, classes, channels=_channels(given, name), image_size=image_size,
         cut=cut, slim_from=slim_from, slim=slim, head=head,
     )  # fmt: skip
-    units = {path: models.unit_of(name, path.split("/")[1:]) for path in wanted}
     start_fresh = _slim_units(wanted, whole, name) if slim_from is not None else set()
-    start_fresh |= _head_fresh(wanted, given, theirs)
-    missing_units = {
-        unit for unit in set(units.values()) - start_fresh
-        if not any(theirs[path] in given for path in wanted if units[path] == unit)
-    }  # fmt: skip
-    if partial:
-        start_fresh |= missing_units
-    flat: dict[str, np.ndarray] = {}
-    wrong: list[str] = []
-    for path, leaf in wanted.items():
-        if units[path] in start_fresh:
-            flat[path] = fresh(path, leaf.shape, seed)
-        elif theirs[path] not in given:
-            wrong.append(f"missing {theirs[path]}")
-        else:
-            value = _fit(path, given[theirs[path]])
-            if value is None or value.shape != leaf.shape:
-                wrong.append(
-                    f"shape of {theirs[path]}: the file has {given[theirs[path]].shape}, "
-                    f"the network wants {_torch_shape(path, leaf.shape)}"
-                )
-            else:
-                flat[path] = np.ascontiguousarray(value, np.float32)
-    wrong += [f"extra {key}" for key in given if key not in set(theirs.values())]
-    if wrong:
-        hint = (
-            "; say partial to let units that the file lacks start fresh"
-            if missing_units and not partial
-            else ""
-        )
-        raise UserError(
-            f"weights {said} do not fit {name} ({len(wrong)} names{hint}):\n  " + "\n  ".join(sorted(wrong))
-        )
-    order = [unit.name for unit in models.units(name)] + ["head"]
-    taken = set(units.values()) - start_fresh
-    report = Report(
-        tuple(unit for unit in order if unit in taken),
-        tuple(unit for unit in order if unit in start_fresh),
-    )
-    return unflatten(flat), report
+    if file_classes != classes or start_fresh or not _takes_head(given, wanted, whole, theirs, partial):
+        start_fresh.add("head")
+    return merge(given, wanted, theirs, name, start_fresh=start_fresh, partial=partial, seed=seed, said=said)
 
 
 def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[dict[str, np.ndarray], str]:
@@ -140,10 +100,24 @@ def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[d
         if set(source) <= {"params", "batch_stats"}:  # variables
             return {key: np.asarray(value) for key, value in flatten(source).items()}, "given"
         return {key: np.asarray(value) for key, value in source.items()}, "given"
-    path = Path(source)
-    if not path.exists() and len(path.parts) == 1 and not path.suffix:
+    path = Path(source).expanduser()
+    # A key of the catalogue comes first: the current folder may well hold data called "imagenet".
+    unknown = not path.exists() and len(path.parts) == 1 and not path.suffix
+    if str(source) in keys() or unknown:
         path = locate(str(source), name)
     return read(path), str(source)
+
+
+def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Tensors under torchvision's names and in torch's layout, whoever wrote them."""
+    if not any(key.startswith("params/") for key in arrays):
+        return canonical(arrays, name)
+    theirs = names_of(template(name, 1), name)
+    return {
+        (theirs[key] if key in theirs else key): _as_torch(key, value)
+        for key, value in arrays.items()
+        if key in theirs or not key.startswith("params/head/")  # a head of another kind
+    }
 
 
 def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
@@ -158,29 +132,32 @@ def _first_kernel(name: str) -> str:
     return "params/stage1/conv1/kernel" if name.startswith("vgg") else "params/stem/conv/kernel"
 
 
-def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str], said: str, name: str) -> int:
-    key = theirs["params/head/kernel"]
-    if key not in given:
-        raise UserError(f"weights {said} hold no head ({key}) for {name}: say num_classes")
-    return int(given[key].shape[0])
+def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str]) -> int | None:
+    """Outputs of the file's head; None where it has none."""
+    for key in (theirs[HEAD], theirs["params/head/bias"]):
+        if key in given and given[key].ndim:
+            return int(given[key].shape[0])
+    return None
 
 
-def _head_fresh(
-    wanted: Mapping[str, object], given: Mapping[str, np.ndarray], theirs: Mapping[str, str]
-) -> set[str]:
-    """{"head"} unless the file's head is the one that is wanted."""
-    heads = [path for path in wanted if path.split("/")[1] == "head"]
-    fits = all(
-        path in theirs
-        and theirs[path] in given
-        and (value := _fit(path, given[theirs[path]])) is not None
-        and value.shape == wanted[path].shape  # type: ignore[attr-defined]
-        for path in heads
-    )
-    return set() if fits else {"head"}
+def _takes_head(
+    given: Mapping[str, np.ndarray],
+    wanted: Mapping[str, Any],
+    whole: Mapping[str, Any],
+    theirs: Mapping[str, str],
+    partial: bool,
+) -> bool:
+    """Whether the file's head, of the right classes, sits on the features that it was trained on."""
+    if any(theirs[path] in given for path in whole if path not in wanted):
+        return False  # units between them are left out
+    own = set(wanted) == set(whole) and wanted[HEAD].shape[0] == whole[HEAD].shape[0]
+    if own and not partial:
+        return True  # and if its shape is wrong, that is an error
+    kernel = theirs[HEAD]
+    return HEAD in wanted and kernel in given and given[kernel].shape == wanted[HEAD].shape[::-1]
 
 
-def _slim_units(wanted: Mapping, whole: Mapping, name: str) -> set[str]:
+def _slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) -> set[str]:
     """The units from the first one whose widths differ from the whole network's."""
     changed = {
         models.unit_of(name, path.split("/")[1:])
@@ -192,21 +169,32 @@ def _slim_units(wanted: Mapping, whole: Mapping, name: str) -> set[str]:
     return set(order[first:])
 
 
-def _fit(path: str, value: np.ndarray) -> np.ndarray | None:
-    """A tensor in our layout, or None where its rank or size cannot be right."""
-    try:
-        return to_ours(path, value)
-    except ValueError:
-        return None
-
-
 def _as_torch(path: str, value: np.ndarray) -> np.ndarray:
-    from ttl_jax.weights.keymaps import to_torch
+    """Our layout to torch's; a tensor of a rank that cannot be right stays, for the error to name."""
+    try:
+        return to_torch(path, value)
+    except ValueError:
+        return value
 
-    return to_torch(path, value)
 
+def preprocessing(source: str | Path, name: str) -> Preprocessing:
+    """What the weights of a source expect of an image.
 
-def _torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if not path.endswith("/kernel"):
-        return shape
-    return shape[::-1] if len(shape) == 2 else (shape[-1], shape[-2], *shape[:-2])
+    A file's are those of the network's ImageNet weights, unless its content says otherwise: Keras'
+    VGG, and first convolutions of one channel (a DenseNet's are taken for torchxrayvision's). A file
+    that is no longer there is judged by its name.
+    """
+    if (str(source), name) in CATALOGUE:
+        return CATALOGUE[str(source), name].preprocessing
+    usual = LITE if name == "efficientnet_lite0" else IMAGENET
+    path = Path(source).expanduser()
+    stem = path.name.lower()
+    if path.is_file():
+        arrays = read(path)
+        keras, channels = is_keras(arrays), _channels(_torch_named(arrays, name), name)
+    else:
+        keras = path.suffix in (".h5", ".hdf5")
+        channels = 1 if "xrv" in stem or "xray" in stem or stem.startswith("nih-") else 3
+    if channels == 1:
+        return XRAY if name.startswith("densenet") else usual.grey()
+    return KERAS_VGG if keras and name.startswith("vgg") else usual

@@ -17,22 +17,33 @@ class Preprocessing:
         mean: one value a channel, on the scale 0..255.
         std: one value a channel, on the scale 0..255.
         channels: 3, or 1 for weights of grey images (the three are averaged).
+        reverse: the weights want blue, green, red; mean and std are in that order too.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int = 3
+    reverse: bool = False
 
     def normalise(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
         """(image - mean) / std in float32; images are uint8 or float on 0..255."""
         images = images.astype(jnp.float32)
         if self.channels == 1:
             images = images.mean(-1, keepdims=True)
+        elif self.reverse:
+            images = images[..., ::-1]
         return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
+    def grey(self) -> Preprocessing:
+        """The same for a network of one channel."""
+        count = len(self.mean)
+        return Preprocessing((sum(self.mean) / count,), (sum(self.std) / count,), channels=1)
 
 
 # ImageNet's mean and standard deviation as every torchvision model uses them, times 255.
 IMAGENET = Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
 LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI package's (x - 127) / 128
+# Keras' VGG was trained in Caffe: means only, and blue first.
+KERAS_VGG = Preprocessing((103.939, 116.779, 123.68), (1.0,) * 3, reverse=True)
 # torchxrayvision scales 0..255 to -1024..1024: (2 x / 255 - 1) * 1024
 XRAY = Preprocessing((127.5,), (127.5 / 1024,), channels=1)

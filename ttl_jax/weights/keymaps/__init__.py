@@ -1,4 +1,4 @@
-"""Names of tensors: ours <-> the original library's, one file a family."""
+"""Names of tensors: ours <-> the original library's, as data, in one direction."""
 
 from ttl_jax.weights.keymaps.table import canonical, names_of, to_ours, to_torch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -40,8 +40,11 @@ TIMM_BLOCK = {
 }  # fmt: skip
 KERAS_LEAF = {
     "kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias",
-    "moving_mean": "running_mean", "moving_variance": "running_var", "W_1": "weight", "b_1": "bias",
+    "moving_mean": "running_mean", "moving_variance": "running_var", "W": "weight", "b": "bias",
 }  # fmt: skip
+# As in block1_conv1/kernel:0 and, in the oldest files, block1_conv1/block1_conv1_W_1:0
+KERAS_NAME = re.compile(rf"(?:.*[/_])?({'|'.join(KERAS_LEAF)})(?:_\d+)?(?::0)?")
+KERAS_VGG_GRID = (7, 7, 512)
 
 
 def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -50,9 +53,7 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
     Raises:
         UserError: a Keras file of a family whose Keras network is another one.
     """
-    if any(re.search(r"(^|/)(kernel|gamma|W_1)(:0|_1:0)?$", key) for key in arrays) and not any(
-        key.startswith("params/") for key in arrays
-    ):
+    if is_keras(arrays):
         return _keras(arrays, name)
     named = {key: value for key, value in arrays.items() if not IGNORED.fullmatch(key)}
     for prefix in PREFIXES * 2:  # as DataParallel around a wrapper
@@ -68,8 +69,21 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
                     new = re.sub("^" + pattern, replacement, new)
         if name.startswith("vgg") and new.startswith("classifier.") and value.ndim == 4:
             value = value.reshape(value.shape[0], -1)  # timm keeps fc1 and fc2 as convolutions
+        if new in found:
+            raise UserError(f"weights do not fit {name}: two tensors are {new}, one is called {key}")
         found[new] = value
     return found
+
+
+def is_keras(arrays: Iterable[str]) -> bool:
+    """Whether the names are those of Keras: layer/kernel, with slashes or the ":0" of TensorFlow."""
+    return any(
+        ("/" in key or ":" in key)
+        and not key.startswith(("params/", "batch_stats/"))
+        and (found := KERAS_NAME.fullmatch(key)) is not None
+        and found[1] in ("kernel", "gamma", "W")
+        for key in arrays
+    )
 
 
 def _timm_block(key: str) -> str:
@@ -91,31 +105,33 @@ def _keras(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]
         raise UserError(f"Keras files are read for VGG and DenseNet, not for {name!r}")
     found: dict[str, np.ndarray] = {}
     for key, value in arrays.items():
-        *groups, last = key.split("/")
-        leaf = last.removesuffix(":0")
-        layer = groups[-1] if groups else leaf
-        if leaf.startswith(layer + "_"):  # the oldest files: block1_conv1/block1_conv1_W_1:0
-            leaf = leaf.removeprefix(layer + "_")
-        path = "/".join(groups)
-        module = _keras_vgg(layer, name) if name.startswith("vgg") else _keras_densenet(path)
-        if module is None or leaf not in KERAS_LEAF:
-            found[key] = value
+        if key.startswith(("optimizer_weights/", "optimizer/")):  # of a saved training
             continue
-        found[f"{module}.{KERAS_LEAF[leaf]}"] = _keras_layout(value, module)
+        path, _, _ = key.rpartition("/")
+        module = _keras_vgg(path, name) if name.startswith("vgg") else _keras_densenet(path)
+        match = KERAS_NAME.fullmatch(key)
+        if module is None or match is None:
+            found[key] = value
+        else:
+            found[f"{module}.{KERAS_LEAF[match[1]]}"] = _keras_layout(value, module)
     return found
 
 
 def _keras_layout(value: np.ndarray, module: str) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
-    if value.ndim == 2 and module == "classifier.0":  # Keras flattens height, width, channels
-        return value.reshape(7, 7, 512, -1).transpose(3, 2, 0, 1).reshape(value.shape[1], -1)
+    height, width, channels = KERAS_VGG_GRID
+    if module == "classifier.0" and value.ndim == 2 and value.shape[0] == height * width * channels:
+        # Keras flattens height, width, channels; torch channels, height, width
+        grid = value.reshape(height, width, channels, -1)
+        return grid.transpose(3, 2, 0, 1).reshape(value.shape[1], -1)
     return value.T if value.ndim == 2 else value
 
 
-def _keras_vgg(layer: str, name: str) -> str | None:
+def _keras_vgg(path: str, name: str) -> str | None:
     from ttl_jax.weights.keymaps.torchvision import rules
 
+    layer = path.split("/")[-1]
     match = re.fullmatch(r"block(\d)_conv(\d)", layer)
     if match:
         return dict(rules(name)).get(f"stage{match[1]}/conv{match[2]}")

@@ -9,10 +9,11 @@ import numpy as np
 from ttl_jax.errors import UserError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5/.keras, .npz.
+    """Reads a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5, .npz.
 
     Half precision comes back as float32. Nothing in the file is executed.
 
@@ -20,20 +21,28 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         UserError: the file is missing, empty, cut short, of another kind, or holds objects other
             than tensors and plain containers.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"weights {path}: this is a folder; give the file of weights")
     if not path.is_file():
         raise UserError(f"weights {path}: there is no such file; check the path")
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
         raise UserError(f"weights {path}: the file is empty; download it again")
-    if start.lstrip()[:1] == b"<":
+    # More than one character: a .safetensors file may begin with any byte, "<" too.
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(WEB_PAGE):
         raise UserError(f"weights {path}: this is a web page, not weights; download the file itself")
     try:
         if path.suffix == ".safetensors":
             return _widen(_safetensors(path))
         if start.startswith(HDF5_MAGIC):
-            return _h5(path)
+            return _widen(_h5(path))
+        if path.suffix == ".keras":
+            raise UserError(
+                f"weights {path}: Keras 3 archives do not keep the layers' names; write the weights "
+                'with model.save("NAME.h5") in Keras'
+            )
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return _widen(dict(arrays))

@@ -6,6 +6,7 @@ Both formats: the zip of torch >= 1.6 (data.pkl beside one file a storage) and t
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -25,7 +26,7 @@ STORAGES: dict[str, Any] = {
     "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }  # fmt: skip
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of training checkpoints
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,19 @@ class Tensor:
         """Copies the view out of its storage.
 
         Raises:
-            UserError: it points outside the storage.
+            ValueError: it points outside the storage, or is larger than it: a few bytes of pickle
+                must not ask for all memory.
         """
         data = storages[self.storage]
+        if min((0, self.offset, *self.size, *self.stride)) < 0:
+            raise ValueError(f"a tensor of shape {self.size} has negative sizes or steps")
+        if 0 in self.size:
+            return np.zeros(self.size, data.dtype)
         last = self.offset + sum(
             (length - 1) * step for length, step in zip(self.size, self.stride, strict=True)
         )
-        empty = 0 in self.size
-        if not empty and (self.offset < 0 or min((0, *self.stride)) < 0 or last >= data.size):
-            raise UserError(f"a tensor of shape {self.size} points outside its storage")
-        if empty:
-            return np.zeros(self.size, data.dtype)
+        if last >= data.size or math.prod(self.size) > data.size:
+            raise ValueError(f"a tensor of shape {self.size} points outside its storage")
         steps = tuple(step * data.itemsize for step in self.stride)
         view = np.lib.stride_tricks.as_strided(data[self.offset :], self.size, steps)
         return np.array(view)
@@ -79,8 +82,10 @@ ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch", "Size"): tuple,
-    **{("torch", name): Storage(np.dtype(dtype)) for name, dtype in STORAGES.items()},
+    ("builtins", "set"): set,  # some optimizers keep one
+    ("__builtin__", "set"): set,
 }
 
 
@@ -93,6 +98,9 @@ class Restricted(pickle.Unpickler):
         self.wanted: dict[str, tuple[np.dtype, int]] = {}  # storage key -> type, length
 
     def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in STORAGES:
+            # A new one each time: pickle's BUILD may write into what it is given here.
+            return Storage(np.dtype(STORAGES[name]))
         if (module, name) not in ALLOWED:
             raise UserError(
                 f"weights {self._path}: the file wants to build {module}.{name}, and only tensors "
@@ -123,14 +131,25 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
         if len(pickles) != 1:
             raise UserError(f"weights {path}: a zip file, but not one that torch.save wrote")
         root = pickles[0].removesuffix("data.pkl")
+        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+            raise UserError(f"weights {path}: written on a big-endian machine, which is not supported")
         with archive.open(pickles[0]) as file:
             reader = Restricted(file, path)
             value = reader.load()
         storages = {
-            key: np.frombuffer(archive.read(f"{root}data/{key}"), dtype)[:length]
+            key: np.frombuffer(_record(archive, f"{root}data/{key}"), dtype, count=length)
+            if length
+            else np.zeros(0, dtype)
             for key, (dtype, length) in reader.wanted.items()
         }
     return value, storages
+
+
+def _record(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A stored member: torch never compresses, and a bomb would have to."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed, which torch.save never does")
+    return archive.read(name)
 
 
 def _read_legacy(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
@@ -158,10 +177,11 @@ def _read_legacy(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
 def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
     """Finds the mapping of names to tensors, possibly inside a checkpoint's wrapper."""
     if isinstance(value, dict):
+        # Wrappers first: a checkpoint may hold a tensor (the best accuracy) beside the state dict.
+        for key in WRAPPERS:
+            if key in value and isinstance(value[key], dict):
+                return _state_dict(value[key], path)
         tensors = {name: item for name, item in value.items() if isinstance(item, Tensor)}
         if tensors and all(isinstance(name, str) for name in tensors):
             return tensors
-        for key in WRAPPERS:
-            if key in value:
-                return _state_dict(value[key], path)
     raise UserError(f"weights {path}: no state dict (names to tensors) in this file")
