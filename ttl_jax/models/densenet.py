@@ -7,7 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv, average_pool, max_pool
+from ttl_jax.models.layers import BatchNorm, Conv, average_pool
+from ttl_jax.models.resnet import Stem  # the same in both families
 from ttl_jax.models.unit import Plan, UnitSpec, build, unit
 from ttl_jax.typing import Array
 
@@ -17,18 +18,6 @@ DEPTHS = {
     "densenet201": (6, 12, 48, 32),
 }
 GROWTH, BOTTLENECK = 32, 4
-
-
-class Stem(nn.Module):
-    """7x7/2 convolution, norm, ReLU, 3x3/2 max-pool."""
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
-        x = Conv(64, 7, 2, 3, dtype=self.dtype, name="conv")(x)
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, moving))
-        return max_pool(x, 3, 2, 1)
 
 
 class DenseLayer(nn.Module):
