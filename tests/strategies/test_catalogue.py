@@ -14,6 +14,7 @@ OPTIONS = {
     "truncated": "truncated(3)",
     "transfusion": "transfusion(2)",
     "surgical": "surgical(2, 3)",
+    "weight_transfusion": "weight_transfusion(2)",
 }
 
 
@@ -41,7 +42,7 @@ def test_every_key_binds_on_every_network(key, name):
         with pytest.raises(UserError, match="slim_from is for"):
             models.create(name, 2, slim_from=surgery.slim_from)
         return
-    params = shapes(name, cut=surgery.cut, slim_from=surgery.slim_from)
+    params = shapes(name, **surgery.shape(name))
     for item in strategies.bind(strategy, params, name):
         assert {path for path in item.trainable if path.startswith("head/")}
         assert set(item.rates) == set(item.trainable)

@@ -2,6 +2,9 @@
 
 from ttl_jax.models.network import Network
 from ttl_jax.models.registry import create, names, network_of, stages, unit_of, units
+from ttl_jax.models.stochastic_norm import stochastic_norm
 from ttl_jax.models.unit import Unit
 
-__all__ = ["Network", "Unit", "create", "names", "network_of", "stages", "unit_of", "units"]
+__all__ = [
+    "Network", "Unit", "create", "names", "network_of", "stages", "stochastic_norm", "unit_of", "units",
+]  # fmt: skip

@@ -24,11 +24,14 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.loop import Feed, Job, Progress
+from ttl_jax.training.constants import source_constants
+from ttl_jax.training.finish import finish
+from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.schedule import phase_lengths
+from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.typing import Array, Variables
 
 SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
@@ -103,12 +106,8 @@ def build_model(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
-    shape: dict[str, Any] = {
-        "cut": surgery.cut,
-        "slim_from": surgery.slim_from,
-        "slim": surgery.slim or 2,
-        "head": config.model.head or None,
-    }
+    shape = surgery.shape(config.model.name)
+    shape["head"] = config.model.head or shape["head"]
     network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
     if source == "none" or surgery.init == "scratch":
         variables = weights.initialise(
@@ -127,6 +126,9 @@ def build_model(
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
+        variables = restart(variables, surgery.init, config.model.name, config.seed)
+    if strategy.keeps_source_head:
+        variables = with_source_head(variables, source, config.model.name, network)
     # From scratch the images are scaled as the architecture's own weights would have them.
     known = source if source != "none" else "imagenet"
     return network, variables, weights.preprocessing(known, config.model.name)
@@ -152,6 +154,9 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
+    constants = source_constants(
+        bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
+    )
     spec = data.parse_augment(config.data.augment)
     predict = make_predict(network, preprocessing.normalise)
 
@@ -170,7 +175,8 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         """Images, or the outputs of the frozen bottom units where these are always the same."""
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
-        if unit is not None and not spec and config.cache_features:
+        # The starting network of a feature penalty wants the images themselves.
+        if unit is not None and not spec and config.cache_features and "source" not in constants:
             stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
             seen = {name: sets[name] for name in ("train", "val")}
             size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
@@ -214,17 +220,27 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         feed=feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
+        constants=constants,
+        after=strategy.after,
     )
     print_header(config, sets, bound, lengths, variables)
     checkpoints = Checkpoints(workdir)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
-        best, best_step = checkpoints.restore_best(
-            jax.tree.map(
-                jnp.asarray,
-                {"params": variables["params"], "batch_stats": variables["batch_stats"]},
-            )
+        shapes = jax.tree.map(
+            jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         )
+        best, best_step = checkpoints.restore_best(shapes)
+
+        def select(candidate: Variables) -> float:
+            split = sets["val"]
+            scores = evaluation.score(
+                split.labels, logits_for(split, candidate), split.class_names, split.task
+            )
+            return selected(scores, config.select)
+
+        best, averaged = finish(strategy.after, bound[-1], len(bound), variables, best, checkpoints, select)
+        best = without_source_head(best)
     finally:
         checkpoints.close()
     result_path = workdir / "result.json"
@@ -234,6 +250,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     else:
         metrics = _evaluate_once(workdir, sets, lambda split: logits_for(split, best))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
+        metrics |= {"after": averaged} if averaged else {}
         provenance.write_json(result_path, metrics)
     if config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
