@@ -68,7 +68,6 @@ class Optuna:
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
                 study_name="/".join((setting.dataset, setting.model, setting.strategy)),
-                sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=min(4, self._trials)),
                 direction="maximize",
                 load_if_exists=True,
             )
@@ -89,6 +88,9 @@ class Optuna:
         tried = self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.FAIL))
         if sum("rate" in trial.user_attrs for trial in tried) >= self._trials:
             return ()
+        # Seeded by the trial's number, so that a study opened again does not draw the first rates anew.
+        asked = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=asked, n_startup_trials=4)
         trial = self._study.ask()
         # Three digits: folders are named by the rate, and more would mean nothing.
         rate = float(f"{trial.suggest_float('lr', *self._range, log=True):.3g}")
