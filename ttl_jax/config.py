@@ -65,6 +65,7 @@ def default_config() -> Any:
     config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never
 
     config.report = True  # write report.html at the end
+    config.evaluate_test = True  # False: only "val" is scored at the end, as for a tuning run
     return config.lock()
 
 
