@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class DataConfig:
         split_seed: which of the possible splits; independent of the training seed.
         train_limit: if positive, about so many training images: whole groups, stratified, nested.
         on_error: "fail" at an image that cannot be read, or "skip" it and say so.
-        allow_leaks: accept a split of the user's own in which a group straddles.
+        allow_leaks: accept a split of the user's own in which a group or a copy of an image straddles.
+        duplicates: which images count as copies of each other: "near" (same pixels, or alike), "exact"
+            (same pixels) or "ignore". Copies share a group: a split made here keeps them together.
+        likeness: "near": least correlation of two gray thumbnails; lower joins neighbouring slices too.
+        resplit: leave the data's own split aside (one that leaks) and make another one here.
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
         phantom_patients: phantom: generated patients.
         phantom_images_per_patient: phantom: images of each.
@@ -52,9 +57,17 @@ class DataConfig:
     train_limit: int = 0
     on_error: str = "fail"
     allow_leaks: bool = False
+    duplicates: str = "near"
+    likeness: float = 0.97
+    resplit: bool = False
     cache_gb: float = 4.0
     phantom_patients: int = 200
     phantom_images_per_patient: int = 3
     phantom_task: str = "texture"
     phantom_difficulty: float = 0.5
     phantom_seed: int = 0
+
+
+def data_config(values: Any) -> DataConfig:
+    """The fields of a run's `config.data` (a ConfigDict) that describe the data, not the training."""
+    return DataConfig(**{item.name: values[item.name] for item in fields(DataConfig)})

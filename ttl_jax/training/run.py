@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, models, strategies, weights
-from ttl_jax.data.config import DataConfig
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import prefix, provenance
@@ -63,11 +63,6 @@ class Result:
     def report(self) -> Path:
         """The run's one-file HTML report."""
         return self.workdir / "report.html"
-
-
-def data_config(config: Any) -> DataConfig:
-    """The part of a run's config that describes the data, as the data package wants it."""
-    return DataConfig(**{item.name: config.data[item.name] for item in fields(DataConfig)})
 
 
 def check(config: Any) -> None:
@@ -148,7 +143,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     check(config)
     strategy = strategies.parse(config.strategy)
     provenance.check(workdir, config)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(config))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
