@@ -86,7 +86,7 @@ def test_the_command_lists_and_exits_with_2(leaking, capsys):
     assert cli.main(words) == 2
     shown = capsys.readouterr()
     assert "near-duplicate" in shown.out and "test test/a/near.jpg" in shown.out
-    assert "same file: " in shown.out and "same pixels, other label [a and b]" in shown.out
+    assert "same file: " in shown.out and "same image, other label [a and b]" in shown.out
     assert "3 images of test stand in train too" in shown.err
     # New splits leave the conflict of labels, which only the user can settle.
     assert cli.main([*words, "--config.data.resplit=True"]) == 2

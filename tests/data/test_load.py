@@ -212,6 +212,10 @@ def test_a_split_without_images_and_a_class_without_training(tmp_path, save):
         ({"pad_value": 300}, "data.pad_value=300"),
         ({"val_fraction": 0.0}, "data.val_fraction=0.0"),
         ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave nothing"),
+        ({"folds": 2}, "folds are 3 or more"),
+        ({"folds": 5, "fold": 5}, "data.fold=5"),
+        ({"train_share": 0.0}, "data.train_share=0.0"),
+        ({"train_share": 0.5, "train_limit": 9}, "and 1 with data.train_limit"),
         ({"train_limit": -1}, "data.train_limit=-1"),
     ],
 )

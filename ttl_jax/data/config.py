@@ -25,6 +25,10 @@ class DataConfig:
         val_fraction: share of the images held out for validation where the data has none.
         test_fraction: share held out for the test where the data has none.
         split_seed: which of the possible splits; independent of the training seed.
+        folds: if positive, so many folds of whole groups, stratified, instead of the two fractions.
+        fold: which of them is the test, and the next one val; val where the data has a test of its own.
+        train_share: share of the training images to keep: whole groups, stratified, nested (0.05 lies
+            within 0.1).
         train_limit: if positive, about so many training images: whole groups, stratified, nested.
         on_error: "fail" at an image that cannot be read, or "skip" it and say so.
         allow_leaks: accept a split of the user's own in which a group or a copy of an image straddles.
@@ -54,6 +58,9 @@ class DataConfig:
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     split_seed: int = 0
+    folds: int = 0
+    fold: int = 0
+    train_share: float = 1.0
     train_limit: int = 0
     on_error: str = "fail"
     allow_leaks: bool = False

@@ -16,7 +16,8 @@ SAME_GROUP = "same group"
 SAME_FILE = "same file"
 SAME_PIXELS = "same pixels"
 NEAR = "near-duplicate"
-CONFLICT = "same pixels, other label"
+CONFLICT = "same image, other label"
+SAME_IMAGE = 0.999  # correlation of thumbnails from which two files show one image, saved twice
 KINDS = (SAME_GROUP, SAME_FILE, SAME_PIXELS, NEAR, CONFLICT)
 
 
@@ -94,7 +95,7 @@ def find_conflicts(
     splits: np.ndarray,
     copies: Copies,
 ) -> list[Finding]:
-    """Images with the very same pixels and another label, in whatever splits.
+    """Images that are one, saved once or twice, under two labels, in whatever splits.
 
     Args:
         where: (N,) what to call each image.
@@ -104,12 +105,14 @@ def find_conflicts(
         copies: between the N images.
     """
     findings = []
-    for number in np.flatnonzero(copies.same_pixels):
+    for number in np.flatnonzero(copies.same_pixels | (copies.likeness >= SAME_IMAGE)):
         one, other = int(copies.first[number]), int(copies.second[number])
         about = _disagreement(np.asarray(labels[one]), np.asarray(labels[other]), names)
         if about:
             pair = (str(splits[one]), str(splits[other]))
-            findings.append(Finding(CONFLICT, where[one], where[other], pair, 1.0, about))
+            findings.append(
+                Finding(CONFLICT, where[one], where[other], pair, float(copies.likeness[number]), about)
+            )
     return findings
 
 

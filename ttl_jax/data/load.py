@@ -14,11 +14,12 @@ from ttl_jax.data.copies import MODES, Copies, clusters, find_copies, merge_grou
 from ttl_jax.data.dataset import Dataset, ImageReader, SubsetReader
 from ttl_jax.data.decode import RESIZE_MODES, Geometry
 from ttl_jax.data.folder import read_folder
+from ttl_jax.data.folds import assign_folds, splits_of_fold
 from ttl_jax.data.leaks import Finding, find_conflicts, find_leaks, leaking_images, summary
 from ttl_jax.data.listing import SPLITS, Listing, no_splits
 from ttl_jax.data.npz import read_arrays, read_npz
 from ttl_jax.data.presets import PHANTOM_MODALITIES
-from ttl_jax.data.split_file import read_splits, write_splits
+from ttl_jax.data.split_file import read_folds, read_splits, write_folds, write_splits
 from ttl_jax.data.splits import hold_out, limit
 from ttl_jax.data.table import read_table
 from ttl_jax.errors import UserError, nearest
@@ -112,6 +113,15 @@ def check(config: DataConfig) -> None:
             raise UserError(f"data.{field}_fraction={share} is not between 0 and 1")
     if config.val_fraction + config.test_fraction >= 1:
         raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
+    if config.folds and (config.folds < 3 or not 0 <= config.fold < config.folds):
+        raise UserError(
+            f"data.folds={config.folds} with data.fold={config.fold}: folds are 3 or more (train, val and "
+            "test need one each), and fold counts from 0"
+        )
+    if not 0 < config.train_share <= 1 or (config.train_share < 1 and config.train_limit):
+        raise UserError(
+            f"data.train_share={config.train_share} must be above 0 and up to 1, and 1 with data.train_limit"
+        )
     if config.train_limit < 0:
         raise UserError(f"data.train_limit={config.train_limit} is negative; 0 means no limit")
 
@@ -126,7 +136,7 @@ class Examined:
         splits: (N,) names.
         copies: pairs among them.
         leaks: groups and copies that stand in two splits.
-        conflicts: same pixels under two labels.
+        conflicts: one image under two labels.
     """
 
     listing: Listing
@@ -172,7 +182,10 @@ def examine(listing: Listing, config: DataConfig) -> Examined:
     hashes = [checked.hashes[i] for i in kept]
     copies = find_copies(hashes, checked.thumbnails[kept], config.duplicates, config.likeness)
     joined = replace(listing, groups=merge_groups(listing.groups, copies))
-    if config.splits and Path(config.splits).exists():
+    if config.folds:
+        fold_of = _fold_of(joined, config, left_out)
+        splits = splits_of_fold(fold_of, config.folds, config.fold, listing.splits == "test")
+    elif config.splits and Path(config.splits).exists():
         splits = read_splits(config.splits, listing.ids, left_out)
     else:
         splits = _fill(joined, config)
@@ -198,12 +211,16 @@ def assemble(listing: Listing, config: DataConfig) -> Splits:
     _refuse_missing(found.listing, found.splits)
     if found.conflicts:
         print(
-            f"warning: {len(found.conflicts)} copies of an image have another label, as "
+            f"warning: {len(found.conflicts)} images stand under two labels, as "
             f"{found.conflicts[0].line()}; `python -m ttl_jax leaks` lists them",
             flush=True,
         )
     if config.splits and not Path(config.splits).exists():
-        write_splits(config.splits, found.listing.ids, found.splits, listing.source)
+        if config.folds:
+            fold_of = _fold_of(found.listing, config, frozenset())
+            write_folds(config.splits, found.listing.ids, fold_of, listing.source)
+        else:
+            write_splits(config.splits, found.listing.ids, found.splits, listing.source)
         print(f"wrote the split to {config.splits}", flush=True)
     whole = Dataset(
         name="all",
@@ -220,11 +237,12 @@ def assemble(listing: Listing, config: DataConfig) -> Splits:
 
 
 def _limited(sets: Splits, config: DataConfig) -> Splits:
-    """The data sets with `train_limit` applied; held-out splits stay whole."""
+    """The data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
     training = sets["train"]
-    if not 0 < config.train_limit < len(training):
+    wanted = config.train_limit or round(config.train_share * len(training))
+    if wanted >= len(training):
         return sets
-    chosen = limit(training.labels, training.groups, config.train_limit, config.split_seed)
+    chosen = limit(training.labels, training.groups, wanted, config.split_seed)
     return {**sets, "train": training.take(chosen)}
 
 
@@ -243,6 +261,18 @@ def _refuse_or_report(listing: Listing, faults: dict[int, str], on_error: str) -
     print(f"skipped {len(faults)} of {len(listing.ids)} images:", flush=True)
     for sentence in sentences:
         print(f"  {sentence}", flush=True)
+
+
+def _fold_of(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
+    """Each image's fold, from the split file or made here; -1 for a test split of the data's own."""
+    fold_of = np.full(len(listing.ids), -1)
+    pool = np.flatnonzero(listing.splits != "test")
+    if config.splits and Path(config.splits).exists():
+        fold_of[pool] = read_folds(config.splits, listing.ids[pool], config.folds, left_out)
+    else:
+        labels, groups = listing.labels[pool], listing.groups[pool]
+        fold_of[pool] = assign_folds(labels, groups, config.folds, config.split_seed)
+    return fold_of
 
 
 def _fill(listing: Listing, config: DataConfig) -> np.ndarray:

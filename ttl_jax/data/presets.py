@@ -76,8 +76,8 @@ PRESETS: dict[str, Preset] = {
         },
         "research use",
         "Bhuvaji et al. 2020, Brain Tumor Classification (MRI)",
-        "the author's own split leaks (248 of 394 test images stand in its train); split anew, look-alikes "
-        "together; no patient ids, so a patient's unlike slices may still be in two splits",
+        "the author's own split leaks (251 of 394 test images stand in its train, pixel by pixel); split "
+        "anew, look-alikes together; no patient ids, so a patient's unlike slices may still be in two splits",
     ),
     "lc25000_colon": Preset(
         {
