@@ -26,7 +26,7 @@ from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.loop import Feed, Job, Progress
 from ttl_jax.training.loop import run as run_loop
-from ttl_jax.training.loss import make_loss
+from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.typing import Array, Variables
@@ -89,6 +89,9 @@ def check(config: Any) -> None:
         raise UserError(
             f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
         )
+    if config.data.sampling not in ("uniform", "balanced"):
+        raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
+    check_loss(config.loss)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
 
@@ -190,6 +193,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
                 seed=config.seed,
                 start=start,
                 stop=stop,
+                sampling=config.data.sampling,
                 threads=config.data.loader_threads,
             )
 
@@ -204,7 +208,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         network=network,
         phases=bound,
         lengths=lengths,
-        loss=make_loss(training.task, jnp.asarray(_loss_weights(config, training))),
+        loss=_loss(config, training),
         keys_of=keys_of,
         feed=feed,
         steps_per_epoch=steps_per_epoch,
@@ -242,10 +246,18 @@ def _as_they_are(images: Array, keys: Array) -> Array:
     return images
 
 
-def _loss_weights(config: Any, training: Dataset) -> np.ndarray:
+def _loss(config: Any, training: Dataset) -> Loss:
+    """The loss that the config names, with weights and frequencies counted on the training split."""
+    weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
-        return data.class_weights(training)
-    return np.ones(len(training.class_names), np.float32)
+        weights = data.class_weights(training)
+    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
+    if config.loss.name == "focal":
+        options["gamma"] = config.loss.gamma
+    if config.loss.name == "logit_adjusted":
+        frequency = jnp.asarray(data.frequencies(training))
+        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    return make_loss(training.task, jnp.asarray(weights), **options)
 
 
 def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
