@@ -93,6 +93,26 @@ def compare_command(arguments: list[str]) -> None:
     compare(config, workdir)
 
 
+def leaks_command(arguments: list[str]) -> None:
+    """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
+    config, _ = _config_and_flags(arguments, needs_workdir=False)
+    from ttl_jax.data.config import data_config
+    from ttl_jax.data.load import check, examine, read_listing
+
+    settings = data_config(config.data)
+    check(settings)
+    found = examine(read_listing(settings), settings)
+    findings = [*found.leaks, *found.conflicts]
+    for finding in findings:
+        print(finding.line())
+    print(found.overview(), flush=True)
+    if findings and not settings.allow_leaks:
+        raise UserError(
+            f"{found.summary()}; data.resplit=True splits anew with copies kept together, "
+            "data.allow_leaks=True accepts what is listed"
+        )
+
+
 def report_command(arguments: list[str]) -> None:
     """Prints the table of finished runs and writes one report over them."""
     from ttl_jax import report
@@ -262,6 +282,17 @@ example:
       --config.compare.workers=2 --config.total_epochs=5
 """
 
+LEAKS_HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
+
+Lists groups and copies of an image that stand in two splits, and same images under two labels:
+same group, same file, same pixels, near-duplicate (DCT hash, then correlation of thumbnails).
+Exit status 2 where something is found, unless data.allow_leaks=True.
+
+examples:
+  python -m ttl_jax leaks --config=configs/train.py:dataset=brain_tumor_mri --config.data.resplit=False
+  python -m ttl_jax leaks --config=configs/train.py --config.data.name=folder --config.data.path=/data/xrays
+"""
+
 REPORT_HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
 Prints the table of runs and writes one HTML report over all of them.
@@ -281,6 +312,7 @@ example:
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
+    "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, models, strategies, weights
-from ttl_jax.data.config import DataConfig
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import prefix, provenance
@@ -28,7 +28,7 @@ from ttl_jax.training.constants import source_constants
 from ttl_jax.training.finish import finish
 from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
-from ttl_jax.training.loss import make_loss
+from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head, without_source_head
@@ -68,11 +68,6 @@ class Result:
         return self.workdir / "report.html"
 
 
-def data_config(config: Any) -> DataConfig:
-    """The part of a run's config that describes the data, as the data package wants it."""
-    return DataConfig(**{item.name: config.data[item.name] for item in fields(DataConfig)})
-
-
 def check(config: Any) -> None:
     """Refuses values that would only fail after minutes.
 
@@ -97,6 +92,9 @@ def check(config: Any) -> None:
         raise UserError(
             f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
         )
+    if config.data.sampling not in ("uniform", "balanced"):
+        raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
+    check_loss(config.loss)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
 
@@ -150,7 +148,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     check(config)
     strategy = strategies.parse(config.strategy)
     provenance.check(workdir, config)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(config))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
@@ -201,6 +199,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
                 seed=config.seed,
                 start=start,
                 stop=stop,
+                sampling=config.data.sampling,
                 threads=config.data.loader_threads,
             )
 
@@ -215,7 +214,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         network=network,
         phases=bound,
         lengths=lengths,
-        loss=make_loss(training.task, jnp.asarray(_loss_weights(config, training))),
+        loss=_loss(config, training),
         keys_of=keys_of,
         feed=feed,
         steps_per_epoch=steps_per_epoch,
@@ -266,10 +265,18 @@ def _as_they_are(images: Array, keys: Array) -> Array:
     return images
 
 
-def _loss_weights(config: Any, training: Dataset) -> np.ndarray:
+def _loss(config: Any, training: Dataset) -> Loss:
+    """The loss that the config names, with weights and frequencies counted on the training split."""
+    weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
-        return data.class_weights(training)
-    return np.ones(len(training.class_names), np.float32)
+        weights = data.class_weights(training)
+    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
+    if config.loss.name == "focal":
+        options["gamma"] = config.loss.gamma
+    if config.loss.name == "logit_adjusted":
+        frequency = jnp.asarray(data.frequencies(training))
+        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    return make_loss(training.task, jnp.asarray(weights), **options)
 
 
 def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
