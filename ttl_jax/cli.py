@@ -183,7 +183,7 @@ def _models() -> list[dict[str, Any]]:
     rows = []
     for name in models.names():
         network = models.create(name, 1000)
-        image = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+        image = jax.ShapeDtypeStruct((1, *models.input_shape(name)), "float32")
         shapes = jax.eval_shape(network.init, jax.random.key(0), image)
         sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
         rows.append(
