@@ -1,0 +1,1 @@
+"""What networks have learnt and what they cost: similarity, transferability, compactness."""
