@@ -29,6 +29,10 @@ class DivergedError(RuntimeError):
     """The loss or the gradient stopped being a number."""
 
 
+class Paused(Exception):
+    """The run has reached the step where it was asked to pause; the same run goes on from there."""
+
+
 @dataclass(frozen=True)
 class Feed:
     """What a phase trains on and is validated by.
@@ -59,6 +63,7 @@ class Job:
     feed: Callable[[LabelledPhase, Variables], Feed]
     steps_per_epoch: float
     eval_every: float  # steps between validations; need not be whole
+    pause_at: float = math.inf  # the first validation at or after this step raises Paused
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,8 @@ def _run_phase(
                 checkpoints.save_last(state, dataclasses.asdict(progress))
             if ended:
                 break
+            if not last and progress.step >= job.pause_at:
+                raise Paused(f"paused at step {progress.step}")
     return state, progress
 
 
