@@ -42,7 +42,9 @@ def test_densenet121_as_published(cut, gmacs):
 
 def test_depthwise_convolutions_are_counted_as_what_they_are():
     """EfficientNet-Lite0: 407 M multiply-adds at 224 (TensorFlow's TPU repository, lite README)."""
-    assert cost("efficientnet_lite0", (224, 224, 3), num_classes=1000).macs / 1e6 == pytest.approx(407, rel=0.06)
+    assert cost("efficientnet_lite0", (224, 224, 3), num_classes=1000).macs / 1e6 == pytest.approx(
+        407, rel=0.06
+    )
 
 
 def test_counting_by_hand():
@@ -76,7 +78,9 @@ def test_three_dimensions_and_nested_programs_are_counted():
 def test_file_bytes_are_those_of_a_weights_file():
     network = models.create("resnet18", 2, cut=3)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    flat = {str(number): np.zeros(leaf.shape, "float32") for number, leaf in enumerate(jax.tree.leaves(shapes))}
+    flat = {
+        str(number): np.zeros(leaf.shape, "float32") for number, leaf in enumerate(jax.tree.leaves(shapes))
+    }
     header = 80 * len(flat) + 8
     assert abs(len(save(flat)) - cost("resnet18", (32, 32, 3), cut=3).file_bytes) < header
 

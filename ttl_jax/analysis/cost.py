@@ -90,9 +90,7 @@ def _after_surgery(name: str, num_classes: int, strategy: str, shape: tuple[int,
     from ttl_jax.training.run import build_model
 
     config = default_config()
-    set_fields(
-        config, {"model.name": name, "model.weights": "none", "data.image_size": shape[0]}
-    )
+    set_fields(config, {"model.name": name, "model.weights": "none", "data.image_size": shape[0]})
     return build_model(config, strategies.parse(strategy), num_classes)[0]
 
 

@@ -115,15 +115,15 @@ def halving_plan(
     _check(rungs, eta, seeds, finalists, confidence, width)
     book = _Book(tuple(rungs), sign, allowance, effort, seeds[0])
     opening = tuple(sorted({candidates[0], *boundaries, candidates[-1]}))
+    if allowance + 1e-9 < (dearest := _dearest_race(opening, rungs, eta, effort)):
+        raise UserError(
+            f"an allowance of {allowance:g} trainings does not pay for the opening of {len(opening)} "
+            f"units, which may cost {dearest:g}; raise it, or use fewer stages or more rungs"
+        )
     rounds: list[int] = []
     opened, reason = opening, ""
     while not reason:
         paid = yield from _race(book, opened, eta)
-        if not book.at(rungs[-1]):
-            raise UserError(
-                f"an allowance of {allowance:g} trainings does not pay for the opening of "
-                f"{len(opening)} units; raise it or use fewer stages"
-            )
         rounds.append(highest(book.at(rungs[-1])))
         tried = {request.unit for request in book.scores}
         unseen = [unit for unit in candidates if unit not in tried]
@@ -143,6 +143,18 @@ def halving_plan(
 
 def _least(effort: Mapping[int, float] | None, units: Sequence[int]) -> float:
     return 1.0 if effort is None else min(effort[unit] for unit in units)
+
+
+def _dearest_race(
+    opened: Sequence[int], rungs: Sequence[float], eta: float, effort: Mapping[int, float] | None
+) -> float:
+    """What a race costs at most: where the units of the highest effort go on."""
+    efforts = sorted((1.0 if effort is None else effort[unit] for unit in opened), reverse=True)
+    total, before = 0.0, 0.0
+    for rung in rungs:
+        total += (rung - before) * math.fsum(efforts)
+        efforts, before = efforts[: math.ceil(len(efforts) / eta)], rung
+    return total
 
 
 def _race(book: _Book, opened: Sequence[int], eta: float) -> Asking:
