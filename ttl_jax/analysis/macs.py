@@ -45,7 +45,7 @@ def _count(jaxpr: Any) -> Count:
 
 
 def _count_equation(equation: Any) -> Count:
-    out = equation.outvars[0].aval if equation.outvars else None
+    out: Any = equation.outvars[0].aval if equation.outvars else None
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         spec = equation.params["dimension_numbers"].rhs_spec  # (out, in, *space) places

@@ -211,7 +211,7 @@ def _evaluation(
             return [run_trial(*job, sets) for job in jobs]
         import jax
 
-        compiled = jax.config.jax_compilation_cache_dir
+        compiled = jax.config.read("jax_compilation_cache_dir")
         with ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers, compiled)
         ) as pool:
@@ -264,12 +264,12 @@ def _record(
         }
         for trial in result.trials
     ]
-    scores = {
-        unit: fmean(found)
-        for unit in setting.points
-        if (found := [t["score"] for t in trials if t["unit"] == unit and t["budget"] == 1 and
-                      t["score"] is not None])
-    }  # fmt: skip
+    whole: dict[int, list[float]] = {}
+    for trial in result.trials:
+        score = raw(trial.unit, trial.score)
+        if trial.budget == 1 and score is not None:
+            whole.setdefault(trial.unit, []).append(score)
+    scores = {unit: fmean(whole[unit]) for unit in setting.points if unit in whole}
     front = pareto(scores, price, maximize=setting.sign > 0)
     best = setting.points[result.best]
     return {
