@@ -32,6 +32,10 @@ class DivergedError(RuntimeError):
     """The loss or the gradient stopped being a number."""
 
 
+class Paused(Exception):
+    """The run has reached the step where it was asked to pause; the same run goes on from there."""
+
+
 @dataclass(frozen=True)
 class Feed:
     """What a phase trains on and is validated by.
@@ -64,6 +68,7 @@ class Job:
     eval_every: float  # steps between validations; need not be whole
     constants: Constants = field(default_factory=dict)  # of the feature penalties
     after: After | None = None  # decides what is kept besides the best
+    pause_at: float = math.inf  # the first validation at or after this step raises Paused
 
     @property
     def ema(self) -> float | None:
@@ -237,6 +242,8 @@ def _run_phase(
                 checkpoints.save_last(state, dataclasses.asdict(progress))
             if ended:
                 break
+            if not last and progress.step >= job.pause_at:
+                raise Paused(f"paused at step {progress.step}")
     return state, progress
 
 

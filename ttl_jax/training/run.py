@@ -132,15 +132,23 @@ def build_model(
     return network, variables, weights.preprocessing(known, config.model.name)
 
 
-def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> Result:
+def train(
+    config: Any,
+    workdir: str | Path,
+    datasets: Mapping[str, Dataset] | None = None,
+    *,
+    pause_after: float = math.inf,
+) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
     Args:
         config: from `ttl_jax.config.default_config`, filled in.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
+        pause_after: share of the steps; the first validation from there on raises Paused.
 
     Raises:
+        Paused: see `pause_after`; the same call without it goes on, bit for bit.
         UserError: something in the config or the data has to be mended.
         DivergedError: the loss stopped being a number.
     """
@@ -221,6 +229,7 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,
         after=strategy.after,
+        pause_at=pause_after * sum(lengths),
     )
     print_header(config, sets, bound, lengths, variables)
     checkpoints = Checkpoints(workdir)
