@@ -124,7 +124,7 @@ def build_model(
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
-        variables = restart(variables, surgery.init, config.model.name, config.seed)
+        variables = restart(variables, surgery.starts, config.model.name, config.seed)
     if strategy.keeps_source_head:
         variables = with_source_head(variables, source, config.model.name, network)
     # From scratch the images are scaled as the architecture's own weights would have them.
