@@ -268,6 +268,7 @@ def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) 
             logits=logits,
             class_names=split.class_names,
             task=split.task,
+            columns=split.columns,
         )
         scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
     return scores
