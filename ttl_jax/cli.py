@@ -93,6 +93,26 @@ def compare_command(arguments: list[str]) -> None:
     compare(config, workdir)
 
 
+def leaks_command(arguments: list[str]) -> None:
+    """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
+    config, _ = _config_and_flags(arguments, needs_workdir=False)
+    from ttl_jax.data.config import data_config
+    from ttl_jax.data.load import check, examine, read_listing
+
+    settings = data_config(config.data)
+    check(settings)
+    found = examine(read_listing(settings), settings)
+    findings = [*found.leaks, *found.conflicts]
+    for finding in findings:
+        print(finding.line())
+    print(found.overview(), flush=True)
+    if findings and not settings.allow_leaks:
+        raise UserError(
+            f"{found.summary()}; data.resplit=True splits anew with copies kept together, "
+            "data.allow_leaks=True accepts what is listed"
+        )
+
+
 def report_command(arguments: list[str]) -> None:
     """Prints the table of finished runs and writes one report over them."""
     from ttl_jax import report
@@ -112,6 +132,42 @@ def report_command(arguments: list[str]) -> None:
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
     print(f"report: {report.write(folders, Path(out), 'Comparison of runs')}")
+
+
+def search_command(arguments: list[str]) -> None:
+    """Searches the unit to cut at, freeze up to or slim from; `--preview` ranks units untrained."""
+    preview = "--preview" in arguments
+    config, workdir = _config_and_flags([word for word in arguments if word != "--preview"])
+    if "search" not in config:
+        raise UserError("--config has no `search` part; start from configs/search.py")
+    set_up_jax()
+    if preview:
+        from ttl_jax.search.preview import preview as look
+
+        record = look(config, workdir)
+        _print_rows(record["table"])
+        print(record["proposal"])
+        return
+    from ttl_jax.search.figure import rows, sentence
+    from ttl_jax.search.study import search
+
+    record = search(config, workdir)
+    _print_rows(rows(record))
+    print(sentence(record))
+    print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
+
+
+def analyze_command(arguments: list[str]) -> None:
+    """Costs, similarities, and the table of finished runs and searches."""
+    set_up_jax()
+    from ttl_jax.analysis.command import analyze
+
+    found = analyze(arguments)
+    if "--json" in arguments:
+        print(json.dumps(found.rows, indent=1))
+    else:
+        _print_rows(found.rows)
+        print(found.note)
 
 
 def bench_command(arguments: list[str]) -> None:
@@ -143,16 +199,20 @@ def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[st
         found = rows()
         if "--json" in arguments:
             print(json.dumps(found, indent=1))
-            return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*found[0])
-        for row in found:
-            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-        Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+        else:
+            _print_rows(found)
 
     return run
+
+
+def _print_rows(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*found[0])
+    for row in found:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _models() -> list[dict[str, Any]]:
@@ -163,7 +223,7 @@ def _models() -> list[dict[str, Any]]:
     rows = []
     for name in models.names():
         network = models.create(name, 1000)
-        image = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+        image = jax.ShapeDtypeStruct((1, *models.input_shape(name)), "float32")
         shapes = jax.eval_shape(network.init, jax.random.key(0), image)
         sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
         rows.append(
@@ -246,6 +306,18 @@ def _train_help() -> str:
     return TRAIN_HELP + "".join(f"  --config.{path}={value(path)}\n" for path in paths(config))
 
 
+def _search_help() -> str:
+    from ttl_jax.search.config import search_config
+
+    options = search_config().search
+    return SEARCH_HELP + "".join(f"  --config.search.{name}={value}\n" for name, value in options.items())
+
+
+def _help(name: str) -> str:
+    whole = {"train": _train_help, "search": _search_help}
+    return whole[name]() if name in whole else COMMANDS[name].help
+
+
 def _list_help(name: str) -> str:
     return f"usage: python -m ttl_jax {name} [--json]\n\nexample:\n  python -m ttl_jax {name} --json\n"
 
@@ -262,12 +334,53 @@ example:
       --config.compare.workers=2 --config.total_epochs=5
 """
 
+LEAKS_HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
+
+Lists groups and copies of an image that stand in two splits, and same images under two labels:
+same group, same file, same pixels, near-duplicate (DCT hash, then correlation of thumbnails).
+Exit status 2 where something is found, unless data.allow_leaks=True.
+
+examples:
+  python -m ttl_jax leaks --config=configs/train.py:dataset=brain_tumor_mri --config.data.resplit=False
+  python -m ttl_jax leaks --config=configs/train.py --config.data.name=folder --config.data.path=/data/xrays
+"""
+
 REPORT_HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
 Prints the table of runs and writes one HTML report over all of them.
 
 example:
   python -m ttl_jax report runs/skin-* --out=runs/skin.html
+"""
+
+SEARCH_HELP = """usage: python -m ttl_jax search --config=configs/search.py[:name=value,...] --workdir=DIR
+                                [--preview] [--config.FIELD=VALUE ...]
+
+Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or frozen (lwft).
+Selection is on validation; the test split is looked at once, for the winner. The same command again
+trains nothing. --preview ranks the units from one forward pass instead of training.
+
+examples:
+  python -m ttl_jax search --config=configs/search.py:dataset=phantom/mri,kind=ttl --workdir=runs/cut
+  python -m ttl_jax search --config=configs/search.py:dataset=ham10000,method=halving \\
+      --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
+  python -m ttl_jax search --config=configs/search.py:dataset=ham10000 --workdir=runs/look --preview
+
+fields: those of `train`, and (explained in ttl_jax/search/config.py):
+"""
+
+ANALYZE_HELP = """usage: python -m ttl_jax analyze cost|table|svcca|pwcca|cka [...] [--json]
+
+  cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
+       [--latency]                   parameters, MACs, activations, file size, milliseconds
+  table DIR [DIR ...] [--latency]    method x AUROC x AUPRC x params x MACs x ms, of runs and searches
+  svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
+                                     similarity of features, unit by unit, beside a random baseline
+
+examples:
+  python -m ttl_jax analyze cost --model=resnet50 --cuts
+  python -m ttl_jax analyze table runs/skin-* runs/search --latency
+  python -m ttl_jax analyze svcca runs/skin-full
 """
 
 BENCH_HELP = """usage: python -m ttl_jax bench NAME [--help]
@@ -281,6 +394,9 @@ example:
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
+    "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
+    "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
+    "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{
@@ -317,7 +433,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
         if {"-h", "--help"} & set(arguments[: 1 if name == "bench" else None]):
-            print(_train_help() if name == "train" else COMMANDS[name].help, end="")
+            print(_help(name), end="")
             return 0
         COMMANDS[name].function(arguments)
     except UserError as error:

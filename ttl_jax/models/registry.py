@@ -9,11 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.models import densenet, efficientnet, resnet, vgg
+from ttl_jax.models import alexnet, cbr, densenet, efficientnet, resnet, vgg
 from ttl_jax.models.network import HEADS, Head, Network
 from ttl_jax.models.unit import Plan, Unit
 
 CLASSIFIER = "classifier"  # stage of fully connected layers that a pooled head replaces
+OWN_POOL = "own_pool"  # stage of a pool with parameters (CLIP's attention), which another head replaces
 
 # Families whose upper part can be made slim take (name, dtype, slim_from, slim), others (name, dtype).
 SLIMMABLE: dict[str, Callable[..., Plan]] = {
@@ -24,6 +25,8 @@ PLANS: dict[str, Callable[..., Plan]] = {
     **SLIMMABLE,
     **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), vgg.plan),
     **dict.fromkeys(efficientnet.FLAVOURS, efficientnet.plan),
+    "alexnet": alexnet.plan,
+    **dict.fromkeys(cbr.FLAVOURS, cbr.plan),
 }
 
 
@@ -51,6 +54,20 @@ def units(name: str) -> tuple[Unit, ...]:
     """
     specs = _plan(name, jnp.float32, None, 2).units
     return tuple(Unit(spec.name, spec.stage, number) for number, spec in enumerate(specs, start=1))
+
+
+@cache
+def input_shape(name: str, size: int = 224, channels: int = 3, depth: int = 16) -> tuple[int, ...]:
+    """The shape of one example of a network: (H, W, C), or (D, H, W, C) for volumes.
+
+    Args:
+        name: a registered network.
+        size: edge of a slice.
+        channels: of the images.
+        depth: slices of a volume.
+    """
+    dimensions = _plan(name, jnp.float32, None, 2).dimensions
+    return (*((depth,) if dimensions == 3 else ()), size, size, channels)
 
 
 @cache
@@ -91,7 +108,7 @@ def network_of(params: Mapping[str, Any]) -> str:
     """A registered network whose units, in order, fit a parameter tree (whole or cut).
 
     Two networks may fit a cut tree (ResNet-50 and -101 share their first units): either is right,
-    since the units present are then the same.
+    since the units present are then the same. One that the tree fills to the top comes first.
 
     Raises:
         UserError: none fits.
@@ -105,6 +122,7 @@ def network_of(params: Mapping[str, Any]) -> str:
         return found
 
     leaves = [path for path in paths(params, "") if not path.startswith("head/")]
+    fits = []
     for name in names():
         try:
             present = {unit_of(name, path) for path in leaves}
@@ -113,7 +131,11 @@ def network_of(params: Mapping[str, Any]) -> str:
         last = max((unit.index for unit in units(name) if unit.name in present), default=0)
         with_parameters = {_paths(name)[path] for path in _paths(name) if _has_parameters(name, path)}
         if all(unit.name in present or unit.name not in with_parameters for unit in units(name)[:last]):
-            return name
+            if with_parameters <= present:
+                return name
+            fits.append(name)
+    if fits:
+        return fits[0]
     raise UserError("the parameters fit no registered network")
 
 
@@ -173,6 +195,7 @@ def create(
     kept = plan.units if cut is None else plan.units[: position(name, cut)]
     whole = len(kept) == len(plan.units)
     if (head is not None or num_classes == 0) and (cut is None or whole):
-        kept = tuple(spec for spec in kept if spec.stage != CLASSIFIER)
+        replaced = {CLASSIFIER} if head is None else {CLASSIFIER, OWN_POOL}
+        kept = tuple(spec for spec in kept if spec.stage not in replaced)
     dropout = plan.dropout if whole and head is None else 0.0
-    return Network(kept, Head(head or "gap", num_classes, dropout), dtype)
+    return Network(kept, Head(head or "gap", num_classes, dropout, plan.flat_size), dtype)

@@ -63,7 +63,11 @@ class Plan:
     Attributes:
         units: bottom to top.
         dropout: rate before the last linear layer of the architecture's own head.
+        flat_size: values that a "flatten" head on an early cut is pooled down to, about; None = all.
+        dimensions: of space: 2 for images, 3 for volumes.
     """
 
     units: tuple[UnitSpec, ...]
     dropout: float = 0.0
+    flat_size: int | None = None
+    dimensions: int = 2
