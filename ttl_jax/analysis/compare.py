@@ -32,7 +32,7 @@ def compare(measure: str, run: Path, against: str, examples: int) -> list[dict[s
     from ttl_jax.training.run import data_config
 
     function, one = MEASURES[measure], load_run(run)
-    images = some(data.load(data_config(one.config))["val"], examples)
+    images = some(data.load(data_config(one.config.data))["val"], examples)
 
     def features(loaded: Any, variables: Variables) -> dict[str, np.ndarray]:
         return capture(

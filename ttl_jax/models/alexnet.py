@@ -6,8 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from ttl_jax.models.layers import Activation, Dense, Dropout, adaptive_average_pool, max_pool
-from ttl_jax.models.unit import Plan, UnitSpec, build, unit
+from ttl_jax.models.layers import Activation, Dense, Dropout, adaptive_average_pool
+from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.models.vgg import ConvPart
 from ttl_jax.typing import Array
 
@@ -36,18 +37,24 @@ def _pool(x: Array) -> Array:
     return max_pool(x, 3, 2)
 
 
-def plan(name: str, dtype: Any) -> Plan:
-    """The units of AlexNet: each convolution with its ReLU, each pool, and fc1, fc2."""
+def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
+    """The units of AlexNet: each convolution with its ReLU, each pool, and fc1, fc2.
+
+    `slim_from` is the 1-based convolution from which widths, those of fc1 and fc2 too, are divided.
+    """
     specs: list[UnitSpec] = []
+    counted = 0
     for stage, convolutions in enumerate(STAGES, start=1):
         for number, (features, size, stride, padding) in enumerate(convolutions, start=1):
-            path = f"stage{stage}/conv{number}"
+            counted += 1
+            path, width = f"stage{stage}/conv{number}", narrow(features, counted, slim_from, slim)
             conv = build(
-                ConvPart, features=features, size=size, stride=stride, padding=padding, bias=True, dtype=dtype
+                ConvPart, features=width, size=size, stride=stride, padding=padding, bias=True, dtype=dtype
             )
             relu = (f"stage{stage}/relu{number}", build(Activation, function=nn.relu))
             specs.append(UnitSpec(path, f"stage{stage}", ((path, conv), relu)))
         specs.append(unit(f"stage{stage}/pool", f"stage{stage}", Activation, function=_pool))
+    wide = narrow(FULLY_CONNECTED, counted, slim_from, slim)
     for path in ("classifier/fc1", "classifier/fc2"):
-        specs.append(unit(path, "classifier", FullyConnected, features=FULLY_CONNECTED, dtype=dtype))
+        specs.append(unit(path, "classifier", FullyConnected, features=wide, dtype=dtype))
     return Plan(tuple(specs), flat_size=FLAT_SIZE)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttl_jax.models.densenet import NormReLU
-from ttl_jax.models.layers import Activation, max_pool
-from ttl_jax.models.unit import Plan, UnitSpec, build, unit
+from ttl_jax.models.layers import Activation
+from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.models.vgg import ConvPart
 from ttl_jax.typing import Array
 
@@ -39,13 +40,17 @@ def _pool(x: Array) -> Array:
     return max_pool(x, 3, 2)
 
 
-def plan(name: str, dtype: Any) -> Plan:
-    """The units of a CBR network: each convolution with its norm and ReLU, and each pool."""
+def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
+    """The units of a CBR network: each convolution with its norm and ReLU, and each pool.
+
+    `slim_from` is the 1-based convolution from which widths are divided.
+    """
     flavour = FLAVOURS[name]
     specs: list[UnitSpec] = []
     for number, width in enumerate(flavour.widths, start=1):
         stage = f"stage{number}"
-        conv = build(ConvPart, features=width, size=flavour.window, bias=True, dtype=dtype)
+        features = narrow(width, number, slim_from, slim)
+        conv = build(ConvPart, features=features, size=flavour.window, bias=True, dtype=dtype)
         norm = build(NormReLU, dtype=dtype)
         specs.append(UnitSpec(f"{stage}/conv", stage, ((f"{stage}/conv", conv), (f"{stage}/norm", norm))))
         if number < len(flavour.widths) or flavour.last_pool:

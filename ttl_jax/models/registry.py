@@ -20,14 +20,12 @@ OWN_POOL = "own_pool"  # stage of a pool with parameters (CLIP's attention), whi
 SLIMMABLE: dict[str, Callable[..., Plan]] = {
     **dict.fromkeys(resnet.DEPTHS, resnet.plan),
     **dict.fromkeys(densenet.DEPTHS, densenet.plan),
-}
-PLANS: dict[str, Callable[..., Plan]] = {
-    **SLIMMABLE,
     **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), vgg.plan),
     **dict.fromkeys(efficientnet.FLAVOURS, efficientnet.plan),
     "alexnet": alexnet.plan,
     **dict.fromkeys(cbr.FLAVOURS, cbr.plan),
 }
+PLANS: dict[str, Callable[..., Plan]] = {**SLIMMABLE}
 
 
 def names() -> tuple[str, ...]:
@@ -39,7 +37,10 @@ def _plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     if name not in PLANS:
         raise UserError(f"there is no model {name!r}{nearest(name, names())}")
     if name in SLIMMABLE:
-        return PLANS[name](name, dtype, slim_from, slim)
+        plan = PLANS[name](name, dtype, slim_from, slim)
+        if slim_from is not None and plan == PLANS[name](name, dtype, None, slim):
+            raise UserError(f"slim_from={slim_from}, slim={slim} leaves {name} as it is: count blocks from 1")
+        return plan
     if slim_from is not None:
         raise UserError(f"slim_from is for {', '.join(SLIMMABLE)}, not for {name!r}")
     return PLANS[name](name, dtype)
@@ -178,8 +179,8 @@ def create(
         name: see `names`.
         num_classes: outputs of the head; 0 gives pooled features (N, C).
         cut: the last unit kept, by name or 1-based index; the head sits on it.
-        slim_from: 1-based residual block (ResNet) or dense block (DenseNet) from which widths are
-            divided by `slim` (TransFusion).
+        slim_from: 1-based block from which widths are divided by `slim` (TransFusion): residual
+            block (ResNet), dense block (DenseNet), MBConv (EfficientNet), else convolution.
         slim: the divisor.
         head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten", "mlp".
         dtype: compute type; parameters are always float32.

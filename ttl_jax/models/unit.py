@@ -56,6 +56,11 @@ def unit(name: str, stage: str, kind: type[nn.Module], **fields: Any) -> UnitSpe
     return UnitSpec(name, stage, ((name, build(kind, **fields)),))
 
 
+def narrow(width: int, number: int, slim_from: int | None, slim: int) -> int:
+    """The width of block (or convolution) `number`: divided by `slim` from `slim_from` on."""
+    return width // slim if slim_from is not None and number >= slim_from else width
+
+
 @dataclass(frozen=True)
 class Plan:
     """A whole backbone as data.

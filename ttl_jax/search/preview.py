@@ -46,7 +46,7 @@ def preview(
     wanted = setting.options.preview_images
     if wanted < 20:
         raise UserError(f"config search.preview_images={wanted} must be 20 or more")
-    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     began = time.perf_counter()
     held_out = some(sets["val"], round(VALIDATION_SHARE * wanted), setting.run.seed)
     training = some(sets["train"], wanted - len(held_out), setting.run.seed)

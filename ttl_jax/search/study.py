@@ -109,7 +109,7 @@ def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | N
     setting = read(config)
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     costs = unit_costs(setting, len(sets["train"].class_names))
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)

@@ -107,7 +107,7 @@ def _splits(config_json: str) -> dict[str, Dataset]:
     config = default_config()
     with config.unlocked():
         config.update(json.loads(config_json))
-    return dict(data.load(data_config(config)))
+    return dict(data.load(data_config(config.data)))
 
 
 def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:
