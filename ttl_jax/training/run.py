@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, models, strategies, weights
+from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
@@ -261,6 +262,7 @@ def train(
         metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
+        metrics["data"] = card(sets)
         provenance.write_json(result_path, metrics)
     if config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
@@ -301,6 +303,7 @@ def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) 
             logits=logits,
             class_names=split.class_names,
             task=split.task,
+            columns=split.columns,
         )
         scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
     return scores
