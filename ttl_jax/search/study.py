@@ -211,7 +211,7 @@ def _evaluation(
             return [run_trial(*job, sets) for job in jobs]
         import jax
 
-        compiled = jax.config.read("jax_compilation_cache_dir")
+        compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         with ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers, compiled)
         ) as pool:
