@@ -11,7 +11,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "analysis", "data", "evaluation", "models", "report", "search", "strategies", "training", "weights",
+    "analysis", "compare", "data", "evaluation", "models", "report", "search", "strategies", "training",
+    "weights",
 )  # fmt: skip
 _FUNCTIONS = {"finetune": "ttl_jax.training.finetune"}
 

@@ -6,13 +6,13 @@ Exit status: 0 done, 1 the run failed, 2 the user must change something (one sen
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError, nearest
 
 
@@ -72,15 +72,6 @@ def _config_and_flags(arguments: list[str], needs_workdir: bool = True) -> tuple
     return values["config"].value, values["workdir"].value
 
 
-def set_up_jax() -> None:
-    """Keeps compiled programs between runs (JAX's persistent compilation cache)."""
-    import jax
-
-    cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
 def train_command(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
     config, workdir = _config_and_flags(arguments)
@@ -92,6 +83,34 @@ def train_command(arguments: list[str]) -> None:
     report.print_table(report.rows([result.workdir]))
     if config.report:
         print(f"report: {result.report()}")
+
+
+def compare_command(arguments: list[str]) -> None:
+    """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
+    config, workdir = _config_and_flags(arguments)
+    from ttl_jax.compare import compare
+
+    compare(config, workdir)
+
+
+def leaks_command(arguments: list[str]) -> None:
+    """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
+    config, _ = _config_and_flags(arguments, needs_workdir=False)
+    from ttl_jax.data.config import data_config
+    from ttl_jax.data.load import check, examine, read_listing
+
+    settings = data_config(config.data)
+    check(settings)
+    found = examine(read_listing(settings), settings)
+    findings = [*found.leaks, *found.conflicts]
+    for finding in findings:
+        print(finding.line())
+    print(found.overview(), flush=True)
+    if findings and not settings.allow_leaks:
+        raise UserError(
+            f"{found.summary()}; data.resplit=True splits anew with copies kept together, "
+            "data.allow_leaks=True accepts what is listed"
+        )
 
 
 def report_command(arguments: list[str]) -> None:
@@ -204,7 +223,7 @@ def _models() -> list[dict[str, Any]]:
     rows = []
     for name in models.names():
         network = models.create(name, 1000)
-        image = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+        image = jax.ShapeDtypeStruct((1, *models.input_shape(name)), "float32")
         shapes = jax.eval_shape(network.init, jax.random.key(0), image)
         sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
         rows.append(
@@ -303,6 +322,29 @@ def _list_help(name: str) -> str:
     return f"usage: python -m ttl_jax {name} [--json]\n\nexample:\n  python -m ttl_jax {name} --json\n"
 
 
+COMPARE_HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config.FIELD=VALUE ...]
+
+Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
+Stopped at any moment, the same command goes on and repeats nothing. More strategies, seeds or
+rates may be added later. Fields: ttl_jax/compare/config.py, and those of `train`.
+
+example:
+  python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
+      --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" --config.compare.seeds="(0, 1, 2)" \\
+      --config.compare.workers=2 --config.total_epochs=5
+"""
+
+LEAKS_HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
+
+Lists groups and copies of an image that stand in two splits, and same images under two labels:
+same group, same file, same pixels, near-duplicate (DCT hash, then correlation of thumbnails).
+Exit status 2 where something is found, unless data.allow_leaks=True.
+
+examples:
+  python -m ttl_jax leaks --config=configs/train.py:dataset=brain_tumor_mri --config.data.resplit=False
+  python -m ttl_jax leaks --config=configs/train.py --config.data.name=folder --config.data.path=/data/xrays
+"""
+
 REPORT_HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
 Prints the table of runs and writes one HTML report over all of them.
@@ -351,6 +393,8 @@ example:
 
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
+    "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
+    "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
     "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
     "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
@@ -398,9 +442,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
+        from ttl_jax.compare import FailedCellsError
         from ttl_jax.training.loop import DivergedError
 
-        if not isinstance(error, DivergedError):
+        if not isinstance(error, DivergedError | FailedCellsError):
             raise
         print(f"ttl_jax {name}: {error}", file=sys.stderr)
         return 1

@@ -41,6 +41,7 @@ def default_config() -> Any:
     config.data.eval_batch_size = 128  # examples a step in evaluation; the last batch is padded
     config.data.augment = "flip"  # "none" or a list, as "flip,rotate(10)"
     config.data.class_weights = "none"  # "none" or "balanced": n / (classes * count) on training data
+    config.data.sampling = "uniform"  # "uniform", or "balanced": every class equally often
     config.data.loader_threads = 2  # decoding and batching ahead of the step
 
     config.optimizer = ConfigDict()
@@ -52,6 +53,12 @@ def default_config() -> Any:
     config.optimizer.b2 = 0.999  # adam
     config.optimizer.eps = 1e-8  # adam
     config.optimizer.clip = 0.0  # if positive, the global norm over trainable leaves is clipped
+
+    config.loss = ConfigDict()
+    config.loss.name = "cross_entropy"  # "cross_entropy", "focal" or "logit_adjusted"
+    config.loss.gamma = 2.0  # focal: exponent of 1 - p (Lin et al. 2017)
+    config.loss.tau = 1.0  # logit_adjusted: strength (Menon et al. 2021)
+    config.loss.smoothing = 0.0  # share of the target spread over all classes
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # "constant", "cosine" or "plateau", anew in every phase
@@ -65,6 +72,7 @@ def default_config() -> Any:
     config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never
 
     config.report = True  # write report.html at the end
+    config.evaluate_test = True  # False: only "val" is scored at the end, as for a tuning run
     return config.lock()
 
 

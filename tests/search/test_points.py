@@ -45,7 +45,6 @@ def test_units_are_chosen_by_ranges():
     ("call", "message"),
     [
         (lambda: points("tll", "resnet50"), "search.kind='tll' \\(did you mean 'ttl'"),
-        (lambda: points("tf", "vgg16"), "slim_from is for"),
         (lambda: chosen("2..4", range(9), "search.units"), "not of the form 2-9,12"),
         (lambda: chosen("7-12", range(9), "search.units"), "9 is no candidate"),
     ],

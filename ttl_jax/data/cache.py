@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.dataset import ArrayReader, ImageReader
-from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.data.decode import Geometry, UnreadableImageError, decode, fit, upright
+from ttl_jax.data.fingerprint import SIDE, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int, UInt8
 
@@ -63,11 +64,13 @@ class Checked:
         reader: all images by their position in the list that was read (faulty ones included: never
             ask for those).
         hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones.
+        thumbnails: gray, for `copies.find_copies`; black for faulty ones.
         faults: position -> what is wrong.
     """
 
     reader: ImageReader
     hashes: tuple[bytes, ...]
+    thumbnails: UInt8[np.ndarray, "N 32 32"]
     faults: dict[int, str]
 
 
@@ -91,14 +94,17 @@ def read_all(
     size, count = geometry.size, len(images)
     held = count * size * size * 3 <= cache_gb * 1e9
     pixels = np.empty((count if held else 0, size, size, 3), np.uint8)
+    thumbnails = np.zeros((count, SIDE, SIDE), np.uint8)
     if count >= _SAY_FROM:
         print(f"reading {count} images at {size} px", flush=True)
 
     def one(index: int) -> tuple[bytes, str]:
         try:
-            image = decode(images[index], geometry)
+            whole = upright(images[index], geometry)
+            image = fit(whole, geometry)
         except UnreadableImageError as error:
             return b"", str(error)
+        thumbnails[index] = thumbnail(whole)
         if held:
             pixels[index] = image
         return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
@@ -108,5 +114,6 @@ def read_all(
     return Checked(
         reader=ArrayReader(pixels) if held else DecodingReader(images, where, geometry),
         hashes=tuple(digest for digest, _ in outcomes),
+        thumbnails=thumbnails,
         faults={index: fault for index, (_, fault) in enumerate(outcomes) if fault},
     )

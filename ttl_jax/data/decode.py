@@ -60,13 +60,21 @@ def decode(source: Path | np.ndarray, geometry: Geometry) -> UInt8[np.ndarray, "
     Raises:
         UnreadableImageError: missing, damaged, empty, animated, or with NaN.
     """
+    return fit(upright(source, geometry), geometry)
+
+
+def upright(source: Path | np.ndarray, geometry: Geometry) -> Image:
+    """The image at its own size, "L" or "RGB", before `fit`; raises as `decode`."""
     from PIL import Image
 
     if isinstance(source, np.ndarray):
         pixels = source[..., 0] if source.ndim == 3 and source.shape[-1] == 1 else source
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-    else:
-        image = _open(source, geometry.pad_value)
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    return _open(source, geometry.pad_value)
+
+
+def fit(image: Image, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
+    """An upright image at the size wanted; raises as `decode`."""
     return np.asarray(_fit(image, geometry).convert("RGB"))
 
 

