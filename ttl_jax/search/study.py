@@ -209,11 +209,8 @@ def _evaluation(
         new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
         if workers == 1 or len(new) < 2 or not apart:
             return [run_trial(*job, sets) for job in jobs]
-        import jax
-
-        compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         with ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers, compiled)
+            workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
         ) as pool:
             waiting = [
                 pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
