@@ -53,7 +53,9 @@ def test_bad_input_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, w
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["train", "search", "analyze", "report", "models", "strategies", "weights", "datasets"])
+@pytest.mark.parametrize(
+    "command", ["train", "search", "analyze", "report", "models", "strategies", "weights", "datasets"]
+)
 def test_help_shows_an_example(capsys, command):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0 and "example" in out and f"python -m ttl_jax {command}" in out

@@ -12,11 +12,11 @@ import numpy as np
 from ttl_jax import data, evaluation, models, weights
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.search.study import read
 from ttl_jax.training import provenance
-from ttl_jax.training.run import data_config
 
 SOURCE_CLASSES = 1000  # of ImageNet: what LEEP's source head has where the weights file has one
 VALIDATION_SHARE = 0.3  # of the images of a preview
@@ -46,7 +46,7 @@ def preview(
     wanted = setting.options.preview_images
     if wanted < 20:
         raise UserError(f"config search.preview_images={wanted} must be 20 or more")
-    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     began = time.perf_counter()
     held_out = some(sets["val"], round(VALIDATION_SHARE * wanted), setting.run.seed)
     training = some(sets["train"], wanted - len(held_out), setting.run.seed)

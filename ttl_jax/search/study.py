@@ -14,6 +14,7 @@ from typing import Any
 
 from ttl_jax import data, models
 from ttl_jax.analysis.cost import Cost, cost_of
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.halving import halving_plan
@@ -23,7 +24,7 @@ from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
-from ttl_jax.training.run import check, data_config
+from ttl_jax.training.run import check
 
 METHODS = ("exhaustive", "two_stage", "halving")
 PRICES = ("macs", "params", "latency")
@@ -109,7 +110,7 @@ def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | N
     setting = read(config)
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run))
+    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     costs = unit_costs(setting, len(sets["train"].class_names))
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)

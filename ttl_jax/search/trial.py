@@ -12,10 +12,11 @@ from typing import Any
 
 from ttl_jax import data
 from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training import provenance
 from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.run import data_config, train
+from ttl_jax.training.run import train
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
@@ -99,7 +100,7 @@ def _splits(config_json: str) -> dict[str, Dataset]:
     config = default_config()
     with config.unlocked():
         config.update(json.loads(config_json))
-    return dict(data.load(data_config(config)))
+    return dict(data.load(data_config(config.data)))
 
 
 def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:
