@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,7 @@ def capture(
         seed: of the choice of positions.
     """
     names = tuple(units) or tuple(spec.name for spec in network.units)
-
-    @jax.jit
-    def run(variables: Variables, images: Array) -> tuple[dict[str, Array], Array]:
-        logits, captured = network.apply(variables, normalise(images), capture=names)  # type: ignore[misc]
-        return {name: _thin(captured[name], positions, seed) for name in names}, logits
-
+    run = _runner(network, normalise, names, positions, seed)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     logits: list[np.ndarray] = []
     for batch in eval_batches(dataset, min(batch_size, len(dataset))):
@@ -73,6 +69,22 @@ def capture(
         for name in names:
             parts[name].append(np.asarray(found[name], np.float32)[real])
     return Captured({name: np.concatenate(part) for name, part in parts.items()}, np.concatenate(logits))
+
+
+@lru_cache(maxsize=2)  # train and val share one compilation
+def _runner(
+    network: Network,
+    normalise: Callable[[Array], Array],
+    names: tuple[str, ...],
+    positions: int,
+    seed: int,
+) -> Callable[[Variables, Array], tuple[dict[str, Array], Array]]:
+    @jax.jit
+    def run(variables: Variables, images: Array) -> tuple[dict[str, Array], Array]:
+        logits, captured = network.apply(variables, normalise(images), capture=names)  # type: ignore[misc]
+        return {name: _thin(captured[name], positions, seed) for name in names}, logits
+
+    return run
 
 
 def _thin(features: Array, positions: int, seed: int) -> Array:
