@@ -107,9 +107,10 @@ def leaks_command(arguments: list[str]) -> None:
         print(finding.line())
     print(found.overview(), flush=True)
     if findings and not settings.allow_leaks:
+        remedies = ["data.resplit=True splits anew with copies kept together"] if found.leaks else []
+        remedies += ["give each image one label or leave it out"] if found.conflicts else []
         raise UserError(
-            f"{found.summary()}; data.resplit=True splits anew with copies kept together, "
-            "data.allow_leaks=True accepts what is listed"
+            f"{found.summary()}; {', '.join(remedies)}, or data.allow_leaks=True accepts what is listed"
         )
 
 

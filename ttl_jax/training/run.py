@@ -96,6 +96,7 @@ def check(config: Any) -> None:
     if config.data.sampling not in ("uniform", "balanced"):
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
+    data.views.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
 
@@ -166,6 +167,7 @@ def train(
     )
     spec = data.parse_augment(config.data.augment)
     predict = make_predict(network, preprocessing.normalise)
+    predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
     def keys_of(batch: Mapping[str, Array]) -> Array:
         return data.example_keys(config.seed, batch["epoch"], batch["example"])
@@ -259,7 +261,7 @@ def train(
     if metrics.keys() >= scored.keys():  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
     else:
-        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best))
+        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
         metrics["data"] = card(sets)
@@ -268,7 +270,7 @@ def train(
         from ttl_jax import report
 
         report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
-    return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
+    return Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
 
 
 def _as_they_are(images: Array, keys: Array) -> Array:
