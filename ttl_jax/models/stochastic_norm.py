@@ -37,9 +37,11 @@ def stochastic_norm(share: float, key: Array) -> AbstractContextManager[None]:
         if not values["moving"]:
             return following(*args, **kwargs)
         # A module's method runs once, so the other branch is written out; before the batch moves them.
-        mean, var = (module.get_variable("batch_stats", name) for name in ("mean", "var"))
+        mean: Array = module.get_variable("batch_stats", "mean")
+        var: Array = module.get_variable("batch_stats", "var")
         batch = following(**values)
-        scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
+        scale: Array = module.get_variable("params", "scale")
+        bias: Array = module.get_variable("params", "bias")
         factor = scale * jax.lax.rsqrt(var + module.epsilon)
         running = (values["x"] * factor + (bias - mean * factor)).astype(batch.dtype)
         salt = zlib.crc32("/".join(module.path).encode())
