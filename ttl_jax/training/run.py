@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
@@ -166,6 +168,9 @@ def train(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
     spec = data.parse_augment(config.data.augment)
+    mixing = data.parse_mix(config.data.mix)
+    if mixing and strategy.keeps_source_head:
+        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
     predict = make_predict(network, preprocessing.normalise)
     predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
@@ -185,7 +190,13 @@ def train(
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         # The starting network of a feature penalty wants the images themselves.
-        if unit is not None and not spec and config.cache_features and "source" not in constants:
+        if (
+            unit is not None
+            and not spec
+            and not mixing
+            and config.cache_features
+            and "source" not in constants
+        ):
             stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
             seen = {name: sets[name] for name in ("train", "val")}
             size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
@@ -232,6 +243,7 @@ def train(
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,
         after=strategy.after,
+        mix=partial(data.mix, spec=mixing, classes=len(training.class_names)) if mixing else None,
         pause_at=pause_after * sum(lengths),
     )
     print_header(config, sets, bound, lengths, variables)
@@ -324,7 +336,7 @@ def _costs(
     return {
         "best_step": best_step,
         "seconds": round(progress.seconds, 2),
-        "params": int(sum(sizes.values())),
+        "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
         "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
         "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),
         "steps": progress.step,
