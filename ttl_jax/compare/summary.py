@@ -22,8 +22,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
 
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
-    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds. "statistics": see
-    `statistics.statistics`. "protocol", "command", "versions": how it was done.
+    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds.
+    "statistics": see `statistics.statistics`. "protocol", "command", "versions": how it was done.
     """
     section = config.compare
     settings = [_setting(config, workdir, plan, failures) for plan in plans]

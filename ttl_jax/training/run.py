@@ -190,13 +190,8 @@ def train(
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         # The starting network of a feature penalty wants the images themselves.
-        if (
-            unit is not None
-            and not spec
-            and not mixing
-            and config.cache_features
-            and "source" not in constants
-        ):
+        repeats = not spec and not mixing and "source" not in constants
+        if unit is not None and repeats and config.cache_features:
             stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
             seen = {name: sets[name] for name in ("train", "val")}
             size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
