@@ -107,9 +107,10 @@ def leaks_command(arguments: list[str]) -> None:
         print(finding.line())
     print(found.overview(), flush=True)
     if findings and not settings.allow_leaks:
+        remedies = ["data.resplit=True splits anew with copies kept together"] if found.leaks else []
+        remedies += ["give each image one label or leave it out"] if found.conflicts else []
         raise UserError(
-            f"{found.summary()}; data.resplit=True splits anew with copies kept together, "
-            "data.allow_leaks=True accepts what is listed"
+            f"{found.summary()}; {', '.join(remedies)}, or data.allow_leaks=True accepts what is listed"
         )
 
 
@@ -244,11 +245,27 @@ def _strategies() -> list[dict[str, Any]]:
 
     return [
         {
-            "strategy": f"{key}{inspect.signature(entry)}".split(" -> ")[0],
+            "strategy": f"{key}({', '.join(map(_option, inspect.signature(entry).parameters.values()))})",
             "what it does": inspect.cleandoc(entry.__doc__ or "").split("\n\n")[0].replace("\n", " "),
         }
         for key, entry in CATALOGUE.items()
     ]
+
+
+def _option(parameter: Any) -> str:
+    """An option as a user writes it: name, or name=default."""
+    needed = parameter.default is parameter.empty
+    return parameter.name if needed else f"{parameter.name}={parameter.default!r}"
+
+
+def strategies_command(arguments: list[str]) -> None:
+    """Lists the strategies, or shows the plan of one on a network, with its picture."""
+    if not [word for word in arguments if word != "--json"]:
+        _list_command(_strategies)(arguments)
+        return
+    from ttl_jax.training.plan_command import show
+
+    show(arguments)
 
 
 def _weights() -> list[dict[str, Any]]:
@@ -391,19 +408,32 @@ example:
   python -m ttl_jax bench cpu --cases=resnet50:128 --modes=train
 """
 
+STRATEGIES_HELP = """usage: python -m ttl_jax strategies [--json]
+       python -m ttl_jax strategies STRATEGY [--model=NAME] [--classes=N] [--image_size=PIXELS]
+                                    [--batch=N] [--out=FILE.png|.svg|.pdf ...] [--json]
+
+Lists the catalogue; or shows the plan of one strategy on a network: phases, labels, trainable
+parameters, operations of a step (XLA's cost analysis), bytes of the optimizer, and its picture.
+
+examples:
+  python -m ttl_jax strategies
+  python -m ttl_jax strategies gradual_last_first --model=resnet50 --out=plan.png --out=plan.svg
+  python -m ttl_jax strategies "truncated(12)+lp_ft+l2_sp+discriminative" --model=resnet50
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
     "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
     "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
     "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
+    "strategies": Command("the strategies, or the plan of one", STRATEGIES_HELP, strategies_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{
         name: Command(summary, _list_help(name), _list_command(rows))
         for name, summary, rows in (
             ("models", "the networks, their units and sizes", _models),
-            ("strategies", "the fine-tuning strategies", _strategies),
             ("weights", "where pretrained weights come from", _weights),
             ("datasets", "the data set presets", _datasets),
         )

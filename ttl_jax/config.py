@@ -39,7 +39,8 @@ def default_config() -> Any:
     config.data = ConfigDict({item.name: item.default for item in fields(DataConfig)})
     config.data.batch_size = 32  # training examples a step
     config.data.eval_batch_size = 128  # examples a step in evaluation; the last batch is padded
-    config.data.augment = "flip"  # "none" or a list, as "flip,rotate(10)"
+    config.data.augment = "flip"  # "none", a list as "flip,rotate(10)", or a modality, as "histology"
+    config.data.tta = "none"  # "none", "flip", "flips" or "dihedral": views averaged in the final evaluation
     config.data.class_weights = "none"  # "none" or "balanced": n / (classes * count) on training data
     config.data.sampling = "uniform"  # "uniform", or "balanced": every class equally often
     config.data.loader_threads = 2  # decoding and batching ahead of the step

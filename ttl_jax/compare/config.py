@@ -39,6 +39,8 @@ def default_config() -> Any:
     config.compare.engine = "local"  # "local", "ray" or "submitit"
     config.compare.workers = 1  # cells at a time
     config.compare.retries = 1  # how often a cell whose process died is started again
+    config.compare.reference = "full"  # strategy that the others are tested against; else the first
+    config.compare.rope = 0.01  # AUROC difference, either way, that makes no practical difference
     config.compare.keep = "best"  # checkpoints of finished cells: "none", "best" or "all"
     return config.lock()
 

@@ -49,7 +49,7 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
-        paths = summary.write_outputs(workdir, found, plans, config.report)
+        paths = summary.write_outputs(workdir, found, config.report)
     for path in paths:
         print(f"wrote {path}", flush=True)
     if failures:

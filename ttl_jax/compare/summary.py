@@ -10,6 +10,7 @@ import numpy as np
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.plan import Plan
+from ttl_jax.compare.statistics import statistics
 from ttl_jax.evaluation.seeds import mean_interval
 from ttl_jax.training import provenance
 
@@ -21,11 +22,14 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
 
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
-    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds.
+    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds. "statistics": see
+    `statistics.statistics`. "protocol", "command", "versions": how it was done.
     """
     section = config.compare
+    settings = [_setting(config, workdir, plan, failures) for plan in plans]
     return {
-        "settings": [_setting(config, workdir, plan, failures) for plan in plans],
+        "settings": settings,
+        "statistics": statistics(config, workdir, settings),
         "protocol": {
             "replication": f"{len(section.seeds)} training seeds on one fixed split",
             "common_random_numbers": "same splits, head initialisation and order of examples per seed",
@@ -88,12 +92,13 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def write_outputs(workdir: Path, found: dict[str, Any], plans: list[Plan], report: bool) -> list[Path]:
-    """Prints the table and writes the report over all final cells; returns what was written."""
+def write_outputs(workdir: Path, found: dict[str, Any], report: bool) -> list[Path]:
+    """Writes the tables, and the report over all final cells; returns what was written."""
     from ttl_jax import report as reports
 
     folders = [workdir / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
-    paths = [workdir / "compare.json"]
+    paths = [workdir / "compare.json", *reports.write_tables(found, workdir)]
     if folders and report:
-        paths.append(reports.write(folders, workdir / "report.html", "Comparison of strategies"))
+        title = "Comparison of strategies"
+        paths.append(reports.write(folders, workdir / "report.html", title, comparison=found))
     return paths

@@ -56,6 +56,7 @@ class Optuna:
     def __init__(self, folder: Path, setting: Setting, config: Any) -> None:
         try:
             import optuna
+            from optuna.storages.journal import JournalFileBackend
         except ImportError:
             raise UserError("compare.tuner=optuna needs: pip install 'ttl-jax[optuna]'") from None
         self._optuna, self._trials = optuna, config.compare.trials
@@ -64,7 +65,7 @@ class Optuna:
         folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the journal is marked experimental
-            backend = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+            backend = JournalFileBackend(str(folder / "journal.log"))
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
                 study_name="/".join((setting.dataset, setting.model, setting.strategy)),
@@ -91,10 +92,10 @@ class Optuna:
         # Seeded by the trial's number, so that a study opened again does not draw the first rates anew.
         asked = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = self._optuna.samplers.TPESampler(seed=asked, n_startup_trials=4)
-        trial = self._study.ask()
+        asked_for = self._study.ask()
         # Three digits: folders are named by the rate, and more would mean nothing.
-        rate = float(f"{trial.suggest_float('lr', *self._range, log=True):.3g}")
-        trial.set_user_attr("rate", rate)
+        rate = float(f"{asked_for.suggest_float('lr', *self._range, log=True):.3g}")
+        asked_for.set_user_attr("rate", rate)
         return self.wanted(scores)
 
     def rates(self) -> tuple[float, ...]:

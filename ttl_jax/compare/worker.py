@@ -71,14 +71,15 @@ def _train(task: Task, folder: Path) -> None:
 
     from ttl_jax import data
     from ttl_jax.compilation_cache import set_up_jax
-    from ttl_jax.training.run import data_config, train
+    from ttl_jax.data.config import data_config
+    from ttl_jax.training.run import train
 
     set_up_jax()
     config = ConfigDict(task.config).lock()
     key = json.dumps(task.config["data"], sort_keys=True)
     if key not in _DATASETS:
         _DATASETS.clear()
-        _DATASETS[key] = data.load(data_config(config))
+        _DATASETS[key] = data.load(data_config(config.data))
     try:
         train(config, folder, _DATASETS[key])
     finally:

@@ -1,5 +1,6 @@
 """Images and labels: sources, checks, splits, batches, augmentation on the device."""
 
+from ttl_jax.data import views
 from ttl_jax.data.augment import augment, example_keys, parse_augment
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.dataset import ArrayReader, Dataset, ImageReader
@@ -10,5 +11,5 @@ from ttl_jax.data.pipeline import eval_batches, train_batches
 __all__ = [
     "ArrayReader", "DataConfig", "Dataset", "ImageReader", "augment", "class_weights",
     "eval_batches", "example_keys", "frequencies", "from_arrays", "load", "parse_augment", "pos_weight",
-    "train_batches",
+    "train_batches", "views",
 ]  # fmt: skip

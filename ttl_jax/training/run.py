@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, models, strategies, weights
+from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
@@ -95,6 +96,7 @@ def check(config: Any) -> None:
     if config.data.sampling not in ("uniform", "balanced"):
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
+    data.views.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
 
@@ -124,7 +126,7 @@ def build_model(
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
-        variables = restart(variables, surgery.init, config.model.name, config.seed)
+        variables = restart(variables, surgery.starts, config.model.name, config.seed)
     if strategy.keeps_source_head:
         variables = with_source_head(variables, source, config.model.name, network)
     # From scratch the images are scaled as the architecture's own weights would have them.
@@ -165,6 +167,7 @@ def train(
     )
     spec = data.parse_augment(config.data.augment)
     predict = make_predict(network, preprocessing.normalise)
+    predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
     def keys_of(batch: Mapping[str, Array]) -> Array:
         return data.example_keys(config.seed, batch["epoch"], batch["example"])
@@ -258,15 +261,16 @@ def train(
     if metrics.keys() >= scored.keys():  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
     else:
-        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best))
+        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
+        metrics["data"] = card(sets)
         provenance.write_json(result_path, metrics)
     if config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
 
         report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
-    return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
+    return Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
 
 
 def _as_they_are(images: Array, keys: Array) -> Array:
@@ -301,6 +305,7 @@ def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) 
             logits=logits,
             class_names=split.class_names,
             task=split.task,
+            columns=split.columns,
         )
         scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
     return scores
