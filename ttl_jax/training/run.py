@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ def check(config: Any) -> None:
             raise UserError(f"config {key}={value} must be above 0")
     if config.total_steps <= 0 and not config.total_epochs > 0:
         raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
+    if config.data.views < 0:
+        raise UserError(f"config data.views={config.data.views} is negative; 0 means new views every epoch")
     if config.data.class_weights not in ("none", "balanced"):
         raise UserError(
             f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
@@ -168,18 +171,22 @@ def train(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
     spec = data.parse_augment(config.data.augment)
-    mixing = data.parse_mix(config.data.mix)
+    mixing, views = data.parse_mix(config.data.mix), config.data.views
     if mixing and strategy.keeps_source_head:
         raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
     predict = make_predict(network, preprocessing.normalise)
     predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
     def keys_of(batch: Mapping[str, Array]) -> Array:
-        return data.example_keys(config.seed, batch["epoch"], batch["example"])
+        epoch = batch["epoch"] % views if views else batch["epoch"]
+        return data.example_keys(config.seed, epoch, batch["example"])
 
     def prepare(images: Array, keys: Array) -> Array:
         augmented = data.augment(images.astype(jnp.float32), keys, spec)
         return preprocessing.normalise(augmented)
+
+    def plain(images: Array, keys: Array) -> Array:
+        return preprocessing.normalise(images)
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
         size = min(config.data.eval_batch_size, len(split.ids))
@@ -190,15 +197,28 @@ def train(
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         # The starting network of a feature penalty wants the images themselves.
-        repeats = not spec and not mixing and "source" not in constants
+        repeats = (not spec or views) and not mixing and "source" not in constants
         if unit is not None and repeats and config.cache_features:
-            stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
-            seen = {name: sets[name] for name in ("train", "val")}
-            size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
-            if size <= config.data.cache_gb * 1e9:
+            stand_in = prefix.make_prefix(network, unit)
+            wanted = {"train": (prepare, views if spec else 1), "val": (plain, 1)}
+            size = sum(
+                prefix.feature_bytes(stand_in, variables, sets[name], number)
+                for name, (_, number) in wanted.items()
+            )
+            on_disk = size > config.data.cache_gb * 1e9
+            if not on_disk or size <= config.cache_disk_gb * 1e9:
                 inputs = {
-                    name: prefix.with_features(stand_in, variables, split, config.data.eval_batch_size)
-                    for name, split in seen.items()
+                    name: prefix.with_features(
+                        stand_in,
+                        variables,
+                        sets[name],
+                        config.data.eval_batch_size,
+                        function,
+                        keys_of,
+                        number,
+                        workdir / "features" / f"{name}.npy" if on_disk else None,
+                    )
+                    for name, (function, number) in wanted.items()
                 }
                 after, ready = unit, _as_they_are
                 predictor = make_predict(network, lambda features: features, after=unit)
@@ -261,6 +281,7 @@ def train(
         best = without_source_head(best)
     finally:
         checkpoints.close()
+        shutil.rmtree(workdir / "features", ignore_errors=True)
     result_path = workdir / "result.json"
     metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
     scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
