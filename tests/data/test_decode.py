@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from ttl_jax.data.cache import DecodingReader, read_all
 from ttl_jax.data.dataset import ArrayReader
 from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.data.progress import progress_lines
 from ttl_jax.errors import UserError
 
 
@@ -194,3 +196,34 @@ def test_a_file_that_vanishes_during_training_is_named(tmp_path, rng):
     path.unlink()
     with pytest.raises(UserError, match="x.png does not exist, though"):
         reader.read(np.array([0]))
+
+
+def test_threads_leave_the_warning_filters_alone(tmp_path, rng):
+    # warnings.catch_warnings in several threads at once restores another thread's filters
+    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    files = [write(tmp_path, Image.fromarray(pixels), f"{number}.png") for number in range(40)] * 10
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        before = list(warnings.filters)
+        read_all(files, [str(file) for file in files], Geometry(16), cache_gb=1, threads=8)
+        assert list(warnings.filters) == before
+
+
+def test_a_large_image_gives_no_warning(tmp_path, monkeypatch):
+    path = write(tmp_path, Image.new("L", (40, 40)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_all([path], [str(path)], Geometry(4), cache_gb=1).faults == {}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    faults = read_all([path], [str(path)], Geometry(4), cache_gb=1).faults
+    assert "too many pixels" in faults[0]
+
+
+def test_progress_lines_come_at_most_so_often_and_tell_the_rest(capsys):
+    times = iter([0.0, 1.0, 5.0, 6.0, 10.0])
+    say = progress_lines(seconds=5.0, clock=lambda: next(times))
+    for done in (10, 50, 60, 100):
+        say(done, 100)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["read 50 of 100 images, about 5 s left", "read 100 of 100 images, about 0 s left"]

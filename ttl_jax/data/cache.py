@@ -7,16 +7,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ttl_jax.data.dataset import ArrayReader, ImageReader
-from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.data.decode import Geometry, ImageSource, UnreadableImageError, decode
+from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int, UInt8
-
-_SAY_FROM = 3000  # images; below, reading takes a few seconds at most
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,12 @@ class DecodingReader:
     """Reader that decodes at every read, for sets larger than the memory allowed.
 
     Attributes:
-        images: files or uint8 arrays.
+        images: files, uint8 arrays or pictures.
         where: for messages.
         geometry: size and resize mode.
     """
 
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[ImageSource]
     where: Sequence[str]
     geometry: Geometry
 
@@ -72,27 +70,29 @@ class Checked:
 
 
 def read_all(
-    images: Sequence[Path | np.ndarray],
+    images: Sequence[ImageSource],
     where: Sequence[str],
     geometry: Geometry,
     cache_gb: float,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Checked:
     """Decodes every image once.
 
     Args:
-        images: files or uint8 arrays.
+        images: files, uint8 arrays or pictures.
         where: what to call each image in messages.
         geometry: size and resize mode.
         cache_gb: gigabytes (1e9) that decoded images may take; above, they are decoded again at
             every read.
         threads: decoding threads; None is one for each core.
+        progress: called with (done, total) after each image, in order; None prints a line every
+            few seconds.
     """
     size, count = geometry.size, len(images)
     held = count * size * size * 3 <= cache_gb * 1e9
     pixels = np.empty((count if held else 0, size, size, 3), np.uint8)
-    if count >= _SAY_FROM:
-        print(f"reading {count} images at {size} px", flush=True)
+    say = progress or progress_lines()
 
     def one(index: int) -> tuple[bytes, str]:
         try:
@@ -104,7 +104,10 @@ def read_all(
         return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        outcomes = list(pool.map(one, range(count)))
+        outcomes = []
+        for outcome in pool.map(one, range(count)):
+            outcomes.append(outcome)
+            say(len(outcomes), count)
     return Checked(
         reader=ArrayReader(pixels) if held else DecodingReader(images, where, geometry),
         hashes=tuple(digest for digest, _ in outcomes),

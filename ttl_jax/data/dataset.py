@@ -75,6 +75,8 @@ class Dataset:
         task: "multiclass" or "multilabel".
         images: reader of uint8 (B, S, S, 3).
         columns: other columns of the user's table, (N,) each.
+        skipped: images of the whole data set that could not be read (data.on_error=skip), each with
+            its reason.
 
     Raises:
         ValueError: the parts are not of one length.
@@ -88,6 +90,7 @@ class Dataset:
     task: Task
     images: ImageReader
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {

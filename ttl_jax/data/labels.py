@@ -13,7 +13,7 @@ from ttl_jax.typing import Float, Int
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_MISSING = ("", "nan", "na", "n/a", "null")
+MISSING = ("", "nan", "na", "n/a", "null")
 _KNOWN = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": np.nan, "-1.0": np.nan}
 
 
@@ -79,7 +79,7 @@ def known_labels(
     labels = np.empty((len(columns[0]), len(names)), np.float32)
     for place, (name, cells) in enumerate(zip(names, columns, strict=True)):
         for row, cell in enumerate(cells):
-            if cell.lower() in _MISSING:
+            if cell.lower() in MISSING:
                 labels[row, place] = np.nan
             elif cell in _KNOWN:
                 labels[row, place] = _KNOWN[cell]
@@ -106,7 +106,7 @@ def check_known(names: tuple[str, ...], labels: Float[np.ndarray, "N L"]) -> Non
 
 
 def _kind(cell: str) -> str:
-    if cell.lower() in _MISSING:
+    if cell.lower() in MISSING:
         return "nothing"
     if _INTEGER.fullmatch(cell):
         return "an integer"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from ttl_jax.data.dataset import Task
+from ttl_jax.data.decode import ImageSource
 
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {
@@ -24,7 +24,7 @@ class Listing:
 
     Attributes:
         source: what to call it in messages.
-        images: files, or uint8 arrays (H, W[, C]).
+        images: files, uint8 arrays (H, W[, C]) or pictures.
         where: where each example comes from, for messages: a file, a table's row.
         labels: int32 (N,) or float32 (N, L) with NaN = unknown.
         ids: (N,) unique text.
@@ -37,7 +37,7 @@ class Listing:
     """
 
     source: str
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[ImageSource]
     where: Sequence[str]
     labels: np.ndarray
     ids: np.ndarray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from ttl_jax.data.leaks import duplicate_line
 from ttl_jax.data.listing import SPLITS, Listing
 from ttl_jax.data.npz import read_arrays, read_npz
 from ttl_jax.data.presets import PHANTOM_MODALITIES
+from ttl_jax.data.progress import Progress
 from ttl_jax.data.split_file import read_splits, write_splits
 from ttl_jax.data.splits import hold_out, limit, straddling
 from ttl_jax.data.table import read_table
@@ -24,22 +25,23 @@ from ttl_jax.errors import UserError, nearest
 Splits = dict[str, Dataset]
 
 
-def _phantom(config: DataConfig) -> Splits:
-    from ttl_jax.data import phantom
-
-    return _limited(phantom.load(config), config)
-
-
-SOURCES: dict[str, Callable[[DataConfig], Splits]] = {
-    "folder": lambda config: assemble(read_folder(config.path), config),
-    "csv": lambda config: assemble(read_table(config), config),
-    "npz": lambda config: assemble(read_npz(config.path), config),
-    **{f"phantom/{modality}": _phantom for modality in PHANTOM_MODALITIES},
+# Sources of files and arrays, and the fields that name a column (or a DICOM attribute) of each.
+LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
+    "folder": lambda config: read_folder(config.path),
+    "csv": read_table,
+    "npz": lambda config: read_npz(config.path),
 }
+_PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
+SOURCES = (*LISTINGS, *_PHANTOMS)
+_COLUMNS: dict[str, tuple[str, ...]] = {"csv": ("group", "split")}
 
 
-def load(config: DataConfig) -> Splits:
+def load(config: DataConfig, progress: Progress | None = None) -> Splits:
     """Reads, checks and splits the data that a config names.
+
+    Args:
+        config: what to read.
+        progress: called with (done, total) after each image; None prints a line every few seconds.
 
     Returns:
         {"train", "val", "test"} (and "shifted" for a phantom).
@@ -48,13 +50,31 @@ def load(config: DataConfig) -> Splits:
         UserError: anything about the data that the user has to mend, in one sentence.
     """
     check(config)
-    if config.name not in SOURCES:
+    if config.name in _PHANTOMS:
+        from ttl_jax.data import phantom
+
+        _refuse_columns(config, f"data.name={config.name}")
+        if config.splits:
+            raise UserError(f"data.splits={config.splits!r} is not for data.name={config.name}: a phantom "
+                            "splits its patients by data.split_seed")  # fmt: skip
+        return _limited(phantom.load(config), config)
+    return assemble(read_listing(config), config, progress)
+
+
+def read_listing(config: DataConfig) -> Listing:
+    """The examples that a config names; no image is decoded yet.
+
+    Raises:
+        UserError: no such source, or one that generates its images; the source's own faults.
+    """
+    if config.name not in LISTINGS:
         raise UserError(
-            f"there is no data source {config.name!r} for data.name{nearest(config.name, tuple(SOURCES))}"
+            f"there is no data source {config.name!r} for data.name{nearest(config.name, SOURCES)}"
         )
-    if not config.path and not config.name.startswith("phantom/"):
+    if not config.path:
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
-    return SOURCES[config.name](config)
+    _refuse_columns(config, f"data.name={config.name}", _COLUMNS.get(config.name, ()))
+    return LISTINGS[config.name](config)
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> Splits:
@@ -68,7 +88,18 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> S
         UserError: another shape or kind of numbers, or counts that differ.
     """
     check(config)
+    _refuse_columns(config, "a pair of arrays")
     return assemble(read_arrays(np.asarray(images), np.asarray(labels)), config)
+
+
+def _refuse_columns(config: DataConfig, source: str, known: tuple[str, ...] = ()) -> None:
+    """A group that is silently not looked at is a leak."""
+    for field, value in (("group", config.group), ("split", config.split)):
+        if value and field not in known:
+            raise UserError(
+                f"data.{field}={value!r} names a column, but {source} has none; list the images in a table "
+                f"and read it with the source csv, or leave data.{field} empty"
+            )
 
 
 def check(config: DataConfig) -> None:
@@ -96,16 +127,21 @@ def check(config: DataConfig) -> None:
         raise UserError(f"data.train_limit={config.train_limit} is negative; 0 means no limit")
 
 
-def assemble(listing: Listing, config: DataConfig) -> Splits:
+def assemble(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Splits:
     """Reads a listing's images, splits them, and builds the data sets.
+
+    Args:
+        listing: what a source found.
+        config: how to read and split it.
+        progress: as for `load`.
 
     Raises:
         UserError: an image cannot be read, a split has no images or lacks a class in training, or a
             group straddles splits that the user made.
     """
     geometry = Geometry(config.image_size, config.resize, config.pad_value)
-    checked = read_all(listing.images, listing.where, geometry, config.cache_gb)
-    _refuse_or_report(listing, checked.faults, config.on_error)
+    checked = read_all(listing.images, listing.where, geometry, config.cache_gb, progress=progress)
+    skipped = refuse_or_report(listing, checked.faults, config.on_error)
     kept = np.array([i for i in range(len(listing.ids)) if i not in checked.faults], np.int64)
     left_out = frozenset(listing.ids[i] for i in checked.faults)
     listing = listing.take(kept)
@@ -123,6 +159,7 @@ def assemble(listing: Listing, config: DataConfig) -> Splits:
         task=listing.task,
         images=SubsetReader(checked.reader, kept),
         columns=listing.columns,
+        skipped=skipped,
     )
     sets = {name: whole.take(np.flatnonzero(splits == name), name) for name in SPLITS}
     return _limited(sets, config)
@@ -134,13 +171,42 @@ def _limited(sets: Splits, config: DataConfig) -> Splits:
     if not 0 < config.train_limit < len(training):
         return sets
     chosen = limit(training.labels, training.groups, config.train_limit, config.split_seed)
-    return {**sets, "train": training.take(chosen)}
+    limited = training.take(chosen)
+    for name, lost in _untaught(limited):
+        raise UserError(
+            f"data.train_limit={config.train_limit} leaves {name} without a {lost}; raise it, or try "
+            "another data.split_seed"
+        )
+    if len(chosen) != config.train_limit:
+        print(
+            f"data.train_limit={config.train_limit}: {len(chosen)} of {len(training)} training images are "
+            "used, as groups stay whole",
+            flush=True,
+        )
+    return {**sets, "train": limited}
 
 
-def _refuse_or_report(listing: Listing, faults: dict[int, str], on_error: str) -> None:
-    if not faults:
+def _untaught(training: Dataset) -> Iterator[tuple[str, str]]:
+    """What these images cannot teach: (the class or label, the kind of image it lacks)."""
+    if training.task == "multiclass":
+        counts = np.bincount(training.labels, minlength=len(training.class_names))
+        for place in np.flatnonzero(counts == 0):
+            yield f"class {training.class_names[place]!r}", "training image"
         return
-    sentences = [f"{listing.where[index]} {fault}" for index, fault in faults.items()]
+    for value, kind in ((1, "positive"), (0, "negative")):
+        for place in np.flatnonzero(~(training.labels == value).any(axis=0)):
+            yield f"label {training.class_names[place]!r}", kind
+
+
+def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str) -> tuple[str, ...]:
+    """One sentence for each image that cannot be read, printed where they are skipped.
+
+    Raises:
+        UserError: there is one and on_error is "fail", or none can be read.
+    """
+    if not faults:
+        return ()
+    sentences = tuple(f"{listing.where[index]} {faults[index]}" for index in sorted(faults))
     if on_error == "fail":
         more = f" (and {len(faults) - 1} more images)" if len(faults) > 1 else ""
         raise UserError(
@@ -152,6 +218,7 @@ def _refuse_or_report(listing: Listing, faults: dict[int, str], on_error: str) -
     print(f"skipped {len(faults)} of {len(listing.ids)} images:", flush=True)
     for sentence in sentences:
         print(f"  {sentence}", flush=True)
+    return sentences
 
 
 def _splits(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
@@ -212,6 +279,7 @@ def _refuse_missing(listing: Listing, splits: np.ndarray) -> None:
                 "or another split"
             )
     if listing.task == "multilabel":
+        _refuse_unknowable(listing, splits)
         return
     for name in SPLITS:
         counts = np.bincount(listing.labels[splits == name], minlength=len(listing.class_names))
@@ -223,3 +291,18 @@ def _refuse_missing(listing: Listing, splits: np.ndarray) -> None:
             )
         if absent:
             print(f"note: {name} has no image of {', '.join(absent)}", flush=True)
+
+
+def _refuse_unknowable(listing: Listing, splits: np.ndarray) -> None:
+    """Several labels: each needs both of its values in train, and should have them elsewhere."""
+    for name in SPLITS:
+        part = listing.labels[splits == name]
+        for value, kind in ((1, "positive"), (0, "negative")):
+            absent = [listing.class_names[place] for place in np.flatnonzero(~(part == value).any(axis=0))]
+            if absent and name == "train":
+                raise UserError(
+                    f"label {absent[0]!r} of {listing.source} has no {kind} in train; add some, or leave "
+                    "the label out"
+                )
+            if absent:
+                print(f"note: {name} has no {kind} of {', '.join(absent)}", flush=True)

@@ -13,7 +13,7 @@ from ttl_jax.data.config import DataConfig
 from ttl_jax.data.csv_file import CsvFile, read_csv
 from ttl_jax.data.dataset import Task
 from ttl_jax.data.decode import ENDINGS
-from ttl_jax.data.labels import class_labels, known_labels
+from ttl_jax.data.labels import MISSING, class_labels, known_labels
 from ttl_jax.data.listing import SPLIT_ALIASES, Listing, no_splits
 from ttl_jax.errors import UserError
 
@@ -80,6 +80,7 @@ def _find(table: CsvFile, images: list[str], root: Path, on_error: str) -> list[
         raise UserError(f"data.root={str(root)!r} is not a folder; name the one with the images")
     listed: dict[Path, tuple[set[str], dict[str, list[str]]]] = {}
     files: list[Path] = []
+    first: dict[Path, int] = {}
     missing: list[int] = []
     for row, image in enumerate(images):
         file = _inside(table, row, image, root)
@@ -97,6 +98,11 @@ def _find(table: CsvFile, images: list[str], root: Path, on_error: str) -> list[
                 file = file.parent / fits[0]
             else:
                 missing.append(row)
+        if first.setdefault(file, row) != row:
+            raise UserError(
+                f"{table.at(row)} names image {image!r}, the file of row {table.rows[first[file]]} too "
+                f"({file}); keep one row for each image"
+            )
         files.append(file)
     if missing and on_error != "skip":
         more = f" (and {len(missing) - 1} rows more)" if len(missing) > 1 else ""
@@ -136,8 +142,11 @@ def _groups(table: CsvFile, images: list[str], column: str) -> np.ndarray:
         return np.array(images)
     groups = table.column(column, "group")
     for row, group in enumerate(groups):
-        if not group:
-            raise UserError(f"{table.at(row)} has no group in column {column!r}; fill it in")
+        if group.lower() in MISSING:
+            raise UserError(
+                f"{table.at(row)} has no group ({group!r}) in column {column!r}; fill it in, with a name "
+                "of its own where the patient is unknown"
+            )
     return np.array(groups)
 
 
@@ -155,11 +164,11 @@ def _splits(table: CsvFile, column: str) -> np.ndarray:
 
 
 def _typed(cells: list[str]) -> np.ndarray:
-    """float64 with NaN for empty cells where all others are plain numbers, else text.
+    """float64 with NaN for missing cells where all others are plain numbers, else text.
 
     Codes with leading zeros or more than 15 digits stay text, as floats would change them.
     """
-    filled = [cell for cell in cells if cell]
+    filled = [cell for cell in cells if cell.lower() not in MISSING]
     if filled and all(_PLAIN_NUMBER.fullmatch(cell) for cell in filled):
-        return np.array([float(cell) if cell else np.nan for cell in cells])
+        return np.array([np.nan if cell.lower() in MISSING else float(cell) for cell in cells])
     return np.array(cells)
