@@ -61,6 +61,26 @@ class Listing:
             columns={name: values[indices] for name, values in self.columns.items()},
         )
 
+    def expand(self, pictures: Sequence[Sequence[ImageSource]], groups: np.ndarray) -> Listing:
+        """Files that hold several images: one example for each, with the file's label.
+
+        Args:
+            pictures: the images of each file; where there are several, ids end in "#NUMBER".
+            groups: (N,) of the files.
+        """
+        counts = [len(own) for own in pictures]
+        every = self.take(np.repeat(np.arange(len(counts)), counts))
+        numbers = [number for count in counts for number in range(count)]
+        several = np.repeat(counts, counts) > 1
+        marks = [f"#{number:04d}" if many else "" for number, many in zip(numbers, several, strict=True)]
+        return replace(
+            every,
+            images=[picture for own in pictures for picture in own],
+            where=[place + mark for place, mark in zip(every.where, marks, strict=True)],
+            ids=np.array([name + mark for name, mark in zip(every.ids, marks, strict=True)]),
+            groups=np.repeat(groups, counts),
+        )
+
 
 def no_splits(count: int) -> np.ndarray:
     """The `splits` of a source that has none of its own."""

@@ -11,9 +11,11 @@ from ttl_jax.data.cache import read_all
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.dataset import Dataset, SubsetReader
 from ttl_jax.data.decode import RESIZE_MODES, Geometry
+from ttl_jax.data.dicom import read_dicom
 from ttl_jax.data.folder import read_folder
 from ttl_jax.data.leaks import duplicate_line
 from ttl_jax.data.listing import SPLITS, Listing
+from ttl_jax.data.nifti import read_nifti
 from ttl_jax.data.npz import read_arrays, read_npz
 from ttl_jax.data.presets import PHANTOM_MODALITIES
 from ttl_jax.data.progress import Progress
@@ -30,10 +32,20 @@ LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
     "folder": lambda config: read_folder(config.path),
     "csv": read_table,
     "npz": lambda config: read_npz(config.path),
+    "dicom": read_dicom,
+    "nifti": read_nifti,
 }
 _PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
 SOURCES = (*LISTINGS, *_PHANTOMS)
-_COLUMNS: dict[str, tuple[str, ...]] = {"csv": ("group", "split")}
+# Fields that only some sources read. A group that is silently not looked at would be a leak.
+_FIELDS = {
+    "group": ("csv", "dicom", "nifti"),
+    "split": ("csv", "dicom", "nifti"),
+    "window": ("dicom", "nifti"),
+    "slices": ("dicom", "nifti"),
+    "spacing": ("dicom", "nifti"),
+    "plane": ("nifti",),
+}
 
 
 def load(config: DataConfig, progress: Progress | None = None) -> Splits:
@@ -53,7 +65,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
     if config.name in _PHANTOMS:
         from ttl_jax.data import phantom
 
-        _refuse_columns(config, f"data.name={config.name}")
+        _refuse_fields(config, config.name)
         if config.splits:
             raise UserError(f"data.splits={config.splits!r} is not for data.name={config.name}: a phantom "
                             "splits its patients by data.split_seed")  # fmt: skip
@@ -73,7 +85,7 @@ def read_listing(config: DataConfig) -> Listing:
         )
     if not config.path:
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
-    _refuse_columns(config, f"data.name={config.name}", _COLUMNS.get(config.name, ()))
+    _refuse_fields(config, config.name)
     return LISTINGS[config.name](config)
 
 
@@ -88,18 +100,21 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> S
         UserError: another shape or kind of numbers, or counts that differ.
     """
     check(config)
-    _refuse_columns(config, "a pair of arrays")
+    _refuse_fields(config, "a pair of arrays")
     return assemble(read_arrays(np.asarray(images), np.asarray(labels)), config)
 
 
-def _refuse_columns(config: DataConfig, source: str, known: tuple[str, ...] = ()) -> None:
-    """A group that is silently not looked at is a leak."""
-    for field, value in (("group", config.group), ("split", config.split)):
-        if value and field not in known:
-            raise UserError(
-                f"data.{field}={value!r} names a column, but {source} has none; list the images in a table "
-                f"and read it with the source csv, or leave data.{field} empty"
-            )
+def _refuse_fields(config: DataConfig, source: str) -> None:
+    """Refuses fields that were set for a source that does not read them."""
+    for field, readers in _FIELDS.items():
+        value = getattr(config, field)
+        if source in readers or value == getattr(DataConfig, field):
+            continue
+        columns = " names a column and" if field in ("group", "split") else ""
+        raise UserError(
+            f"data.{field}={value!r}{columns} is read by the sources {', '.join(readers)}, not by {source}; "
+            "use one of them, or leave it out"
+        )
 
 
 def check(config: DataConfig) -> None:
@@ -123,6 +138,8 @@ def check(config: DataConfig) -> None:
             raise UserError(f"data.{field}_fraction={share} is not between 0 and 1")
     if config.val_fraction + config.test_fraction >= 1:
         raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
+    if not 0 <= config.spacing < 1000:
+        raise UserError(f"data.spacing={config.spacing} is not a number of millimetres from 0 to 1000")
     if config.train_limit < 0:
         raise UserError(f"data.train_limit={config.train_limit} is negative; 0 means no limit")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.csv_file import CsvFile, read_csv
 from ttl_jax.data.dataset import Task
-from ttl_jax.data.decode import ENDINGS
+from ttl_jax.data.file_kinds import IMAGES, FileKind
 from ttl_jax.data.labels import MISSING, class_labels, known_labels
 from ttl_jax.data.listing import SPLIT_ALIASES, Listing, no_splits
 from ttl_jax.errors import UserError
@@ -20,11 +21,12 @@ from ttl_jax.errors import UserError
 _PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d{1,15}(\.\d*)?([eE][+-]?\d+)?")
 
 
-def read_table(config: DataConfig) -> Listing:
+def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     """Lists the rows of `config.path`.
 
     Args:
         config: path, root, image, label, group, split, on_error.
+        kind: which files a name without ending may mean.
 
     Raises:
         UserError: the table, a column or a row is wrong; the sentence names it.
@@ -39,7 +41,7 @@ def read_table(config: DataConfig) -> Listing:
     images = table.column(config.image, "image")
     _refuse_repeated(table, images)
     root = Path(config.root) if config.root else Path(config.path).parent
-    files = _find(table, images, root, config.on_error)
+    files = _find(table, images, root, config.on_error, kind)
     task: Task = "multilabel" if len(names) > 1 else "multiclass"
     if task == "multilabel":
         labels, class_names = known_labels(names, cells, table.at), names
@@ -74,7 +76,7 @@ def _refuse_repeated(table: CsvFile, images: list[str]) -> None:
         first[image] = row
 
 
-def _find(table: CsvFile, images: list[str], root: Path, on_error: str) -> list[Path]:
+def _find(table: CsvFile, images: list[str], root: Path, on_error: str, kind: FileKind) -> list[Path]:
     """The file of each row: the name as it stands, or with the ending of the one file that fits."""
     if not root.is_dir():
         raise UserError(f"data.root={str(root)!r} is not a folder; name the one with the images")
@@ -85,10 +87,11 @@ def _find(table: CsvFile, images: list[str], root: Path, on_error: str) -> list[
     for row, image in enumerate(images):
         file = _inside(table, row, image, root)
         if file.parent not in listed:
-            listed[file.parent] = _names_in(file.parent)
+            listed[file.parent] = _names_in(file.parent, kind)
         names, by_stem = listed[file.parent]
         if file.name not in names:
-            fits = by_stem[file.name] if file.name in by_stem else []
+            key = unicodedata.normalize("NFC", file.name)
+            fits = by_stem[key] if key in by_stem else []
             if len(fits) > 1:
                 raise UserError(
                     f"{table.at(row)} names image {image!r}, which could be {' or '.join(fits)} in "
@@ -125,16 +128,20 @@ def _inside(table: CsvFile, row: int, image: str, root: Path) -> Path:
     return root / os.path.relpath(full, base)
 
 
-def _names_in(folder: Path) -> tuple[set[str], dict[str, list[str]]]:
-    if not folder.is_dir():
+def _names_in(folder: Path, kind: FileKind) -> tuple[set[str], dict[str, list[str]]]:
+    """The names in a folder, and those that a text may mean: without ending, or with its accents
+    composed in another way (macOS takes them apart)."""
+    if not os.path.isdir(folder):
         return set(), {}
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    names = sorted(os.listdir(folder))
+    meant: dict[str, list[str]] = defaultdict(list)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed ({error.strerror}); check its rights") from None
     for name in names:
-        stem, ending = os.path.splitext(name)
-        if ending.lower() in ENDINGS:
-            by_stem[stem].append(name)
-    return set(names), dict(by_stem)
+        for text in {name, kind.stem(name) or name}:
+            meant[unicodedata.normalize("NFC", text)].append(name)
+    return set(names), dict(meant)
 
 
 def _groups(table: CsvFile, images: list[str], column: str) -> np.ndarray:

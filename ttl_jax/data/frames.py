@@ -1,0 +1,73 @@
+"""Files that hold many images: which of them are examples, and their pixels in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ttl_jax.data.decode import UnreadableImageError
+from ttl_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_SIDE = 20000  # pixels; spacing in another unit than millimetres gives absurd sizes
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a file that the source could not open, until images are read and faults counted."""
+
+    reason: str
+
+    def read(self) -> Image:
+        """Raises UnreadableImageError."""
+        raise UnreadableImageError(self.reason)
+
+
+def check_slices(text: str) -> None:
+    """Raises UserError unless `text` is "all", "middle" or a number above 0."""
+    if text not in ("all", "middle") and not (text.isdecimal() and int(text) > 0):
+        raise UserError(f"data.slices={text!r} is neither 'all' nor 'middle' nor a number above 0")
+
+
+def choose_slices(count: int, text: str) -> Sequence[int]:
+    """Which of `count` frames are examples.
+
+    A number K takes the middles of K equal parts: (2 i + 1) count / 2 K, rounded down; fewer frames
+    than K are all taken.
+    """
+    wanted = 1 if text == "middle" else count if text == "all" else int(text)
+    if wanted >= count:
+        return range(count)
+    return [(2 * place + 1) * count // (2 * wanted) for place in range(wanted)]
+
+
+def in_millimetres(image: Image, pixel: tuple[float, float] | None, spacing: float) -> Image:
+    """The image scaled so that a pixel is `spacing` millimetres, with antialiasing; 0 leaves it.
+
+    Args:
+        image: "L" or "RGB".
+        pixel: (height, width) of a pixel in millimetres; None is unknown.
+        spacing: wanted.
+
+    Raises:
+        UnreadableImageError: the pixels' size is unknown or absurd.
+    """
+    from PIL.Image import Resampling
+
+    if not spacing:
+        return image
+    if pixel is None or not all(np.isfinite(side) and side > 0 for side in pixel):
+        raise UnreadableImageError("does not tell the size of its pixels, which data.spacing needs")
+    height = max(1, round(image.height * pixel[0] / spacing))
+    width = max(1, round(image.width * pixel[1] / spacing))
+    if max(height, width) > MAX_SIDE:
+        raise UnreadableImageError(
+            f"has pixels of {pixel[0]:g} x {pixel[1]:g} mm, so that data.spacing={spacing:g} would need "
+            f"{height} x {width} of them"
+        )
+    return image if (width, height) == image.size else image.resize((width, height), Resampling.BILINEAR)
