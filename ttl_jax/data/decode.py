@@ -162,6 +162,9 @@ def _open(file: IO[bytes]) -> ImageFile:
         if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
             raise UnreadableImageError("has too many pixels; cut it into tiles first")
         return opened
+    file.seek(128)
+    if file.read(4) == b"DICM":
+        raise UnreadableImageError("is not an image that PIL can read but DICOM; set data.name=dicom")
     raise UnreadableImageError("is not an image that PIL can read")
 
 

@@ -19,6 +19,7 @@ from ttl_jax.data.nifti import read_nifti
 from ttl_jax.data.npz import read_arrays, read_npz
 from ttl_jax.data.presets import PHANTOM_MODALITIES
 from ttl_jax.data.progress import Progress
+from ttl_jax.data.record import read_record
 from ttl_jax.data.split_file import read_splits, write_splits
 from ttl_jax.data.splits import hold_out, limit, straddling
 from ttl_jax.data.table import read_table
@@ -34,6 +35,7 @@ LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
     "npz": lambda config: read_npz(config.path),
     "dicom": read_dicom,
     "nifti": read_nifti,
+    "record": lambda config: read_record(config.path),
 }
 _PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
 SOURCES = (*LISTINGS, *_PHANTOMS)
