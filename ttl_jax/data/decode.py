@@ -135,8 +135,8 @@ def read_stream(file: IO[bytes]) -> Image:
 
 
 def reason(error: Exception) -> str:
-    """What an exception of another library says, on one line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """What an exception of another library says, on one line of 200 characters at most."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def _open(file: IO[bytes]) -> ImageFile:

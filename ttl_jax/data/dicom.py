@@ -82,6 +82,7 @@ class DicomFrame:
         header = _open(self.path)
         try:
             image = Image.fromarray(_pixels(self.path, header, self.frame, self.window))
+            return in_millimetres(image, _spacing(header, self.frame), self.spacing)
         except UnreadableImageError:
             raise
         except MemoryError:
@@ -90,7 +91,6 @@ class DicomFrame:
             if "missing dependencies" in str(error):
                 raise UnreadableImageError(f"is compressed ({reason(error)}); {INSTALL}") from None
             raise UnreadableImageError(f"cannot be decoded ({reason(error)})") from None
-        return in_millimetres(image, _spacing(header, self.frame), self.spacing)
 
 
 def read_dicom(config: DataConfig) -> Listing:
@@ -177,12 +177,23 @@ def read_header(path: Path, keyword: str = "PatientID") -> Header:
         }
         number = re.sub(r"[\W_]+", "", _text(header, "PatientID").lower())
         frames = int(header.get("NumberOfFrames", 1) or 1)
-        if not 0 < frames < 1_000_000:
-            raise UnreadableImageError(f"claims to hold {frames} frames")
+        if not 0 < frames <= _room(path, header):
+            raise UnreadableImageError(f"claims {frames} frames, which a file of its size cannot hold")
         kind = "patient" if keyword == "PatientID" else "group"
         return Header(frames, f"{kind}-{_hash(value)}" if value else "", frozenset({*names, number} - {""}))
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # pydicom reads values when they are asked for, and raises then
         raise UnreadableImageError(f"has a damaged header ({reason(error)})") from None
+
+
+def _room(path: Path, header: Dataset) -> int:
+    """Frames that a file may hold at most: a compressed one takes 8 bytes at least (PS3.5, A.4)."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    each = 8
+    if syntax is not None and not syntax.is_compressed and not syntax.is_deflated:
+        each = max(1, int(header.Rows) * int(header.Columns) // 8)
+    return max(1, path.stat().st_size // each)
 
 
 def _open(path: Path, attributes: list[str] | None = None) -> Dataset:

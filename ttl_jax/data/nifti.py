@@ -154,11 +154,22 @@ def read_volume(path: Path, window: Window | str = "") -> Volume:
     except OSError:
         raise UnreadableImageError("does not exist") from None
     with _reading:  # or every thread would decompress the same volume
-        return _read_volume(path, window, state.st_mtime_ns, state.st_size)
+        found = _try_volume(path, window, state.st_mtime_ns, state.st_size)
+    if isinstance(found, str):
+        raise UnreadableImageError(found)
+    return found
 
 
 @lru_cache(maxsize=2)
-def _read_volume(path: Path, window: Window | str, changed: int, size: int) -> Volume:
+def _try_volume(path: Path, window: Window | str, changed: int, size: int) -> Volume | str:
+    """The volume, or why not, so that this too is found out once for all slices."""
+    try:
+        return _read_volume(path, window)
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _read_volume(path: Path, window: Window | str) -> Volume:
     import nibabel
 
     opened = _open(path)
@@ -213,8 +224,13 @@ def _shape(opened: Nifti1Image) -> tuple[int, int, int]:
         raise UnreadableImageError(f"holds {np.prod(shape[3:])} volumes; save the one to be used")
     if np.prod([float(side) for side in shape]) > MAX_VOXELS:
         raise UnreadableImageError(f"claims {' x '.join(map(str, shape))} voxels")
-    if opened.get_data_dtype().kind not in "iuf":
-        raise UnreadableImageError(f"has voxels of type {opened.get_data_dtype()}, which are no grays")
+    kind = opened.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise UnreadableImageError(f"has voxels of type {kind}, which are no grays")
+    path = Path(str(opened.get_filename()))
+    needed = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    if path.suffix != ".gz" and path.stat().st_size < needed:
+        raise UnreadableImageError(f"is cut off: {needed} bytes of voxels do not fit into the NIfTI file")
     try:
         axes = nibabel.orientations.io_orientation(opened.affine)[:, 0]
     except Exception as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.csv_file import CsvFile, read_csv
+from ttl_jax.data.csv_file import CsvFile, quoted, read_csv
 from ttl_jax.data.dataset import Task
 from ttl_jax.data.file_kinds import IMAGES, FileKind
 from ttl_jax.data.labels import MISSING, class_labels, known_labels
@@ -51,7 +51,7 @@ def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     return Listing(
         source=str(table.path),
         images=files,
-        where=[f"{table.at(row)}: {file}" for row, file in enumerate(files)],
+        where=[f"{table.at(row)}: {_plain(file)}" for row, file in enumerate(files)],
         labels=labels,
         ids=np.array(images),
         groups=_groups(table, images, config.group),
@@ -63,6 +63,12 @@ def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     )
 
 
+def _plain(file: Path) -> str:
+    """A path for messages; in quotes where it is long or no line of plain text."""
+    text = str(file)
+    return text if len(text) < 300 and text.isprintable() else quoted(text)
+
+
 def _refuse_repeated(table: CsvFile, images: list[str]) -> None:
     first: dict[str, int] = {}
     for row, image in enumerate(images):
@@ -70,7 +76,7 @@ def _refuse_repeated(table: CsvFile, images: list[str]) -> None:
             raise UserError(f"{table.at(row)} names no image; fill it in or remove the row")
         if image in first:
             raise UserError(
-                f"{table.at(row)} names image {image!r}, which row {table.rows[first[image]]} names "
+                f"{table.at(row)} names image {quoted(image)}, which row {table.rows[first[image]]} names "
                 "too; keep one row for each image"
             )
         first[image] = row
@@ -94,7 +100,7 @@ def _find(table: CsvFile, images: list[str], root: Path, on_error: str, kind: Fi
             fits = by_stem[key] if key in by_stem else []
             if len(fits) > 1:
                 raise UserError(
-                    f"{table.at(row)} names image {image!r}, which could be {' or '.join(fits)} in "
+                    f"{table.at(row)} names image {quoted(image)}, which could be {' or '.join(fits)} in "
                     f"{file.parent}; write the ending"
                 )
             if fits:
@@ -103,15 +109,15 @@ def _find(table: CsvFile, images: list[str], root: Path, on_error: str, kind: Fi
                 missing.append(row)
         if first.setdefault(file, row) != row:
             raise UserError(
-                f"{table.at(row)} names image {image!r}, the file of row {table.rows[first[file]]} too "
+                f"{table.at(row)} names image {quoted(image)}, the file of row {table.rows[first[file]]} too "
                 f"({file}); keep one row for each image"
             )
         files.append(file)
     if missing and on_error != "skip":
         more = f" (and {len(missing) - 1} rows more)" if len(missing) > 1 else ""
         raise UserError(
-            f"{table.at(missing[0])} names image {images[missing[0]]!r}{more}, but there is no "
-            f"{files[missing[0]]}; check data.root and data.image, or set data.on_error=skip"
+            f"{table.at(missing[0])} names image {quoted(images[missing[0]])}{more}, but there is no "
+            f"{quoted(files[missing[0]])}; check data.root and data.image, or set data.on_error=skip"
         )
     return files
 
@@ -122,7 +128,7 @@ def _inside(table: CsvFile, row: int, image: str, root: Path) -> Path:
     full = os.path.normpath(os.path.join(base, image.replace("\\", "/")))
     if os.path.commonpath([base, full]) != base or full == base:
         raise UserError(
-            f"{table.at(row)} names image {image!r}, which leads out of data.root={str(root)!r}; "
+            f"{table.at(row)} names image {quoted(image)}, which leads out of data.root={str(root)!r}; "
             "set data.root to the folder above all images"
         )
     return root / os.path.relpath(full, base)
@@ -151,8 +157,8 @@ def _groups(table: CsvFile, images: list[str], column: str) -> np.ndarray:
     for row, group in enumerate(groups):
         if group.lower() in MISSING:
             raise UserError(
-                f"{table.at(row)} has no group ({group!r}) in column {column!r}; fill it in, with a name "
-                "of its own where the patient is unknown"
+                f"{table.at(row)} has no group ({quoted(group)}) in column {column!r}; fill it in, with a "
+                "name of its own where the patient is unknown"
             )
     return np.array(groups)
 
@@ -164,7 +170,7 @@ def _splits(table: CsvFile, column: str) -> np.ndarray:
     for row, cell in enumerate(table.column(column, "split")):
         if cell.lower() not in SPLIT_ALIASES:
             raise UserError(
-                f"{table.at(row)} has {cell!r} in split column {column!r}; write train, val or test"
+                f"{table.at(row)} has {quoted(cell)} in split column {column!r}; write train, val or test"
             )
         splits.append(SPLIT_ALIASES[cell.lower()])
     return np.array(splits)
