@@ -9,7 +9,7 @@ from PIL import Image
 
 from ttl_jax import data
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.decode import UnreadableImageError
+from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
 from ttl_jax.data.dicom import DicomFrame, read_dicom, read_header
 from ttl_jax.data.window import PRESETS, parse_window
 from ttl_jax.errors import UserError
@@ -365,6 +365,11 @@ def test_frames_are_examples_of_one_patient(tmp_path, rng, compressed):
     for text, frames in (("middle", [3]), ("3", [1, 3, 5]), ("9", list(range(7)))):
         chosen = read_dicom(replace(config, slices=text)).images
         assert [picture.frame for picture in chosen] == frames * 2
+    volumes = read_dicom(replace(config, slices="volume"))
+    assert volumes.ids.tolist() == ["a/cine.dcm", "b/cine.dcm"]
+    for stack, name in zip(volumes.images, "ab", strict=True):
+        got = decode(stack, Geometry(8, depth=7))
+        assert np.array_equal(got[..., 1], linear(stacks[name].astype(float), 128, 256))
     with pytest.raises(UserError, match="data.slices='first'"):
         read_dicom(replace(config, slices="first"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.decode import UnreadableImageError
+from ttl_jax.data.decode import Geometry, Stack, UnreadableImageError, decode
 from ttl_jax.data.nifti import NiftiSlice, read_nifti, read_volume
 from ttl_jax.data.window import parse_window
 from ttl_jax.errors import UserError
@@ -122,6 +122,46 @@ def test_a_table_of_volumes(volumes, tmp_path):
     assert read_nifti(config).groups.tolist() == [f"sub-{n // 2:02}" for n in range(16)]
     found = read_nifti(replace(config, group="who"))
     assert found.groups.tolist() == [f"g{n // 4}" for n in range(16)] and found.class_names == ("x", "y")
+
+
+def test_whole_volumes(volumes, tmp_path):
+    config = replace(volumes, slices="volume", depth=6)
+    sets = data.load(config)
+    assert sum(len(split) for split in sets.values()) == 16
+    for split in sets.values():
+        for place, name in enumerate(split.ids):
+            values = stretched(np.asarray(nibabel.load(f"{volumes.path}/{name}").dataobj))
+            got = split.images.read(np.array([place]))
+            assert got.shape == (1, 6, 5, 5, 3)
+            want = values[::-1, ::-1].transpose(2, 1, 0)  # slices from the feet, rows from the front
+            assert np.array_equal(got[0, ..., 0], want) and np.array_equal(got[0, ..., 2], want)
+    fresh = data.load(replace(config, cache_gb=0.0))
+    order = np.array([2, 0])
+    assert np.array_equal(fresh["train"].images.read(order), sets["train"].images.read(order))
+    with pytest.raises(UserError, match="data.depth=0"):
+        data.load(replace(config, depth=0))
+
+
+def test_the_depth_of_a_volume_is_scaled_with_antialiasing(tmp_path):
+    # a wave along the axis vanishes at half the depth, a ramp stays a ramp
+    for name, along, want in (
+        ("wave", np.arange(64) % 2 * 250, np.full(16, 125)),
+        ("ramp", np.arange(64) * 4, np.arange(16) * 16 + 6),
+    ):
+        values = np.broadcast_to(along, (3, 3, 64)).astype(np.int16)
+        path = save(tmp_path / f"{name}.nii", values)
+        stack = Stack(tuple(NiftiSlice(path, "axial", n, parse_window("127.5/255"), 0.0) for n in range(64)))
+        got = decode(stack, Geometry(3, depth=16))
+        np.testing.assert_allclose(got[2:-2, 1, 1, 0], want[2:-2], atol=2)
+
+
+def test_a_damaged_volume_is_skipped_whole(volumes, tmp_path):
+    (tmp_path / "set" / "case" / "bad.nii").write_bytes(b"hello")
+    config = replace(volumes, slices="volume", depth=2, on_error="skip")
+    sets = data.load(config)
+    assert sum(len(split) for split in sets.values()) == 16 and len(sets["val"].skipped) == 1
+    with pytest.raises(UserError, match="bad.nii .*on_error=skip"):
+        data.load(replace(config, on_error="fail"))
 
 
 def test_fields_that_make_no_sense(volumes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,14 +35,13 @@ class DecodingReader:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
+    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B ... S S 3"]:
         """Decodes the images at these positions.
 
         Raises:
             UserError: a file that was readable at the start no longer is.
         """
-        size = self.geometry.size
-        batch = np.empty((len(indices), size, size, 3), np.uint8)
+        batch = np.empty((len(indices), *self.geometry.shape), np.uint8)
         for place, index in enumerate(indices):
             try:
                 batch[place] = decode(self.images[index], self.geometry)
@@ -89,9 +89,9 @@ def read_all(
         progress: called with (done, total) after each image, in order; None prints a line every
             few seconds.
     """
-    size, count = geometry.size, len(images)
-    held = count * size * size * 3 <= cache_gb * 1e9
-    pixels = np.empty((count if held else 0, size, size, 3), np.uint8)
+    count = len(images)
+    held = count * math.prod(geometry.shape) <= cache_gb * 1e9
+    pixels = np.empty((count if held else 0, *geometry.shape), np.uint8)
     say = progress or progress_lines()
 
     def one(index: int) -> tuple[bytes, str]:

@@ -33,7 +33,9 @@ class DataConfig:
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
         window: dicom, nifti: "lung", "mediastinum", "bone", "brain", "CENTER/WIDTH", "range" (minimum
             to maximum) or "percentile" (0.5 to 99.5 %); "" = the file's own, else "range".
-        slices: dicom, nifti: "all", "middle" or a number of evenly spaced frames or slices.
+        slices: dicom, nifti: "all", "middle" or a number of evenly spaced frames or slices, each an
+            example; "volume": all of them are one example, (D, S, S, 3).
+        depth: D, slices that a volume is scaled to.
         plane: nifti: "axial", "coronal" or "sagittal".
         spacing: dicom, nifti: millimetres a pixel before image_size is applied; 0 = as stored.
         phantom_patients: phantom: generated patients.
@@ -63,6 +65,7 @@ class DataConfig:
     cache_gb: float = 4.0
     window: str = ""
     slices: str = "all"
+    depth: int = 32
     plane: str = "axial"
     spacing: float = 0.0
     phantom_patients: int = 200

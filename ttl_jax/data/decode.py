@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -44,7 +44,14 @@ class Picture(Protocol):
         """
 
 
-ImageSource = Path | np.ndarray | Picture
+@dataclass(frozen=True)
+class Stack:
+    """A volume: the pictures of its slices, in order."""
+
+    slices: tuple[Picture, ...]
+
+
+ImageSource = Path | np.ndarray | Picture | Stack
 
 
 @dataclass(frozen=True)
@@ -56,30 +63,51 @@ class Geometry:
         resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts the
             middle out; "pad" scales the long side and fills up with `pad_value`.
         pad_value: 0..255; also what shows through transparent pixels.
+        depth: slices of a volume; 0 for flat images.
     """
 
     size: int
     resize: str = "squash"
     pad_value: int = 0
+    depth: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(S, S, 3), or (D, S, S, 3) for volumes."""
+        return (*([self.depth] if self.depth else []), self.size, self.size, 3)
 
 
-def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
-    """Reads one image.
+def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S S 3"]:
+    """Reads one image, or the volume of a Stack, as uint8 `geometry.shape`.
 
     The EXIF orientation is applied; transparent pixels show `pad_value`; 16-bit, 32-bit and float
     images are stretched from their own minimum and maximum to 0..255 (a radiograph may use any 12
     of 16 bits, and the usual division by 256 would leave it black). Colour profiles are ignored.
-    Scaling is bilinear with antialiasing.
+    Scaling is bilinear with antialiasing, between the slices of a volume too.
 
     Args:
-        source: a file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture.
+        source: a file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture; a Stack if and only if
+            `geometry` has a depth.
         geometry: the size wanted and how to get there.
 
     Raises:
         UnreadableImageError: missing, damaged, empty, animated, or with NaN.
     """
+    if isinstance(source, Stack):
+        return _volume(source, geometry)
     image = _opaque(whole(source), geometry.pad_value)
     return np.asarray(_fit(image, geometry).convert("RGB"))
+
+
+def _volume(stack: Stack, geometry: Geometry) -> UInt8[np.ndarray, "D S S 3"]:
+    from PIL import Image
+
+    flat = replace(geometry, depth=0)
+    slices = np.stack([decode(picture, flat) for picture in stack.slices])
+    # Each slice as a row: the rows are scaled as PIL scales an image's height.
+    rows = Image.fromarray(slices.reshape(len(slices), -1))
+    scaled = rows.resize((rows.width, geometry.depth), Image.Resampling.BILINEAR)
+    return np.asarray(scaled).reshape(geometry.shape)
 
 
 def whole(source: ImageSource) -> Image:
@@ -93,6 +121,7 @@ def whole(source: ImageSource) -> Image:
     if isinstance(source, np.ndarray):
         pixels = source[..., 0] if source.ndim == 3 and source.shape[-1] == 1 else source
         return Image.fromarray(np.ascontiguousarray(pixels))
+    assert not isinstance(source, Stack)
     return read_file(source) if isinstance(source, Path) else source.read()
 
 

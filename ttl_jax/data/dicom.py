@@ -21,7 +21,7 @@ from ttl_jax.data.csv_file import read_csv
 from ttl_jax.data.decode import ImageSource, UnreadableImageError, reason
 from ttl_jax.data.file_kinds import DICOM
 from ttl_jax.data.folder import read_folder
-from ttl_jax.data.frames import Unreadable, check_slices, choose_slices, in_millimetres
+from ttl_jax.data.frames import Unreadable, check_slices, examples_of, in_millimetres
 from ttl_jax.data.listing import Listing
 from ttl_jax.data.table import read_table
 from ttl_jax.data.window import PERCENTILES, Window, parse_window, spread, to_bytes
@@ -133,7 +133,7 @@ def read_dicom(config: DataConfig) -> Listing:
         try:
             header = read_header(path, keyword)
         except UnreadableImageError as error:
-            pictures.append([Unreadable(str(error))])
+            pictures.append([Unreadable.example(str(error), config.slices)])
         else:
             names = header.names
             if not column and not header.group:
@@ -142,8 +142,11 @@ def read_dicom(config: DataConfig) -> Listing:
                     "keyword such as StudyInstanceUID, or to file"
                 )
             group = group if column else header.group
-            chosen = choose_slices(header.frames, config.slices)
-            pictures.append([DicomFrame(path, frame, window, config.spacing) for frame in chosen])
+
+            def frame(number: int, path: Path = path) -> DicomFrame:
+                return DicomFrame(path, number, window, config.spacing)
+
+            pictures.append(examples_of(header.frames, config.slices, frame))
         identifying = _names_patient(name, names)
         hidden += identifying
         ids.append(f"file-{_hash(name)}" if identifying else name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttl_jax.data.decode import UnreadableImageError
+from ttl_jax.data.decode import ImageSource, Picture, Stack, UnreadableImageError
 from ttl_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,23 +27,33 @@ class Unreadable:
         """Raises UnreadableImageError."""
         raise UnreadableImageError(self.reason)
 
+    @classmethod
+    def example(cls, reason: str, slices: str) -> ImageSource:
+        """In the place of an image, or of a volume where `data.slices` asks for one."""
+        return Stack((cls(reason),)) if slices == "volume" else cls(reason)
+
 
 def check_slices(text: str) -> None:
-    """Raises UserError unless `text` is "all", "middle" or a number above 0."""
-    if text not in ("all", "middle") and not (text.isdecimal() and int(text) > 0):
-        raise UserError(f"data.slices={text!r} is neither 'all' nor 'middle' nor a number above 0")
+    """Raises UserError unless `text` is "all", "middle", "volume" or a number above 0."""
+    if text not in ("all", "middle", "volume") and not (text.isdecimal() and int(text) > 0):
+        raise UserError(f"data.slices={text!r} is neither 'all', 'middle' or 'volume' nor a number above 0")
 
 
-def choose_slices(count: int, text: str) -> Sequence[int]:
-    """Which of `count` frames are examples.
+def examples_of(count: int, text: str, picture: Callable[[int], Picture]) -> list[ImageSource]:
+    """The examples of a file with `count` frames or slices.
 
-    A number K takes the middles of K equal parts: (2 i + 1) count / 2 K, rounded down; fewer frames
-    than K are all taken.
+    Args:
+        count: frames in the file.
+        text: `data.slices`. "volume" makes one example of them all; a number K takes the middles of K
+            equal parts, frames (2 i + 1) count / 2 K rounded down, and all where there are not K.
+        picture: frame number -> its picture.
     """
+    if text == "volume":
+        return [Stack(tuple(picture(number) for number in range(count)))]
     wanted = 1 if text == "middle" else count if text == "all" else int(text)
     if wanted >= count:
-        return range(count)
-    return [(2 * place + 1) * count // (2 * wanted) for place in range(wanted)]
+        return [picture(number) for number in range(count)]
+    return [picture((2 * place + 1) * count // (2 * wanted)) for place in range(wanted)]
 
 
 def in_millimetres(image: Image, pixel: tuple[float, float] | None, spacing: float) -> Image:

@@ -45,6 +45,7 @@ _FIELDS = {
     "split": ("csv", "dicom", "nifti"),
     "window": ("dicom", "nifti"),
     "slices": ("dicom", "nifti"),
+    "depth": ("dicom", "nifti"),
     "spacing": ("dicom", "nifti"),
     "plane": ("nifti",),
 }
@@ -125,8 +126,9 @@ def check(config: DataConfig) -> None:
     Raises:
         UserError: naming the field.
     """
-    if config.image_size < 1:
-        raise UserError(f"data.image_size={config.image_size} must be above 0")
+    for field, number in (("image_size", config.image_size), ("depth", config.depth)):
+        if number < 1:
+            raise UserError(f"data.{field}={number} must be above 0")
     for field, value, choices in (
         ("resize", config.resize, RESIZE_MODES),
         ("on_error", config.on_error, ("fail", "skip")),
@@ -158,7 +160,8 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
         UserError: an image cannot be read, a split has no images or lacks a class in training, or a
             group straddles splits that the user made.
     """
-    geometry = Geometry(config.image_size, config.resize, config.pad_value)
+    depth = config.depth if config.slices == "volume" else 0
+    geometry = Geometry(config.image_size, config.resize, config.pad_value, depth)
     checked = read_all(listing.images, listing.where, geometry, config.cache_gb, progress=progress)
     skipped = refuse_or_report(listing, checked.faults, config.on_error)
     kept = np.array([i for i in range(len(listing.ids)) if i not in checked.faults], np.int64)

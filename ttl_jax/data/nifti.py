@@ -1,4 +1,4 @@
-"""NIfTI volumes in class folders or named in a table, cut into slices.
+"""NIfTI volumes in class folders or named in a table, whole or cut into slices.
 
 Volumes are turned to RAS+ (first axis to the patient's right, second to the front, third to the head)
 and slices shown as a radiologist sees them: the patient's right on the left, the front or the head on
@@ -22,7 +22,7 @@ from ttl_jax.data.config import DataConfig
 from ttl_jax.data.decode import ImageSource, UnreadableImageError, reason
 from ttl_jax.data.file_kinds import NIFTI
 from ttl_jax.data.folder import read_folder
-from ttl_jax.data.frames import Unreadable, check_slices, choose_slices, in_millimetres
+from ttl_jax.data.frames import Unreadable, check_slices, examples_of, in_millimetres
 from ttl_jax.data.listing import Listing
 from ttl_jax.data.table import read_table
 from ttl_jax.data.window import PERCENTILES, Window, parse_window, spread, to_bytes
@@ -127,10 +127,13 @@ def read_nifti(config: DataConfig) -> Listing:
         try:
             count = _shape(_open(path))[PLANES[config.plane]]
         except UnreadableImageError as error:
-            pictures.append([Unreadable(str(error))])
+            pictures.append([Unreadable.example(str(error), config.slices)])
             continue
-        chosen = choose_slices(count, config.slices)
-        pictures.append([NiftiSlice(path, config.plane, number, window, config.spacing) for number in chosen])
+
+        def cut(number: int, path: Path = path) -> NiftiSlice:
+            return NiftiSlice(path, config.plane, number, window, config.spacing)
+
+        pictures.append(examples_of(count, config.slices, cut))
     groups = files.groups
     if not config.group:
         subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]

@@ -103,6 +103,8 @@ def prepare(
         raise UserError("a phantom has no files to prepare; give data.name=phantom/... to train itself")
     if config.name == "record":
         raise UserError(f"{config.path} is prepared already; train on it with data.name=record")
+    if config.slices == "volume":
+        raise UserError("whole volumes are not prepared (data.slices=volume); prepare their slices")
     if workers is not None and workers < 1:
         raise UserError(f"--workers={workers} is less than one process")
     listing = read_listing(config)
