@@ -454,6 +454,35 @@ def test_nifti_files(tmp_path):
     )
 
 
+def test_prepared_folders(tmp_path):
+    rng = np.random.default_rng(13)
+    names = {f"{'ab'[number % 2]}/{number}.png": encoded(rng, "PNG") for number in range(30)}
+    spread_over_classes(tmp_path / "set", names)
+    source = DataConfig(name="folder", path=str(tmp_path / "set"), image_size=8)
+    prepare(source, tmp_path / "out", workers=1)
+    config = replace(source, name="record", path=str(tmp_path / "out"), on_error="skip")
+    want = {name: split.labels.tolist() for name, split in data.load(config).items()}
+    (shard,) = (tmp_path / "out").glob("shard*")
+    refused = 0
+    for number in range(COUNT):
+        spoilt = (shard, tmp_path / "out" / "manifest.json")[number % 2]
+        whole = spoilt.read_bytes()
+        changed = CHANGES[number // 2 % len(CHANGES)](whole, rng)
+        spoilt.write_bytes(changed)
+        try:
+            sets = data.load(config)
+        except UserError as error:
+            check_sentence(str(error))
+            assert str(tmp_path / "out") in str(error)
+            refused += 1
+        else:
+            assert sum(len(split) for split in sets.values()) + len(sets["train"].skipped) == 30
+            if spoilt != shard:
+                assert {name: split.labels.tolist() for name, split in sets.items()} == want
+        spoilt.write_bytes(whole)
+    assert refused > COUNT // 2
+
+
 def check_volumes(config: DataConfig, files: set[str], healthy: set[str]) -> None:
     """As check_skipped, where a file may hold several images: each is read or skipped, none is lost."""
     listing = read_listing(config)

@@ -126,6 +126,7 @@ def test_the_same_images_give_the_same_bytes_by_any_number_of_workers(rich_table
 
 def test_only_shards_of_changed_files_are_made_again(rich_table, tmp_path, save):
     prepare(rich_table, tmp_path / "out", workers=1)
+    same(data.load(rich_table), data.load(record(tmp_path / "out", rich_table)))
     save(Path(rich_table.root, "i3.png"), 12345)
     done = prepare(rich_table, tmp_path / "out", workers=1)
     assert (done.made, done.kept) == (1, 1)
@@ -217,7 +218,13 @@ def test_folders_of_something_else_are_left_alone(config, tmp_path, rich_table):
         (lambda folder, shard: (folder / "manifest.json").write_text("{}"), "not a manifest"),
         (
             lambda folder, shard: (folder / "manifest.json").write_text('{"format": "ttl_jax record 1"}'),
-            "manifest.json is damaged",
+            "manifest.json is not as it was written",
+        ),
+        (
+            lambda folder, shard: (folder / "manifest.json").write_text(
+                (folder / "manifest.json").read_text().replace('"label":[0', '"label":[1')
+            ),
+            "manifest.json is not as it was written; run the same prepare command again",
         ),
     ],
 )
@@ -226,6 +233,15 @@ def test_damaged_folders(config, tmp_path, spoil, message):
     spoil(tmp_path / "out", next((tmp_path / "out").glob("shard*")))
     with pytest.raises(UserError, match=message):
         data.load(record(tmp_path / "out", config))
+
+
+def test_a_damaged_folder_is_mended_by_the_same_command(config, tmp_path):
+    prepare(config, tmp_path / "out", workers=1)
+    before = content(tmp_path / "out")
+    next((tmp_path / "out").glob("shard*")).unlink()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    assert prepare(config, tmp_path / "out", workers=1).made == 1
+    assert content(tmp_path / "out") == before
 
 
 def test_a_damaged_record_is_found(config, tmp_path):

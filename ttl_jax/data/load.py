@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.cache import read_all
+from ttl_jax.data.cache import DecodingReader, read_all
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.dataset import Dataset, SubsetReader
 from ttl_jax.data.decode import RESIZE_MODES, Geometry
@@ -163,6 +163,12 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
     depth = config.depth if config.slices == "volume" else 0
     geometry = Geometry(config.image_size, config.resize, config.pad_value, depth)
     checked = read_all(listing.images, listing.where, geometry, config.cache_gb, progress=progress)
+    if config.name == "nifti" and isinstance(checked.reader, DecodingReader):
+        print(
+            f"the slices are larger than data.cache_gb={config.cache_gb}, so each is cut from its volume at "
+            "every read, which is slow; prepare them once (python -m ttl_jax prepare)",
+            flush=True,
+        )
     skipped = refuse_or_report(listing, checked.faults, config.on_error)
     kept = np.array([i for i in range(len(listing.ids)) if i not in checked.faults], np.int64)
     left_out = frozenset(listing.ids[i] for i in checked.faults)

@@ -28,7 +28,7 @@ from ttl_jax.data.encode import encode
 from ttl_jax.data.listing import SPLITS, Listing
 from ttl_jax.data.load import check, read_listing, refuse_or_report
 from ttl_jax.data.progress import Progress, progress_lines
-from ttl_jax.data.record import FORMAT, MANIFEST, read_manifest
+from ttl_jax.data.record import FORMAT, MANIFEST, digest, read_manifest
 from ttl_jax.errors import UserError
 
 NOTES = ".resume"
@@ -125,7 +125,8 @@ def prepare(
         refuse_or_report(listing, faults, config.on_error)
     except UserError as error:
         raise UserError(f"{error}; what was prepared is kept in {folder}") from None
-    _write_json(folder / MANIFEST, _manifest(listing, config, shards, notes, faults))
+    manifest = _manifest(listing, config, shards, notes, faults)
+    _write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
     _sweep(folder, shards)
     return Prepared(
         folder=folder,

@@ -2,11 +2,12 @@
 
 Each record is the bytes of one PNG or JPEG file. All else is in the manifest: a JSON object with
 "examples", lists of one length with the id, label (null is unknown), group, split, sha256, bytes,
-height and width of each image, in the order of the records.
+height and width of each image, in the order of the records. "digest" is `digest` of all the rest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -46,14 +47,14 @@ class RecordImage:
             UnreadableImageError: the shard is missing or damaged.
         """
         try:
-            (content,) = _reader(self.path).read([self.number])
+            (content,) = _open_shard(self.path, self.path.stat().st_mtime_ns).read([self.number])
         except Exception as error:  # array_record raises RuntimeError, IndexError and ValueError
             raise UnreadableImageError(f"is damaged ({reason(error)})") from None
         return read_stream(io.BytesIO(content))
 
 
-@lru_cache(maxsize=4096)
-def _reader(path: Path) -> Any:
+@lru_cache(maxsize=256)
+def _open_shard(path: Path, changed: int) -> Any:
     """An open shard; reading from several threads at once is safe, and each chunk's hash is checked."""
     from array_record.python.array_record_module import ArrayRecordReader
 
@@ -118,7 +119,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({reason(error)}); run prepare again") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError(f"{path} is not a manifest of the format {FORMAT!r}; run prepare again")
+    if found.pop("digest", "") != digest(found):
+        raise UserError(f"{path} is not as it was written; run the same prepare command again to mend it")
     return found
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the manifest as JSON, its keys sorted: a damaged label would be believed."""
+    text = json.dumps(manifest, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_shard(path: Path, size: int) -> None:
