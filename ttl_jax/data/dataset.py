@@ -95,8 +95,10 @@ class Dataset:
         groups: (N,) text: the patient or lesion that must not straddle splits.
         class_names: names of the classes, in the order of the labels.
         task: "multiclass" or "multilabel".
-        images: reader of uint8 (B, S, S, 3).
+        images: reader of uint8 (B, S, S, 3), or (B, D, S, S, 3) for volumes.
         columns: other columns of the user's table, (N,) each.
+        skipped: images of the whole data set that could not be read (data.on_error=skip), each with
+            its reason.
 
     Raises:
         ValueError: the parts are not of one length.
@@ -110,6 +112,7 @@ class Dataset:
     task: Task
     images: ImageReader
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {
