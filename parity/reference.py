@@ -173,7 +173,7 @@ def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
         return x
 
     found: dict[str, tuple[str, Callable]] = {}
-    if name in papers.NETWORKS:
+    if hasattr(network, "taps"):
         return network.taps()
     if name == "alexnet":
         units = ("stage1/conv1", "stage1/pool", "stage2/conv1", "stage2/pool", "stage3/conv1",
@@ -182,7 +182,7 @@ def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
             found[unit] = (f"features.{place}", same)
         found["classifier/fc1"], found["classifier/fc2"] = ("classifier.2", same), ("classifier.5", same)
     elif name.startswith("resnet"):
-        found["stem"] = ("maxpool", same)
+        found["stem"] = ("stem" if name == "resnet18_3d" else "maxpool", same)
         for stage in range(1, 5):
             for block in range(len(getattr(network, f"layer{stage}"))):
                 found[f"stage{stage}/block{block + 1}"] = (f"layer{stage}.{block}", same)
