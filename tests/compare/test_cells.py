@@ -77,6 +77,7 @@ def test_tuning_of_another_length_has_folders_of_its_own(tmp_path, config):
         ("lrs", (0.1, -1.0), "different rates above 0"),
         ("lr_range", (0.1, 0.01), "must rise"),
         ("engine", "slurm", "compare.engine='slurm'"),
+        ("folds", 2, "folds are 3 or more"),
         ("workers", 0, "must be at least 1"),
         ("tune_epochs", 1.0, "needs total_epochs"),
     ],
@@ -84,4 +85,17 @@ def test_tuning_of_another_length_has_folders_of_its_own(tmp_path, config):
 def test_a_bad_field_is_one_sentence(config, field, value, message):
     config.compare[field] = value
     with pytest.raises(UserError, match=message):
+        check(config)
+
+
+def test_folds_are_settings_of_their_own(tmp_path, config):
+    set_fields(config, {"compare.folds": 3, "compare.datasets": ("breastmnist",)})
+    check(config)
+    found = cells.settings(config)
+    assert [setting.fold for setting in found] == [0, 1, 2]
+    made = [cells.cell_config(config, cells.tuning_cell(config, setting, 1e-3)) for setting in found]
+    assert [(each.data.folds, each.data.fold) for each in made] == [(3, 0), (3, 1), (3, 2)]
+    assert len({cells.folder(tmp_path, cells.tuning_cell(config, setting, 1e-3)) for setting in found}) == 3
+    config.compare.datasets = ("phantom/mri",)
+    with pytest.raises(UserError, match="phantom/mri is generated and has no folds"):
         check(config)

@@ -88,6 +88,19 @@ def test_a_process_that_dies_is_told_of_and_replaced(tmp_path):
         engine.close()
 
 
+def test_a_process_is_replaced_before_it_has_grown_large(tmp_path, monkeypatch):
+    monkeypatch.setattr("ttl_jax.compare.engines.local.LIFE", 2)
+    engine, seen = LocalEngine(1), []
+    try:
+        for name in "abc":
+            engine.submit(Task(str(tmp_path / name), {"data": {}}))
+            seen.append(engine._workers[0]._process.pid)
+            wait(engine)
+    finally:
+        engine.close()
+    assert seen[0] == seen[1] != seen[2]
+
+
 def wait(engine):
     found, until = [], time.monotonic() + 60
     while not found and time.monotonic() < until:
@@ -148,3 +161,17 @@ def test_workers_share_the_cores():
         two = _shares(2)
         assert two[0] | two[1] == cores and not two[0] & two[1]
     assert _shares(len(cores) + 1) == [frozenset()] * (len(cores) + 1)
+
+
+@pytest.mark.parametrize("engine", ["ray", "submitit"])
+def test_other_engines_run_the_same_cells(tmp_path, config, engine):
+    """A cell of every engine leaves the very numbers that a local one leaves."""
+    pytest.importorskip(engine)
+    config.compare.seeds, config.compare.lrs, config.report = (0,), (1e-3,), False
+    results = {}
+    for name in ("local", engine):
+        config.compare.engine = name
+        found = compare(config, tmp_path / name)
+        results[name] = found["settings"][0]["cells"][0]
+    for split in ("val", "test", "shifted"):
+        assert results["local"][split] == results[engine][split]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ttl_jax.evaluation import bootstrap_ci, mcnemar, paired_difference, paired_permutation
+from ttl_jax.evaluation import bootstrap_ci, fold_difference, mcnemar, paired_difference, paired_permutation
 
 
 def test_mcnemar_is_a_binomial_or_chi_squared():
@@ -103,3 +103,16 @@ def test_wrong_input_is_refused():
         mcnemar(np.ones(3, bool), np.ones(4, bool))
     with pytest.raises(ValueError, match="3 values and 2 groups"):
         paired_permutation(np.ones(3), np.zeros(3), np.zeros(2))
+
+
+def test_folds_share_training_examples():
+    differences = [0.02, 0.05, 0.01, 0.04, -0.01]
+    plain = fold_difference(differences, 0.0, groups=90, seeds=2)  # without correction: Student's test
+    student = stats.ttest_1samp(differences, 0.0)
+    assert plain.p == pytest.approx(student.pvalue)
+    assert (plain.low, plain.high) == pytest.approx(tuple(student.confidence_interval(0.95)))
+    found = fold_difference(differences, 0.25, groups=90, seeds=2)
+    t = np.mean(differences) / np.sqrt((1 / 5 + 1 / 4) * np.var(differences, ddof=1))
+    assert found.p == pytest.approx(2 * stats.t.sf(t, 4)) and found.p > plain.p
+    assert fold_difference([0.1, np.nan], 0.25, groups=9, seeds=1).p is None
+    assert fold_difference([0.0, 0.0], 0.25, groups=9, seeds=1).p == 1.0

@@ -33,7 +33,7 @@ def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS,
                 place = run(name, strategy=strategy, dataset=dataset, seed=seed, signal=signal)
                 _same_patients(place, dataset, seed, signal)
                 result = json.loads((place / "result.json").read_text())
-                cells.append({"seed": seed, "folder": name, **result, "steps": 200})
+                cells.append({"fold": None, "folder": name, **result, "steps": 200})
             tests = [cell["test"] for cell in cells]
             settings.append({
                 "dataset": dataset, "model": "resnet50", "strategy": strategy, "lr": 1e-3,
@@ -60,8 +60,15 @@ def _same_patients(place, dataset, seed, signal):
     noise = np.random.default_rng(seed + 10).normal(size=200) + np.repeat(shared.normal(size=100), 2)
     logits = np.stack([np.zeros(200), signal * (labels - 0.5) + noise], axis=1)
     path = place / "predictions" / "test.npz"
-    predictions.save(path, ids=[f"<i>{n}" for n in range(200)], groups=np.repeat(np.arange(100), 2).astype(str),
-                     labels=labels, logits=logits, class_names=("no", "yes"), task="multiclass")  # fmt: skip
+    predictions.save(
+        path,
+        ids=[f"<i>{number}" for number in range(200)],
+        groups=np.repeat(np.arange(100), 2).astype(str),
+        labels=labels,
+        logits=logits,
+        class_names=("no", "yes"),
+        task="multiclass",
+    )
     result = json.loads((place / "result.json").read_text())
     result["test"] = score(labels, logits, ("no", "yes"), "multiclass")
     result["val"]["auroc"] = float(signal)  # validation ranks as we say

@@ -17,11 +17,15 @@ from ttl_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared: one row of the table. `dataset` is "" for the one that `data` describes."""
+    """What gets a learning rate of its own: a strategy on a model and a data set, or on a fold of it.
+
+    `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed.
+    """
 
     dataset: str
     model: str
     strategy: str
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,12 @@ def settings(config: Any) -> tuple[Setting, ...]:
         UserError: two names that would get the same folder.
     """
     section = config.compare
+    folds = range(section.folds) if section.folds else (None,)
     found = tuple(
-        Setting(*names)
-        for names in itertools.product(section.datasets or ("",), section.models, section.strategies)
+        Setting(dataset, model, strategy, fold)
+        for dataset, fold, model, strategy in itertools.product(
+            section.datasets or ("",), folds, section.models, section.strategies
+        )
     )
     slugs: dict[Path, Setting] = {}
     for setting in found:
@@ -94,7 +101,8 @@ def folder(workdir: Path, cell: Cell) -> Path:
 
 def _place(setting: Setting) -> Path:
     names = (setting.dataset or "data", setting.model, setting.strategy)
-    return Path(*(re.sub(r"[^A-Za-z0-9._+=]+", "-", name).strip("-") for name in names))
+    place = Path(*(re.sub(r"[^A-Za-z0-9._+=]+", "-", name).strip("-") for name in names))
+    return place if setting.fold is None else place / f"fold{setting.fold}"
 
 
 def cell_config(config: Any, cell: Cell) -> Any:
@@ -118,6 +126,8 @@ def cell_config(config: Any, cell: Cell) -> Any:
             "report": False,
         },
     )
+    if cell.setting.fold is not None:
+        run_config.set_fields(made, {"data.folds": section["folds"], "data.fold": cell.setting.fold})
     return made.lock()
 
 

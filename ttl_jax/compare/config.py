@@ -19,8 +19,8 @@ IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
 def default_config() -> Any:
     """Returns a run's config with every field of `compare` added, locked.
 
-    The run's own fields hold for every cell, save those that a cell sets: the data set's, model.name,
-    strategy, seed, optimizer.lr, evaluate_test and report.
+    The run's own fields hold for every cell, save those that a cell sets: the data set's (and its
+    fold), model.name, strategy, seed, optimizer.lr, evaluate_test and report.
     """
     from ml_collections import ConfigDict
 
@@ -31,6 +31,7 @@ def default_config() -> Any:
     config.compare.datasets = ("phantom/dermoscopy",)  # presets; () is the one that `data` describes
     config.compare.data_dir = "../shared/data"  # where the presets look for files
     config.compare.seeds = (0, 1, 2)  # the same for every strategy: common random numbers
+    config.compare.folds = 0  # 3 or more: cross-validation by whole groups, rates tuned in every fold
     config.compare.lrs = (1e-4, 3e-4, 1e-3, 3e-3)  # grid; one or none (optimizer.lr) means no tuning
     config.compare.tuner = "grid"  # "grid" or "optuna" (the study is kept in WORKDIR/optuna)
     config.compare.trials = 8  # optuna: learning rates tried for each setting
@@ -76,6 +77,11 @@ def check(config: Any) -> None:
     low, high = section.lr_range
     if not 0 < low < high:
         raise UserError(f"config compare.lr_range={tuple(section.lr_range)} must rise, from above 0")
+    if section.folds and section.folds < 3:
+        raise UserError(f"config compare.folds={section.folds}: folds are 3 or more (train, val, test), or 0")
+    phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
+    if section.folds and phantoms:
+        raise UserError(f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds")
     if section.tune_epochs < 0:
         raise UserError(f"config compare.tune_epochs={section.tune_epochs} is negative")
     if section.tune_epochs and config.total_steps:

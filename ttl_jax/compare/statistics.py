@@ -12,6 +12,7 @@ from ttl_jax import evaluation
 from ttl_jax.evaluation import predictions
 
 METRIC = "auroc"
+Pairs = dict[tuple[int, "int | None"], tuple[evaluation.Predictions, evaluation.Predictions]]
 RESAMPLES = 2000
 
 
@@ -55,39 +56,58 @@ def _differences(workdir: Path, settings: list[dict[str, Any]], reference: str) 
         pairs = _pairs(workdir, each["cells"], base[place]["cells"])
         if not pairs:
             continue
-        first = pairs[0][0]
-        difference = evaluation.paired_difference(
-            first.labels,
-            [mine.logits for mine, _ in pairs],
-            [theirs.logits for _, theirs in pairs],
-            first.groups,
-            METRIC,
-            task=first.task,
-            resamples=RESAMPLES,
-        )
+        difference = _difference(pairs, each["cells"], base[place]["cells"])
         if np.isfinite(difference.estimate):
             what = {key: each[key] for key in ("dataset", "model", "strategy")}
             found.append(what | asdict(difference))
     return found
 
 
-def _pairs(
-    workdir: Path, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]
-) -> list[tuple[evaluation.Predictions, evaluation.Predictions]]:
-    """Test predictions of the seeds that both have, on the same examples."""
-    other = {cell["seed"]: cell for cell in theirs}
-    found = []
+def _difference(
+    pairs: Pairs, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]
+) -> evaluation.Difference:
+    """On one test set by resampling; where every fold has a test set of its own, over the folds."""
+    first = next(iter(pairs.values()))[0]
+    if all(np.array_equal(one.ids, first.ids) for one, _ in pairs.values()):
+        return evaluation.paired_difference(
+            first.labels,
+            [one.logits for one, _ in pairs.values()],
+            [other.logits for _, other in pairs.values()],
+            first.groups,
+            METRIC,
+            task=first.task,
+            resamples=RESAMPLES,
+        )
+    values: dict[int, list[float]] = {}
+    other = {_key(cell): cell for cell in theirs}
     for cell in mine:
-        if cell["seed"] in other:
-            both = [
+        if _key(cell) in pairs:
+            ours, its = cell["test"][METRIC], other[_key(cell)]["test"][METRIC]
+            values.setdefault(cell["fold"], []).append(np.nan if None in (ours, its) else ours - its)
+    splits = mine[0]["data"]["splits"]
+    share = splits["test"]["examples"] / splits["train"]["examples"]
+    groups = len(set().union(*(set(one.groups.tolist()) for one, _ in pairs.values())))
+    means = [float(np.mean(fold)) for fold in values.values()]
+    return evaluation.fold_difference(means, share, groups=groups, seeds=len({seed for seed, _ in pairs}))
+
+
+def _key(cell: dict[str, Any]) -> tuple[int, int | None]:
+    return cell["seed"], cell["fold"]
+
+
+def _pairs(workdir: Path, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Pairs:
+    """Test predictions of the seeds (and folds) that both have, on the same examples."""
+    other = {_key(cell): cell for cell in theirs}
+    found: Pairs = {}
+    for cell in mine:
+        if _key(cell) in other:
+            one, its = (
                 predictions.load(workdir / each["folder"] / "predictions" / "test.npz")
-                for each in (cell, other[cell["seed"]])
-            ]
-            if not np.array_equal(both[0].ids, both[1].ids):
-                raise ValueError(
-                    f"{cell['folder']} and {other[cell['seed']]['folder']} were tested on others"
-                )
-            found.append((both[0], both[1]))
+                for each in (cell, other[_key(cell)])
+            )
+            if not np.array_equal(one.ids, its.ids):
+                raise ValueError(f"{cell['folder']} was tested on other examples than the reference")
+            found[_key(cell)] = one, its
     return found
 
 

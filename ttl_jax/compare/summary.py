@@ -26,12 +26,17 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     "statistics": see `statistics.statistics`. "protocol", "command", "versions": how it was done.
     """
     section = config.compare
-    settings = [_setting(config, workdir, plan, failures) for plan in plans]
+    rows: dict[tuple[str, str, str], list[Plan]] = {}
+    for plan in plans:  # the folds of a data set make one row
+        key = plan.setting.dataset, plan.setting.model, plan.setting.strategy
+        rows.setdefault(key, []).append(plan)
+    settings = [_setting(config, workdir, folds, failures) for folds in rows.values()]
     return {
         "settings": settings,
         "statistics": statistics(config, workdir, settings),
         "protocol": {
-            "replication": f"{len(section.seeds)} training seeds on one fixed split",
+            "replication": _replication(section),
+            "folds": section.folds,
             "common_random_numbers": "same splits, head initialisation and order of examples per seed",
             "select": config.select,
             "budget": f"{config.total_steps} steps"
@@ -47,30 +52,41 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     }
 
 
-def _setting(config: Any, workdir: Path, plan: Plan, failures: dict[str, str]) -> dict[str, Any]:
-    runs = []
-    for cell, outcome in plan.finals.items():
-        if outcome.status == "done" and outcome.result is not None:
-            kept = {key: value for key, value in outcome.result.items()}
-            place = cells.folder(workdir, cell).relative_to(workdir)
-            runs.append({"seed": cell.seed, "folder": str(place), **kept})
-    tested = [run["test"] for run in runs]
-    notes = [f"seed {c.seed}: {o.message}" for c, o in plan.finals.items() if o.status == "diverged"]
-    notes += [
-        f"{Path(place).name}: {message}"
-        for place, message in failures.items()
-        if any(place == str(cells.folder(workdir, cell)) for cell in plan.todo)
-    ]
-    if plan.rate is None and plan.tuning and not plan.todo:
-        notes.append("training diverged at every learning rate")
+def _replication(section: Any) -> str:
+    seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
+    if section.folds:
+        return f"{section.folds} folds of whole groups, {seeds} each"
+    return f"{seeds} on one fixed split"
+
+
+def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+    setting, runs, notes = folds[0].setting, [], []
+    for plan in folds:
+        where = "" if plan.setting.fold is None else f"fold {plan.setting.fold}, "
+        for cell, outcome in plan.finals.items():
+            if outcome.status == "done" and outcome.result is not None:
+                place = cells.folder(workdir, cell).relative_to(workdir)
+                about = {"seed": cell.seed, "fold": plan.setting.fold, "lr": cell.lr, "folder": str(place)}
+                runs.append(about | outcome.result | {"seed": cell.seed})
+            elif outcome.status == "diverged":
+                notes.append(f"{where}seed {cell.seed}: {outcome.message}")
+        todo = {str(cells.folder(workdir, cell)) for cell in plan.todo}
+        notes += [f"{where}{Path(place).name}: {said}" for place, said in failures.items() if place in todo]
+        if plan.rate is None and plan.tuning and not plan.todo:
+            notes.append(f"{where}training diverged at every learning rate")
+    rates = {plan.rate for plan in folds}
     return {
-        "dataset": plan.setting.dataset,
-        "model": plan.setting.model,
-        "strategy": plan.setting.strategy,
-        "lr": plan.rate,
-        "lr_at_edge": plan.rate is not None and tune.at_edge(plan.tuning, plan.rate),
-        "tuning": [{"lr": lr, "val": value} for lr, value in sorted(plan.tuning.items())],
-        "test": {name: _interval([scores[name] for scores in tested]) for name in METRICS},
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "strategy": setting.strategy,
+        "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
+        "lr_at_edge": any(plan.rate is not None and tune.at_edge(plan.tuning, plan.rate) for plan in folds),
+        "tuning": [
+            {"lr": lr, "val": value, "fold": plan.setting.fold}
+            for plan in folds
+            for lr, value in sorted(plan.tuning.items())
+        ],
+        "test": {name: _interval(name, runs) for name in METRICS},
         "seconds": _mean([run["seconds"] for run in runs]),
         "params": _mean([run["params"] for run in runs]),
         "trainable_params": _mean([run["trainable_params"] for run in runs]),
@@ -80,11 +96,16 @@ def _setting(config: Any, workdir: Path, plan: Plan, failures: dict[str, str]) -
     }
 
 
-def _interval(values: list[float | None]) -> dict[str, Any] | None:
-    known = [value for value in values if value is not None]
+def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Over seeds; with folds over these, of each the mean over its seeds."""
+    known: dict[Any, list[float]] = {}
+    for run in runs:
+        if run["test"][metric] is not None:
+            key = run["seed"] if run["fold"] is None else ("fold", run["fold"])
+            known.setdefault(key, []).append(run["test"][metric])
     if not known:
         return None
-    found = mean_interval(known)
+    found = mean_interval([sum(values) / len(values) for values in known.values()])
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 

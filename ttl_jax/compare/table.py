@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, Protocol, TextIO
 
 from ttl_jax.compare.cells import Cell, Setting
@@ -70,7 +70,7 @@ class LiveBoard:
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """Faults are printed above the table."""
         if "message" in about:
-            setting = " ".join(filter(None, asdict(cell.setting).values()))
+            setting = " ".join(str(value) for value in astuple(cell.setting) if value not in (None, ""))
             self._live.console.print(
                 f"{what}: {setting}, lr {cell.lr:g}, seed {cell.seed}: {about['message']}", markup=False
             )
@@ -99,7 +99,9 @@ def draw(lines: list[Line], seconds_left: float | None) -> Any:
         cells_text = f"{line.done}/{line.total}" + (f", {line.failed} failed" * bool(line.failed))
         table.add_row(
             *(Text(text) for text in (line.setting.dataset or "data", line.setting.model)),
-            Text(line.setting.strategy),
+            Text(
+                line.setting.strategy + ("" if line.setting.fold is None else f", fold {line.setting.fold}")
+            ),
             cells_text,
             str(line.running or ""),
             "" if line.rate is None else f"{line.rate:g}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,7 +69,7 @@ class Optuna:
             backend = JournalFileBackend(str(folder / "journal.log"))
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
-                study_name="/".join((setting.dataset, setting.model, setting.strategy)),
+                study_name="/".join(str(value) for value in astuple(setting) if value is not None),
                 direction="maximize",
                 load_if_exists=True,
             )

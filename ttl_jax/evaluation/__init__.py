@@ -17,6 +17,7 @@ from ttl_jax.evaluation.multiple import (
 from ttl_jax.evaluation.paired import (
     Difference,
     McNemar,
+    fold_difference,
     mcnemar,
     paired_difference,
     paired_permutation,
@@ -38,7 +39,8 @@ __all__ = [
     "Brier", "Calibration", "DeLong", "DecisionCurve", "Difference", "Friedman", "Interval", "McNemar",
     "MeanInterval", "Operating", "Predictions", "SignedRank", "Subgroup", "bayesian_signed_rank",
     "bootstrap_ci", "brier_decomposition", "calibration", "cliques", "confusion", "decide",
-    "decision_curve", "delong", "delong_covariance", "fit_temperature", "friedman_nemenyi", "holm",
+    "decision_curve", "delong", "delong_covariance", "fit_temperature", "fold_difference",
+    "friedman_nemenyi", "holm",
     "log_odds", "mcnemar", "mean_interval", "operating_point", "paired_difference",
     "paired_permutation", "predictions", "probabilities", "score", "subgroups", "threshold_at",
 ]  # fmt: skip

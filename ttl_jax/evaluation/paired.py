@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from ttl_jax.evaluation.bootstrap import weighing
 from ttl_jax.evaluation.probability import Task
@@ -164,3 +165,35 @@ def paired_difference(
     under, over = (1 + (values <= 0).sum()), (1 + (values >= 0).sum())
     p = min(1.0, 2 * float(min(under, over)) / (1 + len(values)))
     return Difference(estimate, low, high, p, level, len(names), runs)
+
+
+def fold_difference(
+    differences: Sequence[float], test_share: float, *, groups: int, seeds: int, level: float = 0.95
+) -> Difference:
+    """Corrected resampled t-test over cross-validation folds (Nadeau & Bengio 2003, ML 52:239).
+
+    The variance of the mean is (1 / k + n_test / n_train) s^2: folds share training examples, so that
+    s^2 / k would be too small.
+
+    Args:
+        differences: a - b, one a fold, NaN where it is not defined (then nothing can be said).
+        test_share: n_test / n_train of a fold.
+        groups: patients over all folds, and
+        seeds: runs in each fold; both only to be told.
+
+    Raises:
+        ValueError: no folds.
+    """
+    values = np.asarray(differences, np.float64)
+    if not len(values):
+        raise ValueError("a difference over no folds")
+    mean, k = float(values.mean()), len(values)
+    if k < 2 or not np.isfinite(mean):
+        return Difference(mean, None, None, None, level, groups, seeds)
+    deviation = float(np.sqrt((1 / k + test_share) * values.var(ddof=1)))
+    half = float(stats.t.ppf((1 + level) / 2, k - 1)) * deviation
+    if deviation == 0.0:
+        p = 1.0 if mean == 0.0 else 0.0
+    else:
+        p = float(2 * stats.t.sf(abs(mean) / deviation, k - 1))
+    return Difference(mean, mean - half, mean + half, p, level, groups, seeds)

@@ -13,6 +13,8 @@ from typing import Any
 
 from ttl_jax.compare.worker import Report, Task, run_cell
 
+LIFE = 10  # cells a process runs: what JAX and malloc keep from one to the next grows to gigabytes
+
 
 class LocalEngine:
     """Keeps up to `workers` processes; one that dies is told of, and replaced when next needed.
@@ -46,7 +48,7 @@ class LocalEngine:
             report = worker.report()
             if report is not None:
                 found.append(report)
-                if report.status == "lost":
+                if report.status == "lost" or worker.served >= LIFE:
                     self._workers.pop(place).stop()
         return found
 
@@ -61,6 +63,7 @@ class _Worker:
     def __init__(self, context: Any, cores: frozenset[int]) -> None:
         self.pipe, theirs = context.Pipe()
         self.task: Task | None = None
+        self.served = 0
         self._began = 0.0
         self._process = context.Process(
             target=_serve, args=(theirs, os.getpid(), cores, list(sys.path)), daemon=True
@@ -89,7 +92,7 @@ class _Worker:
             hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
             seconds = time.perf_counter() - self._began
             report = Report(self.task.folder, "lost", f"its process ended by {how}{hint}", seconds)
-        self.task = None
+        self.task, self.served = None, self.served + 1
         return report
 
     def stop(self) -> None:
