@@ -425,11 +425,12 @@ examples:
 fields: those of `train`, and (explained in ttl_jax/search/config.py):
 """
 
-ANALYZE_HELP = """usage: python -m ttl_jax analyze cost|table|svcca|pwcca|cka [...] [--json]
+ANALYZE_HELP = """usage: python -m ttl_jax analyze cost|table|ranking|svcca|pwcca|cka [...] [--json]
 
   cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
        [--latency]                   parameters, MACs, activations, file size, milliseconds
   table DIR [DIR ...] [--latency]    method x AUROC x AUPRC x params x MACs x ms, of runs and searches
+  ranking PREVIEW SEARCH             how well a preview's measures ranked the units that a search trained
   svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
                                      similarity of features, unit by unit, beside a random baseline
 
