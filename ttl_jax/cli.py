@@ -158,6 +158,29 @@ def search_command(arguments: list[str]) -> None:
     print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
 
 
+def soup_command(arguments: list[str]) -> None:
+    """Averages the weights of finished runs, scores the mean, prints the table."""
+    kind, workdir, runs = "greedy", "", []
+    for word in arguments:
+        if word.startswith("--kind="):
+            kind = word.removeprefix("--kind=")
+        elif word.startswith("--workdir="):
+            workdir = word.removeprefix("--workdir=")
+        elif word.startswith("-"):
+            raise UserError(f"soup takes work folders, --workdir=DIR and --kind=greedy|uniform, not {word!r}")
+        else:
+            runs.append(Path(word))
+    if not workdir:
+        raise UserError("--workdir=DIR is missing: the folder that the soup is written to")
+    set_up_jax()
+    from ttl_jax import report
+    from ttl_jax.training.soup import soup
+
+    found = soup(runs, Path(workdir), kind)["soup"]
+    report.print_table(report.rows([*runs, Path(workdir)]))
+    print(f"kept: {', '.join(found['kept'])}")
+
+
 def analyze_command(arguments: list[str]) -> None:
     """Costs, similarities, and the table of finished runs and searches."""
     set_up_jax()
@@ -481,12 +504,22 @@ examples:
   python -m ttl_jax strategies "truncated(12)+lp_ft+l2_sp+discriminative" --model=resnet50
 """
 
+SOUP_HELP = """usage: python -m ttl_jax soup RUN RUN [RUN ...] --workdir=DIR [--kind=greedy|uniform]
+
+One model whose weights are the mean of those of finished runs (seeds, rates, strategies of one network
+on one data set). Greedy: from the best down, each run that does not lower the validation figure.
+
+example:
+  python -m ttl_jax soup runs/skin-seed0 runs/skin-seed1 runs/skin-seed2 --workdir=runs/skin-soup
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
     "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
     "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
     "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
+    "soup": Command("average the weights of finished runs", SOUP_HELP, soup_command),
     "strategies": Command("the strategies, or the plan of one", STRATEGIES_HELP, strategies_command),
     "prepare": Command("write any source as shards with a manifest", PREPARE_HELP, prepare_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),

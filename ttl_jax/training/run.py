@@ -289,7 +289,7 @@ def train(
     if metrics.keys() >= scored.keys():  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
     else:
-        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
+        metrics = evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
         metrics["data"] = card(sets)
@@ -320,7 +320,7 @@ def _loss(config: Any, training: Dataset) -> Loss:
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
-def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
+def evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
     """Scores every held-out split with the best variables and keeps its predictions."""
     scores: dict[str, Any] = {}
     for name, split in sets.items():
