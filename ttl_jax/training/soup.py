@@ -108,7 +108,8 @@ def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
             for key, value in mine.items():
                 if key not in FREE and theirs[key] != value:
                     raise UserError(
-                        f"{run} cannot be averaged with {runs[0]}: {key} is {theirs[key]!r} there, {value!r} here"
+                        f"{run} cannot be averaged with {runs[0]}: {key} is {theirs[key]!r} there, "
+                        f"{value!r} here"
                     )
         if {path: leaf.shape for path, leaf in strategies.flatten(other.best).items()} != shapes:
             raise UserError(f"{run} cannot be averaged with {runs[0]}: the networks differ in shape")
