@@ -64,3 +64,9 @@ def test_batches_of_a_dispatch(gpu):
     assert given["image"].shape == (2, 3, 8, 8, 3)
     assert given["image"].dtype == "uint8"
     assert given["label"].shape == given["example"].shape == (2, 3)
+
+
+def test_importing_the_package_does_not_import_jax():
+    code = "import sys, ttl_jax; print(sorted({'jax', 'flax', 'numpy', 'scipy', 'grain'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
