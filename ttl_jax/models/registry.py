@@ -186,7 +186,8 @@ def create(
         slim_from: 1-based residual block (ResNet) or dense block (DenseNet) from which widths are
             divided by `slim` (TransFusion).
         slim: the divisor.
-        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten", "mlp".
+        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten" (AlexNet's
+            early cuts are pooled down to about 9,216 values first), "mlp".
         dtype: compute type; parameters are always float32.
 
     Raises:
