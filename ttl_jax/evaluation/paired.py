@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ttl_jax.evaluation.bootstrap import weighing
 from ttl_jax.evaluation.probability import Task
@@ -133,6 +132,8 @@ def paired_difference(
     Raises:
         ValueError: no runs, or not as many of a as of b.
     """
+    from scipy import stats
+
     if not logits_a or len(logits_a) != len(logits_b):
         raise ValueError(f"{len(logits_a)} and {len(logits_b)} runs: pairs are needed")
     pairs = [
@@ -185,6 +186,8 @@ def fold_difference(
     Raises:
         ValueError: no folds.
     """
+    from scipy import stats
+
     values = np.asarray(differences, np.float64)
     if not len(values):
         raise ValueError("a difference over no folds")

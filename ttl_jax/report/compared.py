@@ -142,7 +142,9 @@ def headlines(found: Found) -> list[str]:
         said.append(
             f"On {place}, {best} {verb} {reference}: {points(line.difference)} AUROC points "
             f"[{points(line.d_low)}, {points(line.d_high)}], p = {p_value(line.p)} after Holm"
-            f" (AUROC {wording.number(line.auroc)}).".replace("p = <", "p <")
+            f" (AUROC {wording.number(line.auroc)}).".replace("p = <", "p <").replace(
+                "p < ", "p\u00a0<\u00a0"
+            )
         )
     return said
 
