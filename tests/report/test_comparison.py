@@ -12,8 +12,10 @@ import subprocess
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ttl_jax import report
+from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
@@ -69,6 +71,7 @@ def _same_patients(place, dataset, seed, signal):
         logits=logits,
         class_names=("no", "yes"),
         task="multiclass",
+        columns={"sex": np.tile(["F", "F", "M", "M"], 50)},
     )
     result = json.loads((place / "result.json").read_text())
     result["test"] = score(labels, logits, ("no", "yes"), "multiclass")
@@ -237,4 +240,19 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
     assert text.count("AUROC against cost on") == 2 and "mathdefault" not in text
     assert "No group stands in more than one split." in text and "edge of the grid" in text
+    assert text.count('class="sortable subgroups"') == 8
+    held = predictions.load(made[0] / found["settings"][0]["cells"][0]["folder"] / "predictions" / "test.npz")
+    women = held.columns["sex"] == "F"
+    odds = held.logits[:, 1] - held.logits[:, 0]
+    assert f"{roc_auc_score(held.labels[women], odds[women]):.3f}" in text.split("<h3>Subgroups</h3>")[1]
     assert "&lt;i&gt;" in text and "<i>" not in text  # ids of the surest errors are text
+
+
+def test_the_report_command_takes_a_comparison_s_folder(found, made, tmp_path, capsys):
+    folder = made[0]
+    (folder / "compare.json").write_text(json.dumps(found))
+    assert main(["ttl_jax", "report", str(folder), f"--out={tmp_path}/again.html"]) == 0
+    assert 'id="comparison-table"' in (tmp_path / "again.html").read_text()
+    (tmp_path / "compare.json").write_text("{")
+    assert main(["ttl_jax", "report", str(tmp_path)]) == 2
+    assert "run compare again" in capsys.readouterr().err
