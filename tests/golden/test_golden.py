@@ -11,7 +11,10 @@ from ttl_jax import models, weights
 from ttl_jax.weights.initialise import template
 from ttl_jax.weights.keymaps import names_of, to_torch
 
-KEPT = np.load(Path(__file__).parent / "activations.npz")
+HERE = Path(__file__).parent
+FILES = {file.stem: dict(np.load(file)) for file in sorted(HERE.glob("*.npz"))}
+ALONE = {name: tuple(kept.pop("shape")) for name, kept in FILES.items() if "shape" in kept}
+KEPT = {key: value for kept in FILES.values() for key, value in kept.items()}
 NAMES = sorted({key.split(":")[0] for key in KEPT})
 
 
@@ -29,8 +32,9 @@ def values(name, shape):
 
 
 def test_every_family_is_here():
-    families = {name.rstrip("0123456789").split("_")[0] for name in NAMES}
-    assert families == {"resnet", "densenet", "vgg16", "efficientnet"} and len(NAMES) == 6
+    families = {name.removesuffix("_3d").rstrip("0123456789").split("_")[0] for name in NAMES}
+    assert families >= {"resnet", "densenet", "vgg16", "efficientnet", "alexnet", "cbr", "clip", "penet"}
+    assert {"resnet18_3d", "resnet50_3d"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +45,8 @@ def test_every_unit_and_the_logits(name):
         theirs[path]: values(theirs[path], to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)).shape)
         for path, leaf in shapes.items()
     }
-    images = np.random.default_rng(3).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    shape = ALONE.get(name, (32, 32, 3))
+    images = np.random.default_rng(3).normal(size=(2, *shape)).astype(np.float32)
     units = tuple(unit.name for unit in models.units(name))
     network, variables = models.create(name, 1000), weights.load(state, name)
     logits, found = jax.jit(lambda v, x: network.apply(v, x, capture=units))(variables, images)

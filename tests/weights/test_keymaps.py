@@ -69,6 +69,8 @@ def test_names_and_shapes_are_torchvisions(name):
     theirs = {key: shape for key, shape in NAMES[name].items() if not key.endswith("num_batches_tracked")}
     if name.startswith("vgg"):
         assert theirs.pop("classifier.0.weight") == [4096, 25088]
+    if name == "alexnet":
+        assert theirs.pop("classifier.1.weight") == [4096, 9216]
     assert ours == theirs
 
 

@@ -18,7 +18,10 @@ def same(found, expected):
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet50", "densenet121", "efficientnet_b0", "cbr_tiny", "resnet18_3d", "densenet121_3d"],
+)
 def test_bit_for_bit(torchvision_state, name):
     state = torchvision_state(name)
     variables, report = weights.load_with_report(state, name)

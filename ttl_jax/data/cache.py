@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttl_jax.data.dataset import ArrayReader, ImageReader
-from ttl_jax.data.decode import Geometry, ImageSource, UnreadableImageError, decode
+from ttl_jax.data.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode, fit, upright
+from ttl_jax.data.fingerprint import SIDE, thumbnail
 from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int, UInt8
@@ -61,11 +62,14 @@ class Checked:
         reader: all images by their position in the list that was read (faulty ones included: never
             ask for those).
         hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones.
+        thumbnails: gray, for `copies.find_copies` (a volume's: the mean of its slices); black for
+            faulty ones.
         faults: position -> what is wrong.
     """
 
     reader: ImageReader
     hashes: tuple[bytes, ...]
+    thumbnails: UInt8[np.ndarray, "N 32 32"]
     faults: dict[int, str]
 
 
@@ -92,11 +96,12 @@ def read_all(
     count = len(images)
     held = count * math.prod(geometry.shape) <= cache_gb * 1e9
     pixels = np.empty((count if held else 0, *geometry.shape), np.uint8)
+    thumbnails = np.zeros((count, SIDE, SIDE), np.uint8)
     say = progress or progress_lines()
 
     def one(index: int) -> tuple[bytes, str]:
         try:
-            image = decode(images[index], geometry)
+            image, thumbnails[index] = _look(images[index], geometry)
         except UnreadableImageError as error:
             return b"", str(error)
         if held:
@@ -111,5 +116,17 @@ def read_all(
     return Checked(
         reader=ArrayReader(pixels) if held else DecodingReader(images, where, geometry),
         hashes=tuple(digest for digest, _ in outcomes),
+        thumbnails=thumbnails,
         faults={index: fault for index, (_, fault) in enumerate(outcomes) if fault},
     )
+
+
+def _look(source: ImageSource, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels at the size wanted, and the thumbnail, from one decoding."""
+    from PIL import Image
+
+    if isinstance(source, Stack):
+        volume = decode(source, geometry)
+        return volume, thumbnail(Image.fromarray(volume.mean(axis=0).astype(np.uint8)))
+    image = upright(source, geometry)
+    return fit(image, geometry), thumbnail(image)

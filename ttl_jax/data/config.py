@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,17 @@ class DataConfig:
         val_fraction: share of the images held out for validation where the data has none.
         test_fraction: share held out for the test where the data has none.
         split_seed: which of the possible splits; independent of the training seed.
+        folds: if positive, so many folds of whole groups, stratified, instead of the two fractions.
+        fold: which of them is the test, and the next one val; val where the data has a test of its own.
+        train_share: share of the training images to keep: whole groups, stratified, nested (0.05 lies
+            within 0.1).
         train_limit: if positive, about so many training images: whole groups, stratified, nested.
         on_error: "fail" at an image that cannot be read, or "skip" it and say so.
-        allow_leaks: accept a split of the user's own in which a group straddles.
+        allow_leaks: accept a split of the user's own in which a group or a copy of an image straddles.
+        duplicates: which images count as copies of each other: "near" (same pixels, or alike), "exact"
+            (same pixels) or "ignore". Copies share a group: a split made here keeps them together.
+        likeness: "near": least correlation of two gray thumbnails; lower joins neighbouring slices too.
+        resplit: leave the data's own split aside (one that leaks) and make another one here.
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
         window: dicom, nifti: "lung", "mediastinum", "bone", "brain", "CENTER/WIDTH", "range" (minimum
             to maximum) or "percentile" (0.5 to 99.5 %); "" = the file's own, else "range".
@@ -59,9 +68,15 @@ class DataConfig:
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     split_seed: int = 0
+    folds: int = 0
+    fold: int = 0
+    train_share: float = 1.0
     train_limit: int = 0
     on_error: str = "fail"
     allow_leaks: bool = False
+    duplicates: str = "near"
+    likeness: float = 0.97
+    resplit: bool = False
     cache_gb: float = 4.0
     window: str = ""
     slices: str = "all"
@@ -73,3 +88,8 @@ class DataConfig:
     phantom_task: str = "texture"
     phantom_difficulty: float = 0.5
     phantom_seed: int = 0
+
+
+def data_config(values: Any) -> DataConfig:
+    """The fields of a run's `config.data` (a ConfigDict) that describe the data, not the training."""
+    return DataConfig(**{item.name: values[item.name] for item in fields(DataConfig)})

@@ -95,7 +95,16 @@ def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S 
     """
     if isinstance(source, Stack):
         return _volume(source, geometry)
-    image = _opaque(whole(source), geometry.pad_value)
+    return fit(upright(source, geometry), geometry)
+
+
+def upright(source: ImageSource, geometry: Geometry) -> Image:
+    """A flat image at its own size, "L" or "RGB", before `fit`; raises as `decode`."""
+    return _opaque(whole(source), geometry.pad_value)
+
+
+def fit(image: Image, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
+    """An image of `upright` at the size wanted; raises as `decode`."""
     return np.asarray(_fit(image, geometry).convert("RGB"))
 
 

@@ -28,6 +28,34 @@ def class_weights(dataset: Dataset) -> Float[np.ndarray, " C"]:
     return (len(dataset.labels) / (len(names) * counts)).astype(np.float32)
 
 
+def frequencies(dataset: Dataset) -> Float[np.ndarray, " C"]:
+    """Share of the images in each class; several labels: of the known entries that are positive.
+
+    Returns:
+        float32 (C,), none 0 (nor 1, for several labels): their logarithms are finite.
+
+    Raises:
+        UserError: a class without images, a label without positives or without negatives.
+    """
+    if dataset.task == "multilabel":
+        return 1 / (1 + pos_weight(dataset))
+    return 1 / (len(dataset.class_names) * class_weights(dataset))
+
+
+def strata(dataset: Dataset) -> np.ndarray:
+    """The class that each image is drawn for in balanced sampling, int (N,).
+
+    Several labels: the rarest one present, -1 where none is known to be.
+    """
+    if dataset.task == "multiclass":
+        return dataset.labels
+    present = dataset.labels == 1
+    counts = present.sum(axis=0)
+    rarest_first = np.argsort(counts, kind="stable")
+    ordered = present[:, rarest_first]
+    return np.where(ordered.any(axis=1), rarest_first[ordered.argmax(axis=1)], -1)
+
+
 def pos_weight(dataset: Dataset) -> Float[np.ndarray, " L"]:
     """Known negatives / known positives of each label, as for torch's BCEWithLogitsLoss.
 

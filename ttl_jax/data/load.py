@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ttl_jax.data.cache import DecodingReader, read_all
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.dataset import Dataset, SubsetReader
+from ttl_jax.data.copies import MODES, Copies, clusters, find_copies, merge_groups
+from ttl_jax.data.dataset import Dataset, ImageReader, SubsetReader
 from ttl_jax.data.decode import RESIZE_MODES, Geometry
 from ttl_jax.data.dicom import read_dicom
 from ttl_jax.data.folder import read_folder
-from ttl_jax.data.leaks import duplicate_line
-from ttl_jax.data.listing import SPLITS, Listing
+from ttl_jax.data.folds import assign_folds, splits_of_fold
+from ttl_jax.data.leaks import Finding, find_conflicts, find_leaks, leaking_images, summary
+from ttl_jax.data.listing import SPLITS, Listing, no_splits
 from ttl_jax.data.nifti import read_nifti
 from ttl_jax.data.npz import read_arrays, read_npz
 from ttl_jax.data.presets import PHANTOM_MODALITIES
 from ttl_jax.data.progress import Progress
 from ttl_jax.data.record import read_record
-from ttl_jax.data.split_file import read_splits, write_splits
-from ttl_jax.data.splits import hold_out, limit, straddling
+from ttl_jax.data.split_file import read_folds, read_splits, write_folds, write_splits
+from ttl_jax.data.splits import hold_out, limit
 from ttl_jax.data.table import read_table
 from ttl_jax.errors import UserError, nearest
 
@@ -132,9 +135,12 @@ def check(config: DataConfig) -> None:
     for field, value, choices in (
         ("resize", config.resize, RESIZE_MODES),
         ("on_error", config.on_error, ("fail", "skip")),
+        ("duplicates", config.duplicates, MODES),
     ):
         if value not in choices:
             raise UserError(f"data.{field}={value!r} does not exist{nearest(value, choices)}")
+    if not 0 < config.likeness <= 1:
+        raise UserError(f"data.likeness={config.likeness} is not a correlation above 0 and up to 1")
     if not 0 <= config.pad_value <= 255:
         raise UserError(f"data.pad_value={config.pad_value} is not a gray from 0 to 255")
     for field, share in (("val", config.val_fraction), ("test", config.test_fraction)):
@@ -144,12 +150,62 @@ def check(config: DataConfig) -> None:
         raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
     if not 0 <= config.spacing < 1000:
         raise UserError(f"data.spacing={config.spacing} is not a number of millimetres from 0 to 1000")
+    if config.folds and (config.folds < 3 or not 0 <= config.fold < config.folds):
+        raise UserError(
+            f"data.folds={config.folds} with data.fold={config.fold}: folds are 3 or more (train, val and "
+            "test need one each), and fold counts from 0"
+        )
+    if not 0 < config.train_share <= 1 or (config.train_share < 1 and config.train_limit):
+        raise UserError(
+            f"data.train_share={config.train_share} must be above 0 and up to 1, and 1 with data.train_limit"
+        )
     if config.train_limit < 0:
         raise UserError(f"data.train_limit={config.train_limit} is negative; 0 means no limit")
 
 
-def assemble(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Splits:
-    """Reads a listing's images, splits them, and builds the data sets.
+@dataclass(frozen=True)
+class Examined:
+    """A listing whose images were read, split and searched for leaks.
+
+    Attributes:
+        listing: the readable examples; groups that share a copy of an image are one.
+        images: reader of their pixels.
+        splits: (N,) names.
+        copies: pairs among them.
+        leaks: groups and copies that stand in two splits.
+        conflicts: one image under two labels.
+        skipped: a sentence for each image left out as unreadable.
+    """
+
+    listing: Listing
+    images: ImageReader
+    splits: np.ndarray
+    copies: Copies
+    leaks: list[Finding]
+    conflicts: list[Finding]
+    skipped: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Leaks and conflicts, counted, in one clause."""
+        return summary([*self.leaks, *self.conflicts], leaking_images(self.splits, self.copies))
+
+    def overview(self) -> str:
+        """Sizes of the splits, and the copies within the data as a whole."""
+        sizes = ", ".join(f"{name} {int((self.splits == name).sum())}" for name in SPLITS)
+        component = clusters(len(self.splits), self.copies.first, self.copies.second)
+        members = np.bincount(component) if len(component) else np.zeros(1, int)
+        several = members[members > 1]
+        exact = int(self.copies.same_pixels.sum())
+        largest = f", the largest of {members.max()}" if len(several) else ""
+        return (
+            f"{self.listing.source}: {sizes}; {exact} exact and {len(self.copies) - exact} near pairs of "
+            f"copies, {several.sum()} images in {len(several)} clusters{largest}; "
+            f"{len(np.unique(self.listing.groups))} groups after joining copies"
+        )
+
+
+def examine(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Examined:
+    """Reads a listing's images, splits them and looks for leaks, without refusing any.
 
     Args:
         listing: what a source found.
@@ -157,8 +213,7 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
         progress: as for `load`.
 
     Raises:
-        UserError: an image cannot be read, a split has no images or lacks a class in training, or a
-            group straddles splits that the user made.
+        UserError: an image cannot be read, or the split file is not of these data.
     """
     depth = config.depth if config.slices == "volume" else 0
     geometry = Geometry(config.image_size, config.resize, config.pad_value, depth)
@@ -173,42 +228,89 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
     kept = np.array([i for i in range(len(listing.ids)) if i not in checked.faults], np.int64)
     left_out = frozenset(listing.ids[i] for i in checked.faults)
     listing = listing.take(kept)
-    splits = _splits(listing, config, left_out)
-    _refuse_missing(listing, splits)
-    line = duplicate_line([checked.hashes[i] for i in kept], splits, listing.ids)
-    if line:
-        print(line, flush=True)
-    whole = Dataset(
-        name="all",
-        labels=listing.labels,
-        ids=listing.ids,
-        groups=listing.groups,
-        class_names=listing.class_names,
-        task=listing.task,
+    if config.resplit:
+        listing = replace(listing, splits=no_splits(len(kept)))
+    hashes = [checked.hashes[i] for i in kept]
+    copies = find_copies(hashes, checked.thumbnails[kept], config.duplicates, config.likeness)
+    joined = replace(listing, groups=merge_groups(listing.groups, copies))
+    if config.folds:
+        fold_of = _fold_of(joined, config, left_out)
+        splits = splits_of_fold(fold_of, config.folds, config.fold, listing.splits == "test")
+    elif config.splits and Path(config.splits).exists():
+        splits = read_splits(config.splits, listing.ids, left_out)
+    else:
+        splits = _fill(joined, config)
+    return Examined(
+        listing=joined,
         images=SubsetReader(checked.reader, kept),
-        columns=listing.columns,
+        splits=splits,
+        copies=copies,
+        leaks=find_leaks(listing.ids.tolist(), listing.images, listing.groups, splits, copies),
+        conflicts=find_conflicts(listing.ids.tolist(), listing.labels, listing.class_names, splits, copies),
         skipped=skipped,
     )
-    sets = {name: whole.take(np.flatnonzero(splits == name), name) for name in SPLITS}
+
+
+def assemble(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Splits:
+    """Reads a listing's images, splits them, and builds the data sets.
+
+    Args:
+        listing: what a source found.
+        config: how to read and split it.
+        progress: as for `load`.
+
+    Raises:
+        UserError: an image cannot be read, a split has no images or lacks a class in training, or a
+            group or a copy of an image straddles splits that the user made.
+    """
+    found = examine(listing, config, progress)
+    _refuse_leaks(found, config)
+    _refuse_missing(found.listing, found.splits)
+    if found.conflicts:
+        print(
+            f"warning: {len(found.conflicts)} images stand under two labels, as "
+            f"{found.conflicts[0].line()}; `python -m ttl_jax leaks` lists them",
+            flush=True,
+        )
+    if config.splits and not Path(config.splits).exists():
+        if config.folds:
+            fold_of = _fold_of(found.listing, config, frozenset())
+            write_folds(config.splits, found.listing.ids, fold_of, listing.source)
+        else:
+            write_splits(config.splits, found.listing.ids, found.splits, listing.source)
+        print(f"wrote the split to {config.splits}", flush=True)
+    whole = Dataset(
+        name="all",
+        labels=found.listing.labels,
+        ids=found.listing.ids,
+        groups=found.listing.groups,
+        class_names=listing.class_names,
+        task=listing.task,
+        images=found.images,
+        columns=found.listing.columns,
+        skipped=found.skipped,
+    )
+    sets = {name: whole.take(np.flatnonzero(found.splits == name), name) for name in SPLITS}
     return _limited(sets, config)
 
 
 def _limited(sets: Splits, config: DataConfig) -> Splits:
-    """The data sets with `train_limit` applied; held-out splits stay whole."""
+    """The data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
     training = sets["train"]
-    if not 0 < config.train_limit < len(training):
+    wanted = config.train_limit or round(config.train_share * len(training))
+    if wanted >= len(training):
         return sets
-    chosen = limit(training.labels, training.groups, config.train_limit, config.split_seed)
+    chosen = limit(training.labels, training.groups, wanted, config.split_seed)
     limited = training.take(chosen)
+    share = f"train_share={config.train_share}"
+    field = f"train_limit={config.train_limit}" if config.train_limit else share
     for name, lost in _untaught(limited):
         raise UserError(
-            f"data.train_limit={config.train_limit} leaves {name} without a {lost}; raise it, or try "
-            "another data.split_seed"
+            f"data.{field} leaves {name} without a {lost}; raise it, or try another data.split_seed"
         )
-    if len(chosen) != config.train_limit:
+    if len(chosen) != wanted:
         print(
-            f"data.train_limit={config.train_limit}: {len(chosen)} of {len(training)} training images are "
-            "used, as groups stay whole",
+            f"data.{field}: {len(chosen)} of {len(training)} training images are used, as groups stay whole",
             flush=True,
         )
     return {**sets, "train": limited}
@@ -249,18 +351,16 @@ def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str)
     return sentences
 
 
-def _splits(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
+def _fold_of(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
+    """Each image's fold, from the split file or made here; -1 for a test split of the data's own."""
+    fold_of = np.full(len(listing.ids), -1)
+    pool = np.flatnonzero(listing.splits != "test")
     if config.splits and Path(config.splits).exists():
-        splits = read_splits(config.splits, listing.ids, left_out)
-        _refuse_straddling(listing, splits, config.splits, config.allow_leaks)
-        return splits
-    if (listing.splits != "").any():
-        _refuse_straddling(listing, listing.splits, listing.splits_from, config.allow_leaks)
-    splits = _fill(listing, config)
-    if config.splits:
-        write_splits(config.splits, listing.ids, splits, listing.source)
-        print(f"wrote the split to {config.splits}", flush=True)
-    return splits
+        fold_of[pool] = read_folds(config.splits, listing.ids[pool], config.folds, left_out)
+    else:
+        labels, groups = listing.labels[pool], listing.groups[pool]
+        fold_of[pool] = assign_folds(labels, groups, config.folds, config.split_seed)
+    return fold_of
 
 
 def _fill(listing: Listing, config: DataConfig) -> np.ndarray:
@@ -282,19 +382,15 @@ def _fill(listing: Listing, config: DataConfig) -> np.ndarray:
     return splits
 
 
-def _refuse_straddling(listing: Listing, splits: np.ndarray, origin: str, allow_leaks: bool) -> None:
-    leaks = straddling(listing.groups, splits)
-    if not leaks:
+def _refuse_leaks(found: Examined, config: DataConfig) -> None:
+    if not found.leaks:
         return
-    group, names = next(iter(leaks.items()))
-    sentence = (
-        f"{len(leaks)} groups stand in several splits of {origin}, the first is {group!r} in "
-        f"{' and '.join(names)}"
-    )
-    if not allow_leaks:
+    origin = config.splits if config.splits and Path(config.splits).exists() else found.listing.splits_from
+    sentence = f"the splits of {origin} leak: {found.summary()}, the first: {found.leaks[0].line()}"
+    if not config.allow_leaks:
         raise UserError(
-            f"{sentence}; give each group one split, or set data.allow_leaks=True and know that "
-            "the score is too good"
+            f"{sentence}; `python -m ttl_jax leaks` lists all, data.resplit=True splits anew without, or set "
+            "data.allow_leaks=True and know that the score is too good"
         )
     print(f"warning: {sentence}; allowed by data.allow_leaks", flush=True)
 

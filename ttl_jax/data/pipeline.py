@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.dataset import Dataset, ViewsReader
+from ttl_jax.data.imbalance import strata
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int
 
@@ -54,6 +55,61 @@ def batch_positions(
     return examples, epochs
 
 
+_BLOCK = 1024  # draws; classes are even within every block
+
+
+@lru_cache(maxsize=64)
+def _block(seed: int, number: int, classes: int) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+    """The classes drawn in a block, in a random order, and the how-manieth draw of its class each is."""
+    each = -(-_BLOCK // classes)
+    bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, number, 1]))
+    order = np.argsort(bits.random_raw(each * classes), kind="stable")
+    return order % classes, number * each + order // classes
+
+
+@lru_cache(maxsize=1024)
+def _pass(seed: int, number: int, place: int, count: int) -> Int[np.ndarray, " N"]:
+    """The order of a class's examples in its `number`-th pass."""
+    bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, number, place, 2]))
+    return np.argsort(bits.random_raw(count), kind="stable")
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Draws every class equally often; within a class, every example once before any again.
+
+    Attributes:
+        members: positions of each class's examples.
+        seed: of the order.
+    """
+
+    members: tuple[Int[np.ndarray, " M"], ...]
+    seed: int
+
+    def positions(self, batch_size: int, step: int) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+        """Which examples stand in a training batch, and for the how-manieth time each is drawn.
+
+        Returns:
+            examples int64 (B,), passes int64 (B,): counted from 0 for each example, so that
+            (pass, example) never repeats.
+        """
+        width = len(self.members)
+        size = -(-_BLOCK // width) * width
+        examples = np.empty(batch_size, np.int64)
+        passes = np.empty(batch_size, np.int64)
+        place = step * batch_size + np.arange(batch_size)
+        for block in np.unique(place // size).tolist():
+            classes, draws = _block(self.seed, block, width)
+            now = np.flatnonzero(place // size == block)
+            classes, draws = classes[place[now] % size], draws[place[now] % size]
+            for at, which, draw in zip(now.tolist(), classes.tolist(), draws.tolist(), strict=True):
+                own = self.members[which]
+                passes[at] = draw // len(own)
+                order = _pass(self.seed, draw // len(own), which, len(own))
+                examples[at] = own[order[draw % len(own)]]
+        return examples, passes
+
+
 @dataclass(frozen=True)
 class _Batches:
     """grain's random-access source: batch number -> batch."""
@@ -75,6 +131,7 @@ def train_batches(
     seed: int,
     start: int,
     stop: int,
+    sampling: str = "uniform",
     threads: int = 2,
 ) -> Iterator[Batch]:
     """The training batches of steps start..stop-1.
@@ -85,21 +142,36 @@ def train_batches(
         seed: of the order.
         start: first step, so that a resumed run goes on with the batches of an uninterrupted one.
         stop: one past the last step.
+        sampling: "uniform" (every example once an epoch) or "balanced" (every class equally often; for
+            several labels an image stands for its rarest one).
         threads: that gather or decode ahead; 0 works in the caller's. The batches are the same.
 
     Yields:
         {"image": uint8 (B, S, S, 3), "label": int32 (B,) or float32 (B, L), "example": int32 (B,)
-        position in the data set, "epoch": int32 (B,)}.
+        position in the data set, "epoch": int32 (B,) how often the example was drawn before}.
 
     Raises:
         UserError: batch_size or threads out of range, or an image that vanished meanwhile.
     """
     _check(batch_size, threads)
 
+    balanced = None
+    if sampling == "balanced":
+        which = strata(dataset)
+        balanced = Balanced(tuple(np.flatnonzero(which == value) for value in np.unique(which)), seed)
+
     def make(index: int) -> Batch:
-        examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
+        if balanced is not None:
+            examples, epochs = balanced.positions(batch_size, start + index)
+        else:
+            examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
+        reader = dataset.images
+        if isinstance(reader, ViewsReader):
+            images = reader.read_epochs(examples, epochs)
+        else:
+            images = reader.read(examples)
         return {
-            "image": dataset.images.read(examples),
+            "image": images,
             "label": dataset.labels[examples],
             "example": examples.astype(np.int32),
             "epoch": epochs.astype(np.int32),

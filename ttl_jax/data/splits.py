@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ttl_jax.data.iterative import deal, known_counts
 from ttl_jax.errors import UserError
 
 
@@ -33,9 +34,9 @@ class Group:
 def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
     """Gives every image a split; what no fraction asks for is "train".
 
-    In each stratum, groups in hashed order fill "test", then "val", as long as that brings the
-    stratum's image count nearer to its share; a stratum of three groups or more has one at least
-    in every split.
+    One class an image: in each stratum, groups in hashed order fill "test", then "val", as long as
+    that brings the stratum's image count nearer to its share; a stratum of three groups or more has
+    one at least in every split. Several labels: iterative stratification.
 
     Args:
         labels: int (N,) or float (N, L) with NaN = unknown.
@@ -47,12 +48,22 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float]
         (N,) "train" or a key of `fractions`.
     """
     assigned = np.full(len(groups), "train", dtype="U5")
+    found = collect(labels, groups)
+    if labels.ndim == 2:
+        members = [group.members for group in found]
+        sizes = np.array([len(positions) for positions in members])
+        names = ("train", *fractions)
+        shares = (1 - sum(fractions.values()), *fractions.values())
+        part = deal(known_counts(labels, members), sizes, shares, lambda at: turn(seed, found[at].name))
+        for positions, number in zip(members, part.tolist(), strict=True):
+            assigned[list(positions)] = names[number]
+        return assigned
     strata: dict[int, list[Group]] = defaultdict(list)
-    for group in collect(labels, groups):
+    for group in found:
         strata[group.stratum].append(group)
     owed = dict.fromkeys(fractions, 0.0)
     for stratum in sorted(strata):
-        ordered = sorted(strata[stratum], key=lambda group: _turn(seed, group.name))
+        ordered = sorted(strata[stratum], key=lambda group: turn(seed, group.name))
         total = sum(len(group.members) for group in ordered)
         wanted = {name: share * total + owed[name] for name, share in fractions.items()}
         for name, chosen in _share(ordered, wanted).items():
@@ -109,11 +120,11 @@ def limit(labels: np.ndarray, groups: np.ndarray, images: int, seed: int) -> np.
         )
     places: list[tuple[float, bytes, Group]] = []
     for members in strata.values():
-        ordered = sorted(members, key=lambda group: _turn(seed, group.name))
+        ordered = sorted(members, key=lambda group: turn(seed, group.name))
         total, before = sum(len(group.members) for group in ordered), 0
         for group in ordered:
             middle = (before + len(group.members) / 2) / total
-            places.append((middle if before else -1.0, _turn(seed, group.name), group))
+            places.append((middle if before else -1.0, turn(seed, group.name), group))
             before += len(group.members)
     places.sort(key=lambda place: place[:2])
     chosen: list[int] = []
@@ -151,5 +162,6 @@ def straddling(groups: np.ndarray, splits: np.ndarray) -> dict[str, tuple[str, .
     return {group: tuple(names) for group, names in seen.items() if len(names) > 1}
 
 
-def _turn(seed: int, group: str) -> bytes:
+def turn(seed: int, group: str) -> bytes:
+    """A group's place in the order of a seed: 16 bytes of a hash."""
     return hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=16).digest()

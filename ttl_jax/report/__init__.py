@@ -1,7 +1,8 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
+from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
 from ttl_jax.report.rows import Row, Value, rows
 from ttl_jax.report.table import print_table
 
-__all__ = ["Row", "Value", "print_table", "rows", "write"]
+__all__ = ["Row", "Value", "print_table", "rows", "write", "write_tables"]

@@ -11,9 +11,10 @@ import numpy as np
 
 from ttl_jax import data as data_package
 from ttl_jax.config import default_config, paths, set_fields
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.training.run import Result, data_config, train
+from ttl_jax.training.run import Result, train
 
 
 def finetune(
@@ -40,7 +41,7 @@ def finetune(
     Raises:
         UserError: an unknown field or strategy, or data that cannot be read.
     """
-    settings = data if hasattr(data, "to_dict") else default_config()
+    settings: Any = data if hasattr(data, "to_dict") else default_config()
     if settings is not data:
         set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": strategy})
     set_fields(settings, {_full_name(name, paths(settings)): value for name, value in config.items()})
@@ -51,7 +52,8 @@ def finetune(
         set_fields(settings, {"data.name": name, "data.path": "" if name == text else text})
     elif isinstance(data, tuple):
         images, labels = data
-        datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), data_config(settings))
+        own = data_config(settings.data)
+        datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), own)
     elif settings is not data:
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     return train(settings, workdir or tempfile.mkdtemp(prefix="ttl_jax_"), datasets)

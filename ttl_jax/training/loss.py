@@ -1,26 +1,47 @@
-"""Training losses: weighted cross-entropy, and binary cross-entropy with unknown labels."""
+"""Training losses: cross-entropies, focal and logit-adjusted, with weights and unknown labels.
+
+A target is a class number, or a distribution over classes (MixUp, smoothing); for several labels 0 to 1
+with NaN = unknown. Every loss is a weighted mean of the entries known, so that two mixed images weigh
+what they would apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from ttl_jax.typing import Array, Float, Int
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.typing import Array, Float
 
 Loss = Callable[[Array, Array], Array]
+NAMES = ("cross_entropy", "focal", "logit_adjusted")
 
 
 def cross_entropy(
     logits: Float[Array, "n classes"],
-    labels: Int[Array, " n"],
+    labels: Array,
     class_weights: Float[Array, " classes"],
+    gamma: float = 0.0,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
-    """Class-weighted softmax cross-entropy: sum(w_y * l) / sum(w_y), as torch's CrossEntropyLoss."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    weights = class_weights[labels]
+    """Class-weighted softmax cross-entropy: sum(w_y * l) / sum(w_y), as torch's CrossEntropyLoss.
+
+    Args:
+        logits: (n, classes).
+        labels: int (n,), or float (n, classes) summing to 1: then sum_c w_c t_c l_c / sum_c w_c t_c.
+        class_weights: (classes,).
+        gamma: focal exponent: an entry counts (1 - p_y)^gamma times (Lin et al. 2017, eq. 4).
+        smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
+    """
+    classes = logits.shape[-1]
+    target = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
+    target = target * (1 - smoothing) + smoothing / classes
+    log_p = jax.nn.log_softmax(logits)
+    losses = -log_p * _focus(log_p, gamma)
+    weights = class_weights * target
     return jnp.sum(weights * losses) / jnp.sum(weights)
 
 
@@ -28,19 +49,81 @@ def binary_cross_entropy(
     logits: Float[Array, "n labels"],
     labels: Float[Array, "n labels"],
     pos_weight: Float[Array, " labels"],
+    gamma: float = 0.0,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """Mean sigmoid cross-entropy over the known entries; NaN marks an unknown label.
 
     Positive entries weigh `pos_weight`, as torch's BCEWithLogitsLoss.
+
+    Args:
+        logits: (n, labels).
+        labels: 0 to 1, or NaN.
+        pos_weight: (labels,).
+        gamma: focal exponent: an entry counts (1 - p of its own side)^gamma times.
+        smoothing: share of the target moved to 1/2.
     """
     known = ~jnp.isnan(labels)
-    target = jnp.where(known, labels, 0.0)
-    positive = -pos_weight * target * jax.nn.log_sigmoid(logits)
-    negative = -(1 - target) * jax.nn.log_sigmoid(-logits)
+    target = jnp.where(known, labels, 0.0) * (1 - smoothing) + smoothing / 2
+    log_p, log_q = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    positive = -pos_weight * target * log_p * _focus(log_p, gamma)
+    negative = -(1 - target) * log_q * _focus(log_q, gamma)
     return jnp.sum(jnp.where(known, positive + negative, 0.0)) / jnp.maximum(jnp.sum(known), 1)
 
 
-def make_loss(task: str, weights: Float[Array, " classes"]) -> Loss:
-    """Chooses the loss for "multiclass" or "multilabel" data, in float32."""
+def _focus(log_p: Array, gamma: float) -> Array | float:
+    """(1 - p)^gamma; its slope at p = 1 is finite for gamma between 0 and 1 too."""
+    if not gamma:
+        return 1.0
+    return jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma
+
+
+def log_prior(task: str, frequency: Float[Array, " classes"], tau: float) -> Float[Array, " classes"]:
+    """What logit adjustment adds to training logits (Menon et al. 2021, eq. 10).
+
+    tau * log(pi) for one class an image; tau * log(pi / (1 - pi)) for each of several labels, which is
+    the same for its two classes. Logits are not adjusted in evaluation.
+    """
+    if task == "multiclass":
+        return tau * jnp.log(frequency)
+    return tau * (jnp.log(frequency) - jnp.log1p(-frequency))
+
+
+def check_loss(config: Any) -> None:
+    """Refuses a loss that does not exist, or numbers out of range.
+
+    Raises:
+        UserError: naming the field.
+    """
+    if config.name not in NAMES:
+        raise UserError(f"config loss.name={config.name!r} does not exist{nearest(config.name, NAMES)}")
+    for field, value, top in (("gamma", config.gamma, 10), ("tau", config.tau, 10)):
+        if not 0 <= value <= top:
+            raise UserError(f"config loss.{field}={value} must be from 0 to {top}")
+    if not 0 <= config.smoothing < 1:
+        raise UserError(f"config loss.smoothing={config.smoothing} must be from 0 to below 1")
+
+
+def make_loss(
+    task: str,
+    weights: Float[Array, " classes"],
+    *,
+    gamma: float = 0.0,
+    smoothing: float = 0.0,
+    shift: Float[Array, " classes"] | float = 0.0,
+) -> Loss:
+    """Chooses the loss for "multiclass" or "multilabel" data, in float32.
+
+    Args:
+        task: "multiclass" or "multilabel".
+        weights: of the classes, or of the positive entries of each label.
+        gamma: focal exponent; 0 is plain cross-entropy.
+        smoothing: label smoothing.
+        shift: added to the logits, from `log_prior`.
+    """
     function = cross_entropy if task == "multiclass" else binary_cross_entropy
-    return lambda logits, labels: function(logits.astype(jnp.float32), labels, weights)
+
+    def loss(logits: Array, labels: Array) -> Array:
+        return function(logits.astype(jnp.float32) + shift, labels, weights, gamma, smoothing)
+
+    return loss

@@ -1,0 +1,80 @@
+"""The DCT hash against its definition, near pairs against brute force."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from ttl_jax.data.fingerprint import hash_bits, near_pairs, thumbnail
+
+
+def smooth(seed: int, size: int = 120) -> Image.Image:
+    """A picture with structure at low frequencies, unlike any other seed's."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(buffer.getvalue()))
+
+
+def test_hash_is_the_dct_above_its_median():
+    picture = thumbnail(smooth(3)).astype(np.float64)
+    n = np.arange(32)
+    basis = np.sqrt(2 / 32) * np.cos(np.pi * (2 * n[None, :] + 1) * n[:, None] / 64)
+    basis[0] /= np.sqrt(2)
+    low = (basis @ picture @ basis.T)[:8, :8].ravel()[1:]
+    assert np.array_equal(hash_bits(thumbnail(smooth(3))[None])[0], low > np.median(low))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: jpeg(image, 40),
+        lambda image: image.resize((57, 57), Image.Resampling.BILINEAR),
+        lambda image: ImageEnhance.Brightness(image).enhance(0.8),
+    ],
+    ids=["jpeg", "resized", "darker"],
+)
+def test_a_changed_copy_is_found_among_strangers(change):
+    pictures = [smooth(seed) for seed in range(40)]
+    thumbnails = np.stack([thumbnail(image) for image in [*pictures, change(pictures[7])]])
+    pairs = near_pairs(thumbnails, 0.97)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(7, 40)]
+    assert 0.97 <= pairs.likeness[0] <= 1
+
+
+def test_pairs_are_those_of_a_brute_search():
+    base = np.stack([thumbnail(smooth(seed)) for seed in range(12)])
+    noise = np.random.default_rng(0).normal(0, 6, (60, 32, 32))
+    thumbnails = np.clip(base[np.arange(60) % 12] + noise, 0, 255).astype(np.uint8)
+    bits = hash_bits(thumbnails)
+    flat = thumbnails.reshape(60, -1).astype(np.float64)
+    want = {
+        (one, other): np.corrcoef(flat[one], flat[other])[0, 1]
+        for one in range(60)
+        for other in range(one + 1, 60)
+        if (bits[one] != bits[other]).sum() <= 6 and np.corrcoef(flat[one], flat[other])[0, 1] >= 0.9
+    }
+    pairs = near_pairs(thumbnails, 0.9)
+    got = dict(
+        zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), pairs.likeness, strict=True)
+    )
+    assert len(want) > 20 and got.keys() == want.keys()
+    for pair, value in want.items():
+        assert abs(got[pair] - value) < 1e-5
+
+
+def test_black_images_are_copies_of_the_first_only_and_like_nothing_else():
+    pictures = [np.zeros((32, 32), np.uint8)] * 5 + [np.full((32, 32), 9, np.uint8), thumbnail(smooth(1))]
+    pairs = near_pairs(np.stack(pictures), 0.97)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(0, place) for place in range(1, 5)]
+
+
+def test_a_thumbnail_does_not_depend_on_colour_mode():
+    gray = smooth(5).convert("L")
+    assert np.array_equal(thumbnail(gray), thumbnail(gray.convert("RGB")))
