@@ -27,7 +27,9 @@ class EventLog:
                 for line in path.read_text().splitlines()
                 if _is_json(line) and json.loads(line)["step"] <= resume_step
             ]
-            path.write_text("".join(line + "\n" for line in kept))
+            beside = path.with_suffix(".tmp")  # a kill in between must not lose them
+            beside.write_text("".join(line + "\n" for line in kept))
+            beside.replace(path)
 
     def event(self, **values: Any) -> None:
         """Writes one event and shows it."""
@@ -54,6 +56,16 @@ class EventLog:
             f"loss {values['loss']:.3f}  {values['img_per_s']:.0f} img/s  ETA {_clock(remaining)}"
         )
         print(f"\r\x1b[K{self._shown}", end="", flush=True)
+
+    @property
+    def folder(self) -> Path:
+        """The run's work folder."""
+        return self._path.parent
+
+    def nonfinite(self, step: int, values: dict[str, float], examples: list[str]) -> None:
+        """Keeps which examples stood in the newest batch whose loss or gradient was no number."""
+        record = {"step": step, **{name: str(value) for name, value in values.items()}, "examples": examples}
+        (self.folder / "nonfinite.json").write_text(json.dumps(record) + "\n")
 
     def close(self) -> None:
         """Ends the live line."""

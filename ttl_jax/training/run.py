@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
+from ttl_jax.training.preemption import Notice
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.typing import Array, Variables
@@ -138,6 +140,7 @@ def train(
     datasets: Mapping[str, Dataset] | None = None,
     *,
     pause_after: float = math.inf,
+    notice: Notice | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -146,16 +149,35 @@ def train(
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
+        notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
+        Preempted: the notice asked to stop; the same call goes on, bit for bit.
         UserError: something in the config or the data has to be mended.
         DivergedError: the loss stopped being a number.
     """
     workdir = Path(workdir)
     check(config)
-    strategy = strategies.parse(config.strategy)
+    strategies.parse(config.strategy)
     provenance.check(workdir, config)
+    new = not workdir.exists()
+    try:
+        with provenance.alone(workdir):
+            return _train(config, workdir, datasets, pause_after, notice or Notice())
+    finally:
+        if new and not (workdir / "config.json").exists():  # refused before it began
+            shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _train(
+    config: Any,
+    workdir: Path,
+    datasets: Mapping[str, Dataset] | None,
+    pause_after: float,
+    notice: Notice,
+) -> Result:
+    strategy = strategies.parse(config.strategy)
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
@@ -175,7 +197,7 @@ def train(
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
         size = min(config.data.eval_batch_size, len(split.ids))
-        return logits_of(predict, variables, data.eval_batches(split, size))
+        return logits_of(predict, variables, notice.polled(data.eval_batches(split, size)))
 
     def feed(bound: strategies.LabelledPhase, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
@@ -230,6 +252,8 @@ def train(
         constants=constants,
         after=strategy.after,
         pause_at=pause_after * sum(lengths),
+        notice=notice,
+        ids=training.ids,
     )
     print_header(config, sets, bound, lengths, variables)
     checkpoints = Checkpoints(workdir)
@@ -238,7 +262,7 @@ def train(
         shapes = jax.tree.map(
             jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         )
-        best, best_step = checkpoints.restore_best(shapes)
+        best, best_step = checkpoints.restore_best(shapes, progress.best_step)
 
         def select(candidate: Variables) -> float:
             split = sets["val"]
@@ -265,7 +289,8 @@ def train(
     if config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
 
-        report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
+        beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy.name}")
+        beside.replace(workdir / "report.html")
     return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
 
 

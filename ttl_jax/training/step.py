@@ -38,6 +38,7 @@ def make_train_step(
     *,
     ema: float | None = None,
     seed: int = 0,
+    skip: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """Builds the pure step of one phase (not yet jitted).
 
@@ -54,6 +55,7 @@ def make_train_step(
         after: the batch holds outputs of this unit (cached features) instead of images.
         ema: decay of the moving average that the state keeps, if it does.
         seed: of what is random but belongs to no example (StochNorm's channels).
+        skip: a step whose loss or gradient is not finite changes nothing but the step's number.
 
     Returns:
         step(state, batch, rate, constants) -> (state, {"loss", "gradient_norm", and "penalty" where
@@ -138,18 +140,21 @@ def make_train_step(
                 "params": {**average["params"], **ema_update(_of(average["params"], train), train, decay)},
                 "batch_stats": ema_update(average["batch_stats"], flatten(batch_stats), decay),
             }
-        return (
-            replace(
-                state,
-                params=join(train, frozen),
-                batch_stats=batch_stats,
-                opt_state=opt_state,
-                step=state.step + 1,
-                multipliers=multipliers,
-                average=average,
-            ),
-            {"loss": value, "gradient_norm": optax.tree.norm(gradients), **terms},
+        after_step = replace(
+            state,
+            params=join(train, frozen),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            step=state.step + 1,
+            multipliers=multipliers,
+            average=average,
         )
+        norm = optax.tree.norm(gradients)
+        if skip:
+            fine = jnp.isfinite(value) & jnp.isfinite(norm)
+            before = replace(state, step=after_step.step)
+            after_step = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after_step, before)
+        return after_step, {"loss": value, "gradient_norm": norm, **terms}
 
     return step
 
