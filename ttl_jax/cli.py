@@ -77,17 +77,23 @@ def train_command(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
     config, workdir = _config_and_flags([word for word in arguments if word != "--fresh"])
     set_up_jax()
+    import jax
+
     from ttl_jax import report
-    from ttl_jax.training import preemption, provenance
+    from ttl_jax.training import parallel, preemption, provenance
     from ttl_jax.training.run import check, train
 
+    parallel.connect(config.parallel.hosts)
+    first = jax.process_index() == 0
     with preemption.watch(config.preemption_notice) as notice:
-        if "--fresh" in arguments:
+        if "--fresh" in arguments and first:
             check(config)
             moved = provenance.set_aside(Path(workdir))
             if moved is not None:
                 print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
         result = train(config, workdir, notice=notice)
+    if not first:
+        return
     report.print_table(report.rows([result.workdir]))
     if config.report:
         print(f"report: {result.report()}")

@@ -72,6 +72,14 @@ def default_config() -> Any:
     config.schedule.patience = 5  # plateau: evaluations without a lower validation loss
     config.schedule.min_lr = 1e-6  # plateau: training stops below this rate (TTL recipe)
 
+    config.parallel = ConfigDict()
+    config.parallel.mode = "jit"  # "jit" (a mesh over all devices) or "pmap"
+    config.parallel.devices = 0  # so many of them; 0 = all. The batch size stays that of all together
+    config.parallel.hosts = "one"  # "auto": join the processes of a TPU pod, Slurm or GKE job
+    config.parallel.batch_norm = "global"  # moments over the whole batch, or "device" (pmap): its own part
+    config.parallel.accumulate = 1  # parts that a batch is taken in, to save memory
+    config.parallel.shard_above = 0  # jit: leaves of at least so many values are sharded; 0 = none
+
     config.early_stop = ConfigDict()
     config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never
 

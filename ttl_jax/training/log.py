@@ -16,11 +16,14 @@ class EventLog:
     event on standard output.
     """
 
-    def __init__(self, path: Path, total_steps: int, *, resume_step: int = 0) -> None:
+    def __init__(self, path: Path, total_steps: int, *, resume_step: int = 0, silent: bool = False) -> None:
         self._path, self._total = path, total_steps
         self._terminal = sys.stdout.isatty()
         self._started, self._first = time.perf_counter(), resume_step
         self._shown = ""
+        self._silent = silent  # a process that is not the first neither writes nor shows
+        if silent:
+            return
         if path.exists():  # lines after the restored step are about to be written again
             kept = [
                 line
@@ -33,6 +36,8 @@ class EventLog:
 
     def event(self, **values: Any) -> None:
         """Writes one event and shows it."""
+        if self._silent:
+            return
         line = json.dumps(values)
         with self._path.open("a") as file:
             file.write(line + "\n")
@@ -64,6 +69,8 @@ class EventLog:
 
     def nonfinite(self, step: int, values: dict[str, float], examples: list[str]) -> None:
         """Keeps which examples stood in the newest batch whose loss or gradient was no number."""
+        if self._silent:
+            return
         record = {"step": step, **{name: str(value) for name, value in values.items()}, "examples": examples}
         (self.folder / "nonfinite.json").write_text(json.dumps(record) + "\n")
 

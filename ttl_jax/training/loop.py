@@ -11,7 +11,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.strategies import LabelledPhase
@@ -22,6 +21,7 @@ from ttl_jax.training.log import EventLog
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
@@ -73,6 +73,7 @@ class Job:
     after: After | None = None  # decides what is kept besides the best
     pause_at: float = math.inf  # the first validation at or after this step raises Paused
     notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
+    layout: Layout = ONE
     ids: Sequence[str] = ()  # of the training examples, to name those of a bad batch
 
     @property
@@ -120,7 +121,8 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         DivergedError: a loss or gradient that is not finite; the last good checkpoint stays.
         Preempted: the job's notice asked to stop; all that was done is saved.
     """
-    saved = checkpoints.progress()
+    layout = job.layout
+    saved = layout.json_from_first(checkpoints.progress)
     progress = Progress.from_json(saved) if saved else Progress(digest=job.phases[0].digest)
     if progress.finished:
         return progress
@@ -135,22 +137,25 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     )
     compiled: dict[Any, Any] = {}
     if saved:
-        state = checkpoints.restore_last(state, bound.digest)
+        template = state
+        state = layout.from_first(lambda: checkpoints.restore_last(template, bound.digest), template)
         print(f"resumed at step {progress.step} in phase {bound.phase.name!r}", flush=True)
-    log = EventLog(log_path, sum(job.lengths), resume_step=progress.step)
+    log = EventLog(log_path, sum(job.lengths), resume_step=progress.step, silent=not layout.first)
+    state = layout.place_state(state)
     try:
         while True:
             state, progress = _run_phase(job, variables, state, progress, checkpoints, log, compiled)
             if progress.phase + 1 == len(job.phases):
                 break
-            state, progress = _next_phase(job, state, progress)
+            whole, progress = _next_phase(job, layout.whole(state), progress)
             if isinstance(job.after, WiseFT) and progress.phase + 1 == len(job.phases):
-                checkpoints.save_start(progress.step, state.variables)
-            checkpoints.save_last(state, dataclasses.asdict(progress))
+                checkpoints.save_start(progress.step, whole.variables)
+            checkpoints.save_last(whole, dataclasses.asdict(progress))
+            state = layout.place_state(whole)
             if job.notice.asked():
                 raise Preempted(_leave(job, checkpoints, progress.step))
         progress = replace(progress, finished=True)
-        checkpoints.save_last(state, dataclasses.asdict(progress))
+        checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
         checkpoints.wait()
     finally:
         log.close()
@@ -189,12 +194,15 @@ def _run_phase(
     length = job.lengths[progress.phase]
     optimizer = make_optimizer(bound, config.optimizer)
     began, counted = time.perf_counter(), progress.step
-    feed = job.feed(bound, {"params": state.params, "batch_stats": state.batch_stats})
+    layout = job.layout
+    now = layout.whole(state)
+    feed = job.feed(bound, {"params": now.params, "batch_stats": now.batch_stats})
+    del now
     parts = (job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, feed.after)
-    step = make_train_step(*parts, ema=job.ema, seed=config.seed, skip=config.nan_skip > 0)
+    step = make_train_step(*parts, ema=job.ema, seed=config.seed, skip=config.nan_skip > 0, layout=layout)
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
     measure = make_measure(*parts) if measured else None
-    constants = anchor(bound, variables) | (job.constants if bound.features else {})
+    constants = layout.replicate(anchor(bound, variables) | (job.constants if bound.features else {}))
     fixed = (constants,) if constants else ()
     top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
     rates = learning_rates(config.schedule, top_rate, length)
@@ -206,11 +214,14 @@ def _run_phase(
     def validated(progress: Progress) -> tuple[Progress, bool]:
         """Validates; a stop meanwhile saves the state with the validation still due."""
         try:
-            found, ended = _evaluate(job, feed, state, progress, top_rate, checkpoints, log)
+            found, ended = _evaluate(job, feed, layout.whole(state), progress, top_rate, checkpoints, log)
         except Preempted:
-            checkpoints.save_last(state, dataclasses.asdict(replace(progress, due=True)))
+            save_last(replace(progress, due=True))
             raise Preempted(_leave(job, checkpoints, progress.step)) from None
         return replace(found, due=False), ended
+
+    def save_last(progress: Progress) -> None:
+        checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
 
     if progress.due:
         progress, ended = validated(progress)
@@ -223,14 +234,16 @@ def _run_phase(
         ):
             ahead = progress.step + bound.probe.probe.batches  # type: ignore[union-attr]
             try:
-                state = measure(state, job.notice.polled(feed.batches(progress.step, ahead)))
+                few = job.notice.polled(feed.batches(progress.step, ahead))
+                state = layout.place_state(measure(layout.whole(state), map(layout.split, few)))
             except Preempted:  # the state is as it was: the next start measures again
-                checkpoints.save_last(state, dataclasses.asdict(progress))
+                save_last(progress)
                 raise Preempted(_leave(job, checkpoints, progress.step)) from None
+        placed = layout.place_batch(batch)
         if compiled is None:
             key = _step_key(bound, feed.after)
             if key not in executables:
-                executables[key] = compile_step(step, state, batch, *fixed)
+                executables[key] = compile_step(step, state, placed, constants or None, layout)
             compiled, flops = executables[key]
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
@@ -238,7 +251,7 @@ def _run_phase(
             progress = replace(progress, seconds=progress.seconds + began_steps - began)
             began, counted = began_steps, progress.step
         rate = rates[progress.step - progress.phase_start] * np.float32(progress.plateau.scale)
-        state, measured = compiled(state, batch, jnp.float32(rate), *fixed)
+        state, measured = compiled(state, placed, np.float32(rate), *fixed)
         progress = replace(progress, step=progress.step + 1)
         losses.append((progress.step, measured, batch["example"]))
         if len(losses) > AHEAD:
@@ -247,7 +260,8 @@ def _run_phase(
         evaluate = last or _crosses(progress.step, job.eval_every)
         log_now = _crosses(progress.step, config.log_every_steps)
         leave = job.notice.asked()
-        save = leave or time.perf_counter() - saved_at > 60 * config.save_every_minutes
+        due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
+        save = leave or (due and not layout.several)  # clocks differ between processes
         if evaluate or log_now or save or len(losses) >= config.nan_check_steps:
             newest, skipped = _check_finite(job, losses, config.nan_skip - progress.skipped, log)
             progress = replace(progress, skipped=progress.skipped + skipped)
@@ -273,17 +287,14 @@ def _run_phase(
             progress = replace(progress, seconds=progress.seconds + now - began)
             began = now
         if (evaluate or save) and not last:
-            checkpoints.save_last(state, dataclasses.asdict(progress))
+            save_last(progress)
             saved_at = time.perf_counter()
         if evaluate:
             if ended:
                 break
             if not last and progress.step >= job.pause_at:
                 raise Paused(f"paused at step {progress.step}")
-        if job.notice.asked() and not last:
-            if not (evaluate or save):  # asked since: the state is not saved yet
-                _check_finite(job, losses, config.nan_skip - progress.skipped, log)
-                checkpoints.save_last(state, dataclasses.asdict(progress))
+        if leave and not last:
             raise Preempted(_leave(job, checkpoints, progress.step))
     return state, progress
 
@@ -366,7 +377,8 @@ def _check_finite(
     """
     newest, skipped = None, 0
     for step, found, examples in losses:
-        values = {name: float(value) for name, value in jax.device_get(found).items()}
+        # Under pmap there is one figure a device, all the same.
+        values = {name: float(np.ravel(value)[0]) for name, value in jax.device_get(found).items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if not bad:
             newest = values

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from ttl_jax.errors import UserError
 
 T = TypeVar("T")
 STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
+AGREE_EVERY = 4  # questions; each answer waits for the slowest process
 GRACE = 8.0  # seconds from the notice to the end where no save is under way
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GCE_KEYS = ("preempted", "maintenance-event")
@@ -41,14 +42,25 @@ class Notice:
     Attributes:
         reason: what asked ("SIGTERM", ...); "" where nothing did.
         saving: the last checkpoint is being written: the grace does not cut it short.
+        agree: where several processes take part: whether any of them was asked.
     """
 
     reason: str = ""
     saving: bool = False
+    agree: Callable[[bool], bool] | None = None
+    _asked: int = 0
+    _agreed: bool = False
 
     def asked(self) -> bool:
-        """Whether to save and leave."""
-        return bool(self.reason)
+        """Whether to save and leave. Several processes ask together, and get one answer."""
+        if self.agree is None:
+            return bool(self.reason)
+        self._asked += 1
+        if not self._agreed and self._asked % AGREE_EVERY == 0:
+            self._agreed = self.agree(bool(self.reason))
+            if self._agreed and not self.reason:
+                self.reason = "the notice of another process"
+        return self._agreed
 
     def polled(self, items: Iterable[T]) -> Iterator[T]:
         """The items, until the process is asked to stop.

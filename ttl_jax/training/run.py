@@ -23,7 +23,7 @@ from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.training import prefix, provenance
+from ttl_jax.training import parallel, prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
 from ttl_jax.training.finish import finish
@@ -161,6 +161,9 @@ def train(
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
+    parallel.check(config.parallel)
+    if jax.process_index() > 0:  # the first process alone writes
+        return _train(config, workdir, datasets, pause_after, notice or Notice())
     new = not workdir.exists()
     try:
         with provenance.alone(workdir):
@@ -185,6 +188,11 @@ def _train(
     constants = source_constants(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
+    layout = parallel.make_layout(
+        config.parallel, config.data.batch_size, penalised=any(item.features for item in bound)
+    )
+    notice.agree = layout.agree if layout.several else None
+    train_rows = layout.rows(config.data.batch_size)
     spec = data.parse_augment(config.data.augment)
     predict = make_predict(network, preprocessing.normalise)
 
@@ -196,15 +204,21 @@ def _train(
         return preprocessing.normalise(augmented)
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
-        size = min(config.data.eval_batch_size, len(split.ids))
-        return logits_of(predict, variables, notice.polled(data.eval_batches(split, size)))
+        rows = layout.rows(min(config.data.eval_batch_size, len(split.ids)), parts=1)
+        batches = data.eval_batches(split, rows.padded, rows=rows.own)
+        return logits_of(layout.spread(predict), variables, notice.polled(batches))
 
     def feed(bound: strategies.LabelledPhase, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         # The starting network of a feature penalty wants the images themselves.
-        if unit is not None and not spec and config.cache_features and "source" not in constants:
+        if (
+            unit is not None
+            and not spec
+            and config.cache_features
+            and not ("source" in constants or layout.several)
+        ):
             stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
             seen = {name: sets[name] for name in ("train", "val")}
             size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
@@ -231,6 +245,8 @@ def _train(
                 stop=stop,
                 sampling=config.data.sampling,
                 threads=config.data.loader_threads,
+                padded=train_rows.padded,
+                rows=train_rows.own,
             )
 
         return Feed(batches, ready, validate, after)
@@ -238,7 +254,8 @@ def _train(
     steps_per_epoch = len(training.ids) / config.data.batch_size
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
     lengths = tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
-    provenance.claim(workdir, config)
+    if layout.first:
+        provenance.claim(workdir, config)
     job = Job(
         config=config,
         network=network,
@@ -253,16 +270,21 @@ def _train(
         after=strategy.after,
         pause_at=pause_after * sum(lengths),
         notice=notice,
+        layout=layout,
         ids=training.ids,
     )
-    print_header(config, sets, bound, lengths, variables)
-    checkpoints = Checkpoints(workdir)
+    if layout.first:
+        print_header(config, sets, bound, lengths, variables)
+    checkpoints = Checkpoints(workdir, writes=layout.first)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
         shapes = jax.tree.map(
             jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         )
-        best, best_step = checkpoints.restore_best(shapes, progress.best_step)
+        best_step = progress.best_step
+        best = layout.replicate(
+            layout.from_first(lambda: checkpoints.restore_best(shapes, best_step)[0], shapes)
+        )
 
         def select(candidate: Variables) -> float:
             split = sets["val"]
@@ -279,18 +301,22 @@ def _train(
     metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
     scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
     scored.pop("train", None)
-    if metrics.keys() >= scored.keys():  # the test split was touched already, once
+    if layout.json_from_first(
+        lambda: metrics.keys() >= scored.keys()
+    ):  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
     else:
-        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best))
+        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best), layout.first)
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
-        provenance.write_json(result_path, metrics)
-    if config.report and not (workdir / "report.html").exists():
+        if layout.first:
+            provenance.write_json(result_path, metrics)
+    if layout.first and config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
 
         beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy.name}")
         beside.replace(workdir / "report.html")
+    best = best if layout.plain else jax.tree.map(jnp.asarray, jax.device_get(best))
     return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
 
 
@@ -313,20 +339,23 @@ def _loss(config: Any, training: Dataset) -> Loss:
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
-def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
+def _evaluate_once(
+    workdir: Path, sets: Mapping[str, Dataset], logits_for: Any, writes: bool
+) -> dict[str, Any]:
     """Scores every held-out split with the best variables and keeps its predictions."""
     scores: dict[str, Any] = {}
     for name, split in sets.items():
         logits = logits_for(split)
-        evaluation.predictions.save(
-            workdir / "predictions" / f"{name}.npz",
-            ids=split.ids,
-            groups=split.groups,
-            labels=split.labels,
-            logits=logits,
-            class_names=split.class_names,
-            task=split.task,
-        )
+        if writes:
+            evaluation.predictions.save(
+                workdir / "predictions" / f"{name}.npz",
+                ids=split.ids,
+                groups=split.groups,
+                labels=split.labels,
+                logits=logits,
+                class_names=split.class_names,
+                task=split.task,
+            )
         scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
     return scores
 
