@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test parity golden lint clean
+.PHONY: quickstart test torture-resume parity golden lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -38,6 +38,10 @@ quickstart: $(VENV)/installed  ## real transfer learning on generated images, un
 
 test: $(VENV)/installed-test  ## the suite, without torch
 	$(BIN)/python -m pytest -n 2 tests
+
+N ?= 30
+torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
+	PYTHONPATH=. $(BIN)/python tests/training/torture.py --kills $(N)
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity

@@ -1,6 +1,7 @@
 """The command line: `python -m ttl_jax COMMAND`, also installed as `ttl-jax`.
 
-Exit status: 0 done, 1 the run failed, 2 the user must change something (one sentence says what).
+Exit status: 0 done, 1 the run failed, 2 the user must change something (one sentence says what),
+75 stopped from outside and saved: the same command goes on.
 """
 
 from __future__ import annotations
@@ -74,12 +75,25 @@ def _config_and_flags(arguments: list[str], needs_workdir: bool = True) -> tuple
 
 def train_command(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
-    config, workdir = _config_and_flags(arguments)
+    config, workdir = _config_and_flags([word for word in arguments if word != "--fresh"])
     set_up_jax()
-    from ttl_jax import report
-    from ttl_jax.training.run import train
+    import jax
 
-    result = train(config, workdir)
+    from ttl_jax import report
+    from ttl_jax.training import parallel, preemption, provenance
+    from ttl_jax.training.run import check, train
+
+    parallel.connect(config.parallel.hosts)
+    first = jax.process_index() == 0
+    with preemption.watch(config.preemption_notice) as notice:
+        if "--fresh" in arguments and first:
+            check(config)
+            moved = provenance.set_aside(Path(workdir))
+            if moved is not None:
+                print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
+        result = train(config, workdir, notice=notice)
+    if not first:
+        return
     report.print_table(report.rows([result.workdir]))
     if config.report:
         print(f"report: {result.report()}")
@@ -355,10 +369,11 @@ def _datasets() -> list[dict[str, Any]]:
 
 
 TRAIN_HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR
-                               [--config.FIELD=VALUE ...]
+                               [--fresh] [--config.FIELD=VALUE ...]
 
 Fine-tunes a pretrained network, evaluates it once on the test split, writes a report.
-The same command again resumes, or shows the finished result.
+The same command again resumes, or shows the finished result; --fresh moves what is in DIR to DIR.1
+(or .2, ...) and starts anew. SIGTERM, Ctrl-C and a cloud's notice save and end with status 75.
 
 examples:
   python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe \\
@@ -574,7 +589,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from ttl_jax.compare import FailedCellsError
         from ttl_jax.training.loop import DivergedError
+        from ttl_jax.training.preemption import STATUS, Preempted
 
+        if isinstance(error, Preempted):
+            print(f"ttl_jax {name}: {error}: start me again", file=sys.stderr)
+            return STATUS
         if not isinstance(error, DivergedError | FailedCellsError):
             raise
         print(f"ttl_jax {name}: {error}", file=sys.stderr)

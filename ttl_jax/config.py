@@ -30,6 +30,10 @@ def default_config() -> Any:
     config.log_every_steps = 20  # one line in metrics.jsonl
     config.nan_check_steps = 20  # how often the losses are looked at (each look waits for the device)
 
+    config.nan_skip = 0  # so many steps of a run may have a loss that is no number, and change nothing
+    config.save_every_minutes = 10.0  # a checkpoint between validations too, where they are far apart
+    config.preemption_notice = ""  # besides SIGTERM and SIGINT: "gce" or "file:PATH" (docs/tpu.md)
+
     config.model = ConfigDict()
     config.model.name = "resnet50"  # see `python -m ttl_jax models`
     config.model.weights = "imagenet"  # a catalogue key, a path, or "none"
@@ -71,6 +75,14 @@ def default_config() -> Any:
     config.schedule.factor = 0.5  # plateau: multiplies the rate (TTL recipe: 0.5)
     config.schedule.patience = 5  # plateau: evaluations without a lower validation loss
     config.schedule.min_lr = 1e-6  # plateau: training stops below this rate (TTL recipe)
+
+    config.parallel = ConfigDict()
+    config.parallel.mode = "jit"  # "jit" (a mesh over all devices) or "pmap"
+    config.parallel.devices = 0  # so many of them; 0 = all. The batch size stays that of all together
+    config.parallel.hosts = "one"  # "auto": join the processes of a TPU pod, Slurm or GKE job
+    config.parallel.batch_norm = "global"  # moments over the whole batch, or "device" (pmap): its own part
+    config.parallel.accumulate = 1  # parts that a batch is taken in, to save memory
+    config.parallel.shard_above = 0  # jit: leaves of at least so many values are sharded; 0 = none
 
     config.early_stop = ConfigDict()
     config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never

@@ -133,6 +133,8 @@ def train_batches(
     stop: int,
     sampling: str = "uniform",
     threads: int = 2,
+    padded: int | None = None,
+    rows: slice | None = None,
 ) -> Iterator[Batch]:
     """The training batches of steps start..stop-1.
 
@@ -145,6 +147,9 @@ def train_batches(
         sampling: "uniform" (every example once an epoch) or "balanced" (every class equally often; for
             several labels an image stands for its rarest one).
         threads: that gather or decode ahead; 0 works in the caller's. The batches are the same.
+        padded: fill every batch up to this size with its last example, of label -1 (NaN for several
+            labels) and "mask" float32 (B,) 0; nothing is filled up where it is the batch's own size.
+        rows: of every batch, what is read and given: one process's share of it.
 
     Yields:
         {"image": uint8 (B, S, S, 3), "label": int32 (B,) or float32 (B, L), "example": int32 (B,)
@@ -165,32 +170,45 @@ def train_batches(
             examples, epochs = balanced.positions(batch_size, start + index)
         else:
             examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
+        filling = (padded or batch_size) - batch_size
+        if filling:
+            examples, epochs = (np.pad(values, (0, filling), mode="edge") for values in (examples, epochs))
+        real = np.arange(len(examples)) < batch_size
+        if rows is not None:
+            examples, epochs, real = examples[rows], epochs[rows], real[rows]
         reader = dataset.images
         if isinstance(reader, ViewsReader):
             images = reader.read_epochs(examples, epochs)
         else:
             images = reader.read(examples)
-        return {
+        batch = {
             "image": images,
             "label": dataset.labels[examples],
             "example": examples.astype(np.int32),
             "epoch": epochs.astype(np.int32),
         }
+        if filling:
+            batch["mask"] = real.astype(np.float32)
+            batch["label"][~real] = np.nan if dataset.task == "multilabel" else -1
+        return batch
 
     return _iterate(_Batches(max(0, stop - start), make), threads)
 
 
-def eval_batches(dataset: Dataset, batch_size: int, threads: int = 2) -> Iterator[Batch]:
+def eval_batches(
+    dataset: Dataset, batch_size: int, threads: int = 2, rows: slice | None = None
+) -> Iterator[Batch]:
     """Every example once, in order; the last batch is filled up with its last example, masked.
 
     Args:
         dataset: a split.
         batch_size: B.
         threads: as for `train_batches`.
+        rows: of every batch, what is read: one process's share of it.
 
     Yields:
-        {"image", "label", "example", "epoch" (zeros)} as `train_batches`, and "mask" float32 (B,):
-        1 for an example, 0 for padding.
+        {"image", "label", "example", "epoch" (zeros)} as `train_batches`, and "mask" float32 (B,) of the
+        whole batch whatever `rows`: 1 for an example, 0 for padding.
 
     Raises:
         UserError: batch_size or threads out of range, or an image that vanished meanwhile.
@@ -200,12 +218,12 @@ def eval_batches(dataset: Dataset, batch_size: int, threads: int = 2) -> Iterato
 
     def make(index: int) -> Batch:
         place = index * batch_size + np.arange(batch_size)
-        examples = np.minimum(place, count - 1)
+        examples = np.minimum(place, count - 1)[rows or slice(None)]
         return {
             "image": dataset.images.read(examples),
             "label": dataset.labels[examples],
             "example": examples.astype(np.int32),
-            "epoch": np.zeros(batch_size, np.int32),
+            "epoch": np.zeros(len(examples), np.int32),
             "mask": (place < count).astype(np.float32),
         }
 

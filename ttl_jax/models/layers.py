@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ttl_jax.models.batch_scope import current
 from ttl_jax.models.convolution import Padding, convolution
 from ttl_jax.typing import Array, Float
 
@@ -95,14 +96,19 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if moving and not self.is_initializing():
             axes, count = tuple(range(x.ndim - 1)), x.size // channels
+            scope = current()
             # One pass over x: both moments about the running mean, which lies near the batch mean,
             # so that the difference of squares does not cancel.
             anchor = lax.stop_gradient(mean.value)
             centred = x.astype(jnp.float32) - anchor
-            first, second = centred.mean(axes), jnp.square(centred).mean(axes)
+            if scope is None:
+                first, second = centred.mean(axes), jnp.square(centred).mean(axes)
+                bessel: Array | float = count / max(count - 1, 1)
+            else:  # split over devices, or padded
+                first, second, bessel = scope.moments(centred)
             batch_mean, batch_var = first + anchor, jnp.maximum(second - jnp.square(first), 0.0)
             if self.is_mutable_collection("batch_stats"):
-                unbiased = batch_var * (count / max(count - 1, 1))
+                unbiased = batch_var * bessel
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
                 var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
         else:

@@ -16,21 +16,28 @@ class EventLog:
     event on standard output.
     """
 
-    def __init__(self, path: Path, total_steps: int, *, resume_step: int = 0) -> None:
+    def __init__(self, path: Path, total_steps: int, *, resume_step: int = 0, silent: bool = False) -> None:
         self._path, self._total = path, total_steps
         self._terminal = sys.stdout.isatty()
         self._started, self._first = time.perf_counter(), resume_step
         self._shown = ""
+        self._silent = silent  # a process that is not the first neither writes nor shows
+        if silent:
+            return
         if path.exists():  # lines after the restored step are about to be written again
             kept = [
                 line
                 for line in path.read_text().splitlines()
                 if _is_json(line) and json.loads(line)["step"] <= resume_step
             ]
-            path.write_text("".join(line + "\n" for line in kept))
+            beside = path.with_suffix(".tmp")  # a kill in between must not lose them
+            beside.write_text("".join(line + "\n" for line in kept))
+            beside.replace(path)
 
     def event(self, **values: Any) -> None:
         """Writes one event and shows it."""
+        if self._silent:
+            return
         line = json.dumps(values)
         with self._path.open("a") as file:
             file.write(line + "\n")
@@ -54,6 +61,18 @@ class EventLog:
             f"loss {values['loss']:.3f}  {values['img_per_s']:.0f} img/s  ETA {_clock(remaining)}"
         )
         print(f"\r\x1b[K{self._shown}", end="", flush=True)
+
+    @property
+    def folder(self) -> Path:
+        """The run's work folder."""
+        return self._path.parent
+
+    def nonfinite(self, step: int, values: dict[str, float], examples: list[str]) -> None:
+        """Keeps which examples stood in the newest batch whose loss or gradient was no number."""
+        if self._silent:
+            return
+        record = {"step": step, **{name: str(value) for name, value in values.items()}, "examples": examples}
+        (self.folder / "nonfinite.json").write_text(json.dumps(record) + "\n")
 
     def close(self) -> None:
         """Ends the live line."""

@@ -1,17 +1,16 @@
-"""The loop: phases in order, validation, best and last checkpoint, early stop, resume."""
+"""The loop: phases in order, validation, best and last checkpoint, early stop, resume, leaving."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.strategies import LabelledPhase
@@ -22,10 +21,14 @@ from ttl_jax.training.log import EventLog
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.parallel import ONE, Layout
+from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
 from ttl_jax.typing import Variables
+
+AHEAD = 2  # steps that the host may be ahead of the device: a stop waits for no more than these
 
 
 class DivergedError(RuntimeError):
@@ -70,6 +73,9 @@ class Job:
     after: After | None = None  # decides what is kept besides the best
     mix: Mix | None = None  # MixUp, CutMix
     pause_at: float = math.inf  # the first validation at or after this step raises Paused
+    notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
+    layout: Layout = ONE
+    ids: Sequence[str] | np.ndarray = ()  # of the training examples, to name those of a bad batch
 
     @property
     def ema(self) -> float | None:
@@ -92,6 +98,8 @@ class Progress:
     seconds: float = 0.0
     flops_per_step: tuple[float, ...] = ()
     finished: bool = False
+    due: bool = False  # the validation at this step is still to be done: the run was stopped within it
+    skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
@@ -112,8 +120,10 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
 
     Raises:
         DivergedError: a loss or gradient that is not finite; the last good checkpoint stays.
+        Preempted: the job's notice asked to stop; all that was done is saved.
     """
-    saved = checkpoints.progress()
+    layout = job.layout
+    saved = layout.json_from_first(checkpoints.progress)
     progress = Progress.from_json(saved) if saved else Progress(digest=job.phases[0].digest)
     if progress.finished:
         return progress
@@ -128,20 +138,25 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     )
     compiled: dict[Any, Any] = {}
     if saved:
-        state = checkpoints.restore_last(state, bound.digest)
+        template = state
+        state = layout.from_first(lambda: checkpoints.restore_last(template, bound.digest), template)
         print(f"resumed at step {progress.step} in phase {bound.phase.name!r}", flush=True)
-    log = EventLog(log_path, sum(job.lengths), resume_step=progress.step)
+    log = EventLog(log_path, sum(job.lengths), resume_step=progress.step, silent=not layout.first)
+    state = layout.place_state(state)
     try:
         while True:
             state, progress = _run_phase(job, variables, state, progress, checkpoints, log, compiled)
             if progress.phase + 1 == len(job.phases):
                 break
-            state, progress = _next_phase(job, state, progress)
+            whole, progress = _next_phase(job, layout.whole(state), progress)
             if isinstance(job.after, WiseFT) and progress.phase + 1 == len(job.phases):
-                checkpoints.save_start(progress.step, state.variables)
-            checkpoints.save_last(state, dataclasses.asdict(progress))
+                checkpoints.save_start(progress.step, whole.variables)
+            checkpoints.save_last(whole, dataclasses.asdict(progress))
+            state = layout.place_state(whole)
+            if job.notice.asked():
+                raise Preempted(_leave(job, checkpoints, progress.step))
         progress = replace(progress, finished=True)
-        checkpoints.save_last(state, dataclasses.asdict(progress))
+        checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
         checkpoints.wait()
     finally:
         log.close()
@@ -180,29 +195,63 @@ def _run_phase(
     length = job.lengths[progress.phase]
     optimizer = make_optimizer(bound, config.optimizer)
     began, counted = time.perf_counter(), progress.step
-    feed = job.feed(bound, {"params": state.params, "batch_stats": state.batch_stats})
+    layout = job.layout
+    now = layout.whole(state)
+    feed = job.feed(bound, {"params": now.params, "batch_stats": now.batch_stats})
+    del now
     parts = (job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, feed.after)
-    step = make_train_step(*parts, mix=job.mix, ema=job.ema, seed=config.seed)
+    step = make_train_step(
+        *parts,
+        mix=job.mix,
+        ema=job.ema,
+        seed=config.seed,
+        skip=config.nan_skip > 0,
+        layout=layout,
+    )
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
     measure = make_measure(*parts) if measured else None
-    constants = anchor(bound, variables) | (job.constants if bound.features else {})
+    constants = layout.replicate(anchor(bound, variables) | (job.constants if bound.features else {}))
     fixed = (constants,) if constants else ()
     top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
     rates = learning_rates(config.schedule, top_rate, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
-    losses: list[tuple[int, dict[str, Any]]] = []
+    losses: list[Measured] = []
+    saved_at = time.perf_counter()
+
+    def validated(progress: Progress) -> tuple[Progress, bool]:
+        """Validates; a stop meanwhile saves the state with the validation still due."""
+        try:
+            found, ended = _evaluate(job, feed, layout.whole(state), progress, top_rate, checkpoints, log)
+        except Preempted:
+            save_last(replace(progress, due=True))
+            raise Preempted(_leave(job, checkpoints, progress.step)) from None
+        return replace(found, due=False), ended
+
+    def save_last(progress: Progress) -> None:
+        checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
+
+    if progress.due:
+        progress, ended = validated(progress)
+        if ended:
+            return state, progress
 
     for batch in feed.batches(progress.step, stop):
         if measure is not None and (
             progress.step == progress.phase_start or _crosses(progress.step, job.steps_per_epoch)
         ):
             ahead = progress.step + bound.probe.probe.batches  # type: ignore[union-attr]
-            state = measure(state, feed.batches(progress.step, ahead))
+            try:
+                few = job.notice.polled(feed.batches(progress.step, ahead))
+                state = layout.place_state(measure(layout.whole(state), map(layout.split, few)))
+            except Preempted:  # the state is as it was: the next start measures again
+                save_last(progress)
+                raise Preempted(_leave(job, checkpoints, progress.step)) from None
+        placed = layout.place_batch(batch)
         if compiled is None:
             key = _step_key(bound, feed.after)
             if key not in executables:
-                executables[key] = compile_step(step, state, batch, *fixed)
+                executables[key] = compile_step(step, state, placed, constants or None, layout)
             compiled, flops = executables[key]
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
@@ -210,20 +259,26 @@ def _run_phase(
             progress = replace(progress, seconds=progress.seconds + began_steps - began)
             began, counted = began_steps, progress.step
         rate = rates[progress.step - progress.phase_start] * np.float32(progress.plateau.scale)
-        state, measured = compiled(state, batch, jnp.float32(rate), *fixed)
+        state, measured = compiled(state, placed, np.float32(rate), *fixed)
         progress = replace(progress, step=progress.step + 1)
-        losses.append((progress.step, measured))
+        losses.append((progress.step, measured, batch["example"]))
+        if len(losses) > AHEAD:
+            jax.block_until_ready(losses[-1 - AHEAD][1])
         last = progress.step == stop
         evaluate = last or _crosses(progress.step, job.eval_every)
         log_now = _crosses(progress.step, config.log_every_steps)
-        if evaluate or log_now or len(losses) >= config.nan_check_steps:
-            newest = _check_finite(losses)
+        leave = job.notice.asked()
+        due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
+        save = leave or (due and not layout.several)  # clocks differ between processes
+        if evaluate or log_now or save or len(losses) >= config.nan_check_steps:
+            newest, skipped = _check_finite(job, losses, config.nan_skip - progress.skipped, log)
+            progress = replace(progress, skipped=progress.skipped + skipped)
             losses = []
             now = time.perf_counter()
             speed = (progress.step - counted) * config.data.batch_size / max(now - began, 1e-9)
             progress = replace(progress, seconds=progress.seconds + now - began)
             began, counted = now, progress.step
-            if evaluate or log_now:
+            if (evaluate or log_now) and newest is not None:
                 log.event(
                     step=progress.step,
                     epoch=round(progress.step / job.steps_per_epoch, 4),
@@ -235,17 +290,28 @@ def _run_phase(
                     img_per_s=round(speed, 2),
                 )
         if evaluate:
-            progress, ended = _evaluate(job, feed, state, progress, top_rate, checkpoints, log)
+            progress, ended = validated(progress)
             now = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + now - began)
             began = now
-            if not last:
-                checkpoints.save_last(state, dataclasses.asdict(progress))
+        if (evaluate or save) and not last:
+            save_last(progress)
+            saved_at = time.perf_counter()
+        if evaluate:
             if ended:
                 break
             if not last and progress.step >= job.pause_at:
                 raise Paused(f"paused at step {progress.step}")
+        if leave and not last:
+            raise Preempted(_leave(job, checkpoints, progress.step))
     return state, progress
+
+
+def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
+    """Waits for the last save; returns what the user is told."""
+    job.notice.saving = True
+    checkpoints.wait()
+    return f"{job.notice.reason}: saved at step {step}"
 
 
 def _step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
@@ -302,17 +368,39 @@ def selected(scores: dict[str, Any], name: str) -> float:
     return scores[name]
 
 
-def _check_finite(losses: list[tuple[int, dict[str, Any]]]) -> dict[str, float]:
-    """Waits for the device, and looks at every loss since the last look."""
-    measured = [
-        (step, {name: float(value) for name, value in values.items()})
-        for step, values in jax.device_get(losses)
-    ]
-    for step, values in measured:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"{name.replace('_', ' ')} is {value} at step {step}: training stopped, the last "
-                    "good checkpoint stays; lower optimizer.lr or set optimizer.clip=1.0"
-                )
-    return measured[-1][1]
+Measured = tuple[int, dict[str, Any], Any]  # step, its figures, positions of its examples
+NAMED = 8  # examples of a bad batch in the message; all of them are in nonfinite.json
+
+
+def _check_finite(
+    job: Job, losses: list[Measured], allowed: int, log: EventLog
+) -> tuple[dict[str, float] | None, int]:
+    """Waits for the device, and looks at every loss since the last look.
+
+    Returns:
+        (figures of the newest step that had finite ones, steps that were skipped).
+
+    Raises:
+        DivergedError: naming the step and its examples, where more than `allowed` are not finite.
+    """
+    newest, skipped = None, 0
+    for step, found, examples in losses:
+        # Under pmap there is one figure a device, all the same.
+        values = {name: float(np.ravel(value)[0]) for name, value in jax.device_get(found).items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if not bad:
+            newest = values
+            continue
+        skipped += 1
+        what = f"{bad[0].replace('_', ' ')} is {values[bad[0]]} at step {step}"
+        names = [str(job.ids[place]) for place in np.asarray(examples)] if len(job.ids) else []
+        log.nonfinite(step, values, names)
+        shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        if skipped > allowed:
+            raise DivergedError(
+                f"{what} (examples {shown}; all of them: {log.folder / 'nonfinite.json'}): training stopped, "
+                f"the last good checkpoint stays under {log.folder / 'checkpoints'}; lower optimizer.lr, set "
+                "optimizer.clip=1.0, or allow some such steps to change nothing with nan_skip"
+            )
+        print(f"{what}: skipped, {allowed - skipped} more may be (examples {shown})", flush=True)
+    return newest, skipped

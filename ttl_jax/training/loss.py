@@ -31,7 +31,8 @@ def cross_entropy(
 
     Args:
         logits: (n, classes).
-        labels: int (n,), or float (n, classes) summing to 1: then sum_c w_c t_c l_c / sum_c w_c t_c.
+        labels: int (n,), -1 for a row that does not count, or float (n, classes) summing to 1: then
+            sum_c w_c t_c l_c / sum_c w_c t_c.
         class_weights: (classes,).
         gamma: focal exponent: an entry counts (1 - p_y)^gamma times (Lin et al. 2017, eq. 4).
         smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
@@ -39,6 +40,8 @@ def cross_entropy(
     classes = logits.shape[-1]
     target = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
     target = target * (1 - smoothing) + smoothing / classes
+    if labels.ndim == 1:
+        target = jnp.where(labels[:, None] < 0, 0.0, target)  # padding
     log_p = jax.nn.log_softmax(logits)
     losses = -log_p * _focus(log_p, gamma)
     weights = class_weights * target

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import optax
 
+from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, probe
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.state import TrainState, join, split
@@ -46,15 +47,16 @@ def make_measure(
         train, frozen = split(params, bound.trainable)
 
         def objective(train: dict[str, Array]) -> tuple[Array, Any]:
-            logits, updated = network.apply(
-                {"params": join(train, frozen), "batch_stats": batch_stats},
-                images,
-                train=moving,
-                still=bound.still,
-                keys=dropout_keys if moving else None,
-                after=after,
-                mutable=["batch_stats"],
-            )
+            with batch_scope(None, batch["mask"] if "mask" in batch else None):
+                logits, updated = network.apply(
+                    {"params": join(train, frozen), "batch_stats": batch_stats},
+                    images,
+                    train=moving,
+                    still=bound.still,
+                    keys=dropout_keys if moving else None,
+                    after=after,
+                    mutable=["batch_stats"],
+                )
             return loss(logits, batch["label"]), updated
 
         gradients, updated = jax.grad(objective, has_aux=True)(train)

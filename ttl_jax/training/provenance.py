@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.config import default_config
 from ttl_jax.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 # Fields that may differ between the start of a run and its continuation: they change no result.
 FREE = frozenset(
     {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "cache_features", "data.eval_batch_size", "evaluate_test"}
+     "nan_check_steps", "report", "cache_features", "data.eval_batch_size", "evaluate_test",
+     "save_every_minutes", "preemption_notice", "parallel.mode", "parallel.devices", "parallel.hosts",
+     "parallel.shard_above"}
 )  # fmt: skip
 
 
@@ -30,7 +37,9 @@ def check(workdir: Path, config: Any) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    before = _dotted(json.loads(path.read_text())["config"])
+    # A field that came after the run began stood at its default.
+    newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
+    before = newer | _dotted(json.loads(path.read_text())["config"])
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
     absent = "absent"
     changed = []
@@ -42,8 +51,55 @@ def check(workdir: Path, config: Any) -> None:
     if changed:
         raise UserError(
             f"{workdir} holds a run of another config ({'; '.join(changed)}); "
-            "use another --workdir, or remove that folder"
+            "use another --workdir, or --fresh, which moves that folder aside and starts anew"
         )
+
+
+@contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Holds a work folder for this process; the system lets it go when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it: which one, where, and since when.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "owner.json").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{workdir} is in use by {_owner(file.read())}: wait for it, or stop it"
+            ) from None
+        file.truncate(0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}) + "\n")
+        file.flush()
+        yield
+
+
+def _owner(record: str) -> str:
+    try:
+        owner = json.loads(record)
+    except ValueError:  # it has only just begun
+        return "another process"
+    return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+
+
+def set_aside(workdir: Path) -> Path | None:
+    """Moves what a run left in its folder to WORKDIR.1 (or .2, ...) and returns that; None where nothing is.
+
+    Raises:
+        UserError: another process works there.
+    """
+    if not workdir.exists() or not any(workdir.iterdir()):
+        return None
+    number = 1
+    while (place := workdir.with_name(f"{workdir.name}.{number}")).exists():
+        number += 1
+    with alone(workdir):
+        workdir.rename(place)
+    return place
 
 
 def claim(workdir: Path, config: Any) -> None:

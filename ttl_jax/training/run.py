@@ -26,7 +26,7 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
-from ttl_jax.training import prefix, provenance
+from ttl_jax.training import parallel, prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
 from ttl_jax.training.finish import finish
@@ -34,6 +34,7 @@ from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
+from ttl_jax.training.preemption import Notice
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.typing import Array, Variables
@@ -145,6 +146,7 @@ def train(
     datasets: Mapping[str, Dataset] | None = None,
     *,
     pause_after: float = math.inf,
+    notice: Notice | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -153,16 +155,38 @@ def train(
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
+        notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
+        Preempted: the notice asked to stop; the same call goes on, bit for bit.
         UserError: something in the config or the data has to be mended.
         DivergedError: the loss stopped being a number.
     """
     workdir = Path(workdir)
     check(config)
-    strategy = strategies.parse(config.strategy)
+    strategies.parse(config.strategy)
     provenance.check(workdir, config)
+    parallel.check(config.parallel)
+    if jax.process_index() > 0:  # the first process alone writes
+        return _train(config, workdir, datasets, pause_after, notice or Notice())
+    new = not workdir.exists()
+    try:
+        with provenance.alone(workdir):
+            return _train(config, workdir, datasets, pause_after, notice or Notice())
+    finally:
+        if new and not (workdir / "config.json").exists():  # refused before it began
+            shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _train(
+    config: Any,
+    workdir: Path,
+    datasets: Mapping[str, Dataset] | None,
+    pause_after: float,
+    notice: Notice,
+) -> Result:
+    strategy = strategies.parse(config.strategy)
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
@@ -170,10 +194,20 @@ def train(
     constants = source_constants(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
+    layout = parallel.make_layout(
+        config.parallel, config.data.batch_size, penalised=any(item.features for item in bound)
+    )
+    notice.agree = layout.agree if layout.several else None
+    train_rows = layout.rows(config.data.batch_size)
     spec = data.parse_augment(config.data.augment)
     mixing, views = data.parse_mix(config.data.mix), config.data.views
     if mixing and strategy.keeps_source_head:
         raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
+    if mixing and (layout.axis or layout.accumulate > 1 or train_rows.padded != config.data.batch_size):
+        raise UserError(
+            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
+            "batch that the devices divide"
+        )
     predict = make_predict(network, preprocessing.normalise)
     predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
@@ -189,15 +223,16 @@ def train(
         return preprocessing.normalise(images)
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
-        size = min(config.data.eval_batch_size, len(split.ids))
-        return logits_of(predict, variables, data.eval_batches(split, size))
+        rows = layout.rows(min(config.data.eval_batch_size, len(split.ids)), parts=1)
+        batches = data.eval_batches(split, rows.padded, rows=rows.own)
+        return logits_of(layout.spread(predict), variables, notice.polled(batches))
 
     def feed(bound: strategies.LabelledPhase, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         # The starting network of a feature penalty wants the images themselves.
-        repeats = (not spec or views) and not mixing and "source" not in constants
+        repeats = (not spec or views) and not mixing and "source" not in constants and not layout.several
         if unit is not None and repeats and config.cache_features:
             stand_in = prefix.make_prefix(network, unit)
             wanted = {"train": (prepare, views if spec else 1), "val": (plain, 1)}
@@ -238,6 +273,8 @@ def train(
                 stop=stop,
                 sampling=config.data.sampling,
                 threads=config.data.loader_threads,
+                padded=train_rows.padded,
+                rows=train_rows.own,
             )
 
         return Feed(batches, ready, validate, after)
@@ -245,7 +282,8 @@ def train(
     steps_per_epoch = len(training.ids) / config.data.batch_size
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
     lengths = tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
-    provenance.claim(workdir, config)
+    if layout.first:
+        provenance.claim(workdir, config)
     job = Job(
         config=config,
         network=network,
@@ -260,15 +298,22 @@ def train(
         after=strategy.after,
         mix=partial(data.mix, spec=mixing, classes=len(training.class_names)) if mixing else None,
         pause_at=pause_after * sum(lengths),
+        notice=notice,
+        layout=layout,
+        ids=training.ids,
     )
-    print_header(config, sets, bound, lengths, variables)
-    checkpoints = Checkpoints(workdir)
+    if layout.first:
+        print_header(config, sets, bound, lengths, variables)
+    checkpoints = Checkpoints(workdir, writes=layout.first)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
         shapes = jax.tree.map(
             jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         )
-        best, best_step = checkpoints.restore_best(shapes)
+        best_step = progress.best_step
+        best = layout.replicate(
+            layout.from_first(lambda: checkpoints.restore_best(shapes, best_step)[0], shapes)
+        )
 
         def select(candidate: Variables) -> float:
             split = sets["val"]
@@ -286,18 +331,25 @@ def train(
     metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
     scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
     scored.pop("train", None)
-    if metrics.keys() >= scored.keys():  # the test split was touched already, once
+    if layout.json_from_first(
+        lambda: metrics.keys() >= scored.keys()
+    ):  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
     else:
-        metrics = evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
+        metrics = evaluate_once(
+            workdir, scored, lambda split: logits_for(split, best, predict_views), layout.first
+        )
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
         metrics["data"] = card(sets)
-        provenance.write_json(result_path, metrics)
-    if config.report and not (workdir / "report.html").exists():
+        if layout.first:
+            provenance.write_json(result_path, metrics)
+    if layout.first and config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
 
-        report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
+        beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy.name}")
+        beside.replace(workdir / "report.html")
+    best = best if layout.plain else jax.tree.map(jnp.asarray, jax.device_get(best))
     return Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
 
 
@@ -320,21 +372,24 @@ def _loss(config: Any, training: Dataset) -> Loss:
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
-def evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
+def evaluate_once(
+    workdir: Path, sets: Mapping[str, Dataset], logits_for: Any, writes: bool = True
+) -> dict[str, Any]:
     """Scores every held-out split with the best variables and keeps its predictions."""
     scores: dict[str, Any] = {}
     for name, split in sets.items():
         logits = logits_for(split)
-        evaluation.predictions.save(
-            workdir / "predictions" / f"{name}.npz",
-            ids=split.ids,
-            groups=split.groups,
-            labels=split.labels,
-            logits=logits,
-            class_names=split.class_names,
-            task=split.task,
-            columns=split.columns,
-        )
+        if writes:
+            evaluation.predictions.save(
+                workdir / "predictions" / f"{name}.npz",
+                ids=split.ids,
+                groups=split.groups,
+                labels=split.labels,
+                logits=logits,
+                class_names=split.class_names,
+                task=split.task,
+                columns=split.columns,
+            )
         scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
     return scores
 

@@ -11,14 +11,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from ttl_jax.models import stochastic_norm
+from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, flatten, probe
 from ttl_jax.strategies.average import ema_decay, ema_update
 from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
 from ttl_jax.strategies.features import value as feature_value
 from ttl_jax.strategies.penalties import penalty
 from ttl_jax.training.loss import Loss
+from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.typing import Array, Float
 
@@ -40,6 +43,8 @@ def make_train_step(
     mix: Mix | None = None,
     ema: float | None = None,
     seed: int = 0,
+    skip: bool = False,
+    layout: Layout = ONE,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """Builds the pure step of one phase (not yet jitted).
 
@@ -57,11 +62,17 @@ def make_train_step(
         mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
         ema: decay of the moving average that the state keeps, if it does.
         seed: of what is random but belongs to no example (StochNorm's channels).
+        layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
+            taken. Under an axis every device gathers the logits of all and computes the one loss of
+            the whole batch, of which it differentiates its share.
+        skip: a step whose loss or gradient is not finite changes nothing but the step's number.
 
     Returns:
         step(state, batch, rate, constants) -> (state, {"loss", "gradient_norm", and "penalty" where
         the loss has one}). The constants (see `constants.py`) may be left out where a phase needs none.
     """
+    axis, shares = layout.axis, len(layout.devices) if layout.axis else 1
+    norm_axis = axis if layout.norm == "global" else None
     coupled = tuple(item for item in bound.pulls if item.pull.coupled and item.paths)
     extra = any(not item.pull.coupled and item.paths for item in bound.pulls)
     capture = tuple(dict.fromkeys(unit for item in bound.features for unit in item.units))
@@ -89,9 +100,9 @@ def make_train_step(
             output: Any = network.apply(constants["source"], images, capture=of_source, after=after)
             source = output[1]
         seen = Seen(
-            features,
-            source,
-            labels,
+            _all(features, axis),
+            _all(source, axis),
+            _all(labels, axis),
             {path: leaf for path, leaf in train.items() if path.startswith(SOURCE_HEAD)},
             constants.get("attention", {}),
             constants.get("relation"),
@@ -102,18 +113,19 @@ def make_train_step(
         state: TrainState, batch: Batch, rate: Float[Array, ""], constants: Mapping[str, Any] | None = None
     ) -> tuple[TrainState, dict[str, Array]]:
         given = constants or {}
-        keys = keys_of(batch)
-        images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
-        dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        labels = batch["label"]
-        if mix is not None:
-            images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
         train, frozen = split(state.params, bound.trainable)
 
-        def objective(train: dict[str, Array]) -> tuple[Array, Any]:
-            with random_channels(state.step):
+        def objective(train: dict[str, Array], batch_stats: Any, batch: Batch) -> tuple[Array, Any]:
+            keys = keys_of(batch)
+            images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
+            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+            labels = batch["label"]
+            if mix is not None:
+                images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
+            mask = batch["mask"] if "mask" in batch else None
+            with random_channels(state.step), batch_scope(norm_axis, mask):
                 output, updated = network.apply(
-                    {"params": join(train, frozen), "batch_stats": state.batch_stats},
+                    {"params": join(train, frozen), "batch_stats": batch_stats},
                     images,
                     train=True,
                     still=bound.still,
@@ -122,14 +134,22 @@ def make_train_step(
                     after=after,
                     mutable=["batch_stats"],
                 )
+            # A network without BatchNorm (VGG) has no such collection.
+            moved = {**batch_stats, **dict(updated).get("batch_stats", {})}
             logits, features = output if capture else (output, {})
-            value = loss(logits, labels)
+            value = loss(_all(logits, axis), _all(labels, axis))
             if not coupled and not bound.features:
-                return value, (updated, {})
+                return value / shares, (moved, {"loss": value})
             added = penalties(train, features, images, labels, given)
-            return value + added, (updated, {"penalty": added})
+            return (value + added) / shares, (moved, {"loss": value + added, "penalty": added})
 
-        (value, (updated, terms)), gradients = jax.value_and_grad(objective, has_aux=True)(train)
+        gradients, batch_stats, terms = _gradients(
+            objective, train, state.batch_stats, batch, layout.accumulate, axis
+        )
+        if axis is not None:
+            gradients = lax.psum(gradients, axis)
+            if layout.norm == "device":  # each device's own moments moved them: the mean is kept
+                batch_stats = lax.pmean(batch_stats, axis)
         anchor = {"anchor": given.get("anchor", {})} if extra else {}
         updates, opt_state = optimizer.update(gradients, state.opt_state, train, **anchor)
         multipliers = state.multipliers
@@ -139,8 +159,6 @@ def make_train_step(
         if multipliers:
             updates = {path: multipliers[path] * update for path, update in updates.items()}
         train = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
-        # A network without BatchNorm (VGG) has no such collection.
-        batch_stats = {**state.batch_stats, **dict(updated).get("batch_stats", {})}
         average = state.average
         if ema is not None:
             decay = ema_decay(ema, state.step)
@@ -148,20 +166,70 @@ def make_train_step(
                 "params": {**average["params"], **ema_update(_of(average["params"], train), train, decay)},
                 "batch_stats": ema_update(average["batch_stats"], flatten(batch_stats), decay),
             }
-        return (
-            replace(
-                state,
-                params=join(train, frozen),
-                batch_stats=batch_stats,
-                opt_state=opt_state,
-                step=state.step + 1,
-                multipliers=multipliers,
-                average=average,
-            ),
-            {"loss": value, "gradient_norm": optax.tree.norm(gradients), **terms},
+        after_step = replace(
+            state,
+            params=join(train, frozen),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            step=state.step + 1,
+            multipliers=multipliers,
+            average=average,
         )
+        norm = optax.tree.norm(gradients)
+        if skip:
+            fine = jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
+            before = replace(state, step=after_step.step)
+            after_step = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after_step, before)
+        return after_step, {**terms, "gradient_norm": norm}
 
     return step
+
+
+def _all(tree: Any, axis: str | None) -> Any:
+    """The rows of every device, where there is an axis."""
+    if axis is None:
+        return tree
+    return jax.tree.map(lambda leaf: lax.all_gather(leaf, axis, tiled=True), tree)
+
+
+def _gradients(
+    objective: Callable[..., tuple[Array, Any]],
+    train: dict[str, Array],
+    batch_stats: Any,
+    batch: Batch,
+    parts: int,
+    axis: str | None,
+) -> tuple[dict[str, Array], Any, dict[str, Array]]:
+    """Gradients, moved statistics and the loss's terms of a batch, taken in so many parts.
+
+    Part k holds the rows k, k + parts, ...: the same ones however the batch is split over devices. Parts
+    weigh as many examples as they hold (padding is none); each moves the statistics in its turn, by
+    moments of its own. With weighted classes a part's loss is normalised by its own weights.
+    """
+    differentiate = jax.value_and_grad(objective, has_aux=True)
+    if parts == 1:
+        (_, (batch_stats, terms)), gradients = differentiate(train, batch_stats, batch)
+        return gradients, batch_stats, terms
+    cut = {
+        name: jnp.moveaxis(value.reshape(-1, parts, *value.shape[1:]), 1, 0) for name, value in batch.items()
+    }
+    counts = cut["mask"].sum(1) if "mask" in cut else jnp.full(parts, cut["label"].shape[1], jnp.float32)
+    counts = lax.psum(counts, axis) if axis is not None else counts
+
+    def add(carried: Any, item: Any) -> tuple[Any, None]:
+        sums, statistics = carried
+        part, share = item
+        (_, (statistics, terms)), gradients = differentiate(train, statistics, part)
+        return (
+            jax.tree.map(lambda total, new: total + share * new, sums, (gradients, terms)),
+            statistics,
+        ), None
+
+    first = {name: value[0] for name, value in cut.items()}
+    (_, (_, shapes)), _ = jax.eval_shape(differentiate, train, batch_stats, first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (train, shapes))
+    (sums, batch_stats), _ = lax.scan(add, (zeros, batch_stats), (cut, counts / counts.sum()))
+    return sums[0], batch_stats, sums[1]
 
 
 def _of(leaves: Mapping[str, Array], chosen: Mapping[str, Array]) -> dict[str, Array]:
@@ -169,15 +237,20 @@ def _of(leaves: Mapping[str, Array], chosen: Mapping[str, Array]) -> dict[str, A
 
 
 def compile_step(
-    step: Callable[..., Any], state: TrainState, batch: Batch, constants: Mapping[str, Any] | None = None
+    step: Callable[..., Any],
+    state: TrainState,
+    batch: Batch,
+    constants: Mapping[str, Any] | None = None,
+    layout: Layout = ONE,
 ) -> tuple[jax.stages.Compiled, float]:
     """Compiles a step once for these shapes, donating the state.
 
     Returns:
         The executable, called as the step is (with the constants if there are any), and its
-        floating-point operations (XLA's count).
+        floating-point operations (XLA's count, of all devices together).
     """
     fixed = (constants,) if constants else ()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batch, jnp.float32(0), *fixed).compile()
+    compiled = layout.compile(step, state, batch, *fixed)
     analysis = compiled.cost_analysis()
-    return compiled, float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
+    flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
+    return compiled, flops * len(layout.devices)

@@ -1,0 +1,117 @@
+"""Bundles: what is broken is passed over and said, what was done is there."""
+
+import json
+from dataclasses import asdict
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ttl_jax.errors import UserError
+from ttl_jax.training.checkpoint import Checkpoints, fault
+from ttl_jax.training.loop import Progress
+
+
+def tree(value):
+    return {"params": {"a": jnp.full((64, 3), float(value)), "b": jnp.arange(3) + value}, "batch_stats": {}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three saved states; the best weights are those of steps 2 and 6."""
+    kept = Checkpoints(tmp_path)
+    for step, best in ((2, 2), (4, 2), (6, 6)):
+        if best == step:
+            kept.save_best(step, tree(step))
+        kept.save_last(tree(step), asdict(Progress(step=step, digest="d", best=0.5, best_step=best)))
+    kept.close()
+    return tmp_path
+
+
+def resumed(folder):
+    kept = Checkpoints(folder)
+    progress = kept.progress()
+    state = kept.restore_last(tree(0), "d") if progress else None
+    best = kept.restore_best(tree(0), progress["best_step"])[0] if progress else None
+    kept.close()
+    return progress, state, best
+
+
+def largest(bundle):
+    files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_the_newest_two_states_are_kept_and_the_newest_is_used(folder):
+    assert sorted(path.name for path in (folder / "checkpoints" / "last").iterdir()) == ["1", "2"]
+    progress, state, best = resumed(folder)
+    assert progress["step"] == 6
+    np.testing.assert_array_equal(state["params"]["a"], np.full((64, 3), 6.0))
+    np.testing.assert_array_equal(best["params"]["b"], np.arange(3) + 6)
+
+
+@pytest.mark.parametrize("harm", ["flipped bit", "truncated", "never finished", "file gone", "manifest cut"])
+def test_a_broken_newest_bundle_gives_way_to_the_one_before(folder, harm, capsys):
+    bundle = folder / "checkpoints" / "last" / "2"
+    if harm == "flipped bit":
+        flip(largest(bundle))
+    elif harm == "truncated":
+        truncate(largest(bundle))
+    elif harm == "never finished":
+        (bundle / "manifest.json").unlink()
+    elif harm == "file gone":
+        largest(bundle).unlink()
+    else:
+        (bundle / "manifest.json").write_text((bundle / "manifest.json").read_text()[:-5])
+    progress, state, best = resumed(folder)
+    assert progress["step"] == 4 and float(state["params"]["a"][0, 0]) == 4
+    np.testing.assert_array_equal(best["params"]["b"], np.arange(3) + 2)
+    said = capsys.readouterr().out
+    assert "checkpoint 2 is broken (" in said and "the one before it, 1, is used" in said
+    # What came after the step resumed from is made again.
+    assert not (folder / "checkpoints" / "best" / "6").exists() and not bundle.exists()
+
+
+def test_a_state_whose_best_weights_are_broken_is_not_resumed_from(folder, capsys):
+    flip(largest(folder / "checkpoints" / "best" / "6"))
+    progress, _, best = resumed(folder)
+    assert progress["step"] == 4 and float(best["params"]["a"][0, 0]) == 2
+    assert "its best weights: the bytes of" in capsys.readouterr().out
+
+
+def test_with_nothing_whole_the_run_starts_anew_and_says_so(folder, capsys):
+    for number in ("1", "2"):
+        flip(largest(folder / "checkpoints" / "last" / number))
+    assert resumed(folder)[0] is None
+    assert "the run starts anew" in capsys.readouterr().out
+
+
+def test_another_label_tree_is_refused(folder):
+    kept = Checkpoints(folder)
+    with pytest.raises(UserError, match="another label tree"):
+        kept.restore_last(tree(0), "other")
+    kept.close()
+
+
+def test_a_saved_copy_does_not_see_later_changes_in_place(tmp_path):
+    kept = Checkpoints(tmp_path)
+    values = np.zeros(100_000, np.float32)
+    kept.save_best(1, {"params": {"a": values}, "batch_stats": {}})
+    values += 1  # as a donated buffer would be written to
+    kept.wait()
+    assert fault(tmp_path / "checkpoints" / "best" / "1") is None
+    best, step = kept.restore_best({"params": {"a": values}, "batch_stats": {}})
+    kept.close()
+    assert step == 1 and float(np.abs(best["params"]["a"]).max()) == 0
+    files = json.loads((tmp_path / "checkpoints" / "best" / "1" / "manifest.json").read_text())["files"]
+    assert all(len(digest) == 64 for _, digest in files.values())
