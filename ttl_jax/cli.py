@@ -128,11 +128,15 @@ def report_command(arguments: list[str]) -> None:
             folders.append(Path(word))
     if not folders:
         raise UserError("report needs at least one work folder, as in: report runs/* --out=all.html")
+    comparison = None
+    if len(folders) == 1 and (folders[0] / "compare.json").exists():
+        comparison, folders = report.read_comparison(folders[0])
     for folder in folders:
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
-    print(f"report: {report.write(folders, Path(out), 'Comparison of runs')}")
+    title = "Comparison of runs" if comparison is None else "Comparison of strategies"
+    print(f"report: {report.write(folders, Path(out), title, comparison=comparison)}")
 
 
 def search_command(arguments: list[str]) -> None:
@@ -426,10 +430,12 @@ examples:
 
 REPORT_HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
-Prints the table of runs and writes one HTML report over all of them.
+Prints the table of runs and writes one HTML report over all of them. The work folder of a
+comparison gives the comparison's report.
 
-example:
+examples:
   python -m ttl_jax report runs/skin-* --out=runs/skin.html
+  python -m ttl_jax report runs/compare --out=runs/compare.html
 """
 
 SEARCH_HELP = """usage: python -m ttl_jax search --config=configs/search.py[:name=value,...] --workdir=DIR

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -163,15 +164,17 @@ def test_workers_share_the_cores():
     assert _shares(len(cores) + 1) == [frozenset()] * (len(cores) + 1)
 
 
-@pytest.mark.parametrize("engine", ["ray", "submitit"])
-def test_other_engines_run_the_same_cells(tmp_path, config, engine):
+def test_other_engines_run_the_same_cells(tmp_path, config):
     """A cell of every engine leaves the very numbers that a local one leaves."""
-    pytest.importorskip(engine)
+    others = [name for name in ("ray", "submitit") if find_spec(name)]
+    if not others:
+        pytest.skip("neither ray nor submitit is installed")
     config.compare.seeds, config.compare.lrs, config.report = (0,), (1e-3,), False
     results = {}
-    for name in ("local", engine):
+    for name in ("local", *others):
         config.compare.engine = name
         found = compare(config, tmp_path / name)
         results[name] = found["settings"][0]["cells"][0]
-    for split in ("val", "test", "shifted"):
-        assert results["local"][split] == results[engine][split]
+    for name in others:
+        for split in ("val", "test", "shifted"):
+            assert results["local"][split] == results[name][split]

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ttl_jax.evaluation import bootstrap_ci, fold_difference, mcnemar, paired_difference, paired_permutation
+from ttl_jax.evaluation import (
+    bootstrap_ci,
+    delong,
+    fold_difference,
+    mcnemar,
+    paired_difference,
+    paired_permutation,
+)
 
 
 def test_mcnemar_is_a_binomial_or_chi_squared():
@@ -78,6 +85,26 @@ def test_one_run_is_the_bootstrap_of_a_difference():
     assert found.estimate == pytest.approx(slow.estimate)
     assert (found.low, found.high) == pytest.approx((slow.low, slow.high), abs=0.02)
     assert found.p < 0.01
+
+
+def test_one_run_agrees_with_delong_where_examples_are_independent():
+    random = np.random.default_rng(8)
+    labels = random.integers(2, size=300)
+    shared = random.normal(size=300)
+    a, b = (signal * labels + shared + random.normal(size=300) for signal in (1.3, 0.9))
+    found = paired_difference(
+        labels, [np.stack([0 * a, a], 1)], [np.stack([0 * b, b], 1)], np.arange(300), resamples=4000
+    )
+    exact = delong(labels, a, b)
+    assert found.estimate == pytest.approx(exact.difference)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.006)
+    assert found.p == pytest.approx(exact.p, rel=0.25)
+
+
+def test_a_large_difference_survives_a_correction_for_many():
+    labels, a, groups = generated(4.0, seed=6)
+    found = paired_difference(labels, a, [run[::-1] for run in a], groups, resamples=500)
+    assert found.p * 1000 < 0.01
 
 
 def test_nothing_is_found_where_there_is_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -11,8 +12,10 @@ import subprocess
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ttl_jax import report
+from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
@@ -48,7 +51,7 @@ def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS,
     return {
         "settings": settings,
         "statistics": statistics.statistics(config, tmp_path, settings),
-        "protocol": {"select": "auroc", "replication": "2 training seeds on one fixed split",
+        "protocol": {"select": "auroc", "replication": "2 training seeds on one fixed split", "folds": 0,
                      "tuned_on": "validation, seed 0"},
     }  # fmt: skip
 
@@ -68,6 +71,7 @@ def _same_patients(place, dataset, seed, signal):
         logits=logits,
         class_names=("no", "yes"),
         task="multiclass",
+        columns={"sex": np.tile(["F", "F", "M", "M"], 50)},
     )
     result = json.loads((place / "result.json").read_text())
     result["test"] = score(labels, logits, ("no", "yes"), "multiclass")
@@ -77,9 +81,15 @@ def _same_patients(place, dataset, seed, signal):
     (place / "result.json").write_text(json.dumps(result))
 
 
+@pytest.fixture(scope="module")
+def made(run_once):
+    folder, run = run_once
+    return folder, make_found(run, folder)
+
+
 @pytest.fixture
-def found(run, tmp_path):
-    return make_found(run, tmp_path)
+def found(made):
+    return copy.deepcopy(made[1])
 
 
 def test_statistics_find_what_was_put_in(found):
@@ -105,7 +115,9 @@ def test_the_headline_says_who_wins_and_how_surely(found):
     )
     difference = found["statistics"]["differences"][0]
     assert f"On breast, lp_ft beats full: +{100 * difference['estimate']:.1f} AUROC points" in said[1]
-    assert re.search(r"\[\+[\d.]+, \+[\d.]+\], p = 0\.\d+ after Holm \(AUROC 0\.\d+\)\.$", said[1])
+    assert re.search(
+        r"\[\+[\d.]+, \+[\d.]+\], p(?: = |\u00a0<\u00a0)0\.\d+ after Holm \(AUROC 0\.\d+\)\.$", said[1]
+    )
 
 
 def test_a_preference_that_the_test_does_not_bear_out_is_said(found):
@@ -175,22 +187,23 @@ def test_the_surest_errors_are_listed_by_name():
     ]
 
 
-def write(found, tmp_path):
-    folders = [tmp_path / cell["folder"] for each in found["settings"] for cell in each["cells"]]
+def write(found, folder, tmp_path):
+    folders = [folder / cell["folder"] for each in found["settings"] for cell in each["cells"]]
     path = report.write(folders, tmp_path / "out" / "report.html", "Comparison", comparison=found)
     assert path.stat().st_size < 5_000_000
     return path
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
-def test_in_a_browser_it_sorts_filters_and_says_no_error(found, tmp_path):
-    path = write(found, tmp_path)
+def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
+    path = write(found, made[0], tmp_path)
     probe = """<script>
       const at = (selector) => document.querySelector(selector);
       const names = () => [...at("#comparison-table").tBodies[0].rows].filter((row) => !row.hidden)
         .map((row) => row.cells[0].dataset.value);
       const said = {};
-      [...at("#comparison-table").tHead.rows[0].cells][3].querySelector("button").click();
+      [...at("#comparison-table").tHead.rows[0].cells].find((cell) => cell.textContent === "AUROC")
+        .querySelector("button").click();
       said.sorted = names();
       const field = at("#comparison .filter input");
       field.value = "ham lp_ft"; field.dispatchEvent(new Event("input"));
@@ -221,10 +234,25 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, tmp_path):
     assert "Uncaught" not in done.stderr
 
 
-def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, tmp_path):
-    text = write(found, tmp_path).read_text()
+def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, made, tmp_path):
+    text = write(found, made[0], tmp_path).read_text()
     assert "lp_ft, preferred on validation, beats full on 2 of 2 test sets" in text
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
-    assert text.count("AUROC against cost on") == 2
+    assert text.count("AUROC against cost on") == 2 and "mathdefault" not in text
     assert "No group stands in more than one split." in text and "edge of the grid" in text
+    assert text.count('class="sortable subgroups"') == 8
+    held = predictions.load(made[0] / found["settings"][0]["cells"][0]["folder"] / "predictions" / "test.npz")
+    women = held.columns["sex"] == "F"
+    odds = held.logits[:, 1] - held.logits[:, 0]
+    assert f"{roc_auc_score(held.labels[women], odds[women]):.3f}" in text.split("<h3>Subgroups</h3>")[1]
     assert "&lt;i&gt;" in text and "<i>" not in text  # ids of the surest errors are text
+
+
+def test_the_report_command_takes_a_comparison_s_folder(found, made, tmp_path, capsys):
+    folder = made[0]
+    (folder / "compare.json").write_text(json.dumps(found))
+    assert main(["ttl_jax", "report", str(folder), f"--out={tmp_path}/again.html"]) == 0
+    assert 'id="comparison-table"' in (tmp_path / "again.html").read_text()
+    (tmp_path / "compare.json").write_text("{")
+    assert main(["ttl_jax", "report", str(tmp_path)]) == 2
+    assert "run compare again" in capsys.readouterr().err

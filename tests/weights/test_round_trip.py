@@ -20,7 +20,17 @@ def same(found, expected):
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "resnet50", "densenet121", "efficientnet_b0", "cbr_tiny", "resnet18_3d", "densenet121_3d"],
+    [
+        "resnet18",
+        "resnet50",
+        "densenet121",
+        "efficientnet_b0",
+        "cbr_tiny",
+        "resnet18_3d",
+        "bit_r50x1",
+        "clip_resnet50",
+        "penet",
+    ],
 )
 def test_bit_for_bit(torchvision_state, name):
     state = torchvision_state(name)

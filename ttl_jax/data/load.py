@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ttl_jax.data.builders import BUILDERS
 from ttl_jax.data.cache import DecodingReader, read_all
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.copies import MODES, Copies, clusters, find_copies, merge_groups
@@ -26,6 +27,7 @@ from ttl_jax.data.record import read_record
 from ttl_jax.data.split_file import read_folds, read_splits, write_folds, write_splits
 from ttl_jax.data.splits import hold_out, limit
 from ttl_jax.data.table import read_table
+from ttl_jax.data.tfds import PREFIX, read_tfds
 from ttl_jax.errors import UserError, nearest
 
 Splits = dict[str, Dataset]
@@ -39,12 +41,16 @@ LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
     "dicom": read_dicom,
     "nifti": read_nifti,
     "record": lambda config: read_record(config.path),
+    **{
+        name: lambda config, read=read: read(Path(config.path))  # type: ignore[misc]
+        for name, read in BUILDERS.items()
+    },
 }
 _PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
-SOURCES = (*LISTINGS, *_PHANTOMS)
+SOURCES = (*LISTINGS, *_PHANTOMS, f"{PREFIX}NAME")
 # Fields that only some sources read. A group that is silently not looked at would be a leak.
 _FIELDS = {
-    "group": ("csv", "dicom", "nifti"),
+    "group": ("csv", "dicom", "nifti", "tfds"),
     "split": ("csv", "dicom", "nifti"),
     "window": ("dicom", "nifti"),
     "slices": ("dicom", "nifti"),
@@ -85,6 +91,9 @@ def read_listing(config: DataConfig) -> Listing:
     Raises:
         UserError: no such source, or one that generates its images; the source's own faults.
     """
+    if config.name.startswith(PREFIX):
+        _refuse_fields(config, "tfds")
+        return read_tfds(config)
     if config.name not in LISTINGS:
         raise UserError(
             f"there is no data source {config.name!r} for data.name{nearest(config.name, SOURCES)}"

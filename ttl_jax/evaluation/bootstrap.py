@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from ttl_jax.evaluation.probability import (
     Task,
@@ -122,6 +121,8 @@ def _without_each(
 
 def _bca(tails: np.ndarray, values: np.ndarray, estimate: float, without: np.ndarray) -> np.ndarray:
     """The percentiles that stand for `tails`; NaN where all resamples lie on one side."""
+    from scipy import stats
+
     under = ((values < estimate).sum() + (values <= estimate).sum()) / (2 * len(values))
     bias = stats.norm.ppf(under)
     apart = without.mean() - without if len(without) else np.zeros(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ttl_jax.typing import Float, Shaped
 
@@ -52,6 +51,8 @@ def delong(
         ValueError: lengths differ, a label is neither 0 nor 1, a class has fewer than two examples, or
             a score is not finite.
     """
+    from scipy import stats
+
     aurocs, covariance = delong_covariance(labels, np.stack([scores_a, scores_b]))
     difference = float(aurocs[0] - aurocs[1])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
@@ -72,6 +73,8 @@ def delong_covariance(
     labels: Shaped[np.ndarray, "n"], scores: Float[np.ndarray, "models n"]
 ) -> tuple[Float[np.ndarray, "models"], Float[np.ndarray, "models models"]]:
     """AUROCs of several models on the same examples, and their covariance matrix; see `delong`."""
+    from scipy import stats
+
     truth, values = np.asarray(labels), np.asarray(scores, np.float64)
     if values.ndim != 2 or values.shape[1] != len(truth):
         raise ValueError(f"scores {values.shape} do not fit {len(truth)} labels")

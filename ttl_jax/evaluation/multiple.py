@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ttl_jax.typing import Float
 
@@ -56,6 +55,7 @@ def friedman_nemenyi(values: Float[np.ndarray, "blocks k"], alpha: float = 0.05)
         ValueError: fewer than 3 treatments or 2 blocks, or a value that is not finite.
     """
     import scikit_posthocs
+    from scipy import stats
 
     table = np.asarray(values, np.float64)
     if table.ndim != 2 or table.shape[1] < 3 or table.shape[0] < 2 or not np.isfinite(table).all():

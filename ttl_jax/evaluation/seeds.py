@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
     Raises:
         ValueError: no values.
     """
+    from scipy import stats
+
     found = np.asarray(values, np.float64)
     if not len(found):
         raise ValueError("the mean of no values")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize
 
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits
 from ttl_jax.typing import Float, Shaped
@@ -21,6 +20,8 @@ def fit_temperature(
     Raises:
         ValueError: shapes or values that do not fit, or nothing known to fit on.
     """
+    from scipy import optimize
+
     values = checked_logits(logits, task)
     truth = checked_labels(labels, values, task)
     if task == "multilabel":

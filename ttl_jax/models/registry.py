@@ -188,7 +188,8 @@ def create(
         slim_from: 1-based block from which widths are divided by `slim` (TransFusion): residual
             block (ResNet), dense block (DenseNet), MBConv (EfficientNet), else convolution.
         slim: the divisor.
-        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten", "mlp".
+        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten" (AlexNet's
+            early cuts are pooled down to about 9,216 values first), "mlp".
         dtype: compute type; parameters are always float32.
 
     Raises:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ttl_jax.errors import UserError
 from ttl_jax.report import wording
 from ttl_jax.report.read import look_up
 
@@ -43,6 +46,22 @@ class Line:
     flops: float | None
     trainable: float | None
     note: str
+
+
+def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """compare.json of a comparison's work folder, and the folders of its final cells.
+
+    Raises:
+        UserError: the file is not readable, or no cell is finished.
+    """
+    try:
+        found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        cells = [folder / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'compare.json'} is not readable: {error!r}; run compare again") from None
+    if not cells:
+        raise UserError(f"{folder} holds no finished cell yet; run compare again")
+    return found, cells
 
 
 def lines(found: Found) -> tuple[Line, ...]:
@@ -142,7 +161,9 @@ def headlines(found: Found) -> list[str]:
         said.append(
             f"On {place}, {best} {verb} {reference}: {points(line.difference)} AUROC points "
             f"[{points(line.d_low)}, {points(line.d_high)}], p = {p_value(line.p)} after Holm"
-            f" (AUROC {wording.number(line.auroc)}).".replace("p = <", "p <")
+            f" (AUROC {wording.number(line.auroc)}).".replace("p = <", "p <").replace(
+                "p < ", "p\u00a0<\u00a0"
+            )
         )
     return said
 

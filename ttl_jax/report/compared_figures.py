@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from ttl_jax.evaluation.multiple import cliques
 from ttl_jax.report.compared import Line
 from ttl_jax.report.svg import INK, MUTED, SERIES, drawing
+from ttl_jax.report.wording import amount, duration
 
 COSTS = (
-    ("seconds", "training time, s"),
+    ("seconds", "training time"),
     ("flops", "FLOPs of a training"),
     ("trainable", "trainable parameters"),
 )
@@ -39,7 +41,8 @@ def critical_difference(friedman: Mapping[str, Any]) -> str:
             level = -(top + 0.24 * (place if left else len(names) - 1 - place))
             edge = low - 0.04 * span if left else high + 0.04 * span
             axes.plot([ranks[index], ranks[index], edge], [0, level, level], color=INK, linewidth=0.8)
-            axes.text(edge, level, f" {names[index]}  {ranks[index]:.2f} ", va="center",
+            gap = -0.012 * span if left else 0.012 * span
+            axes.text(edge + gap, level, f"{names[index]}  {ranks[index]:.2f}", va="center",
                       ha="right" if left else "left", fontsize=8.5)  # fmt: skip
         ordered = ranks[order]
         for number, (first, last) in enumerate(bars):
@@ -75,7 +78,10 @@ def pareto(lines: Sequence[Line], dataset: str) -> str | None:
     with drawing(11.4, 3.6, f"AUROC against cost on {dataset}") as made:
         for axes, (name, label) in zip(made.figure.subplots(1, 3, sharey=True), COSTS, strict=True):
             paid = [(line, getattr(line, name)) for line in known]
-            dots = [(cost, line.auroc or 0.0, line) for line, cost in paid if cost]
+            dots = [(cost, line.auroc or 0.0, line) for line, cost in paid if cost is not None and cost > 0]
+            if not dots:
+                axes.set_visible(False)
+                continue
             axes.set_xscale("log")
             axes.plot([x for x, *_ in dots], [y for _, y, _ in dots], "o", color=MUTED, markersize=4.5)
             front = pareto_front([(x, y) for x, y, _ in dots])
@@ -88,6 +94,22 @@ def pareto(lines: Sequence[Line], dataset: str) -> str | None:
                 axes.annotate(text, (x, y), xytext=(3, 5), textcoords="offset points", fontsize=7.5)
             axes.margins(0.22, 0.16)
             axes.set(xlabel=f"{label} (log scale)")
-            axes.tick_params(axis="x", which="minor", labelbottom=False)
+            _log_ticks(axes, [x for x, *_ in dots], duration if name == "seconds" else amount)
         made.figure.axes[0].set_ylabel("test AUROC")
     return made.svg
+
+
+def _log_ticks(axes: Any, costs: Sequence[float], text: Callable[[float], str]) -> None:
+    """Marks 1, 2 and 5 of every decade, or decades alone where these would crowd."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    low, high = min(costs) / 1.5, max(costs) * 1.5
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [tick for tick in (10.0**power for power in decades) if low <= tick <= high]
+    if len(ticks) < 3:
+        fine = (step * 10.0**power for power in decades for step in (1, 2, 5))
+        ticks = [tick for tick in fine if low <= tick <= high]
+    ticks = ticks[:: 1 + len(ticks) // 6]
+    axes.set_xticks(ticks, [text(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())

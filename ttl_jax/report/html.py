@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.evaluation.bootstrap import Interval
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.subgroups import subgroups
 from ttl_jax.report import compared, compared_figures, curves, figures, wording
 from ttl_jax.report.errors import confident_errors
 from ttl_jax.report.read import Run, flat, look_up, read_runs
@@ -109,6 +111,7 @@ def render(
         compared=None if comparison is None else _compared(comparison),
         cards=_cards(runs),
         wording=wording,
+        spread=_spread,
         points=compared.points,
         p_value=compared.p_value,
         tables=[
@@ -147,6 +150,9 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
         "lines": rows,
         "reference": statistics["reference"],
         "preferred": compared.preferred(rows),
+        "several_datasets": len({row.dataset for row in rows}) > 1,
+        "several_models": len({row.model for row in rows}) > 1,
+        "folds": protocol["folds"],
         "replication": protocol["replication"],
         "tuned_on": protocol["tuned_on"],
         "resamples": statistics["resamples"],
@@ -154,6 +160,13 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
         "rope": statistics["rope"],
         "figures": drawn,
     }
+
+
+def _spread(interval: Interval) -> str | None:
+    """An interval of a subgroup, as "0.881 to 0.940"."""
+    if interval.low is None or interval.high is None:
+        return None
+    return f"{wording.number(interval.low)} to {wording.number(interval.high)}"
 
 
 def _cards(runs: Sequence[Run]) -> list[tuple[str, dict[str, Any]]]:
@@ -260,6 +273,7 @@ def _detail(row: Row) -> dict[str, Any]:
         "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
         "per_class": _per_class(scores),
         "decisions": _decisions(predictions),
+        "subgroups": () if predictions is None else subgroups(predictions, resamples=500),
         "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
     }

@@ -233,5 +233,6 @@ def preprocessing(source: str | Path, name: str) -> Preprocessing:
         keras = path.suffix in (".h5", ".hdf5")
         channels = 1 if "xrv" in stem or "xray" in stem or stem.startswith("nih-") else 3
     if channels == 1:
-        return XRAY if name.startswith("densenet") else usual.grey()
+        is_xray = name.startswith("densenet") and name not in volume.NAMES
+        return XRAY if is_xray else usual.grey()
     return KERAS_VGG if keras and name.startswith("vgg") else usual
