@@ -4,6 +4,7 @@ import pytest
 
 from ttl_jax import models, strategies
 from ttl_jax.errors import UserError
+from ttl_jax.models.registry import SLIMMABLE
 from ttl_jax.search.points import boundaries, chosen, points
 
 
@@ -28,8 +29,8 @@ def test_tf_counts_units_that_stay_wide():
     }  # fmt: skip
 
 
-def test_tf_works_on_every_family():
-    for model in models.names():
+def test_tf_works_on_every_family_that_can_be_slim():
+    for model in SLIMMABLE:
         found = points("tf", model)
         assert found[-1].strategy == "full" and len(found) > 2 and found[0].unit >= 1
         assert [point.unit for point in found] == sorted({point.unit for point in found})
@@ -52,6 +53,7 @@ def test_units_are_chosen_by_ranges():
     ("call", "message"),
     [
         (lambda: points("tll", "resnet50"), "search.kind='tll' \\(did you mean 'ttl'"),
+        (lambda: points("tf", "bit_r50x1"), "slim_from is for"),
         (lambda: chosen("2..4", range(9), "search.units"), "not of the form 2-9,12"),
         (lambda: chosen("7-12", range(9), "search.units"), "9 is no candidate"),
     ],

@@ -77,7 +77,7 @@ def _cost(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     which.add_argument("--cuts", action="store_true")
     parser.add_argument("--latency", action="store_true")
     given = parser.parse_args(arguments)
-    shape = (given.image_size, given.image_size, given.channels)
+    shape = models.input_shape(given.model, given.image_size, given.channels)
     batches = BATCHES if given.latency else ()
     cuts = [unit.index for unit in models.units(given.model)] if given.cuts else [given.cut]
     rows, device = [], ""
@@ -89,4 +89,4 @@ def _cost(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
         rows.append(row(name, found))
         device = found.device
     said = f"; latency on {device}, the median after warm-up" if device else ""
-    return Answer(rows, f"one {given.image_size} x {given.image_size} image, {given.classes} classes{said}")
+    return Answer(rows, f"one example of {' x '.join(map(str, shape))}, {given.classes} classes{said}")

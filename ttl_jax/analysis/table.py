@@ -51,7 +51,9 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
         surgery = strategies.parse(line.strategy).surgery.shape(line.model)
         surgery["head"] = line.head or surgery["head"]
         network = models.create(line.model, line.classes, **surgery)
-        spent = cost_of(network, (line.size, line.size, 3), batches=BATCHES if latency else ())
+        spent = cost_of(
+            network, models.input_shape(line.model, line.size), batches=BATCHES if latency else ()
+        )
         found.append(_row(line, spent, several))
     return found
 

@@ -174,7 +174,7 @@ def _seeded(plan: Plan, seed: int) -> Plan:
 
 def unit_costs(setting: Setting, classes: int) -> dict[int, Cost]:
     """What each candidate's network costs at inference."""
-    size, found = setting.run.data.image_size, {}
+    shape, found = models.input_shape(setting.run.model.name, setting.run.data.image_size), {}
     batches = (1,) if setting.options.price == "latency" else ()
     networks: dict[Any, Cost] = {}
     for unit, point in setting.points.items():
@@ -182,7 +182,7 @@ def unit_costs(setting: Setting, classes: int) -> dict[int, Cost]:
             setting.run.model.name, classes, head=setting.run.model.head or None, **point.shape
         )
         if network not in networks:
-            networks[network] = cost_of(network, (size, size, 3), batches=batches)
+            networks[network] = cost_of(network, shape, batches=batches)
         found[unit] = networks[network]
     return found
 
