@@ -6,7 +6,6 @@ usage: python split_runs.py FOLDER [DEVICES ...]
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -59,4 +58,6 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     print(json.dumps(run(place / "a", "full", **{"parallel.mode": "jit", "parallel.devices": 1})["loss"][:3]))
     print(json.dumps(run(place / "b", "full", **{"parallel.mode": "jit", "parallel.devices": 4})["loss"][:3]))
-    print(json.dumps(run(place / "c", "full", **{"parallel.mode": "pmap", "parallel.devices": 4})["loss"][:3]))
+    print(
+        json.dumps(run(place / "c", "full", **{"parallel.mode": "pmap", "parallel.devices": 4})["loss"][:3])
+    )
