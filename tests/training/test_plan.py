@@ -49,9 +49,7 @@ def by_hand(frozen, batch):
         first_of_unit = number == 0 or CONVOLUTIONS[number - 1][0] != unit
         if not (lowest and (first_of_unit or window == 1)):  # reads the frozen features, or the images
             total += once
-    head = (
-        2 * batch * 512 * 2
-    )  # forward, gradient of its weights and, where anything below trains, of its input
+    head = 2 * batch * 512 * 2  # forward, weights and, where anything below trains, input
     return total + head * (2 if frozen == len(UNITS) else 3)
 
 
