@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ttl_jax.host import release_memory
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.state import TrainState, join, split
@@ -91,5 +92,6 @@ def compile_step(
         The executable, called as the step is, and its floating-point operations (XLA's count).
     """
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch, jnp.float32(0)).compile()
+    release_memory()
     analysis = compiled.cost_analysis()
     return compiled, float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
