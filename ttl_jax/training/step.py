@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from ttl_jax.host import release_memory
 from ttl_jax.models import stochastic_norm
 from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, flatten, probe
@@ -251,6 +252,7 @@ def compile_step(
     """
     fixed = (constants,) if constants else ()
     compiled = layout.compile(step, state, batch, *fixed)
+    release_memory()
     analysis = compiled.cost_analysis()
     flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
     return compiled, flops * len(layout.devices)
