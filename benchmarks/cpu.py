@@ -66,6 +66,7 @@ def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]
         lambda item: example_keys(0, item["epoch"], item["example"]),
     )
     state = initial_state(variables, optimizer, bound.trainable)
+    del variables
     data = {
         "image": images,
         "label": (np.arange(batch) % 2).astype(np.int32),

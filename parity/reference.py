@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 
@@ -13,6 +14,9 @@ from torch import nn
 
 # How often each network halves the image decides the smallest image that tests every padding.
 EXAMPLE = {"alexnet": (96, 96, 3)}
+
+
+BIT_LAST_NORM = re.compile(r"stages\.\d\.blocks\.\d\.norm3\.")
 
 
 def fill(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -38,7 +42,10 @@ def random_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return rng.normal(0, 0.2, shape).astype(np.float32)
     if len(shape) == 1:
         centre = 1.0 if name.endswith("weight") else 0.0
-        return (centre + rng.normal(0, 0.2, shape)).astype(np.float32)
+        # BiT's kernels are standardised: only a block's last norm says how much the block adds. With as
+        # much as came in, float32's rounding grows from block to block, in torch as here.
+        scale = 0.1 if BIT_LAST_NORM.match(name) else 1.0
+        return (scale * (centre + rng.normal(0, 0.2, shape))).astype(np.float32)
     fan_in = int(np.prod(shape[1:]))
     return rng.normal(0, np.sqrt(1 / fan_in), shape).astype(np.float32)
 
@@ -173,7 +180,7 @@ def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
         return x
 
     found: dict[str, tuple[str, Callable]] = {}
-    if name in papers.NETWORKS:
+    if hasattr(network, "taps"):
         return network.taps()
     if name == "alexnet":
         units = ("stage1/conv1", "stage1/pool", "stage2/conv1", "stage2/pool", "stage3/conv1",
@@ -182,7 +189,7 @@ def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
             found[unit] = (f"features.{place}", same)
         found["classifier/fc1"], found["classifier/fc2"] = ("classifier.2", same), ("classifier.5", same)
     elif name.startswith("resnet"):
-        found["stem"] = ("maxpool", same)
+        found["stem"] = ("stem" if name == "resnet18_3d" else "maxpool", same)
         for stage in range(1, 5):
             for block in range(len(getattr(network, f"layer{stage}"))):
                 found[f"stage{stage}/block{block + 1}"] = (f"layer{stage}.{block}", same)

@@ -1,10 +1,14 @@
 """What the command line sets before JAX starts."""
 
+import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from ttl_jax.host import XLA_FLAGS, additions
+import pytest
+
+from ttl_jax.host import XLA_FLAGS, additions, release_memory
 
 SEEN = """
 import os, sys
@@ -43,3 +47,22 @@ def test_a_process_starts_with_them_and_keeps_its_arguments():
     assert "['--a=b c']" in ran.stdout
     if sys.platform == "linux":
         assert "glibc.malloc.hugetlb=1" in ran.stdout
+
+
+def test_memory_is_given_back():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("needs glibc's malloc_trim")
+    # Small pieces live in the heap; the last one keeps its end in place, so that it cannot shrink by itself.
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    pieces = [library.malloc(60_000) for _ in range(2000)]
+    for piece in pieces:
+        ctypes.memset(ctypes.c_void_p(piece), 1, 60_000)
+    for piece in pieces[:-1]:
+        library.free(piece)
+    before = resident()
+    release_memory()
+    assert before - resident() > 80e6

@@ -107,9 +107,10 @@ def leaks_command(arguments: list[str]) -> None:
         print(finding.line())
     print(found.overview(), flush=True)
     if findings and not settings.allow_leaks:
+        remedies = ["data.resplit=True splits anew with copies kept together"] if found.leaks else []
+        remedies += ["give each image one label or leave it out"] if found.conflicts else []
         raise UserError(
-            f"{found.summary()}; data.resplit=True splits anew with copies kept together, "
-            "data.allow_leaks=True accepts what is listed"
+            f"{found.summary()}; {', '.join(remedies)}, or data.allow_leaks=True accepts what is listed"
         )
 
 
@@ -161,6 +162,29 @@ def search_command(arguments: list[str]) -> None:
     print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
 
 
+def soup_command(arguments: list[str]) -> None:
+    """Averages the weights of finished runs, scores the mean, prints the table."""
+    kind, workdir, runs = "greedy", "", []
+    for word in arguments:
+        if word.startswith("--kind="):
+            kind = word.removeprefix("--kind=")
+        elif word.startswith("--workdir="):
+            workdir = word.removeprefix("--workdir=")
+        elif word.startswith("-"):
+            raise UserError(f"soup takes work folders, --workdir=DIR and --kind=greedy|uniform, not {word!r}")
+        else:
+            runs.append(Path(word))
+    if not workdir:
+        raise UserError("--workdir=DIR is missing: the folder that the soup is written to")
+    set_up_jax()
+    from ttl_jax import report
+    from ttl_jax.training.soup import soup
+
+    found = soup(runs, Path(workdir), kind)["soup"]
+    report.print_table(report.rows([*runs, Path(workdir)]))
+    print(f"kept: {', '.join(found['kept'])}")
+
+
 def analyze_command(arguments: list[str]) -> None:
     """Costs, similarities, and the table of finished runs and searches."""
     set_up_jax()
@@ -172,6 +196,45 @@ def analyze_command(arguments: list[str]) -> None:
     else:
         _print_rows(found.rows)
         print(found.note)
+
+
+def prepare_command(arguments: list[str]) -> None:
+    """Writes a folder, table, DICOM or NIfTI source as shards with a manifest."""
+    from dataclasses import fields, replace
+
+    from ttl_jax.data.config import DataConfig
+    from ttl_jax.data.guess import guess_source
+    from ttl_jax.data.prepare import prepare
+
+    kinds: dict[str, Callable[[str], Any]] = {
+        item.name: type(item.default) for item in fields(DataConfig) if f"--{item.name}=" in PREPARE_HELP
+    }
+    kinds |= {"out": str, "workers": int}
+    known = tuple(kinds)
+    given: dict[str, Any] = {}
+    sources = [word for word in arguments if not word.startswith("-")]
+    for word in arguments:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word in sources:
+            continue
+        if not word.startswith("--") or name not in known:
+            raise UserError(f"argument {word!r} is not understood{nearest(name, known)}")
+        if not equals or not value:
+            raise UserError(f"{word} has no value: write --{name}=VALUE")
+        try:
+            given[name] = kinds[name](value)
+        except ValueError:
+            raise UserError(f"--{name}={value} is not a number") from None
+    if len(sources) != 1 or "out" not in given:
+        raise UserError("prepare needs one source and --out=DIR, as in: prepare images --out=prepared")
+    out, workers = given.pop("out"), given.pop("workers", None)
+    given.setdefault("name", guess_source(sources[0]))
+    done = prepare(replace(DataConfig(path=sources[0]), **given), out, workers)
+    print(
+        f"{done.folder}: {done.images} images in {done.size / 1e6:.1f} MB, {done.skipped} skipped; shards: "
+        f"{done.made} written, {done.kept} kept\ntrain on it with: --config.data.name=record "
+        f"--config.data.path={done.folder}"
+    )
 
 
 def bench_command(arguments: list[str]) -> None:
@@ -248,11 +311,27 @@ def _strategies() -> list[dict[str, Any]]:
 
     return [
         {
-            "strategy": f"{key}{inspect.signature(entry)}".split(" -> ")[0],
+            "strategy": f"{key}({', '.join(map(_option, inspect.signature(entry).parameters.values()))})",
             "what it does": inspect.cleandoc(entry.__doc__ or "").split("\n\n")[0].replace("\n", " "),
         }
         for key, entry in CATALOGUE.items()
     ]
+
+
+def _option(parameter: Any) -> str:
+    """An option as a user writes it: name, or name=default."""
+    needed = parameter.default is parameter.empty
+    return parameter.name if needed else f"{parameter.name}={parameter.default!r}"
+
+
+def strategies_command(arguments: list[str]) -> None:
+    """Lists the strategies, or shows the plan of one on a network, with its picture."""
+    if not [word for word in arguments if word != "--json"]:
+        _list_command(_strategies)(arguments)
+        return
+    from ttl_jax.training.plan_command import show
+
+    show(arguments)
 
 
 def _weights() -> list[dict[str, Any]]:
@@ -375,11 +454,12 @@ examples:
 fields: those of `train`, and (explained in ttl_jax/search/config.py):
 """
 
-ANALYZE_HELP = """usage: python -m ttl_jax analyze cost|table|svcca|pwcca|cka [...] [--json]
+ANALYZE_HELP = """usage: python -m ttl_jax analyze cost|table|ranking|svcca|pwcca|cka [...] [--json]
 
   cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
        [--latency]                   parameters, MACs, activations, file size, milliseconds
   table DIR [DIR ...] [--latency]    method x AUROC x AUPRC x params x MACs x ms, of runs and searches
+  ranking PREVIEW SEARCH             how well a preview's measures ranked the units that a search trained
   svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
                                      similarity of features, unit by unit, beside a random baseline
 
@@ -387,6 +467,26 @@ examples:
   python -m ttl_jax analyze cost --model=resnet50 --cuts
   python -m ttl_jax analyze table runs/skin-* runs/search --latency
   python -m ttl_jax analyze svcca runs/skin-full
+"""
+
+PREPARE_HELP = """usage: python -m ttl_jax prepare SOURCE --out=DIR [--workers=N] [--FIELD=VALUE ...]
+
+Decodes, checks and hashes every image of a source once and writes ArrayRecord shards and manifest.json
+(hashes, sizes, labels, groups). The same command again goes on after a kill, or brings the folder up to
+date; the same images give the same bytes. SOURCE is a folder of class folders (images, DICOM or NIfTI),
+a CSV table or a MedMNIST .npz file. Metadata of image files and DICOM tags are not copied; patients
+become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids are the file names as they are, and a
+table's other columns are kept.
+
+fields (as in --config.data.FIELD; explanations: ttl_jax/data/config.py):
+  --name=csv|folder|npz|dicom|nifti (guessed from SOURCE)  --on_error=fail|skip
+  --root=DIR --image=COL --label=COL[,COL] --group=COL --split=COL    tables
+  --window=lung --slices=all --spacing=MM --plane=axial               DICOM, NIfTI
+
+examples:
+  python -m ttl_jax prepare xrays --out=prepared/xrays
+  python -m ttl_jax prepare table.csv --root=images --label=diagnosis --group=patient_id --out=prepared/skin
+  python -m ttl_jax prepare scans.csv --name=dicom --root=export --window=lung --out=prepared/ct
 """
 
 BENCH_HELP = """usage: python -m ttl_jax bench NAME [--help]
@@ -397,19 +497,43 @@ example:
   python -m ttl_jax bench cpu --cases=resnet50:128 --modes=train
 """
 
+STRATEGIES_HELP = """usage: python -m ttl_jax strategies [--json]
+       python -m ttl_jax strategies STRATEGY [--model=NAME] [--classes=N] [--image_size=PIXELS]
+                                    [--batch=N] [--out=FILE.png|.svg|.pdf ...] [--json]
+
+Lists the catalogue; or shows the plan of one strategy on a network: phases, labels, trainable
+parameters, operations of a step (XLA's cost analysis), bytes of the optimizer, and its picture.
+
+examples:
+  python -m ttl_jax strategies
+  python -m ttl_jax strategies gradual_last_first --model=resnet50 --out=plan.png --out=plan.svg
+  python -m ttl_jax strategies "truncated(12)+lp_ft+l2_sp+discriminative" --model=resnet50
+"""
+
+SOUP_HELP = """usage: python -m ttl_jax soup RUN RUN [RUN ...] --workdir=DIR [--kind=greedy|uniform]
+
+One model whose weights are the mean of those of finished runs (seeds, rates, strategies of one network
+on one data set). Greedy: from the best down, each run that does not lower the validation figure.
+
+example:
+  python -m ttl_jax soup runs/skin-seed0 runs/skin-seed1 runs/skin-seed2 --workdir=runs/skin-soup
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
     "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
     "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
     "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
+    "soup": Command("average the weights of finished runs", SOUP_HELP, soup_command),
+    "strategies": Command("the strategies, or the plan of one", STRATEGIES_HELP, strategies_command),
+    "prepare": Command("write any source as shards with a manifest", PREPARE_HELP, prepare_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{
         name: Command(summary, _list_help(name), _list_command(rows))
         for name, summary, rows in (
             ("models", "the networks, their units and sizes", _models),
-            ("strategies", "the fine-tuning strategies", _strategies),
             ("weights", "where pretrained weights come from", _weights),
             ("datasets", "the data set presets", _datasets),
         )

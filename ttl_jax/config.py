@@ -25,7 +25,8 @@ def default_config() -> Any:
     config.total_steps = 0  # if positive, the length in steps instead of epochs
     config.eval_every_epochs = 1.0  # validation, best and last checkpoint
     config.select = "auroc"  # validation figure that picks the best checkpoint; "loss" is minimised
-    config.cache_features = True  # compute frozen bottom units once where augmentation is "none"
+    config.cache_features = True  # compute frozen bottom units once a view, where views repeat (data.views)
+    config.cache_disk_gb = 0.0  # such features beyond data.cache_gb go to WORKDIR/features, up to so much
     config.log_every_steps = 20  # one line in metrics.jsonl
     config.nan_check_steps = 20  # how often the losses are looked at (each look waits for the device)
 
@@ -39,7 +40,10 @@ def default_config() -> Any:
     config.data = ConfigDict({item.name: item.default for item in fields(DataConfig)})
     config.data.batch_size = 32  # training examples a step
     config.data.eval_batch_size = 128  # examples a step in evaluation; the last batch is padded
-    config.data.augment = "flip"  # "none" or a list, as "flip,rotate(10)"
+    config.data.augment = "flip"  # "none", a list as "flip,rotate(10)", or a modality, as "histology"
+    config.data.views = 0  # if positive, each image has so many augmentations, used in turn (epoch by epoch)
+    config.data.mix = "none"  # "none", "mixup(0.2)", "cutmix(1)" or both with a comma
+    config.data.tta = "none"  # "none", "flip", "flips" or "dihedral": views averaged in the final evaluation
     config.data.class_weights = "none"  # "none" or "balanced": n / (classes * count) on training data
     config.data.sampling = "uniform"  # "uniform", or "balanced": every class equally often
     config.data.loader_threads = 2  # decoding and batching ahead of the step

@@ -7,12 +7,13 @@ import pytest
 from scipy import ndimage
 
 from ttl_jax.data import augment, example_keys, parse_augment, warp
-from ttl_jax.data.augment import NAMES, Augmentation
+from ttl_jax.data.augment import NAMES, PRESETS, Augmentation
 from ttl_jax.errors import UserError
 
 EVERYTHING = (
     "flip,flip_vertical,rotate90,rotate(20),translate(0.1),zoom(0.8,1.2),"
-    "random_resized_crop(0.3,1),brightness(0.2),contrast(0.2),saturation(0.2),gamma(0.2),noise(5)"
+    "random_resized_crop(0.3,1),brightness(0.2),contrast(0.2),saturation(0.2),gamma(0.2),noise(5),"
+    "hue(0.1),stain(0.1),bias_field(0.3),blur(1),erase(0.1),hair(2),randaugment(1,9)"
 )
 
 
@@ -27,7 +28,7 @@ def keys():
 
 
 def run(images, keys, text):
-    return np.asarray(augment(jnp.asarray(images), keys, parse_augment(text)))
+    return np.asarray(jax.jit(augment, static_argnums=2)(jnp.asarray(images), keys, parse_augment(text)))
 
 
 def test_identity_costs_nothing(images, keys):
@@ -161,6 +162,17 @@ def test_keys_differ_by_seed_epoch_and_example_and_can_be_jitted():
     assert len({tuple(row) for row in np.concatenate(data)}) == 200
     jitted = jax.jit(lambda e, x: example_keys(0, e, x))(epoch, example)
     assert np.array_equal(jax.random.key_data(jitted), data[0])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_modality_presets_stand_for_their_lists(name):
+    spec = parse_augment(name)
+    assert spec == parse_augment(PRESETS[name]) and len(spec) > 1
+    steps = {step.name for step in spec}
+    if name in ("chest_xray", "ct"):  # the heart is on the left
+        assert not steps & {"flip", "flip_vertical", "rotate90"}
+    if name in ("mri", "ultrasound", "fundus"):
+        assert not steps & {"flip_vertical", "rotate90"}
 
 
 def test_parsing_keeps_order_and_numbers():

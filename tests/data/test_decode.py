@@ -1,3 +1,5 @@
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ from PIL import Image
 from ttl_jax.data.cache import DecodingReader, read_all
 from ttl_jax.data.dataset import ArrayReader
 from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.data.progress import progress_lines
 from ttl_jax.errors import UserError
 
 
@@ -82,6 +85,86 @@ def test_sixteen_bits_are_stretched_to_eight(tmp_path):
     for name in ("x.png", "x.tif"):
         got = decode(write(tmp_path, Image.fromarray(values), name), Geometry(8))
         assert np.array_equal(got, np.repeat(want[..., None], 3, axis=2))
+
+
+def big_endian_tiff(values: np.ndarray) -> bytes:
+    """One strip of 16-bit grays, as TIFF 6.0 (sections 2 to 4) lays it out for Motorola's byte order."""
+    height, width = values.shape
+    tags = ((256, 3, width), (257, 3, height), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 134),
+            (277, 3, 1), (278, 3, height), (279, 4, 2 * values.size))  # fmt: skip
+    entries = b"".join(
+        struct.pack(">HHIHxx", tag, kind, 1, value)
+        if kind == 3
+        else struct.pack(">HHII", tag, kind, 1, value)
+        for tag, kind, value in tags
+    )
+    head = b"MM\0*" + struct.pack(">IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(134, b"\0") + values.astype(">u2").tobytes()
+
+
+def test_big_endian_sixteen_bits(tmp_path, rng):
+    values = rng.integers(0, 65536, (5, 5), dtype=np.uint16)
+    values[0, :2] = 0, 65535
+    (tmp_path / "x.tif").write_bytes(big_endian_tiff(values))
+    got = decode(tmp_path / "x.tif", Geometry(5))[..., 2]
+    np.testing.assert_allclose(got, values / 257, atol=0.5001)
+
+
+def test_inverted_cmyk_of_photoshop(tmp_path):
+    # Adobe stores CMYK JPEG inverted; PIL writes it so, and the reader must turn it back
+    ink = np.zeros((8, 8, 4), np.uint8)
+    ink[..., 0], ink[..., 3] = 255, 51  # cyan, a fifth black
+    path = write(tmp_path, Image.fromarray(ink, "CMYK"), "x.jpg", quality=100)
+    np.testing.assert_allclose(decode(path, Geometry(8))[4, 4], (0, 204, 204), atol=3)
+
+
+def test_a_transparent_palette_colour_shows_the_pad_value(tmp_path):
+    index = np.array([[0, 1], [2, 1]], np.uint8)
+    image = Image.fromarray(index, "P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    path = write(tmp_path, image, transparency=1)
+    want = [[[10, 20, 30], [5] * 3], [[70, 80, 90], [5] * 3]]
+    assert decode(path, Geometry(2, pad_value=5)).tolist() == want
+
+
+def test_a_transparent_gray_value_shows_the_pad_value(tmp_path):
+    path = write(tmp_path, Image.fromarray(np.array([[7, 8], [9, 7]], np.uint8)), transparency=7)
+    assert decode(path, Geometry(2, pad_value=99))[..., 0].tolist() == [[99, 8], [9, 99]]
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.webp", "x.png", "x.jpg"])
+def test_orientation_is_read_from_every_format(tmp_path, name):
+    pixels = np.zeros((16, 16), np.uint8)
+    pixels[:8] = 255  # above in the file, so on the right of the upright picture
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"lossless": True} if name == "x.webp" else {}
+    path = write(tmp_path, Image.fromarray(pixels).convert("RGB"), name, exif=exif, **options)
+    got = decode(path, Geometry(16))[..., 0].astype(int)
+    np.testing.assert_allclose(got, np.rot90(pixels, -1), atol=2)
+    assert got[0, 15] > 250 and got[15, 0] < 5
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.png"])
+def test_animations_are_refused_in_every_format(tmp_path, rng, name):
+    frames = [Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in range(3)]
+    path = write(tmp_path, frames[0], name, save_all=True, append_images=frames[1:])
+    with pytest.raises(UnreadableImageError, match="3 frames"):
+        decode(path, Geometry(6))
+    still = decode(write(tmp_path, frames[0], name), Geometry(6))
+    assert still.shape == (6, 6, 3)
+
+
+def test_a_dicom_file_among_images_is_told_its_source(tmp_path):
+    (tmp_path / "x.png").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    with pytest.raises(UnreadableImageError, match="set data.name=dicom"):
+        decode(tmp_path / "x.png", Geometry(4))
+
+
+def test_postscript_is_not_handed_to_an_interpreter(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        decode(tmp_path / "x.png", Geometry(4))
 
 
 def test_float_images_are_stretched_and_nan_refused(tmp_path):
@@ -194,3 +277,34 @@ def test_a_file_that_vanishes_during_training_is_named(tmp_path, rng):
     path.unlink()
     with pytest.raises(UserError, match="x.png does not exist, though"):
         reader.read(np.array([0]))
+
+
+def test_threads_leave_the_warning_filters_alone(tmp_path, rng):
+    # warnings.catch_warnings in several threads at once restores another thread's filters
+    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    files = [write(tmp_path, Image.fromarray(pixels), f"{number}.png") for number in range(40)] * 10
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        before = list(warnings.filters)
+        read_all(files, [str(file) for file in files], Geometry(16), cache_gb=1, threads=8)
+        assert list(warnings.filters) == before
+
+
+def test_a_large_image_gives_no_warning(tmp_path, monkeypatch):
+    path = write(tmp_path, Image.new("L", (40, 40)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_all([path], [str(path)], Geometry(4), cache_gb=1).faults == {}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    faults = read_all([path], [str(path)], Geometry(4), cache_gb=1).faults
+    assert "too many pixels" in faults[0]
+
+
+def test_progress_lines_come_at_most_so_often_and_tell_the_rest(capsys):
+    times = iter([0.0, 1.0, 5.0, 6.0, 10.0])
+    say = progress_lines(seconds=5.0, clock=lambda: next(times))
+    for done in (10, 50, 60, 100):
+        say(done, 100)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["read 50 of 100 images, about 5 s left", "read 100 of 100 images, about 0 s left"]

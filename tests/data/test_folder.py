@@ -78,10 +78,10 @@ def test_faults_are_one_sentence(tmp_path, class_folders, split_folders, save):
     with pytest.raises(UserError, match="is not a folder"):
         read_folder(tmp_path / "nowhere")
     (class_folders / "c").mkdir()
-    with pytest.raises(UserError, match="class folder .*/c holds no images"):
+    with pytest.raises(UserError, match="class folder .*/c holds no image"):
         read_folder(class_folders)
     (class_folders / "c" / "x.dcm").write_text("x")
-    with pytest.raises(UserError, match="only files ending in .dcm"):
+    with pytest.raises(UserError, match="only files ending in .dcm; read DICOM files with data.name=dicom"):
         read_folder(class_folders)
     shutil.rmtree(class_folders / "c")
     shutil.rmtree(class_folders / "b")

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +218,10 @@ def test_a_split_without_images_and_a_class_without_training(tmp_path, save):
         ({"train_share": 0.0}, "data.train_share=0.0"),
         ({"train_share": 0.5, "train_limit": 9}, "and 1 with data.train_limit"),
         ({"train_limit": -1}, "data.train_limit=-1"),
+        ({"group": "patient"}, "data.group='patient' .* csv"),
+        ({"split": "part"}, "data.split='part' .* csv"),
+        ({"name": "phantom/mri", "group": "patient"}, "data.group='patient' .* csv"),
+        ({"name": "phantom/mri", "splits": "s.json"}, "data.splits='s.json'.* phantom"),
     ],
 )
 def test_fields_that_make_no_sense(config, fields, message):
@@ -271,3 +276,88 @@ def test_phantoms_are_loaded_by_name_and_obey_the_limit():
     assert set(limited["train"].ids) < set(whole["train"].ids)
     for name in ("val", "test", "shifted"):
         assert limited[name].ids.tolist() == whole[name].ids.tolist()
+
+
+def test_arrays_have_no_column_to_group_by():
+    images = np.zeros((10, 6, 6), np.uint8)
+    with pytest.raises(UserError, match="data.group='patient'"):
+        data.from_arrays(images, np.arange(10) % 2, DataConfig(image_size=6, group="patient"))
+
+
+def test_skipped_images_come_back_with_their_reason(config, class_folders):
+    (class_folders / "a" / "03.png").write_bytes(b"damaged")
+    sets = data.load(replace(config, on_error="skip", train_limit=10))
+    for split in sets.values():
+        assert len(split.skipped) == 1
+        assert "a/03.png is not an image" in split.skipped[0]
+    (class_folders / "a" / "03.png").unlink()
+    assert all(split.skipped == () for split in data.load(config).values())
+
+
+def test_progress_counts_every_image_in_order(config):
+    seen = []
+    data.load(config, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 60) for number in range(1, 61)]
+
+
+@pytest.mark.parametrize(("column", "kind"), [(1, "positive"), (0, "negative")])
+def test_a_label_that_train_cannot_teach_is_refused(table, column, kind):
+    # y is 1 in the test rows only (kind "positive"), or 0 there only (kind "negative")
+    part = ["train"] * 8 + ["val"] * 2 + ["test"] * 4
+    rows = [f"i{n},{n % 2},{int((part[n] == 'test') == bool(column))},{part[n]}" for n in range(14)]
+    path = table("\n".join(["image,x,y,part", *rows]))
+    config = DataConfig(
+        name="csv", path=str(path), root=str(path.parent / "images"), label="x,y", split="part", image_size=8
+    )
+    with pytest.raises(UserError, match=f"label 'y' .* has no {kind} in train"):
+        data.load(config)
+
+
+def test_labels_that_an_evaluation_split_lacks_are_told(table, capsys):
+    part = ["train"] * 8 + ["val"] * 2 + ["test"] * 4
+    rows = [f"i{n},{n % 2},{int(n % 3 == 0 and part[n] != 'val')},{part[n]}" for n in range(14)]
+    path = table("\n".join(["image,x,y,part", *rows]))
+    data.load(DataConfig(name="csv", path=str(path), root=str(path.parent / "images"), label="x,y",
+                         split="part", image_size=8))  # fmt: skip
+    assert "note: val has no positive of y" in capsys.readouterr().out
+
+
+@pytest.fixture
+def mixed_patients() -> tuple[np.ndarray, np.ndarray]:
+    """Class 1 stands only in patients who have the rarer class 2 too."""
+    patients = [[2, 1, 1, 1]] * 10 + [[2]] * 15 + [[0]] * 60
+    groups = np.repeat([f"p{number}" for number in range(85)], [len(own) for own in patients])
+    return np.concatenate(patients).astype(np.int32), groups
+
+
+def test_a_limit_that_loses_a_class_is_refused(mixed_patients, table):
+    labels, groups = mixed_patients
+    rows = [f"i{n},{label},{group}" for n, (label, group) in enumerate(zip(labels, groups, strict=True))]
+    path = table("\n".join(["image,label,patient", *rows]))
+    config = DataConfig(name="csv", path=str(path), root=str(path.parent / "images"), group="patient",
+                        image_size=8)  # fmt: skip
+    outcomes = set()
+    for seed in range(6):
+        try:
+            training = data.load(replace(config, split_seed=seed, train_limit=2))["train"]
+        except UserError as error:
+            assert "data.train_limit=2 leaves class '1' without a training image" in str(error)
+            outcomes.add("refused")
+        else:
+            assert set(training.labels) == {0, 1, 2}
+            outcomes.add("whole")
+    assert outcomes == {"refused", "whole"}
+
+
+def test_a_limit_that_whole_groups_miss_is_told(patients, capsys):
+    data.load(replace(patients, train_limit=10))
+    assert "data.train_limit=10: 9 of" in capsys.readouterr().out
+    data.load(replace(patients, train_limit=12))
+    assert "train_limit" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "package"), [("dicom", "pydicom"), ("nifti", "nibabel")])
+def test_a_missing_extra_is_named(config, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)  # what import finds where it is not installed
+    with pytest.raises(UserError, match=f"data.name={name} needs {package}: pip install 'ttl-jax.{name}.'"):
+        data.load(replace(config, name=name))

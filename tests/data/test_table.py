@@ -104,6 +104,10 @@ TABLE_FAULTS = [
     ("image,x,y\ni0,,0\ni1,,1\n", {"label": "x,y"}, "'x' has nothing known"),
     ("image,label,s\ni0,a,train\ni1,b,dev\n", {"split": "s"}, "row 3 has 'dev' in split"),
     ("image,label,g\ni0,a,p\ni1,b,\n", {"group": "g"}, "row 3 has no group"),
+    ("image,label,g\ni0,a,p\ni1,b,NA\n", {"group": "g"}, "row 3 has no group .'NA'."),
+    ("image,label\ni0,a\ni1,b\ni0.png,a\n", {}, "row 4 names image 'i0.png', the file of row 2"),
+    ("image,label\ni0,a\ni1,b\n./i1,a\n", {}, "row 4 names image './i1', the file of row 3"),
+    ("image,label\ni0,a\ni1,b\nx9,a\n./x9,a\n", {"on_error": "skip"}, "row 5 .* the file of row 4"),
     ('image,label\ni0,"a\ni1,b\n', {}, "is not CSV"),
     ("image,label\ni0,a\ni1,b\n", {"root": "/nowhere"}, "data.root='/nowhere' is not a folder"),
     ("image,label\ni0,a\0\ni1,b\n", {}, "not a text file"),
@@ -133,3 +137,9 @@ def test_a_missing_table(tmp_path):
         read_table(DataConfig(name="csv", path=str(tmp_path / "t.csv")))
     with pytest.raises(UserError, match="cannot be read"):
         read_table(DataConfig(name="csv", path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "nan", "null"])
+def test_numbers_with_gaps_stay_numbers(read, missing):
+    found = read(f"image,label,age\ni0,a,40\ni1,b,{missing}\ni2,a,61.5\n")
+    np.testing.assert_array_equal(found.columns["age"], [40, np.nan, 61.5])

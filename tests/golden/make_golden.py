@@ -24,6 +24,11 @@ ALONE = {
     "cbr_largew": (128, 128, 3),
     "cbr_small": (128, 128, 3),
     "cbr_tiny": (96, 96, 3),
+    "bit_r50x1": (64, 64, 3),
+    "clip_resnet50": (64, 64, 3),
+    "penet": (8, 32, 32, 3),
+    "resnet18_3d": (8, 24, 24, 3),
+    "resnet50_3d": (8, 32, 32, 3),
 }
 SIZE, PLACES = 32, 16
 

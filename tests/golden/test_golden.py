@@ -1,5 +1,6 @@
 """Every unit within 1e-5 of torchvision's, without torch: golden activations (make_golden.py)."""
 
+import re
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,9 @@ KEPT = {key: value for kept in FILES.values() for key, value in kept.items()}
 NAMES = sorted({key.split(":")[0] for key in KEPT})
 
 
+BIT_LAST_NORM = re.compile(r"stages\.\d\.blocks\.\d\.norm3\.")
+
+
 def values(name, shape):
     """As parity/reference.py draws them for torch."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -27,13 +31,15 @@ def values(name, shape):
         return rng.normal(0, 0.2, shape).astype(np.float32)
     if len(shape) == 1:
         centre = 1.0 if name.endswith("weight") else 0.0
-        return (centre + rng.normal(0, 0.2, shape)).astype(np.float32)
+        scale = 0.1 if BIT_LAST_NORM.match(name) else 1.0
+        return (scale * (centre + rng.normal(0, 0.2, shape))).astype(np.float32)
     return rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape).astype(np.float32)
 
 
 def test_every_family_is_here():
-    families = {name.rstrip("0123456789").split("_")[0] for name in NAMES}
-    assert families == {"resnet", "densenet", "vgg16", "efficientnet", "alexnet", "cbr"}
+    families = {name.removesuffix("_3d").split("_")[0].rstrip("0123456789") for name in NAMES}
+    assert families >= {"resnet", "densenet", "vgg", "efficientnet", "alexnet", "bit", "cbr", "clip", "penet"}
+    assert {"resnet18_3d", "resnet50_3d"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,7 +31,7 @@ def make_split(name, count, seed):
 @pytest.fixture
 def datasets():
     return {name: make_split(name, count, seed) for seed, (name, count) in
-            enumerate({"train": 16, "val": 12, "test": 11}.items())}  # fmt: skip
+            enumerate({"train": 16, "val": 16, "test": 11}.items())}  # fmt: skip
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def config():
         settings,
         {
             "model.name": "resnet18", "model.weights": "none", "data.image_size": 32,
-            "data.batch_size": 8, "data.eval_batch_size": 12, "data.augment": "none",
+            "data.batch_size": 8, "data.eval_batch_size": 16, "data.augment": "none",
             "total_steps": 4, "optimizer.lr": 1e-3, "select": "auroc",
-            "search.units": "1-3", "search.stages": "3", "search.method": "exhaustive",
+            "search.units": "1-2", "search.stages": "2", "search.method": "exhaustive",
         },
     )  # fmt: skip
     return settings

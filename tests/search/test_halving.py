@@ -64,6 +64,15 @@ def test_finalists_get_seeds_until_the_interval_leaves_one():
     assert result.score == pytest.approx(sum(of_winner) / 3)
 
 
+def test_the_finals_have_their_part_of_the_allowance():
+    result = halving(curve, STAGES, UNITS, seeds=(0, 1, 2), finalists=2, allowance=10)
+    seeds = {unit: [t.seed for t in result.trials if t.unit == unit] for unit in UNITS}
+    assert sorted(len(found) for found in seeds.values() if len(found) > 1) in ([2, 2], [3, 3])
+    assert result.cost <= 10 and sum(len(found) == 1 for found in seeds.values()) == 4
+    with pytest.raises(UserError, match="does not pay for the opening of 5 units and the finals"):
+        halving(curve, STAGES, UNITS, seeds=(0, 1, 2), finalists=2, allowance=8)
+
+
 def test_the_allowance_counts_effort():
     effort = {unit: unit / 17 for unit in UNITS}
     result = halving(curve, STAGES, UNITS, effort=effort, allowance=4.0)

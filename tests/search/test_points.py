@@ -28,6 +28,13 @@ def test_tf_counts_units_that_stay_wide():
     }  # fmt: skip
 
 
+def test_tf_works_on_every_family():
+    for model in models.names():
+        found = points("tf", model)
+        assert found[-1].strategy == "full" and len(found) > 2 and found[0].unit >= 1
+        assert [point.unit for point in found] == sorted({point.unit for point in found})
+
+
 def test_every_strategy_can_be_read_and_a_base_is_added():
     for kind in ("ttl", "tf", "lwft"):
         for point in points(kind, "resnet18", "discriminative(2.0)"):

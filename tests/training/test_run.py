@@ -86,12 +86,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config,
 
 
 def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path, config, datasets):
-    config.eval_every_epochs = 0.8  # 2 of 6 steps
+    config.eval_every_epochs, config.strategy = 0.8, "truncated(1)"  # 2 of 6 steps
     whole = train(config, tmp_path / "whole", datasets)
-    for share, step in ((0.3, 2), (0.5, 4)):
-        with pytest.raises(Paused, match=f"paused at step {step}"):
-            train(config, tmp_path / "paused", datasets, pause_after=share)
-        assert max(line["step"] for line in lines(tmp_path / "paused")) == step
+    with pytest.raises(Paused, match="paused at step 4"):
+        train(config, tmp_path / "paused", datasets, pause_after=0.5)
+    assert max(line["step"] for line in lines(tmp_path / "paused")) == 4
     assert not (tmp_path / "paused" / "result.json").exists()
     paused = train(config, tmp_path / "paused", datasets, pause_after=1.0)
     for mine, theirs in zip(jax.tree.leaves(paused.variables), jax.tree.leaves(whole.variables), strict=True):

@@ -207,3 +207,11 @@ def test_stochastic_norm_takes_either_statistic_channel_by_channel():
     np.testing.assert_array_equal(still["stem"], running["stem"])
     stem_of = lambda updated: updated["batch_stats"]["stem"]["norm"]["mean"]  # noqa: E731
     np.testing.assert_allclose(stem_of(moving), stem_of(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_early_stop_ends_a_stage_and_not_the_run(run, states, config):
+    set_fields(config, {"early_stop.patience": 1, "select": "loss", "schedule.name": "constant"})
+    result = run("gradual_last_first", total_steps=18, eval_every_epochs=0.4, **{"optimizer.lr": 10.0})
+    phases = [phase for phase, _ in states]
+    assert set(phases) == {0, 1, 2}  # every stage had its turn
+    assert result.metrics["steps"] == len(phases) < 18  # and some gave the rest of theirs up

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, NoReturn
 from ttl_jax import models
 from ttl_jax.analysis.compare import MEASURES, compare
 from ttl_jax.analysis.cost import BATCHES, cost, row
+from ttl_jax.analysis.ranking import ranking
 from ttl_jax.analysis.table import table
 from ttl_jax.errors import UserError, nearest
 
-KINDS = ("cost", "table", *MEASURES)
+KINDS = ("cost", "table", "ranking", *MEASURES)
 
 
 class Answer(NamedTuple):
@@ -49,6 +50,12 @@ def analyze(arguments: Sequence[str]) -> Answer:
         given = parser.parse_args(arguments[1:])
         found = table(given.folders, latency=given.latency)
         return Answer(list(found), "test split; ± is the sample standard deviation over seeds")
+    if kind == "ranking":
+        parser.add_argument("preview", type=Path)
+        parser.add_argument("search", type=Path)
+        given = parser.parse_args(arguments[1:])
+        said = "tau-b between what the preview said of the units and their validation scores"
+        return Answer(ranking(given.preview, given.search), said)
     parser.add_argument("run", type=Path)
     parser.add_argument("--against", default="pretrained")
     parser.add_argument("--examples", type=int, default=256)

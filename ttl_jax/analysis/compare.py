@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import data
-from ttl_jax.analysis.features import capture, common_units, load_run, some
+from ttl_jax.analysis.features import capture, common_units, some
 from ttl_jax.analysis.similarity import Measure, cka, pwcca, random_baseline, svcca
+from ttl_jax.data.config import data_config
 from ttl_jax.errors import UserError
+from ttl_jax.training.reload import load_run
 from ttl_jax.typing import Variables
 
 MEASURES: dict[str, Measure] = {"svcca": svcca, "pwcca": pwcca, "cka": cka}
@@ -29,8 +31,6 @@ def compare(measure: str, run: Path, against: str, examples: int) -> list[dict[s
     Raises:
         UserError: folders that hold no finished run.
     """
-    from ttl_jax.training.run import data_config
-
     function, one = MEASURES[measure], load_run(run)
     images = some(data.load(data_config(one.config.data))["val"], examples)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import models
+from ttl_jax import models, strategies
 from ttl_jax.analysis.macs import count
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
@@ -77,21 +77,9 @@ def cost(
     shape = tuple(int(length) for length in input_shape)
     if len(shape) < 3 or min(shape) < 1:
         raise UserError(f"input shape {shape} is not (H, W, C) or (D, H, W, C), all above 0")
-    if strategy is None:
-        network = models.create(name, num_classes, cut=cut)
-    else:
-        network = _after_surgery(name, num_classes, strategy, shape)
+    surgery = {"cut": cut} if strategy is None else strategies.parse(strategy).surgery.shape(name)
+    network = models.create(name, num_classes, **surgery)
     return cost_of(network, shape, batches=batches, seconds=seconds)
-
-
-def _after_surgery(name: str, num_classes: int, strategy: str, shape: tuple[int, ...]) -> Network:
-    from ttl_jax import strategies
-    from ttl_jax.config import default_config, set_fields
-    from ttl_jax.training.run import build_model
-
-    config = default_config()
-    set_fields(config, {"model.name": name, "model.weights": "none", "data.image_size": shape[0]})
-    return build_model(config, strategies.parse(strategy), num_classes)[0]
 
 
 def cost_of(

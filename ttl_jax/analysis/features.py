@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import evaluation, strategies, weights
 from ttl_jax.data import eval_batches
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.errors import UserError
 from ttl_jax.models import Network
 from ttl_jax.models.layers import global_average_pool
 from ttl_jax.typing import Array, Float, Variables
@@ -58,12 +55,7 @@ def capture(
         seed: of the choice of positions.
     """
     names = tuple(units) or tuple(spec.name for spec in network.units)
-
-    @jax.jit
-    def run(variables: Variables, images: Array) -> tuple[dict[str, Array], Array]:
-        logits, captured = network.apply(variables, normalise(images), capture=names)  # type: ignore[misc]
-        return {name: _thin(captured[name], positions, seed) for name in names}, logits
-
+    run = _runner(network, normalise, names, positions, seed)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     logits: list[np.ndarray] = []
     for batch in eval_batches(dataset, min(batch_size, len(dataset))):
@@ -73,6 +65,22 @@ def capture(
         for name in names:
             parts[name].append(np.asarray(found[name], np.float32)[real])
     return Captured({name: np.concatenate(part) for name, part in parts.items()}, np.concatenate(logits))
+
+
+@lru_cache(maxsize=2)  # train and val share one compilation
+def _runner(
+    network: Network,
+    normalise: Callable[[Array], Array],
+    names: tuple[str, ...],
+    positions: int,
+    seed: int,
+) -> Callable[[Variables, Array], tuple[dict[str, Array], Array]]:
+    @jax.jit
+    def run(variables: Variables, images: Array) -> tuple[dict[str, Array], Array]:
+        logits, captured = network.apply(variables, normalise(images), capture=names)  # type: ignore[misc]
+        return {name: _thin(captured[name], positions, seed) for name in names}, logits
+
+    return run
 
 
 def _thin(features: Array, positions: int, seed: int) -> Array:
@@ -86,50 +94,6 @@ def _thin(features: Array, positions: int, seed: int) -> Array:
         return flat
     places = np.random.default_rng(seed).choice(count, positions, replace=False)
     return flat[:, np.sort(places)]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The network of a run.
-
-    Attributes:
-        config: the run's.
-        network, preprocessing: as the run built them.
-        start: variables at step 0: pretrained, with a fresh head.
-        best: the checkpoint that validation picked.
-    """
-
-    config: Any
-    network: Network
-    preprocessing: weights.Preprocessing
-    start: Variables
-    best: Variables
-
-
-def load_run(folder: Path) -> Loaded:
-    """Builds a finished run's network again and restores its best checkpoint.
-
-    Raises:
-        UserError: the folder holds no finished run.
-    """
-    from ttl_jax.config import default_config
-    from ttl_jax.training.checkpoint import Checkpoints
-    from ttl_jax.training.run import build_model
-
-    if not (folder / "config.json").exists() or not (folder / "result.json").exists():
-        raise UserError(f"{folder} is not the folder of a finished run: it has no result.json")
-    config = default_config()
-    with config.unlocked():
-        config.update(json.loads((folder / "config.json").read_text())["config"])
-    classes = len(evaluation.predictions.load(folder / "predictions" / "val.npz").class_names)
-    network, start, preprocessing = build_model(config, strategies.parse(config.strategy), classes)
-    kept = {"params": start["params"], "batch_stats": start["batch_stats"]}
-    checkpoints = Checkpoints(folder)
-    try:
-        best, _ = checkpoints.restore_best(jax.tree.map(jnp.asarray, kept))
-    finally:
-        checkpoints.close()
-    return Loaded(config, network, preprocessing, start, best)
 
 
 def some(dataset: Dataset, count: int, seed: int = 0) -> Dataset:

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax.analysis.cost import Cost, cost
+from ttl_jax import models, strategies
+from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
 from ttl_jax.errors import UserError
 
 METRICS = (("auroc", "AUROC %"), ("auprc", "AUPRC %"))
@@ -22,6 +23,7 @@ class _Line:
     dataset: str
     model: str
     strategy: str
+    head: str
     size: int
     classes: int
     scores: list[dict[str, Any]]
@@ -41,18 +43,15 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
     lines: dict[tuple[Any, ...], _Line] = {}
     for folder in dict.fromkeys(run.resolve() for run in runs):
         read = _read(folder)
-        key = (read.dataset, read.model, read.strategy, read.size, read.classes)
+        key = (read.dataset, read.model, read.strategy, read.head, read.size, read.classes)
         lines.setdefault(key, _Line(*key, scores=[])).scores.extend(read.scores)
     several = len({line.dataset for line in lines.values()}) > 1
     found = []
     for line in lines.values():
-        spent = cost(
-            line.model,
-            (line.size, line.size, 3),
-            strategy=line.strategy,
-            num_classes=line.classes,
-            batches=(1, 32) if latency else (),
-        )
+        surgery = strategies.parse(line.strategy).surgery.shape(line.model)
+        surgery["head"] = line.head or surgery["head"]
+        network = models.create(line.model, line.classes, **surgery)
+        spent = cost_of(network, (line.size, line.size, 3), batches=BATCHES if latency else ())
         found.append(_row(line, spent, several))
     return found
 
@@ -92,6 +91,7 @@ def _read(folder: Path) -> _Line:
         dataset=result["dataset"],
         model=result["model"],
         strategy=result["strategy"],
+        head=json.loads((folder / "config.json").read_text())["config"]["model"]["head"],
         size=result["image_size"],
         classes=len(result["val"]["per_class"]),
         scores=[result["test"]],

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from ttl_jax.data import warp
+from ttl_jax.data.colour import COLOUR
+from ttl_jax.data.randaugment import TOP, rand_augment
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.typing import Array, Float, Int, Key
 
 _TAG = 0x41554721  # keeps these streams apart from what else is drawn from an example's key
-_GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
 _ITEM = re.compile(r"\s*([a-z_0-9]+)\s*(?:\(([^()]*)\))?\s*")
 
 
@@ -37,87 +38,96 @@ class Augmentation:
 
 
 Spec = tuple[Augmentation, ...]
+_SHARES = ("brightness", "contrast", "saturation", "translate", "hue", "stain", "bias_field", "erase")
 
 
-def _brightness(image: Array, key: Array, amount: float) -> Array:
-    return image * _factor(key, amount)
-
-
-def _contrast(image: Array, key: Array, amount: float) -> Array:
-    mean = jnp.mean(_gray(image))
-    return mean + (image - mean) * _factor(key, amount)
-
-
-def _saturation(image: Array, key: Array, amount: float) -> Array:
-    gray = _gray(image)[..., None]
-    return gray + (image - gray) * _factor(key, amount)
-
-
-def _gamma(image: Array, key: Array, amount: float) -> Array:
-    power = jnp.exp(jax.random.uniform(key, (), minval=-amount, maxval=amount))
-    return 255.0 * (jnp.clip(image, 0, 255) / 255.0) ** power
-
-
-def _noise(image: Array, key: Array, deviation: float) -> Array:
-    return image + deviation * jax.random.normal(key, image.shape)
-
-
-def _factor(key: Array, amount: float) -> Array:
-    return jax.random.uniform(key, (), minval=1 - amount, maxval=1 + amount)
-
-
-def _gray(image: Array) -> Array:
-    if image.shape[-1] != 3:
-        return jnp.mean(image, axis=-1)
-    return image @ jnp.array(_GRAY, image.dtype)
-
-
-# Steps on pixel values; each is clipped to 0..255 afterwards.
-COLOUR: dict[str, Callable[..., Array]] = {
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "saturation": _saturation,
-    "gamma": _gamma,
-    "noise": _noise,
+# Modality presets. A body is not mirrored where its sides differ in what they hold (heart, liver);
+# tissue and skin have no upright.
+PRESETS = {
+    "chest_xray": "rotate(7),translate(0.04),zoom(0.9,1.1),brightness(0.1),contrast(0.15),noise(3)",
+    "mri": "flip,rotate(10),zoom(0.9,1.1),bias_field(0.15),gamma(0.2),noise(4)",
+    "ct": "rotate(10),translate(0.04),zoom(0.9,1.1),noise(4)",
+    "ultrasound": "flip,rotate(10),zoom(0.9,1.1),gamma(0.2),noise(6)",
+    "histology": "flip,rotate90,zoom(0.9,1.1),stain(0.05),brightness(0.05),blur(1)",
+    "skin": "flip,rotate90,rotate(45),zoom(0.8,1.2),brightness(0.15),contrast(0.15),saturation(0.15),"
+    "hue(0.02),hair(4)",
+    "endoscopy": "flip,flip_vertical,rotate(20),zoom(0.85,1.15),brightness(0.15),saturation(0.1),blur(1)",
+    "fundus": "flip,rotate(15),zoom(0.9,1.1),brightness(0.15),contrast(0.15),saturation(0.1)",
+    "imagenet": "random_resized_crop(0.08,1),flip",
 }
-NAMES = (*warp.EXACT, *warp.AFFINE, *COLOUR)
+# Steps that may not be merged with others and clip by themselves.
+WHOLE: dict[str, Callable[..., Array]] = {"randaugment": rand_augment}
+NAMES = (*warp.EXACT, *warp.AFFINE, *COLOUR, *WHOLE)
 
 
 def parse_augment(text: str) -> Spec:
-    """Reads "none" or a list as "flip,rotate(10),brightness(0.2)"; the order is kept.
+    """Reads "none", a modality preset, or a list as "flip,rotate(10),brightness(0.2)" in this order.
 
     flip, flip_vertical: mirror with probability 1/2. rotate90: by 0, 90, 180 or 270 degrees.
     rotate(d): up to d degrees either way. translate(f): up to that share of the side. zoom(lo, hi):
     factor. random_resized_crop(lo, hi): a crop of that share of the area, with an aspect of 3/4 to
     4/3, at full size (Szegedy et al. 2015). brightness(a), contrast(a), saturation(a): factor 1 - a
-    to 1 + a. gamma(a): power exp(-a) to exp(a). noise(s): Gaussian, s gray levels.
+    to 1 + a. gamma(a): power exp(-a) to exp(a). hue(t): up to t of a full turn about the gray axis.
+    noise(s): Gaussian, s gray levels. blur(s): Gaussian, up to s pixels. stain(a): optical densities of
+    haematoxylin, eosin and residual times 1 - a to 1 + a, plus -a to a (Tellez et al. 2018).
+    bias_field(a): times the exponential of a cubic with coefficients up to a (Van Leemput et al. 1999).
+    hair(n): up to n dark curves. erase(f): a square of that share of the area gets the mean colour.
+    randaugment(n, m): n operations at magnitude m of 30 (Cubuk et al. 2020).
+
+    A preset's name stands for its list: chest_xray, mri, ct, ultrasound, histology, skin, endoscopy,
+    fundus, imagenet.
 
     Raises:
         UserError: an unknown name (the nearest is given) or wrong arguments.
     """
+    if text.strip() in PRESETS:
+        return parse_augment(PRESETS[text.strip()])
+    table = {**warp.EXACT, **warp.AFFINE, **COLOUR, **WHOLE}
+    known = {name: tuple(inspect.signature(step).parameters)[2:] for name, step in table.items()}
+    spec = parse_items(text, "data.augment", known, tuple(PRESETS))
+    for step in spec:
+        _check_range(step.name, step.arguments, text)
+    return spec
+
+
+def parse_items(
+    text: str, field: str, known: Mapping[str, Sequence[str]], presets: tuple[str, ...] = ()
+) -> Spec:
+    """Reads "none" or a list as "a,b(1),c(0.5,2)".
+
+    Args:
+        text: what the user wrote.
+        field: where, for messages.
+        known: name -> names of its numbers.
+        presets: what could stand there as a whole, for the hint at a misspelt name.
+
+    Raises:
+        UserError: not of that form, an unknown name, or another count of numbers.
+    """
     if text.strip() in ("", "none"):
         return ()
-    items = [item for item in re.split(r",(?![^()]*\))", text)]
-    return tuple(_parse_item(item, text) for item in items)
+    return tuple(
+        _parse_item(item, f"{field}={text!r}", known, presets) for item in re.split(r",(?![^()]*\))", text)
+    )
 
 
-def _parse_item(item: str, text: str) -> Augmentation:
+def _parse_item(
+    item: str, where: str, known: Mapping[str, Sequence[str]], presets: tuple[str, ...]
+) -> Augmentation:
     match = _ITEM.fullmatch(item)
     if match is None:
-        raise UserError(f"data.augment={text!r}: {item.strip()!r} is not of the form name or name(1,2)")
+        raise UserError(f"{where}: {item.strip()!r} is not of the form name or name(1,2)")
     name, inside = match[1], match[2]
-    if name not in NAMES:
-        raise UserError(f"data.augment={text!r}: there is no {name!r}{nearest(name, NAMES)}")
+    if name not in known:
+        raise UserError(f"{where}: there is no {name!r}{nearest(name, (*known, *presets))}")
     try:
         numbers = tuple(float(word) for word in inside.split(",")) if inside else ()
     except ValueError:
-        raise UserError(f"data.augment={text!r}: {inside!r} of {name} are not numbers") from None
-    table = {**warp.EXACT, **warp.AFFINE, **COLOUR}
-    wanted = list(inspect.signature(table[name]).parameters)[2:]
+        raise UserError(f"{where}: {inside!r} of {name} are not numbers") from None
+    wanted = known[name]
     if len(numbers) != len(wanted):
         form = f"{name}({', '.join(wanted)})" if wanted else name
-        raise UserError(f"data.augment={text!r}: write {form}")
-    _check_range(name, numbers, text)
+        raise UserError(f"{where}: write {form}")
     return Augmentation(name, numbers)
 
 
@@ -125,12 +135,18 @@ def _check_range(name: str, numbers: tuple[float, ...], text: str) -> None:
     where = f"data.augment={text!r}: {name}"
     if not all(0 <= number < float("inf") for number in numbers):
         raise UserError(f"{where} takes numbers from 0 on")
-    if name in ("brightness", "contrast", "saturation", "translate") and numbers[0] > 1:
+    if name in _SHARES and numbers[0] > 1:
         raise UserError(f"{where} takes a share from 0 to 1")
     if name in ("zoom", "random_resized_crop") and not 0 < numbers[0] <= numbers[1]:
         raise UserError(f"{where} takes low and high, above 0 and in this order")
     if name == "random_resized_crop" and numbers[1] > 1:
         raise UserError(f"{where} takes shares of the area, 1 at most")
+    if name in ("hair", "randaugment") and not (numbers[0] >= 1 and numbers[0] == int(numbers[0])):
+        raise UserError(f"{where} takes a whole number from 1 on first")
+    if name == "randaugment" and numbers[1] > TOP:
+        raise UserError(f"{where} takes a magnitude from 0 to {TOP}")
+    if name == "blur" and not 0 < numbers[0] <= 10:
+        raise UserError(f"{where} takes pixels, above 0 and up to 10")
 
 
 def augment(images: Float[Array, "B S S C"], keys: Key[Array, " B"], spec: Spec) -> Float[Array, "B S S C"]:
@@ -160,6 +176,8 @@ def _augment_one(image: Array, key: Array, spec: Spec) -> Array:
         image, pending = warp.sample(image, pending), []
         if step.name in warp.EXACT:
             image = warp.EXACT[step.name](image, own)
+        elif step.name in WHOLE:
+            image = WHOLE[step.name](image, own, *step.arguments)
         else:
             image = jnp.clip(COLOUR[step.name](image, own, *step.arguments), 0.0, 255.0)
     return warp.sample(image, pending)

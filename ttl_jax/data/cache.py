@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ttl_jax.data.dataset import ArrayReader, ImageReader
-from ttl_jax.data.decode import Geometry, UnreadableImageError, decode, fit, upright
+from ttl_jax.data.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode, fit, upright
 from ttl_jax.data.fingerprint import SIDE, thumbnail
+from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int, UInt8
-
-_SAY_FROM = 3000  # images; below, reading takes a few seconds at most
 
 
 @dataclass(frozen=True)
@@ -25,26 +24,25 @@ class DecodingReader:
     """Reader that decodes at every read, for sets larger than the memory allowed.
 
     Attributes:
-        images: files or uint8 arrays.
+        images: files, uint8 arrays or pictures.
         where: for messages.
         geometry: size and resize mode.
     """
 
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[ImageSource]
     where: Sequence[str]
     geometry: Geometry
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
+    def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B ... S S 3"]:
         """Decodes the images at these positions.
 
         Raises:
             UserError: a file that was readable at the start no longer is.
         """
-        size = self.geometry.size
-        batch = np.empty((len(indices), size, size, 3), np.uint8)
+        batch = np.empty((len(indices), *self.geometry.shape), np.uint8)
         for place, index in enumerate(indices):
             try:
                 batch[place] = decode(self.images[index], self.geometry)
@@ -64,7 +62,8 @@ class Checked:
         reader: all images by their position in the list that was read (faulty ones included: never
             ask for those).
         hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones.
-        thumbnails: gray, for `copies.find_copies`; black for faulty ones.
+        thumbnails: gray, for `copies.find_copies` (a volume's: the mean of its slices); black for
+            faulty ones.
         faults: position -> what is wrong.
     """
 
@@ -75,45 +74,59 @@ class Checked:
 
 
 def read_all(
-    images: Sequence[Path | np.ndarray],
+    images: Sequence[ImageSource],
     where: Sequence[str],
     geometry: Geometry,
     cache_gb: float,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Checked:
     """Decodes every image once.
 
     Args:
-        images: files or uint8 arrays.
+        images: files, uint8 arrays or pictures.
         where: what to call each image in messages.
         geometry: size and resize mode.
         cache_gb: gigabytes (1e9) that decoded images may take; above, they are decoded again at
             every read.
         threads: decoding threads; None is one for each core.
+        progress: called with (done, total) after each image, in order; None prints a line every
+            few seconds.
     """
-    size, count = geometry.size, len(images)
-    held = count * size * size * 3 <= cache_gb * 1e9
-    pixels = np.empty((count if held else 0, size, size, 3), np.uint8)
+    count = len(images)
+    held = count * math.prod(geometry.shape) <= cache_gb * 1e9
+    pixels = np.empty((count if held else 0, *geometry.shape), np.uint8)
     thumbnails = np.zeros((count, SIDE, SIDE), np.uint8)
-    if count >= _SAY_FROM:
-        print(f"reading {count} images at {size} px", flush=True)
+    say = progress or progress_lines()
 
     def one(index: int) -> tuple[bytes, str]:
         try:
-            whole = upright(images[index], geometry)
-            image = fit(whole, geometry)
+            image, thumbnails[index] = _look(images[index], geometry)
         except UnreadableImageError as error:
             return b"", str(error)
-        thumbnails[index] = thumbnail(whole)
         if held:
             pixels[index] = image
         return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        outcomes = list(pool.map(one, range(count)))
+        outcomes = []
+        for outcome in pool.map(one, range(count)):
+            outcomes.append(outcome)
+            say(len(outcomes), count)
     return Checked(
         reader=ArrayReader(pixels) if held else DecodingReader(images, where, geometry),
         hashes=tuple(digest for digest, _ in outcomes),
         thumbnails=thumbnails,
         faults={index: fault for index, (_, fault) in enumerate(outcomes) if fault},
     )
+
+
+def _look(source: ImageSource, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels at the size wanted, and the thumbnail, from one decoding."""
+    from PIL import Image
+
+    if isinstance(source, Stack):
+        volume = decode(source, geometry)
+        return volume, thumbnail(Image.fromarray(volume.mean(axis=0).astype(np.uint8)))
+    image = upright(source, geometry)
+    return fit(image, geometry), thumbnail(image)

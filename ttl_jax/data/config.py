@@ -11,12 +11,15 @@ class DataConfig:
     """What to read, at which size, and how to split it.
 
     Attributes:
-        name: "folder", "csv", "npz" or "phantom/MODALITY".
-        path: the folder, the table or the .npz file.
+        name: "folder", "csv", "npz", "dicom", "nifti", "record" or "phantom/MODALITY".
+        path: the folder, the table or the .npz file; dicom, nifti: class folders or a table; record:
+            the folder that `prepare` wrote.
         root: csv: the folder that image names are relative to; "" is the table's own folder.
         image: csv: the column with the image's path, with or without extension.
         label: csv: the label column, or several with commas between them (0, 1, empty = unknown).
         group: csv: the column that must not straddle splits (patient, lesion); "" = the image.
+            dicom: a column of the table or a DICOM keyword such as StudyInstanceUID, or "file"; "" =
+            PatientID.
         split: csv: the column with train, val or test; "" = split here.
         splits: a JSON file: written with the split made here, reused when it exists.
         image_size: pixels a side that the network gets.
@@ -37,6 +40,13 @@ class DataConfig:
         likeness: "near": least correlation of two gray thumbnails; lower joins neighbouring slices too.
         resplit: leave the data's own split aside (one that leaks) and make another one here.
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
+        window: dicom, nifti: "lung", "mediastinum", "bone", "brain", "CENTER/WIDTH", "range" (minimum
+            to maximum) or "percentile" (0.5 to 99.5 %); "" = the file's own, else "range".
+        slices: dicom, nifti: "all", "middle" or a number of evenly spaced frames or slices, each an
+            example; "volume": all of them are one example, (D, S, S, 3).
+        depth: D, slices that a volume is scaled to.
+        plane: nifti: "axial", "coronal" or "sagittal".
+        spacing: dicom, nifti: millimetres a pixel before image_size is applied; 0 = as stored.
         phantom_patients: phantom: generated patients.
         phantom_images_per_patient: phantom: images of each.
         phantom_task: phantom: what the label depends on.
@@ -68,6 +78,11 @@ class DataConfig:
     likeness: float = 0.97
     resplit: bool = False
     cache_gb: float = 4.0
+    window: str = ""
+    slices: str = "all"
+    depth: int = 32
+    plane: str = "axial"
+    spacing: float = 0.0
     phantom_patients: int = 200
     phantom_images_per_patient: int = 3
     phantom_task: str = "texture"

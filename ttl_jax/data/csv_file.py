@@ -37,13 +37,20 @@ class CsvFile:
         """
         if name not in self.columns:
             raise UserError(
-                f"{self.path} has no column {name!r} for data.{field}{nearest(name, tuple(self.columns))}"
+                f"{self.path} has no column {name!r} for data.{field}"
+                f"{nearest(name, tuple(column for column in self.columns if len(column) < 100))}"
             )
         return self.columns[name]
 
     def at(self, index: int) -> str:
         """Where a row stands, for messages."""
         return f"{self.path}, row {self.rows[index]}"
+
+
+def quoted(text: object, limit: int = 120) -> str:
+    """A cell or a path in quotes, on one line and with its middle left out where it is long."""
+    shown = repr(str(text))
+    return shown if len(shown) <= limit else f"{shown[: limit // 2]}...{shown[-limit // 2 :]}"
 
 
 def read_csv(path: str | Path) -> CsvFile:
@@ -87,12 +94,14 @@ def _header(path: Path, values: list[str]) -> list[str]:
     names = [value or f"column {place + 1}" for place, value in enumerate(values)]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{path} has two columns named {name!r}; rename one of them")
+            raise UserError(f"{path} has two columns named {quoted(name)}; rename one of them")
     return names
 
 
 def _text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} cannot be read (it is a pipe or a device); name a CSV file")
         raw = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"data.path={str(path)!r} does not exist; name the CSV file") from None

@@ -62,6 +62,28 @@ class SubsetReader:
 
 
 @dataclass(frozen=True)
+class ViewsReader:
+    """Reader over several prepared views of each example; epoch e sees view e modulo their number.
+
+    Attributes:
+        views: (K, N, ...), in memory or on disk.
+    """
+
+    views: np.ndarray
+
+    def __len__(self) -> int:
+        return self.views.shape[1]
+
+    def read(self, indices: Int[np.ndarray, " B"]) -> np.ndarray:
+        """The first view of the examples at these positions."""
+        return self.views[0, np.asarray(indices)]
+
+    def read_epochs(self, indices: Int[np.ndarray, " B"], epochs: Int[np.ndarray, " B"]) -> np.ndarray:
+        """The view of each example that its epoch sees, as a copy."""
+        return self.views[np.asarray(epochs) % len(self.views), np.asarray(indices)]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One split.
 
@@ -73,8 +95,10 @@ class Dataset:
         groups: (N,) text: the patient or lesion that must not straddle splits.
         class_names: names of the classes, in the order of the labels.
         task: "multiclass" or "multilabel".
-        images: reader of uint8 (B, S, S, 3).
+        images: reader of uint8 (B, S, S, 3), or (B, D, S, S, 3) for volumes.
         columns: other columns of the user's table, (N,) each.
+        skipped: images of the whole data set that could not be read (data.on_error=skip), each with
+            its reason.
 
     Raises:
         ValueError: the parts are not of one length.
@@ -88,6 +112,7 @@ class Dataset:
     task: Task
     images: ImageReader
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {

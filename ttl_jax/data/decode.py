@@ -6,10 +6,11 @@ an image with several frames or with NaN is refused.
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
+import stat
+import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,16 +18,40 @@ from ttl_jax.typing import UInt8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 RESIZE_MODES = ("squash", "crop", "pad")
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm",
     ".pbm", ".jp2",
 )  # fmt: skip
+# Others stay shut: PIL hands PostScript under a wrong ending to Ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
 
 
 class UnreadableImageError(Exception):
     """Why an image cannot be used; the caller knows its file and row."""
+
+
+class Picture(Protocol):
+    """One image that is not a file of its own: a frame, a slice, a record."""
+
+    def read(self) -> Image:
+        """The whole image, upright, as "L", "RGB" or, with transparent pixels, "RGBA".
+
+        Raises:
+            UnreadableImageError: missing, damaged or empty.
+        """
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A volume: the pictures of its slices, in order."""
+
+    slices: tuple[Picture, ...]
+
+
+ImageSource = Path | np.ndarray | Picture | Stack
 
 
 @dataclass(frozen=True)
@@ -38,89 +63,175 @@ class Geometry:
         resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts the
             middle out; "pad" scales the long side and fills up with `pad_value`.
         pad_value: 0..255; also what shows through transparent pixels.
+        depth: slices of a volume; 0 for flat images.
     """
 
     size: int
     resize: str = "squash"
     pad_value: int = 0
+    depth: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(S, S, 3), or (D, S, S, 3) for volumes."""
+        return (*([self.depth] if self.depth else []), self.size, self.size, 3)
 
 
-def decode(source: Path | np.ndarray, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
-    """Reads one image.
+def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S S 3"]:
+    """Reads one image, or the volume of a Stack, as uint8 `geometry.shape`.
 
     The EXIF orientation is applied; transparent pixels show `pad_value`; 16-bit, 32-bit and float
     images are stretched from their own minimum and maximum to 0..255 (a radiograph may use any 12
     of 16 bits, and the usual division by 256 would leave it black). Colour profiles are ignored.
-    Scaling is bilinear with antialiasing.
+    Scaling is bilinear with antialiasing, between the slices of a volume too.
 
     Args:
-        source: a file, or uint8 (H, W), (H, W, 1) or (H, W, 3).
+        source: a file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture; a Stack if and only if
+            `geometry` has a depth.
         geometry: the size wanted and how to get there.
 
     Raises:
         UnreadableImageError: missing, damaged, empty, animated, or with NaN.
     """
+    if isinstance(source, Stack):
+        return _volume(source, geometry)
     return fit(upright(source, geometry), geometry)
 
 
-def upright(source: Path | np.ndarray, geometry: Geometry) -> Image:
-    """The image at its own size, "L" or "RGB", before `fit`; raises as `decode`."""
+def upright(source: ImageSource, geometry: Geometry) -> Image:
+    """A flat image at its own size, "L" or "RGB", before `fit`; raises as `decode`."""
+    return _opaque(whole(source), geometry.pad_value)
+
+
+def fit(image: Image, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
+    """An image of `upright` at the size wanted; raises as `decode`."""
+    return np.asarray(_fit(image, geometry).convert("RGB"))
+
+
+def _volume(stack: Stack, geometry: Geometry) -> UInt8[np.ndarray, "D S S 3"]:
+    from PIL import Image
+
+    flat = replace(geometry, depth=0)
+    slices = np.stack([decode(picture, flat) for picture in stack.slices])
+    # Each slice as a row: the rows are scaled as PIL scales an image's height.
+    rows = Image.fromarray(slices.reshape(len(slices), -1))
+    scaled = rows.resize((rows.width, geometry.depth), Image.Resampling.BILINEAR)
+    return np.asarray(scaled).reshape(geometry.shape)
+
+
+def whole(source: ImageSource) -> Image:
+    """The image at its own size, as "L", "RGB" or, with transparent pixels, "RGBA".
+
+    Raises:
+        UnreadableImageError: as `decode`.
+    """
     from PIL import Image
 
     if isinstance(source, np.ndarray):
         pixels = source[..., 0] if source.ndim == 3 and source.shape[-1] == 1 else source
         return Image.fromarray(np.ascontiguousarray(pixels))
-    return _open(source, geometry.pad_value)
+    assert not isinstance(source, Stack)
+    return read_file(source) if isinstance(source, Path) else source.read()
 
 
-def fit(image: Image, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
-    """An upright image at the size wanted; raises as `decode`."""
-    return np.asarray(_fit(image, geometry).convert("RGB"))
-
-
-def _open(path: Path, background: int) -> Image:
-    """The first frame, upright, as "L" or "RGB"."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
+def read_file(path: Path) -> Image:
+    """An image file's only frame, upright; see `whole`."""
     try:
-        with warnings.catch_warnings():
-            # The error at twice that size is kept; a warning on a large slide helps nobody.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                # MPO, from phones: a photo with its own thumbnail behind it.
-                frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
-                if frames > 1:
-                    raise UnreadableImageError(f"holds {frames} frames; save the one to be used")
-                opened.load()
-                return _plain(ImageOps.exif_transpose(opened), background)
-    except UnreadableImageError:
-        raise
+        # A pipe or a device would be waited for without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableImageError("is not a file")
+        with path.open("rb") as file:
+            return read_stream(file)
     except FileNotFoundError:
         raise UnreadableImageError("does not exist") from None
-    except UnidentifiedImageError:
-        raise UnreadableImageError("is not an image that PIL can read") from None
-    except Image.DecompressionBombError:
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be read ({error.strerror or error})") from None
+
+
+def read_stream(file: IO[bytes]) -> Image:
+    """The only frame of the encoded image in `file`, upright; see `whole`.
+
+    Raises:
+        UnreadableImageError: as `decode`.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        opened = _open(file)
+        # MPO, from phones: a photo with its own thumbnail behind it.
+        frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+        if frames > 1:
+            raise UnreadableImageError(f"holds {frames} frames; save the one to be used")
+        opened.load()
+        return _plain(ImageOps.exif_transpose(opened))
+    except UnreadableImageError:
+        raise
+    except (Image.DecompressionBombError, MemoryError):
         raise UnreadableImageError("has too many pixels; cut it into tiles first") from None
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnreadableImageError(f"cannot be decoded ({reason})") from None
+        raise UnreadableImageError(f"cannot be decoded ({reason(error)})") from None
 
 
-def _plain(image: Image, background: int) -> Image:
-    """Any mode of PIL's as "L" or "RGB"."""
+def reason(error: Exception) -> str:
+    """What an exception of another library says, on one line of 200 characters at most."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def _open(file: IO[bytes]) -> ImageFile:
+    """PIL's Image.open for the formats above, without its warning at half the size it refuses.
+
+    Image.open can only be silenced through the process's warning filters, and those are not safe to
+    change while other threads decode.
+    """
     from PIL import Image
 
+    Image.init()
+    prefix = file.read(16)
+    for name in _FORMATS:
+        make, accepts = Image.OPEN.get(name, (None, None))
+        if make is None or accepts is None or accepts(prefix) is not True:
+            continue
+        file.seek(0)
+        try:
+            opened = make(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+        width, height = opened.size
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+            raise UnreadableImageError("has too many pixels; cut it into tiles first")
+        return opened
+    file.seek(128)
+    if file.read(4) == b"DICM":
+        raise UnreadableImageError("is not an image that PIL can read but DICOM; set data.name=dicom")
+    raise UnreadableImageError("is not an image that PIL can read")
+
+
+def _plain(image: Image) -> Image:
+    """Any mode of PIL's as "L", "RGB" or "RGBA"."""
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
-        return _stretch(np.asarray(image))
+        return stretch(np.asarray(image))
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        opaque = image.convert("RGBA")
-        canvas = Image.new("RGBA", opaque.size, (background, background, background, 255))
-        return Image.alpha_composite(canvas, opaque).convert("RGB")
+        return image.convert("RGBA")
     return image.convert("L" if mode in ("1", "L") else "RGB")
 
 
-def _stretch(values: np.ndarray) -> Image:
+def _opaque(image: Image, background: int) -> Image:
+    """Without transparent pixels: they show a gray."""
+    from PIL import Image
+
+    if image.mode != "RGBA":
+        return image
+    canvas = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(canvas, image).convert("RGB")
+
+
+def stretch(values: np.ndarray) -> Image:
+    """Any numbers (H, W), their minimum as 0 and their maximum as 255; all equal is 0.
+
+    Raises:
+        UnreadableImageError: NaN or infinite.
+    """
     from PIL import Image
 
     if not np.isfinite(values).all():

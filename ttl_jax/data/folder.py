@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.decode import ENDINGS
+from ttl_jax.data.file_kinds import IMAGES, KINDS, FileKind
 from ttl_jax.data.listing import SPLIT_ALIASES, Listing, no_splits
 from ttl_jax.errors import UserError, nearest
 
 
-def read_folder(path: str | Path) -> Listing:
+def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
     """Lists a folder of class folders; sub-folders of a class belong to it.
+
+    Args:
+        path: the folder above the classes.
+        kind: which files are images.
 
     Every image is its own group: a folder does not say which images are of one patient. Hidden
     files and folders are passed over; other files that are no images by their ending are counted
@@ -38,14 +42,14 @@ def read_folder(path: str | Path) -> Listing:
         if not classes:
             raise UserError(f"{folder} has no class folders; put each class's images in a folder of its name")
         for class_folder in classes:
-            images, rest = _images(class_folder)
+            images, rest = _images(class_folder, kind)
             other += rest
             if not images:
-                raise UserError(_empty(class_folder, rest))
+                raise UserError(_empty(class_folder, rest, kind))
             files += images
             labels += [class_folder.name] * len(images)
             splits += [split] * len(images)
-    _report_left_out(root, other)
+    _report_left_out(root, other, kind)
     names = _class_names(root, labels, splits)
     number = {name: place for place, name in enumerate(names)}
     ids = np.array([file.relative_to(root).as_posix() for file in files])
@@ -100,7 +104,7 @@ def _class_names(root: Path, labels: list[str], splits: list[str]) -> tuple[str,
     return names
 
 
-def _images(folder: Path) -> tuple[list[Path], list[Path]]:
+def _images(folder: Path, kind: FileKind) -> tuple[list[Path], list[Path]]:
     """(images, other files) under a class folder, links followed, in the order of their names."""
     images: list[Path] = []
     rest: list[Path] = []
@@ -110,7 +114,7 @@ def _images(folder: Path) -> tuple[list[Path], list[Path]]:
         if real in above:
             raise UserError(f"{place} is a link to a folder above itself; remove the link")
         for file in _files(place):
-            (images if file.suffix.lower() in ENDINGS else rest).append(file)
+            (images if kind.accepts(file) else rest).append(file)
         for child in _folders(place):
             walk(child, (*above, real))
 
@@ -131,18 +135,34 @@ def _visible(folder: Path) -> list[Path]:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise UserError(f"{folder} cannot be listed ({error.strerror}); check its rights") from None
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{folder} holds a file whose name is not UTF-8 ({os.fsencode(name)!r}); rename it"
+            ) from None
     return [folder / name for name in names if not name.startswith(".") and name != "__MACOSX"]
 
 
-def _empty(folder: Path, rest: list[Path]) -> str:
-    kinds = ", ".join(sorted({file.suffix or file.name for file in rest}))
-    seen = f", only files ending in {kinds}" if rest else ""
-    return f"class folder {folder} holds no images{seen}; fill it or remove it"
+def _empty(folder: Path, rest: list[Path], kind: FileKind) -> str:
+    for other in KINDS:
+        if other is not kind and any(other.accepts(file) for file in rest):
+            return (
+                f"class folder {folder} holds no {kind.noun}, only files ending in {_kinds(rest)}; read "
+                f"{other.noun}s with data.name={other.source}"
+            )
+    seen = f", only files ending in {_kinds(rest)}" if rest else ""
+    return f"class folder {folder} holds no {kind.noun}{seen}; fill it or remove it"
 
 
-def _report_left_out(root: Path, other: list[Path]) -> None:
+def _kinds(files: list[Path]) -> str:
+    return ", ".join(sorted({file.suffix or file.name for file in files})[:5])
+
+
+def _report_left_out(root: Path, other: list[Path], kind: FileKind) -> None:
     if other:
-        plural = "file that is no image" if len(other) == 1 else "files that are no images"
+        plural = f"file that is no {kind.noun}" if len(other) == 1 else f"files that are no {kind.noun}s"
         print(
             f"{root}: left out {len(other)} {plural} of a class, the first is {other[0]}",
             flush=True,

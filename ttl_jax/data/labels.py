@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ttl_jax.data.csv_file import quoted
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Float, Int
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_MISSING = ("", "nan", "na", "n/a", "null")
+MISSING = ("", "nan", "na", "n/a", "null")
 _KNOWN = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": np.nan, "-1.0": np.nan}
 
 
@@ -38,16 +39,16 @@ def class_labels(
     for row, (cell, kind) in enumerate(zip(cells, kinds, strict=True)):
         if kind == "nothing":
             raise UserError(
-                f"{at(row)} has no label in column {name!r} ({cell!r}); fill it in or remove the row"
+                f"{at(row)} has no label in column {name!r} ({quoted(cell)}); fill it in or remove the row"
             )
         if kind == "a fraction":
             raise UserError(
-                f"{at(row)} has {cell} in label column {name!r}; a class is a word or an integer, "
-                "so write one, or name the right column in data.label"
+                f"{at(row)} has {quoted(cell)[1:-1]} in label column {name!r}; a class is a word or an "
+                "integer, so write one, or name the right column in data.label"
             )
         if kind != kinds[0]:
             raise UserError(
-                f"{at(row)} has {kind} ({cell!r}) in label column {name!r} where the rows above have "
+                f"{at(row)} has {kind} ({quoted(cell)}) in label column {name!r} where the rows above have "
                 f"{kinds[0]}; write all classes the same way"
             )
     if kinds[0] == "an integer":
@@ -58,11 +59,13 @@ def class_labels(
         keys, names = cells, tuple(sorted(set(cells)))
         _refuse_case_twins(name, cells, at)
     if len(names) < 2:
-        raise UserError(f"label column {name!r} has one class only ({names[0]}); there is nothing to learn")
+        raise UserError(
+            f"label column {name!r} has one class only ({quoted(names[0])[1:-1]}); there is nothing to learn"
+        )
     if len(names) == len(keys) > 2:
         raise UserError(
-            f"label column {name!r} has another value in every row, as {names[0]!r} and "
-            f"{names[1]!r}; name the column with the classes in data.label"
+            f"label column {name!r} has another value in every row, as {quoted(names[0])} and "
+            f"{quoted(names[1])}; name the column with the classes in data.label"
         )
     number = {key: place for place, key in enumerate(names)}
     return np.array([number[key] for key in keys], np.int32), names
@@ -79,13 +82,13 @@ def known_labels(
     labels = np.empty((len(columns[0]), len(names)), np.float32)
     for place, (name, cells) in enumerate(zip(names, columns, strict=True)):
         for row, cell in enumerate(cells):
-            if cell.lower() in _MISSING:
+            if cell.lower() in MISSING:
                 labels[row, place] = np.nan
             elif cell in _KNOWN:
                 labels[row, place] = _KNOWN[cell]
             else:
                 raise UserError(
-                    f"{at(row)} has {cell!r} in label column {name!r}; several labels take 1, 0, or "
+                    f"{at(row)} has {quoted(cell)} in label column {name!r}; several labels take 1, 0, or "
                     "nothing (or -1) for unknown"
                 )
     check_known(names, labels)
@@ -106,7 +109,7 @@ def check_known(names: tuple[str, ...], labels: Float[np.ndarray, "N L"]) -> Non
 
 
 def _kind(cell: str) -> str:
-    if cell.lower() in _MISSING:
+    if cell.lower() in MISSING:
         return "nothing"
     if _INTEGER.fullmatch(cell):
         return "an integer"
@@ -119,6 +122,6 @@ def _refuse_case_twins(name: str, cells: list[str], at: Callable[[int], str]) ->
         first = spelt.setdefault(cell.casefold(), cell)
         if first != cell:
             raise UserError(
-                f"{at(row)} has {cell!r} in label column {name!r} and a row above has {first!r}; "
+                f"{at(row)} has {quoted(cell)} in label column {name!r} and a row above has {quoted(first)}; "
                 "write the class one way"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.copies import Copies, clusters
+from ttl_jax.data.decode import ImageSource
 from ttl_jax.data.splits import straddling
 
 SAME_GROUP = "same group"
@@ -50,7 +51,7 @@ class Finding:
 
 def find_leaks(
     where: Sequence[str],
-    images: Sequence[Path | np.ndarray],
+    images: Sequence[ImageSource],
     groups: np.ndarray,
     splits: np.ndarray,
     copies: Copies,
@@ -59,7 +60,7 @@ def find_leaks(
 
     Args:
         where: (N,) what to call each image.
-        images: (N,) files or arrays; a file's bytes tell "same file" from "same pixels".
+        images: (N,) as listed; a file's bytes tell "same file" from "same pixels".
         groups: (N,) names.
         splits: (N,) names.
         copies: between the N images.
@@ -139,8 +140,8 @@ def summary(findings: Sequence[Finding], leaking: dict[tuple[str, str], int]) ->
     return "; ".join([", ".join(images), ", ".join(parts)] if images else [", ".join(parts)])
 
 
-def _same_bytes(one: Path | np.ndarray, other: Path | np.ndarray) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+def _same_bytes(one: ImageSource, other: ImageSource) -> bool:
+    if not isinstance(one, Path) or not isinstance(other, Path):
         return False
     return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 

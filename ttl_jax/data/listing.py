@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from ttl_jax.data.dataset import Task
+from ttl_jax.data.decode import ImageSource
 
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {
@@ -24,7 +24,7 @@ class Listing:
 
     Attributes:
         source: what to call it in messages.
-        images: files, or uint8 arrays (H, W[, C]).
+        images: files, uint8 arrays (H, W[, C]) or pictures.
         where: where each example comes from, for messages: a file, a table's row.
         labels: int32 (N,) or float32 (N, L) with NaN = unknown.
         ids: (N,) unique text.
@@ -37,7 +37,7 @@ class Listing:
     """
 
     source: str
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[ImageSource]
     where: Sequence[str]
     labels: np.ndarray
     ids: np.ndarray
@@ -59,6 +59,26 @@ class Listing:
             groups=self.groups[indices],
             splits=self.splits[indices],
             columns={name: values[indices] for name, values in self.columns.items()},
+        )
+
+    def expand(self, pictures: Sequence[Sequence[ImageSource]], groups: np.ndarray) -> Listing:
+        """Files that hold several images: one example for each, with the file's label.
+
+        Args:
+            pictures: the images of each file; where there are several, ids end in "#NUMBER".
+            groups: (N,) of the files.
+        """
+        counts = [len(own) for own in pictures]
+        every = self.take(np.repeat(np.arange(len(counts)), counts))
+        numbers = [number for count in counts for number in range(count)]
+        several = np.repeat(counts, counts) > 1
+        marks = [f"#{number:04d}" if many else "" for number, many in zip(numbers, several, strict=True)]
+        return replace(
+            every,
+            images=[picture for own in pictures for picture in own],
+            where=[place + mark for place, mark in zip(every.where, marks, strict=True)],
+            ids=np.array([name + mark for name, mark in zip(every.ids, marks, strict=True)]),
+            groups=np.repeat(groups, counts),
         )
 
 

@@ -2,52 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.cache import read_all
+from ttl_jax.data.builders import BUILDERS
+from ttl_jax.data.cache import DecodingReader, read_all
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.copies import MODES, Copies, clusters, find_copies, merge_groups
 from ttl_jax.data.dataset import Dataset, ImageReader, SubsetReader
 from ttl_jax.data.decode import RESIZE_MODES, Geometry
+from ttl_jax.data.dicom import read_dicom
 from ttl_jax.data.folder import read_folder
 from ttl_jax.data.folds import assign_folds, splits_of_fold
 from ttl_jax.data.leaks import Finding, find_conflicts, find_leaks, leaking_images, summary
 from ttl_jax.data.listing import SPLITS, Listing, no_splits
+from ttl_jax.data.nifti import read_nifti
 from ttl_jax.data.npz import read_arrays, read_npz
 from ttl_jax.data.presets import PHANTOM_MODALITIES
+from ttl_jax.data.progress import Progress
+from ttl_jax.data.record import read_record
 from ttl_jax.data.split_file import read_folds, read_splits, write_folds, write_splits
 from ttl_jax.data.splits import hold_out, limit
 from ttl_jax.data.table import read_table
+from ttl_jax.data.tfds import PREFIX, read_tfds
 from ttl_jax.errors import UserError, nearest
 
 Splits = dict[str, Dataset]
 
 
-def _phantom(config: DataConfig) -> Splits:
-    from ttl_jax.data import phantom
-
-    return _limited(phantom.load(config), config)
-
-
-# What lists its images first: read, split and searched for leaks by `assemble`.
+# Sources of files and arrays, and the fields that name a column (or a DICOM attribute) of each.
 LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
     "folder": lambda config: read_folder(config.path),
     "csv": read_table,
     "npz": lambda config: read_npz(config.path),
+    "dicom": read_dicom,
+    "nifti": read_nifti,
+    "record": lambda config: read_record(config.path),
+    **{
+        name: lambda config, read=read: read(Path(config.path))  # type: ignore[misc]
+        for name, read in BUILDERS.items()
+    },
 }
-# What makes its own splits, without copies.
-GENERATED: dict[str, Callable[[DataConfig], Splits]] = {
-    f"phantom/{modality}": _phantom for modality in PHANTOM_MODALITIES
+_PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
+SOURCES = (*LISTINGS, *_PHANTOMS, f"{PREFIX}NAME")
+# Fields that only some sources read. A group that is silently not looked at would be a leak.
+_FIELDS = {
+    "group": ("csv", "dicom", "nifti", "tfds"),
+    "split": ("csv", "dicom", "nifti"),
+    "window": ("dicom", "nifti"),
+    "slices": ("dicom", "nifti"),
+    "depth": ("dicom", "nifti"),
+    "spacing": ("dicom", "nifti"),
+    "plane": ("nifti",),
 }
-SOURCES = (*LISTINGS, *GENERATED)
 
 
-def load(config: DataConfig) -> Splits:
+def load(config: DataConfig, progress: Progress | None = None) -> Splits:
     """Reads, checks and splits the data that a config names.
+
+    Args:
+        config: what to read.
+        progress: called with (done, total) after each image; None prints a line every few seconds.
 
     Returns:
         {"train", "val", "test"} (and "shifted" for a phantom).
@@ -56,22 +74,33 @@ def load(config: DataConfig) -> Splits:
         UserError: anything about the data that the user has to mend, in one sentence.
     """
     check(config)
-    if config.name in GENERATED:
-        return GENERATED[config.name](config)
-    return assemble(read_listing(config), config)
+    if config.name in _PHANTOMS:
+        from ttl_jax.data import phantom
+
+        _refuse_fields(config, config.name)
+        if config.splits:
+            raise UserError(f"data.splits={config.splits!r} is not for data.name={config.name}: a phantom "
+                            "splits its patients by data.split_seed")  # fmt: skip
+        return _limited(phantom.load(config), config)
+    return assemble(read_listing(config), config, progress)
 
 
 def read_listing(config: DataConfig) -> Listing:
-    """Lists the images that a config names, before any is read.
+    """The examples that a config names; no image is decoded yet.
 
     Raises:
-        UserError: no such source, or files that are not as the source wants them.
+        UserError: no such source, or one that generates its images; the source's own faults.
     """
+    if config.name.startswith(PREFIX):
+        _refuse_fields(config, "tfds")
+        return read_tfds(config)
     if config.name not in LISTINGS:
-        hint = nearest(config.name, tuple(name for name in SOURCES if name != config.name))
-        raise UserError(f"there is no data source {config.name!r} with files for data.name{hint}")
+        raise UserError(
+            f"there is no data source {config.name!r} for data.name{nearest(config.name, SOURCES)}"
+        )
     if not config.path:
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
+    _refuse_fields(config, config.name)
     return LISTINGS[config.name](config)
 
 
@@ -86,7 +115,21 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> S
         UserError: another shape or kind of numbers, or counts that differ.
     """
     check(config)
+    _refuse_fields(config, "a pair of arrays")
     return assemble(read_arrays(np.asarray(images), np.asarray(labels)), config)
+
+
+def _refuse_fields(config: DataConfig, source: str) -> None:
+    """Refuses fields that were set for a source that does not read them."""
+    for field, readers in _FIELDS.items():
+        value = getattr(config, field)
+        if source in readers or value == getattr(DataConfig, field):
+            continue
+        columns = " names a column and" if field in ("group", "split") else ""
+        raise UserError(
+            f"data.{field}={value!r}{columns} is read by the sources {', '.join(readers)}, not by {source}; "
+            "use one of them, or leave it out"
+        )
 
 
 def check(config: DataConfig) -> None:
@@ -95,8 +138,9 @@ def check(config: DataConfig) -> None:
     Raises:
         UserError: naming the field.
     """
-    if config.image_size < 1:
-        raise UserError(f"data.image_size={config.image_size} must be above 0")
+    for field, number in (("image_size", config.image_size), ("depth", config.depth)):
+        if number < 1:
+            raise UserError(f"data.{field}={number} must be above 0")
     for field, value, choices in (
         ("resize", config.resize, RESIZE_MODES),
         ("on_error", config.on_error, ("fail", "skip")),
@@ -113,6 +157,8 @@ def check(config: DataConfig) -> None:
             raise UserError(f"data.{field}_fraction={share} is not between 0 and 1")
     if config.val_fraction + config.test_fraction >= 1:
         raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
+    if not 0 <= config.spacing < 1000:
+        raise UserError(f"data.spacing={config.spacing} is not a number of millimetres from 0 to 1000")
     if config.folds and (config.folds < 3 or not 0 <= config.fold < config.folds):
         raise UserError(
             f"data.folds={config.folds} with data.fold={config.fold}: folds are 3 or more (train, val and "
@@ -137,6 +183,7 @@ class Examined:
         copies: pairs among them.
         leaks: groups and copies that stand in two splits.
         conflicts: one image under two labels.
+        skipped: a sentence for each image left out as unreadable.
     """
 
     listing: Listing
@@ -145,6 +192,7 @@ class Examined:
     copies: Copies
     leaks: list[Finding]
     conflicts: list[Finding]
+    skipped: tuple[str, ...]
 
     def summary(self) -> str:
         """Leaks and conflicts, counted, in one clause."""
@@ -165,15 +213,27 @@ class Examined:
         )
 
 
-def examine(listing: Listing, config: DataConfig) -> Examined:
+def examine(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Examined:
     """Reads a listing's images, splits them and looks for leaks, without refusing any.
+
+    Args:
+        listing: what a source found.
+        config: how to read and split it.
+        progress: as for `load`.
 
     Raises:
         UserError: an image cannot be read, or the split file is not of these data.
     """
-    geometry = Geometry(config.image_size, config.resize, config.pad_value)
-    checked = read_all(listing.images, listing.where, geometry, config.cache_gb)
-    _refuse_or_report(listing, checked.faults, config.on_error)
+    depth = config.depth if config.slices == "volume" else 0
+    geometry = Geometry(config.image_size, config.resize, config.pad_value, depth)
+    checked = read_all(listing.images, listing.where, geometry, config.cache_gb, progress=progress)
+    if config.name == "nifti" and isinstance(checked.reader, DecodingReader):
+        print(
+            f"the slices are larger than data.cache_gb={config.cache_gb}, so each is cut from its volume at "
+            "every read, which is slow; prepare them once (python -m ttl_jax prepare)",
+            flush=True,
+        )
+    skipped = refuse_or_report(listing, checked.faults, config.on_error)
     kept = np.array([i for i in range(len(listing.ids)) if i not in checked.faults], np.int64)
     left_out = frozenset(listing.ids[i] for i in checked.faults)
     listing = listing.take(kept)
@@ -196,17 +256,23 @@ def examine(listing: Listing, config: DataConfig) -> Examined:
         copies=copies,
         leaks=find_leaks(listing.ids.tolist(), listing.images, listing.groups, splits, copies),
         conflicts=find_conflicts(listing.ids.tolist(), listing.labels, listing.class_names, splits, copies),
+        skipped=skipped,
     )
 
 
-def assemble(listing: Listing, config: DataConfig) -> Splits:
+def assemble(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Splits:
     """Reads a listing's images, splits them, and builds the data sets.
+
+    Args:
+        listing: what a source found.
+        config: how to read and split it.
+        progress: as for `load`.
 
     Raises:
         UserError: an image cannot be read, a split has no images or lacks a class in training, or a
             group or a copy of an image straddles splits that the user made.
     """
-    found = examine(listing, config)
+    found = examine(listing, config, progress)
     _refuse_leaks(found, config)
     _refuse_missing(found.listing, found.splits)
     if found.conflicts:
@@ -231,6 +297,7 @@ def assemble(listing: Listing, config: DataConfig) -> Splits:
         task=listing.task,
         images=found.images,
         columns=found.listing.columns,
+        skipped=found.skipped,
     )
     sets = {name: whole.take(np.flatnonzero(found.splits == name), name) for name in SPLITS}
     return _limited(sets, config)
@@ -243,13 +310,42 @@ def _limited(sets: Splits, config: DataConfig) -> Splits:
     if wanted >= len(training):
         return sets
     chosen = limit(training.labels, training.groups, wanted, config.split_seed)
-    return {**sets, "train": training.take(chosen)}
+    limited = training.take(chosen)
+    share = f"train_share={config.train_share}"
+    field = f"train_limit={config.train_limit}" if config.train_limit else share
+    for name, lost in _untaught(limited):
+        raise UserError(
+            f"data.{field} leaves {name} without a {lost}; raise it, or try another data.split_seed"
+        )
+    if len(chosen) != wanted:
+        print(
+            f"data.{field}: {len(chosen)} of {len(training)} training images are used, as groups stay whole",
+            flush=True,
+        )
+    return {**sets, "train": limited}
 
 
-def _refuse_or_report(listing: Listing, faults: dict[int, str], on_error: str) -> None:
-    if not faults:
+def _untaught(training: Dataset) -> Iterator[tuple[str, str]]:
+    """What these images cannot teach: (the class or label, the kind of image it lacks)."""
+    if training.task == "multiclass":
+        counts = np.bincount(training.labels, minlength=len(training.class_names))
+        for place in np.flatnonzero(counts == 0):
+            yield f"class {training.class_names[place]!r}", "training image"
         return
-    sentences = [f"{listing.where[index]} {fault}" for index, fault in faults.items()]
+    for value, kind in ((1, "positive"), (0, "negative")):
+        for place in np.flatnonzero(~(training.labels == value).any(axis=0)):
+            yield f"label {training.class_names[place]!r}", kind
+
+
+def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str) -> tuple[str, ...]:
+    """One sentence for each image that cannot be read, printed where they are skipped.
+
+    Raises:
+        UserError: there is one and on_error is "fail", or none can be read.
+    """
+    if not faults:
+        return ()
+    sentences = tuple(f"{listing.where[index]} {faults[index]}" for index in sorted(faults))
     if on_error == "fail":
         more = f" (and {len(faults) - 1} more images)" if len(faults) > 1 else ""
         raise UserError(
@@ -261,6 +357,7 @@ def _refuse_or_report(listing: Listing, faults: dict[int, str], on_error: str) -
     print(f"skipped {len(faults)} of {len(listing.ids)} images:", flush=True)
     for sentence in sentences:
         print(f"  {sentence}", flush=True)
+    return sentences
 
 
 def _fold_of(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
@@ -315,6 +412,7 @@ def _refuse_missing(listing: Listing, splits: np.ndarray) -> None:
                 "or another split"
             )
     if listing.task == "multilabel":
+        _refuse_unknowable(listing, splits)
         return
     for name in SPLITS:
         counts = np.bincount(listing.labels[splits == name], minlength=len(listing.class_names))
@@ -326,3 +424,18 @@ def _refuse_missing(listing: Listing, splits: np.ndarray) -> None:
             )
         if absent:
             print(f"note: {name} has no image of {', '.join(absent)}", flush=True)
+
+
+def _refuse_unknowable(listing: Listing, splits: np.ndarray) -> None:
+    """Several labels: each needs both of its values in train, and should have them elsewhere."""
+    for name in SPLITS:
+        part = listing.labels[splits == name]
+        for value, kind in ((1, "positive"), (0, "negative")):
+            absent = [listing.class_names[place] for place in np.flatnonzero(~(part == value).any(axis=0))]
+            if absent and name == "train":
+                raise UserError(
+                    f"label {absent[0]!r} of {listing.source} has no {kind} in train; add some, or leave "
+                    "the label out"
+                )
+            if absent:
+                print(f"note: {name} has no {kind} of {', '.join(absent)}", flush=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ttl_jax.data.dataset import Task
+from ttl_jax.data.decode import reason
 from ttl_jax.data.labels import check_known
 from ttl_jax.data.listing import SPLITS, Listing, no_splits
 from ttl_jax.errors import UserError, nearest
@@ -26,11 +28,7 @@ def read_npz(path: str | Path) -> Listing:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"data.path={str(path)!r} does not exist; name the .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a readable .npz file ({error}); fetch it anew") from None
+    found = _arrays(path)
     images, labels, splits, ids = [], [], [], []
     for split in SPLITS:
         names = (f"{split}_images", f"{split}_labels")
@@ -63,6 +61,34 @@ def read_npz(path: str | Path) -> Listing:
         splits=np.array(splits),
         splits_from=f"the arrays of {path}",
     )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of the file, its checksum verified.
+
+    Raises:
+        UserError: no .npz file, damaged, or larger than the machine's memory.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as file:
+            needed = sum(member.file_size for member in file.infolist())
+            if needed > memory:
+                raise UserError(
+                    f"{path} unpacks to {needed / 1e9:.1f} GB, more than this machine's memory; split it up"
+                )
+            for name in file.namelist():
+                with file.open(name) as member:
+                    array = np.lib.format.read_array(member, allow_pickle=False)
+                    if member.read(1):
+                        raise ValueError(f"{name} has bytes behind its array")
+                found[name.removesuffix(".npy")] = array
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise nearly anything on a damaged file
+        raise UserError(f"{path} is not a readable .npz file ({reason(error)}); fetch it anew") from None
+    return found
 
 
 def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:

@@ -108,6 +108,70 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def _published(
+    name: str, folder: str, augment: str, licence: str, citation: str, note: str = "", **more: Any
+) -> Preset:
+    """A data set that `data.builders` reads as its owner publishes it, unpacked to DATA_DIR/folder."""
+    values = {f"data.{key}": value for key, value in more.items()}
+    return Preset(
+        {
+            "data.name": name,
+            "data.path": f"DATA_DIR/{folder}",
+            "data.image_size": 224,
+            "data.augment": augment,
+            **values,
+        },
+        licence,
+        citation,
+        note,
+    )
+
+
+_ASK = "see its owner's page: terms are agreed to at download"
+PRESETS |= {
+    "busi": _published(
+        "busi", "Dataset_BUSI_with_GT", "ultrasound", _ASK,
+        "Al-Dhabyani et al. 2020, Dataset of breast ultrasound images, doi:10.1016/j.dib.2019.104863",
+        "no patient ids; holds near-duplicates, which are kept in one split", class_weights="balanced",
+    ),
+    "chexpert": _published(
+        "chexpert/ignore/mix", "CheXpert-v1.0-small", "chest_xray", _ASK,
+        "Irvin et al. 2019, CheXpert, arXiv:1901.07031",
+        "frontal images; uncertain labels unknown: data.name=chexpert/{zeros,ones,ignore}/{mix,low,high}; "
+        "the owner's valid.csv is the test split",
+        resize="pad", pad_value=255, class_weights="balanced",
+    ),
+    "isic2019": _published(
+        "isic2019", "isic2019", "skin", "CC BY-NC 4.0",
+        "Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Codella et al. 2018, arXiv:1710.05006; "
+        "Combalia et al. 2019, arXiv:1908.02288",
+        "contains HAM10000: do not use one to test the other", class_weights="balanced",
+    ),
+    "isic2020": _published(
+        "isic2020", "isic2020", "skin", "CC BY-NC 4.0",
+        "Rotemberg et al. 2021, doi:10.1038/s41597-021-00815-z",
+        "1.8 % malignant: read auprc beside auroc", class_weights="balanced",
+    ),
+    "kvasir": _published(
+        "kvasir", "kvasir-dataset-v2", "endoscopy", _ASK,
+        "Pogorelov et al. 2017, Kvasir, doi:10.1145/3083187.3083212", "no patient ids",
+    ),
+    "lc25000": _published(
+        "lc25000", "lc25000", "histology", _ASK, "Borkowski et al. 2019, LC25000, arXiv:1912.12142",
+        "25,000 augmented copies of 1,250 tiles, and the files do not say of which: rotated copies are not "
+        "found by the leak check, so no random split of it is clean",
+    ),
+    "montgomery": _published(
+        "montgomery", "MontgomerySet", "chest_xray", _ASK,
+        "Jaeger et al. 2014, doi:10.3978/j.issn.2223-4292.2014.11.20", "138 images",
+    ),
+    "shenzhen": _published(
+        "shenzhen", "ChinaSet_AllFiles", "chest_xray", _ASK,
+        "Jaeger et al. 2014, doi:10.3978/j.issn.2223-4292.2014.11.20",
+    ),
+}  # fmt: skip
+
+
 def names() -> tuple[str, ...]:
     """The presets' names."""
     return tuple(PRESETS)

@@ -33,7 +33,8 @@ EXACT: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def _matrix(linear: Array, offset: Array) -> Float[Array, "3 3"]:
+def matrix(linear: Array, offset: Array) -> Float[Array, "3 3"]:
+    """An affine map of (row, column, 1) from its linear part and its offset in pixels."""
     top = jnp.concatenate([linear, offset[:, None]], axis=1)
     return jnp.concatenate([top, jnp.array([[0.0, 0.0, 1.0]])])
 
@@ -41,17 +42,17 @@ def _matrix(linear: Array, offset: Array) -> Float[Array, "3 3"]:
 def _rotate(side: int, key: Array, degrees: float) -> Float[Array, "3 3"]:
     angle = jax.random.uniform(key, (), minval=-1.0, maxval=1.0) * math.radians(degrees)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return _matrix(jnp.array([[cos, -sin], [sin, cos]]), jnp.zeros(2))
+    return matrix(jnp.array([[cos, -sin], [sin, cos]]), jnp.zeros(2))
 
 
 def _translate(side: int, key: Array, share: float) -> Float[Array, "3 3"]:
     move = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0) * share * side
-    return _matrix(jnp.eye(2), move)
+    return matrix(jnp.eye(2), move)
 
 
 def _zoom(side: int, key: Array, low: float, high: float) -> Float[Array, "3 3"]:
     factor = jax.random.uniform(key, (), minval=low, maxval=high)
-    return _matrix(jnp.eye(2) / factor, jnp.zeros(2))
+    return matrix(jnp.eye(2) / factor, jnp.zeros(2))
 
 
 def _random_resized_crop(side: int, key: Array, low: float, high: float) -> Float[Array, "3 3"]:
@@ -63,7 +64,7 @@ def _random_resized_crop(side: int, key: Array, low: float, high: float) -> Floa
     aspect = jnp.clip(aspect, area, 1 / area)
     share = jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)])  # height, width
     shift = jax.random.uniform(place_key, (2,), minval=-0.5, maxval=0.5)
-    return _matrix(jnp.diag(share), shift * (1 - share) * side)
+    return matrix(jnp.diag(share), shift * (1 - share) * side)
 
 
 # Each takes (side, key, arguments) and returns the map from output to input coordinates

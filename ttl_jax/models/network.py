@@ -68,11 +68,13 @@ class Network(nn.Module):
         units: what to run, bottom to top.
         head: what to put on top.
         dtype: compute type of images and head (units carry their own).
+        dimensions: of space: 2 for images, 3 for volumes.
     """
 
     units: tuple[UnitSpec, ...]
     head: Head
     dtype: Any = jnp.float32
+    dimensions: int = 2
 
     @nn.compact
     def __call__(
@@ -100,8 +102,12 @@ class Network(nn.Module):
             `capture`, the pair (logits, {unit: features}).
 
         Raises:
-            UserError: images so small that a unit leaves nothing of them.
+            UserError: volumes for a 2D network or images for a 3D one, or images so small that a unit
+                leaves nothing of them.
         """
+        if after is None and images.ndim != self.dimensions + 2:
+            wanted = "volumes (N, D, H, W, C)" if self.dimensions == 3 else "images (N, H, W, C)"
+            raise UserError(f"this network takes {wanted}, and was given an array of shape {images.shape}")
         x = images.astype(self.dtype)
         groups: dict[str, Group] = {}
         captured: dict[str, Array] = {}

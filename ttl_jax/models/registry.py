@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.models import alexnet, cbr, densenet, efficientnet, resnet, vgg
+from ttl_jax.models import alexnet, bit, cbr, clip, densenet, efficientnet, penet, resnet, vgg, volume
 from ttl_jax.models.network import HEADS, Head, Network
 from ttl_jax.models.unit import Plan, Unit
 
@@ -24,8 +24,14 @@ SLIMMABLE: dict[str, Callable[..., Plan]] = {
     **dict.fromkeys(efficientnet.FLAVOURS, efficientnet.plan),
     "alexnet": alexnet.plan,
     **dict.fromkeys(cbr.FLAVOURS, cbr.plan),
+    **dict.fromkeys(volume.NAMES, volume.plan),
 }
-PLANS: dict[str, Callable[..., Plan]] = {**SLIMMABLE}
+PLANS: dict[str, Callable[..., Plan]] = {
+    **SLIMMABLE,
+    **dict.fromkeys(bit.NETWORKS, bit.plan),
+    "clip_resnet50": clip.plan,
+    "penet": penet.plan,
+}
 
 
 def names() -> tuple[str, ...]:
@@ -182,7 +188,8 @@ def create(
         slim_from: 1-based block from which widths are divided by `slim` (TransFusion): residual
             block (ResNet), dense block (DenseNet), MBConv (EfficientNet), else convolution.
         slim: the divisor.
-        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten", "mlp".
+        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten" (AlexNet's
+            early cuts are pooled down to about 9,216 values first), "mlp".
         dtype: compute type; parameters are always float32.
 
     Raises:
@@ -199,4 +206,4 @@ def create(
         replaced = {CLASSIFIER} if head is None else {CLASSIFIER, OWN_POOL}
         kept = tuple(spec for spec in kept if spec.stage not in replaced)
     dropout = plan.dropout if whole and head is None else 0.0
-    return Network(kept, Head(head or "gap", num_classes, dropout, plan.flat_size), dtype)
+    return Network(kept, Head(head or "gap", num_classes, dropout, plan.flat_size), dtype, plan.dimensions)

@@ -36,8 +36,14 @@ def stochastic_norm(share: float, key: Array) -> AbstractContextManager[None]:
         values = {**dict(zip(("x", "moving"), args, strict=False)), **kwargs}
         if not values["moving"]:
             return following(*args, **kwargs)
-        running = following(**{**values, "moving": False})  # first: the batch moves the statistics
+        # A module's method runs once, so the other branch is written out; before the batch moves them.
+        mean: Array = module.get_variable("batch_stats", "mean")
+        var: Array = module.get_variable("batch_stats", "var")
         batch = following(**values)
+        scale: Array = module.get_variable("params", "scale")
+        bias: Array = module.get_variable("params", "bias")
+        factor = scale * jax.lax.rsqrt(var + module.epsilon)
+        running = (values["x"] * factor + (bias - mean * factor)).astype(batch.dtype)
         salt = zlib.crc32("/".join(module.path).encode())
         chosen = jax.random.bernoulli(jax.random.fold_in(key, salt), share, batch.shape[-1:])
         return jnp.where(chosen, batch, running)

@@ -14,7 +14,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     units = record["units"]
@@ -43,7 +43,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     right.set_ylabel(f"relative {PRICE_NAMES[record['price']]}")
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     names = [*axes.get_legend_handles_labels()[1], *right.get_legend_handles_labels()[1]]
-    axes.legend(handles, names, fontsize=8, loc="lower right")
+    figure.legend(handles, names, fontsize=8, loc="outside lower center", ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

@@ -52,9 +52,10 @@ class _Book:
         for unit, budget, seed in self.scores:
             key = (unit, seed)
             reached[key] = max(budget, reached[key] if key in reached else 0.0)
-        return math.fsum(share * self._effort(unit) for (unit, _), share in reached.items())
+        return math.fsum(share * self.effort_of(unit) for (unit, _), share in reached.items())
 
-    def _effort(self, unit: int) -> float:
+    def effort_of(self, unit: int) -> float:
+        """What a whole training of a unit costs."""
         return 1.0 if self.effort is None else self.effort[unit]
 
     def ask(self, requests: Sequence[Request]) -> Asking:
@@ -64,7 +65,7 @@ class _Book:
             done = max(
                 (known.budget for known in before if known[0::2] == request[0::2]), default=0.0
             )  # [0::2]: unit and seed
-            cost = max(request.budget - done, 0.0) * self._effort(request.unit)
+            cost = max(request.budget - done, 0.0) * self.effort_of(request.unit)
             if cost > left + 1e-9:
                 break
             left -= cost
@@ -113,13 +114,15 @@ def halving_plan(
     candidates, sign = indices(units), 1.0 if maximize else -1.0
     boundaries = checked_stages(stages, candidates)
     _check(rungs, eta, seeds, finalists, confidence, width)
-    book = _Book(tuple(rungs), sign, allowance, effort, seeds[0])
     opening = tuple(sorted({candidates[0], *boundaries, candidates[-1]}))
-    if allowance + 1e-9 < (dearest := _dearest_race(opening, rungs, eta, effort)):
+    finals = (len(seeds) - 1) * finalists * _dearest(effort, candidates)
+    needed = _dearest_race(opening, rungs, eta, effort) + finals
+    if allowance + 1e-9 < needed:
         raise UserError(
-            f"an allowance of {allowance:g} trainings does not pay for the opening of {len(opening)} "
-            f"units, which may cost {dearest:g}; raise it, or use fewer stages or more rungs"
+            f"an allowance of {allowance:g} trainings does not pay for the opening of {len(opening)} units "
+            f"and the finals, which may cost {needed:g}; raise it, or use fewer stages, seeds or finalists"
         )
+    book = _Book(tuple(rungs), sign, allowance - finals, effort, seeds[0])
     rounds: list[int] = []
     opened, reason = opening, ""
     while not reason:
@@ -128,7 +131,8 @@ def halving_plan(
         tried = {request.unit for request in book.scores}
         unseen = [unit for unit in candidates if unit not in tried]
         expected = beliefs(book.estimates(), unseen)
-        if not paid or (unseen and book.spent() + rungs[0] * _least(effort, unseen) > allowance + 1e-9):
+        next_step = rungs[0] * min((book.effort_of(unit) for unit in unseen), default=0.0)
+        if not paid or (unseen and book.spent() + next_step > book.allowance + 1e-9):
             reason = f"the allowance of {allowance:g} trainings is spent"
         elif not unseen:
             reason = "every unit was tried"
@@ -137,12 +141,13 @@ def halving_plan(
         else:
             order = sorted(expected, key=lambda unit: -expected[unit].gain)
             opened = tuple(order[:width]) or tuple(unseen[:width])
+    book.allowance = allowance
     best, score, reason = yield from _finals(book, seeds, finalists, confidence, reason)
     return Outcome(best, sign * score, (*rounds, best) if len(seeds) > 1 else tuple(rounds), reason)
 
 
-def _least(effort: Mapping[int, float] | None, units: Sequence[int]) -> float:
-    return 1.0 if effort is None else min(effort[unit] for unit in units)
+def _dearest(effort: Mapping[int, float] | None, units: Sequence[int]) -> float:
+    return 1.0 if effort is None else max(effort[unit] for unit in units)
 
 
 def _dearest_race(
@@ -187,9 +192,7 @@ def _finals(
         if len(left) < 2:
             break
         asked = {unit: Request(unit, whole, seed) for unit in left}
-        paid = yield from book.ask(tuple(asked.values()))
-        if not paid:
-            break
+        yield from book.ask(tuple(asked.values()))  # paid for: finals have their part of the allowance
         scores = {unit: [*scores[unit], book.scores[asked[unit]]] for unit in left}
         left = rivals(scores, confidence)
         if not left:
@@ -231,7 +234,8 @@ def halving(
         eta: at each rung the best 1/eta goes on.
         seeds: the first is that of the search, the others are for the finalists.
         finalists: how many units get more seeds.
-        allowance: whole trainings (times effort) that may be spent; the search ends with it.
+        allowance: whole trainings (times effort) that may be spent, of which the finals' part is kept
+            for them; the search ends with it.
         effort: what a whole training costs, by unit; 1 each when not given.
         confidence: of both stops.
         maximize: whether high scores are good.

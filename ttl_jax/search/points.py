@@ -50,6 +50,7 @@ def points(kind: str, model: str, base: str = "full") -> tuple[Point, ...]:
     found = [
         Point(kept, units[kept - 1].name, f"transfusion({block}){added}", {"slim_from": block})
         for block, kept in _slim_points(model)
+        if kept  # else nothing pretrained would be left
     ]
     whole = Point(units[-1].index, units[-1].name, base or "full", {})
     return (*found, whole)
@@ -61,11 +62,11 @@ def _slim_points(model: str) -> list[tuple[int, int]]:
     for block in range(1, len(whole) + 1):
         try:
             thinner = models.create(model, 2, slim_from=block).units
-        except UserError:
-            if block == 1:  # the family cannot be made slim
+        except UserError:  # past the last block, or a network that cannot be made slim at all
+            if block == 1:
                 raise
-            break  # there are no more blocks
-        found.append((block, next(n for n, (a, b) in enumerate(zip(whole, thinner, strict=True)) if a != b)))
+            break
+        found.append((block, next(n for n, (old, new) in enumerate(zip(whole, thinner)) if old != new)))  # noqa: B905
     return found
 
 

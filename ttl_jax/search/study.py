@@ -14,6 +14,7 @@ from typing import Any
 
 from ttl_jax import data, models
 from ttl_jax.analysis.cost import Cost, cost_of
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.halving import halving_plan
@@ -23,7 +24,7 @@ from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
-from ttl_jax.training.run import check, data_config
+from ttl_jax.training.run import check
 
 METHODS = ("exhaustive", "two_stage", "halving")
 PRICES = ("macs", "params", "latency")
@@ -209,11 +210,8 @@ def _evaluation(
         new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
         if workers == 1 or len(new) < 2 or not apart:
             return [run_trial(*job, sets) for job in jobs]
-        import jax
-
-        compiled = jax.config.read("jax_compilation_cache_dir")
         with ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers, compiled)
+            workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
         ) as pool:
             waiting = [
                 pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)

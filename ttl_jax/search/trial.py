@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax import data
+from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training import provenance
 from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.run import data_config, train
+from ttl_jax.training.run import train
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
@@ -85,19 +87,10 @@ def in_process(config_json: str, folder: str, budget: float) -> float:
     return run_trial(config, Path(folder), budget)
 
 
-def set_up_worker(workers: int, compiled: str | None) -> None:
-    """Shares an accelerator's memory among workers, unless the user has said how.
-
-    Args:
-        workers: how many there are.
-        compiled: the parent's folder of compiled programs.
-    """
-    import jax
-
+def set_up_worker(workers: int) -> None:
+    """Shares an accelerator's memory among workers, unless the user has said how."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")
-    if compiled is not None:
-        jax.config.update("jax_compilation_cache_dir", compiled)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    set_up_jax()
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from ttl_jax.strategies.average import After
 from ttl_jax.strategies.features import FeaturePenalty, SourceTask
 from ttl_jax.strategies.penalties import Pull
 from ttl_jax.strategies.probe import Probe
-from ttl_jax.strategies.select import Where, everything, position, substitute
+from ttl_jax.strategies.select import Where, backbone, everything, position, substitute
 
 FREEZE = "freeze"
 WRITTEN_OUT = "written out"  # a phase of a repeated one: a complement may be empty at the end
@@ -48,6 +48,11 @@ class Surgery:
     init: str | Mapping[Where, str] | None = None
     cut_stage: int | str | None = None
     head: str | None = None
+
+    @property
+    def starts(self) -> dict[Where, str]:
+        """{selection: how it starts}; leaves outside all of them are pretrained."""
+        return {backbone: self.init} if isinstance(self.init, str) else dict(self.init or {})
 
     def shape(self, model: str) -> dict[str, Any]:
         """What `models.create` and `weights.load` have to know of it, for one network.

@@ -24,7 +24,7 @@ from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
-from ttl_jax.training.step import Batch, Prepare, compile_step, make_train_step
+from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
 from ttl_jax.typing import Variables
 
 
@@ -68,6 +68,7 @@ class Job:
     eval_every: float  # steps between validations; need not be whole
     constants: Constants = field(default_factory=dict)  # of the feature penalties
     after: After | None = None  # decides what is kept besides the best
+    mix: Mix | None = None  # MixUp, CutMix
     pause_at: float = math.inf  # the first validation at or after this step raises Paused
 
     @property
@@ -181,7 +182,7 @@ def _run_phase(
     began, counted = time.perf_counter(), progress.step
     feed = job.feed(bound, {"params": state.params, "batch_stats": state.batch_stats})
     parts = (job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, feed.after)
-    step = make_train_step(*parts, ema=job.ema, seed=config.seed)
+    step = make_train_step(*parts, mix=job.mix, ema=job.ema, seed=config.seed)
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
     measure = make_measure(*parts) if measured else None
     constants = anchor(bound, variables) | (job.constants if bound.features else {})

@@ -11,22 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ttl_jax.data import views
 from ttl_jax.typing import Array, Float
 
 Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
 
 
 def make_predict(
-    network: nn.Module, normalise: Callable[[Array], Array], after: str | None = None
+    network: nn.Module, normalise: Callable[[Array], Array], after: str | None = None, tta: str = "none"
 ) -> Predict:
     """Builds the jitted function (variables, images uint8 (N, S, S, C)) -> logits (N, classes).
 
-    With `after` it takes the outputs of that unit instead of images.
+    With `after` it takes the outputs of that unit instead of images. `tta` names the views over which
+    logits are averaged (`data.views`).
     """
 
     @jax.jit
     def predict(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
-        return network.apply(variables, normalise(jnp.asarray(images)), train=False, after=after)  # type: ignore[return-value]
+        def one(view: Array) -> Array:
+            return network.apply(variables, view, train=False, after=after)  # type: ignore[return-value]
+
+        return views.average(one, normalise(jnp.asarray(images)), tta)
 
     return predict
 

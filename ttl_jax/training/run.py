@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
@@ -89,6 +92,8 @@ def check(config: Any) -> None:
             raise UserError(f"config {key}={value} must be above 0")
     if config.total_steps <= 0 and not config.total_epochs > 0:
         raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
+    if config.data.views < 0:
+        raise UserError(f"config data.views={config.data.views} is negative; 0 means new views every epoch")
     if config.data.class_weights not in ("none", "balanced"):
         raise UserError(
             f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
@@ -96,6 +101,7 @@ def check(config: Any) -> None:
     if config.data.sampling not in ("uniform", "balanced"):
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
+    data.views.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
 
@@ -125,7 +131,7 @@ def build_model(
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
-        variables = restart(variables, surgery.init, config.model.name, config.seed)
+        variables = restart(variables, surgery.starts, config.model.name, config.seed)
     if strategy.keeps_source_head:
         variables = with_source_head(variables, source, config.model.name, network)
     # From scratch the images are scaled as the architecture's own weights would have them.
@@ -165,14 +171,22 @@ def train(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
     spec = data.parse_augment(config.data.augment)
+    mixing, views = data.parse_mix(config.data.mix), config.data.views
+    if mixing and strategy.keeps_source_head:
+        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
     predict = make_predict(network, preprocessing.normalise)
+    predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
     def keys_of(batch: Mapping[str, Array]) -> Array:
-        return data.example_keys(config.seed, batch["epoch"], batch["example"])
+        epoch = batch["epoch"] % views if views else batch["epoch"]
+        return data.example_keys(config.seed, epoch, batch["example"])
 
     def prepare(images: Array, keys: Array) -> Array:
         augmented = data.augment(images.astype(jnp.float32), keys, spec)
         return preprocessing.normalise(augmented)
+
+    def plain(images: Array, keys: Array) -> Array:
+        return preprocessing.normalise(images)
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
         size = min(config.data.eval_batch_size, len(split.ids))
@@ -183,14 +197,28 @@ def train(
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         # The starting network of a feature penalty wants the images themselves.
-        if unit is not None and not spec and config.cache_features and "source" not in constants:
-            stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
-            seen = {name: sets[name] for name in ("train", "val")}
-            size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
-            if size <= config.data.cache_gb * 1e9:
+        repeats = (not spec or views) and not mixing and "source" not in constants
+        if unit is not None and repeats and config.cache_features:
+            stand_in = prefix.make_prefix(network, unit)
+            wanted = {"train": (prepare, views if spec else 1), "val": (plain, 1)}
+            size = sum(
+                prefix.feature_bytes(stand_in, variables, sets[name], number)
+                for name, (_, number) in wanted.items()
+            )
+            on_disk = size > config.data.cache_gb * 1e9
+            if not on_disk or size <= config.cache_disk_gb * 1e9:
                 inputs = {
-                    name: prefix.with_features(stand_in, variables, split, config.data.eval_batch_size)
-                    for name, split in seen.items()
+                    name: prefix.with_features(
+                        stand_in,
+                        variables,
+                        sets[name],
+                        config.data.eval_batch_size,
+                        function,
+                        keys_of,
+                        number,
+                        workdir / "features" / f"{name}.npy" if on_disk else None,
+                    )
+                    for name, (function, number) in wanted.items()
                 }
                 after, ready = unit, _as_they_are
                 predictor = make_predict(network, lambda features: features, after=unit)
@@ -230,6 +258,7 @@ def train(
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,
         after=strategy.after,
+        mix=partial(data.mix, spec=mixing, classes=len(training.class_names)) if mixing else None,
         pause_at=pause_after * sum(lengths),
     )
     print_header(config, sets, bound, lengths, variables)
@@ -252,6 +281,7 @@ def train(
         best = without_source_head(best)
     finally:
         checkpoints.close()
+        shutil.rmtree(workdir / "features", ignore_errors=True)
     result_path = workdir / "result.json"
     metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
     scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
@@ -259,7 +289,7 @@ def train(
     if metrics.keys() >= scored.keys():  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
     else:
-        metrics = _evaluate_once(workdir, scored, lambda split: logits_for(split, best))
+        metrics = evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
         metrics |= {"after": averaged} if averaged else {}
         metrics["data"] = card(sets)
@@ -268,7 +298,7 @@ def train(
         from ttl_jax import report
 
         report.write([workdir], workdir / "report.html", f"{config.model.name}, {strategy.name}")
-    return Result(metrics, workdir, network, best, training.class_names, predict, training.task)
+    return Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
 
 
 def _as_they_are(images: Array, keys: Array) -> Array:
@@ -290,7 +320,7 @@ def _loss(config: Any, training: Dataset) -> Loss:
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
-def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
+def evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
     """Scores every held-out split with the best variables and keeps its predictions."""
     scores: dict[str, Any] = {}
     for name, split in sets.items():
@@ -322,7 +352,7 @@ def _costs(
     return {
         "best_step": best_step,
         "seconds": round(progress.seconds, 2),
-        "params": int(sum(sizes.values())),
+        "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
         "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
         "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),
         "steps": progress.step,

@@ -12,15 +12,15 @@ from ttl_jax.errors import UserError, nearest
 from ttl_jax.models import Network
 from ttl_jax.strategies import anatomy_of, flatten, unflatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
-from ttl_jax.strategies.select import Where, backbone, matches
+from ttl_jax.strategies.select import Where, matches
 from ttl_jax.typing import Variables
 from ttl_jax.weights.initialise import fresh
 
 STARTS = ("pretrained", "scratch", "mean_var")
 
 
-def restart(variables: Variables, init: str | Mapping[Where, str] | None, model: str, seed: int) -> Variables:
-    """Applies a surgery's `init` to merged variables; the head stays as it is.
+def restart(variables: Variables, starts: Mapping[Where, str], model: str, seed: int) -> Variables:
+    """Applies a surgery's `starts` to merged variables; the head stays as it is.
 
     "scratch" gives fresh values, "mean_var" draws each tensor from a normal distribution of its own
     mean and variance (Raghu et al. 2019). Either way the BatchNorm statistics of the module start
@@ -29,7 +29,6 @@ def restart(variables: Variables, init: str | Mapping[Where, str] | None, model:
     Raises:
         UserError: a start that does not exist, or a leaf for which two are given.
     """
-    starts = {backbone: init} if isinstance(init, str) else dict(init or {})
     for value in starts.values():
         if value not in STARTS:
             raise UserError(f"surgery.init={value!r} is not one of {STARTS}{nearest(value, STARTS)}")

@@ -24,6 +24,7 @@ from ttl_jax.typing import Array, Float
 
 Batch = dict[str, Any]
 # images uint8 (N, S, S, C), per-example keys (N,) -> normalised float images
+Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
 Prepare = Callable[[Array, Array], Array]
 
 
@@ -36,6 +37,7 @@ def make_train_step(
     keys_of: Callable[[Batch], Array],
     after: str | None = None,
     *,
+    mix: Mix | None = None,
     ema: float | None = None,
     seed: int = 0,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
@@ -52,6 +54,7 @@ def make_train_step(
         prepare: uint8 images and one key an example -> normalised (and augmented) images.
         keys_of: batch -> (N,) PRNG keys, a function of (seed, epoch, example id) alone.
         after: the batch holds outputs of this unit (cached features) instead of images.
+        mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
         ema: decay of the moving average that the state keeps, if it does.
         seed: of what is random but belongs to no example (StochNorm's channels).
 
@@ -72,7 +75,11 @@ def make_train_step(
         return stochastic_norm(bound.stochastic, jax.random.fold_in(jax.random.key(seed), step))
 
     def penalties(
-        train: Mapping[str, Array], features: Mapping[str, Array], images: Array, batch: Batch, constants: Any
+        train: Mapping[str, Array],
+        features: Mapping[str, Array],
+        images: Array,
+        labels: Array,
+        constants: Any,
     ) -> Array:
         total = penalty(coupled, train, constants.get("anchor", {}))
         if not bound.features:
@@ -84,7 +91,7 @@ def make_train_step(
         seen = Seen(
             features,
             source,
-            batch["label"],
+            labels,
             {path: leaf for path, leaf in train.items() if path.startswith(SOURCE_HEAD)},
             constants.get("attention", {}),
             constants.get("relation"),
@@ -98,6 +105,9 @@ def make_train_step(
         keys = keys_of(batch)
         images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
         dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        labels = batch["label"]
+        if mix is not None:
+            images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
         train, frozen = split(state.params, bound.trainable)
 
         def objective(train: dict[str, Array]) -> tuple[Array, Any]:
@@ -113,10 +123,10 @@ def make_train_step(
                     mutable=["batch_stats"],
                 )
             logits, features = output if capture else (output, {})
-            value = loss(logits, batch["label"])
+            value = loss(logits, labels)
             if not coupled and not bound.features:
                 return value, (updated, {})
-            added = penalties(train, features, images, batch, given)
+            added = penalties(train, features, images, labels, given)
             return value + added, (updated, {"penalty": added})
 
         (value, (updated, terms)), gradients = jax.value_and_grad(objective, has_aux=True)(train)

@@ -61,7 +61,8 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Fresh values of one leaf, float32.
 
     Convolutions: kaiming normal over fan-out (torchvision), cut at two standard deviations; linear
-    kernels: uniform within 1 / sqrt(fan-in) (torch); norms: 1 and 0; biases: 0.
+    kernels: uniform within 1 / sqrt(fan-in) (torch); norms: 1 and 0; biases: 0; embeddings of
+    positions: normal over sqrt(channels) (CLIP).
     """
     leaf = path.rsplit("/", 1)[-1]
     if leaf in ("scale", "var"):
@@ -69,6 +70,8 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if leaf in ("bias", "mean"):
         return np.zeros(shape, np.float32)
     rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+    if leaf == "positions":
+        return (rng.normal(size=shape) / np.sqrt(shape[1])).astype(np.float32)
     if len(shape) == 2:
         bound = 1 / np.sqrt(shape[0])
         return rng.uniform(-bound, bound, shape).astype(np.float32)

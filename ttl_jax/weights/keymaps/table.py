@@ -14,6 +14,7 @@ LEAVES = {
     "params/kernel": "weight",
     "params/scale": "weight",
     "params/bias": "bias",
+    "params/positions": "positional_embedding",
     "batch_stats/mean": "running_mean",
     "batch_stats/var": "running_var",
 }

@@ -19,6 +19,14 @@ RESNET = (
     (r"head", "fc"),
 )
 
+R3D = (
+    (r"stem/conv", "stem.0"),
+    (r"stem/norm", "stem.1"),
+    (r"stage(\d+)/block(\d+)/conv(\d)", "layer{1}.{2-1}.conv{3}.0"),
+    (r"stage(\d+)/block(\d+)/norm(\d)", "layer{1}.{2-1}.conv{3}.1"),
+    *(rule for rule in RESNET if "shortcut" in rule[0] or rule[0] == "head"),
+)
+
 DENSENET = (
     (r"stem/(conv|norm)", "features.{1}0"),
     (r"dense(\d+)/layer(\d+)/(conv|norm)(\d)", "features.denseblock{1}.denselayer{2}.{3}{4}"),
@@ -93,6 +101,8 @@ def _lite0() -> tuple[tuple[str, str], ...]:
 
 def rules(name: str) -> tuple[tuple[str, str], ...]:
     """The rules of a network."""
+    if name == "resnet18_3d":
+        return R3D
     if name.startswith("resnet"):
         return RESNET
     if name.startswith("densenet"):
