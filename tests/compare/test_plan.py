@@ -74,6 +74,30 @@ def test_ties_go_to_the_smaller_rate_and_edges_are_told():
     assert not tune.at_edge({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1}, 1e-2)
 
 
+def test_a_grid_is_extended_beyond_its_best_edge_and_no_further_than_told():
+    scores = {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.8}
+    grid = tune.Grid((1e-3, 3e-3, 1e-2), extend=2)
+    assert tune.Grid((1e-3, 3e-3, 1e-2)).wanted(scores) == ()
+    assert grid.wanted({1e-3: 0.6}) == (3e-3, 1e-2)
+    assert grid.wanted(scores) == (0.0333,)
+    assert grid.wanted({**scores, 0.0333: 0.75}) == ()  # the best lies inside now
+    assert grid.wanted({**scores, 0.0333: None}) == ()  # training diverges there
+    assert grid.wanted({**scores, 0.0333: 0.85}) == (0.111,)
+    assert grid.wanted({**scores, 0.0333: 0.85, 0.111: 0.9}) == ()
+    assert grid.wanted({1e-3: 0.9, 3e-3: 0.7, 1e-2: 0.8}) == (0.000333,)
+
+
+def test_an_extended_grid_is_planned_from_folders(tmp_path, config, finish):
+    grid = tune.Grid((1e-3, 1e-2), extend=1)
+    for lr, auroc in ((1e-3, 0.6), (1e-2, 0.7)):
+        finish(cells.tuning_cell(config, SETTING, lr), auroc)
+    found = plan(config, tmp_path, SETTING, grid)
+    assert todo(found) == {(0.1, 0, False)} and (found.done, found.total) == (2, 5)
+    finish(cells.tuning_cell(config, SETTING, 0.1), 0.9)
+    found = plan(config, tmp_path, SETTING, grid)
+    assert found.rate == 0.1 and len(found.todo) == 2 and (found.done, found.total) == (3, 5)
+
+
 @pytest.mark.parametrize(("keep", "left"), [("none", set()), ("best", {"best"}), ("all", {"best", "last"})])
 def test_checkpoints_that_nobody_needs_are_removed(tmp_path, config, finish, keep, left):
     config.compare.keep = keep

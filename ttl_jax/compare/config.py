@@ -33,6 +33,7 @@ def default_config() -> Any:
     config.compare.seeds = (0, 1, 2)  # the same for every strategy: common random numbers
     config.compare.folds = 0  # 3 or more: cross-validation by whole groups, rates tuned in every fold
     config.compare.lrs = (1e-4, 3e-4, 1e-3, 3e-3)  # grid; one or none (optimizer.lr) means no tuning
+    config.compare.extend = 0  # grid: rates tried beyond it while the best one is its lowest or highest
     config.compare.tuner = "grid"  # "grid" or "optuna" (the study is kept in WORKDIR/optuna)
     config.compare.trials = 8  # optuna: learning rates tried for each setting
     config.compare.lr_range = (1e-5, 1e-2)  # optuna: lowest and highest, sampled in the logarithm

@@ -47,7 +47,8 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
         tried = 0
     else:
         scores, tuning = _tune(config, workdir, setting, tuner)
-        rate, tried = None if tuning else tune.best(scores), tuner.total
+        rate = None if tuning else tune.best(scores)
+        tried = max(tuner.total, len(scores) + len(tuning))
     if rate is None:  # still open, or training diverged at every rate
         return Plan(setting, scores, None, tuning, len(scores), tried + seeds * bool(tuning), {})
     chosen = cells.final_cells(config, setting, rate)

@@ -64,7 +64,8 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
 def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
     if config.compare.tuner == "optuna":
         return tune.Optuna(workdir / "optuna", setting, config)
-    return tune.Grid(config.compare.lrs) if len(config.compare.lrs) > 1 else None
+    rates = config.compare.lrs
+    return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 
 
 def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any) -> None:

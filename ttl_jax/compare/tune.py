@@ -29,14 +29,25 @@ class Tuner(Protocol):
 
 
 class Grid:
-    """All rates of a list, in any order and at the same time."""
+    """All rates of a list, in any order and at the same time, then up to `extend` rates beyond its edge.
 
-    def __init__(self, rates: Sequence[float]) -> None:
-        self._rates = tuple(rates)
+    While the best rate is the lowest or highest tried, and training did not diverge beyond it, the next
+    one lies as far off as the last two of the list are apart.
+    """
+
+    def __init__(self, rates: Sequence[float], extend: int = 0) -> None:
+        self._rates, self._extend = tuple(sorted(rates)), extend
 
     def wanted(self, scores: Scores) -> tuple[float, ...]:
-        """The rates of the list without a score."""
-        return tuple(rate for rate in self._rates if rate not in scores)
+        """The rates of the list without a score; then one beyond the edge that is best so far."""
+        missing = tuple(rate for rate in self._rates if rate not in scores)
+        rate = best(scores)
+        beyond = len(scores) - len(self._rates)
+        if missing or rate is None or beyond >= self._extend or not at_edge(scores, rate):
+            return missing
+        low, high = self._rates[0], self._rates[-1]
+        factor = self._rates[1] / low if rate <= low else high / self._rates[-2]
+        return (float(f"{rate / factor if rate <= low else rate * factor:.3g}"),)
 
     def rates(self) -> tuple[float, ...]:
         """The list."""
@@ -44,7 +55,7 @@ class Grid:
 
     @property
     def total(self) -> int:
-        """The length of the list."""
+        """The length of the list; what lies beyond is known only when it is asked for."""
         return len(self._rates)
 
 
