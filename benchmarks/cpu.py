@@ -3,7 +3,8 @@
 Both sides run in one process tree and one run: a child process each, told in turn to do one step, so
 that whatever else the machine does falls on both. Medians of the repeats, with the spread from the
 25th to the 75th percentile, and the ratio ours / theirs in images a second (above 1: we are faster).
-PyTorch is eager, f32, channels-last, with as many threads as cores (`make parity` installs it).
+PyTorch is eager, f32, channels-last, with as many threads as cores (`make parity` installs it), in the
+environment that its users have; --same-malloc gives it ours (ttl_jax/host.py).
 
     python -m ttl_jax bench cpu --cases=resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128 \
         --modes=train,infer --repeats=7 --batch=16
@@ -13,15 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+from ttl_jax import host
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = "resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128"
@@ -61,6 +66,7 @@ def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]
         lambda item: example_keys(0, item["epoch"], item["example"]),
     )
     state = initial_state(variables, optimizer, bound.trainable)
+    del variables
     data = {
         "image": images,
         "label": (np.arange(batch) % 2).astype(np.int32),
@@ -107,6 +113,14 @@ def torch_step(model: str, size: int, batch: int, mode: str) -> Callable[[], Non
     return train if mode == "train" else infer
 
 
+def environment(flags: bool, malloc: bool) -> dict[str, str]:
+    """This process's environment, with or without what our command line adds to it."""
+    plain = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
+    added = host.additions(plain, version("jaxlib"), glibc=True)
+    wanted = {"XLA_FLAGS": flags, "GLIBC_TUNABLES": malloc}
+    return plain | {name: value for name, value in added.items() if wanted[name]}
+
+
 def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
     """Answers every line on standard input with the seconds of one step."""
     run = (jax_step if side == "jax" else torch_step)(model, size, batch, mode)
@@ -124,11 +138,12 @@ def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
 class Child:
     """One side in its own process."""
 
-    def __init__(self, side: str, model: str, size: int, batch: int, mode: str) -> None:
+    def __init__(self, side: str, model: str, size: int, batch: int, mode: str, same_malloc: bool) -> None:
         words = [side, model, str(size), str(batch), mode]
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--worker", *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env=environment(side == "jax", side == "jax" or same_malloc),
         )  # fmt: skip
         self.answer("ready")
 
@@ -137,7 +152,7 @@ class Child:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line or (wanted and line != wanted):
-            raise RuntimeError(f"a benchmark's process ended: {self.process.args}")
+            raise RuntimeError(f"a benchmark's process ended: {self.process.args!r}")
         return line
 
     def step(self) -> float:
@@ -155,9 +170,11 @@ class Child:
         return peak
 
 
-def compare(model: str, size: int, batch: int, mode: str, repeats: int) -> dict[str, object]:
+def compare(
+    model: str, size: int, batch: int, mode: str, repeats: int, same_malloc: bool
+) -> dict[str, object]:
     """Both sides in turn."""
-    children = {side: Child(side, model, size, batch, mode) for side in ("jax", "torch")}
+    children = {side: Child(side, model, size, batch, mode, same_malloc) for side in ("jax", "torch")}
     seconds: dict[str, list[float]] = {side: [] for side in children}
     for _ in range(repeats):
         for side, child in children.items():
@@ -183,13 +200,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--modes", default="train,infer")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument(
+        "--same-malloc", action="store_true", help="give PyTorch the huge pages of our command line too"
+    )
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
     rows = []
     for case in given.cases.split(","):
         model, size = case.split(":")
         for mode in given.modes.split(","):
-            rows.append(compare(model, int(size), given.batch, mode, given.repeats))
+            rows.append(compare(model, int(size), given.batch, mode, given.repeats, given.same_malloc))
             print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
     if given.out:
         Path(given.out).write_text(json.dumps(rows, indent=1) + "\n")

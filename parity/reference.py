@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 
 import numpy as np
+import papers
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 # How often each network halves the image decides the smallest image that tests every padding.
-IMAGE = {"default": 64}
+EXAMPLE = {"alexnet": (96, 96, 3)}
+
+
+BIT_LAST_NORM = re.compile(r"stages\.\d\.blocks\.\d\.norm3\.")
 
 
 def fill(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -37,14 +42,27 @@ def random_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return rng.normal(0, 0.2, shape).astype(np.float32)
     if len(shape) == 1:
         centre = 1.0 if name.endswith("weight") else 0.0
-        return (centre + rng.normal(0, 0.2, shape)).astype(np.float32)
+        # BiT's kernels are standardised: only a block's last norm says how much the block adds. With as
+        # much as came in, float32's rounding grows from block to block, in torch as here.
+        scale = 0.1 if BIT_LAST_NORM.match(name) else 1.0
+        return (scale * (centre + rng.normal(0, 0.2, shape))).astype(np.float32)
     fan_in = int(np.prod(shape[1:]))
     return rng.normal(0, np.sqrt(1 / fan_in), shape).astype(np.float32)
 
 
 def image(size: int) -> np.ndarray:
     """Two random images, NHWC."""
-    return np.random.default_rng(3).normal(size=(2, size, size, 3)).astype(np.float32)
+    return examples((size, size, 3))
+
+
+def examples(shape: tuple[int, ...]) -> np.ndarray:
+    """Two random images or volumes, channels last."""
+    return np.random.default_rng(3).normal(size=(2, *shape)).astype(np.float32)
+
+
+def example(name: str) -> tuple[int, ...]:
+    """The shape of an image or volume that tests every padding of a network."""
+    return papers.NETWORKS[name][1] if name in papers.NETWORKS else EXAMPLE.get(name, (64, 64, 3))
 
 
 class SameConv(nn.Conv2d):
@@ -114,6 +132,8 @@ def build(name: str, classes: int = 1000) -> nn.Module:
     """The reference network, in inference mode, with `fill`'s values."""
     if name == "efficientnet_lite0":
         network: nn.Module = Lite0(classes)
+    elif name in papers.NETWORKS:
+        network = papers.NETWORKS[name][0](classes)
     else:
         import torchvision
 
@@ -131,7 +151,7 @@ def activations(
     Args:
         network: from `build`.
         taps: {unit: (module path, function of that module's output)}.
-        images: NHWC.
+        images: channels last.
     """
     found: dict[str, np.ndarray] = {}
     modules = dict(network.named_modules())
@@ -139,7 +159,7 @@ def activations(
     def hook(unit: str, function: Callable) -> Callable:
         def keep(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
             value = function(output).detach().clone()
-            found[unit] = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).numpy()
+            found[unit] = value.movedim(1, -1).numpy()
 
         return keep
 
@@ -147,7 +167,7 @@ def activations(
         modules[path].register_forward_hook(hook(unit, function)) for unit, (path, function) in taps.items()
     ]
     with torch.no_grad():
-        found["logits"] = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        found["logits"] = network(torch.from_numpy(images).movedim(-1, 1)).numpy()
     for handle in handles:
         handle.remove()
     return found
@@ -160,8 +180,16 @@ def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
         return x
 
     found: dict[str, tuple[str, Callable]] = {}
-    if name.startswith("resnet"):
-        found["stem"] = ("maxpool", same)
+    if hasattr(network, "taps"):
+        return network.taps()
+    if name == "alexnet":
+        units = ("stage1/conv1", "stage1/pool", "stage2/conv1", "stage2/pool", "stage3/conv1",
+                 "stage3/conv2", "stage3/conv3", "stage3/pool")  # fmt: skip
+        for unit, place in zip(units, (1, 2, 4, 5, 7, 9, 11, 12), strict=True):
+            found[unit] = (f"features.{place}", same)
+        found["classifier/fc1"], found["classifier/fc2"] = ("classifier.2", same), ("classifier.5", same)
+    elif name.startswith("resnet"):
+        found["stem"] = ("stem" if name == "resnet18_3d" else "maxpool", same)
         for stage in range(1, 5):
             for block in range(len(getattr(network, f"layer{stage}"))):
                 found[f"stage{stage}/block{block + 1}"] = (f"layer{stage}.{block}", same)

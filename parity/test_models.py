@@ -10,7 +10,7 @@ from ttl_jax import models, weights
 @pytest.mark.parametrize("name", models.names())
 def test_every_unit_and_the_logits(name):
     network = reference.build(name)
-    images = reference.image(64)
+    images = reference.examples(reference.example(name))
     expected = reference.activations(network, reference.taps(name, network), images)
     variables = weights.load(reference.fill(network.state_dict()), name)
     ours = models.create(name, 1000)

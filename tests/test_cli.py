@@ -9,6 +9,7 @@ from ttl_jax.cli import main
 
 ROOT = Path(__file__).parent.parent
 TRAIN = f"--config={ROOT}/configs/train.py"
+SEARCH = f"--config={ROOT}/configs/search.py"
 
 
 def run(capsys, *words):
@@ -36,6 +37,10 @@ def run(capsys, *words):
         (["report"], "needs at least one work folder"),
         (["report", "nowhere"], "is not a work folder"),
         (["models", "--jsn"], "takes --json only"),
+        (["search", TRAIN, "--workdir=x"], "has no `search` part; start from configs/search.py"),
+        (["search", SEARCH], "--workdir=DIR is missing"),
+        (["search", f"{SEARCH}:kind=cut", "--workdir=x"], "config search.kind='cut'"),
+        (["search", f"{SEARCH}:method=two-stage", "--workdir=x", "--preview"], "did you mean 'two_stage'"),
         (["bench", "cpus"], "takes the name of a benchmark (did you mean 'cpu'?)"),
     ],
 )  # fmt: skip
@@ -48,7 +53,9 @@ def test_bad_input_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, w
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["train", "report", "models", "strategies", "weights", "datasets"])
+@pytest.mark.parametrize(
+    "command", ["train", "search", "analyze", "report", "models", "strategies", "weights", "datasets"]
+)
 def test_help_shows_an_example(capsys, command):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0 and "example" in out and f"python -m ttl_jax {command}" in out

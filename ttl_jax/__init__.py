@@ -10,7 +10,10 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "evaluation", "models", "report", "strategies", "training", "weights")
+_MODULES = (
+    "analysis", "compare", "data", "evaluation", "models", "report", "search", "strategies", "training",
+    "weights",
+)  # fmt: skip
 _FUNCTIONS = {"finetune": "ttl_jax.training.finetune"}
 
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]

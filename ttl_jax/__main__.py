@@ -1,8 +1,16 @@
-"""`python -m ttl_jax COMMAND ...`"""
+"""`python -m ttl_jax COMMAND ...`, also installed as `ttl-jax`."""
 
 import sys
 
+from ttl_jax import host
 from ttl_jax.cli import main
 
+
+def start() -> int:
+    """Prepares the process, then runs the command."""
+    host.prepare()
+    return main(sys.argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(start())

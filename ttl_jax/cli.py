@@ -6,13 +6,13 @@ Exit status: 0 done, 1 the run failed, 2 the user must change something (one sen
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError, nearest
 
 
@@ -72,15 +72,6 @@ def _config_and_flags(arguments: list[str], needs_workdir: bool = True) -> tuple
     return values["config"].value, values["workdir"].value
 
 
-def set_up_jax() -> None:
-    """Keeps compiled programs between runs (JAX's persistent compilation cache)."""
-    import jax
-
-    cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
 def train_command(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
     config, workdir = _config_and_flags(arguments)
@@ -92,6 +83,14 @@ def train_command(arguments: list[str]) -> None:
     report.print_table(report.rows([result.workdir]))
     if config.report:
         print(f"report: {result.report()}")
+
+
+def compare_command(arguments: list[str]) -> None:
+    """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
+    config, workdir = _config_and_flags(arguments)
+    from ttl_jax.compare import compare
+
+    compare(config, workdir)
 
 
 def leaks_command(arguments: list[str]) -> None:
@@ -133,11 +132,74 @@ def report_command(arguments: list[str]) -> None:
             folders.append(Path(word))
     if not folders:
         raise UserError("report needs at least one work folder, as in: report runs/* --out=all.html")
+    comparison = None
+    if len(folders) == 1 and (folders[0] / "compare.json").exists():
+        comparison, folders = report.read_comparison(folders[0])
     for folder in folders:
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
-    print(f"report: {report.write(folders, Path(out), 'Comparison of runs')}")
+    title = "Comparison of runs" if comparison is None else "Comparison of strategies"
+    print(f"report: {report.write(folders, Path(out), title, comparison=comparison)}")
+
+
+def search_command(arguments: list[str]) -> None:
+    """Searches the unit to cut at, freeze up to or slim from; `--preview` ranks units untrained."""
+    preview = "--preview" in arguments
+    config, workdir = _config_and_flags([word for word in arguments if word != "--preview"])
+    if "search" not in config:
+        raise UserError("--config has no `search` part; start from configs/search.py")
+    set_up_jax()
+    if preview:
+        from ttl_jax.search.preview import preview as look
+
+        record = look(config, workdir)
+        _print_rows(record["table"])
+        print(record["proposal"])
+        return
+    from ttl_jax.search.figure import rows, sentence
+    from ttl_jax.search.study import search
+
+    record = search(config, workdir)
+    _print_rows(rows(record))
+    print(sentence(record))
+    print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
+
+
+def soup_command(arguments: list[str]) -> None:
+    """Averages the weights of finished runs, scores the mean, prints the table."""
+    kind, workdir, runs = "greedy", "", []
+    for word in arguments:
+        if word.startswith("--kind="):
+            kind = word.removeprefix("--kind=")
+        elif word.startswith("--workdir="):
+            workdir = word.removeprefix("--workdir=")
+        elif word.startswith("-"):
+            raise UserError(f"soup takes work folders, --workdir=DIR and --kind=greedy|uniform, not {word!r}")
+        else:
+            runs.append(Path(word))
+    if not workdir:
+        raise UserError("--workdir=DIR is missing: the folder that the soup is written to")
+    set_up_jax()
+    from ttl_jax import report
+    from ttl_jax.training.soup import soup
+
+    found = soup(runs, Path(workdir), kind)["soup"]
+    report.print_table(report.rows([*runs, Path(workdir)]))
+    print(f"kept: {', '.join(found['kept'])}")
+
+
+def analyze_command(arguments: list[str]) -> None:
+    """Costs, similarities, and the table of finished runs and searches."""
+    set_up_jax()
+    from ttl_jax.analysis.command import analyze
+
+    found = analyze(arguments)
+    if "--json" in arguments:
+        print(json.dumps(found.rows, indent=1))
+    else:
+        _print_rows(found.rows)
+        print(found.note)
 
 
 def prepare_command(arguments: list[str]) -> None:
@@ -208,16 +270,20 @@ def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[st
         found = rows()
         if "--json" in arguments:
             print(json.dumps(found, indent=1))
-            return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*found[0])
-        for row in found:
-            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-        Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+        else:
+            _print_rows(found)
 
     return run
+
+
+def _print_rows(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*found[0])
+    for row in found:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _models() -> list[dict[str, Any]]:
@@ -228,7 +294,7 @@ def _models() -> list[dict[str, Any]]:
     rows = []
     for name in models.names():
         network = models.create(name, 1000)
-        image = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+        image = jax.ShapeDtypeStruct((1, *models.input_shape(name)), "float32")
         shapes = jax.eval_shape(network.init, jax.random.key(0), image)
         sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
         rows.append(
@@ -249,11 +315,27 @@ def _strategies() -> list[dict[str, Any]]:
 
     return [
         {
-            "strategy": f"{key}{inspect.signature(entry)}".split(" -> ")[0],
+            "strategy": f"{key}({', '.join(map(_option, inspect.signature(entry).parameters.values()))})",
             "what it does": inspect.cleandoc(entry.__doc__ or "").split("\n\n")[0].replace("\n", " "),
         }
         for key, entry in CATALOGUE.items()
     ]
+
+
+def _option(parameter: Any) -> str:
+    """An option as a user writes it: name, or name=default."""
+    needed = parameter.default is parameter.empty
+    return parameter.name if needed else f"{parameter.name}={parameter.default!r}"
+
+
+def strategies_command(arguments: list[str]) -> None:
+    """Lists the strategies, or shows the plan of one on a network, with its picture."""
+    if not [word for word in arguments if word != "--json"]:
+        _list_command(_strategies)(arguments)
+        return
+    from ttl_jax.training.plan_command import show
+
+    show(arguments)
 
 
 def _weights() -> list[dict[str, Any]]:
@@ -311,9 +393,33 @@ def _train_help() -> str:
     return TRAIN_HELP + "".join(f"  --config.{path}={value(path)}\n" for path in paths(config))
 
 
+def _search_help() -> str:
+    from ttl_jax.search.config import search_config
+
+    options = search_config().search
+    return SEARCH_HELP + "".join(f"  --config.search.{name}={value}\n" for name, value in options.items())
+
+
+def _help(name: str) -> str:
+    whole = {"train": _train_help, "search": _search_help}
+    return whole[name]() if name in whole else COMMANDS[name].help
+
+
 def _list_help(name: str) -> str:
     return f"usage: python -m ttl_jax {name} [--json]\n\nexample:\n  python -m ttl_jax {name} --json\n"
 
+
+COMPARE_HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config.FIELD=VALUE ...]
+
+Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
+Stopped at any moment, the same command goes on and repeats nothing. More strategies, seeds or
+rates may be added later. Fields: ttl_jax/compare/config.py, and those of `train`.
+
+example:
+  python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
+      --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" --config.compare.seeds="(0, 1, 2)" \\
+      --config.compare.workers=2 --config.total_epochs=5
+"""
 
 LEAKS_HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
 
@@ -328,10 +434,43 @@ examples:
 
 REPORT_HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
-Prints the table of runs and writes one HTML report over all of them.
+Prints the table of runs and writes one HTML report over all of them. The work folder of a
+comparison gives the comparison's report.
 
-example:
+examples:
   python -m ttl_jax report runs/skin-* --out=runs/skin.html
+  python -m ttl_jax report runs/compare --out=runs/compare.html
+"""
+
+SEARCH_HELP = """usage: python -m ttl_jax search --config=configs/search.py[:name=value,...] --workdir=DIR
+                                [--preview] [--config.FIELD=VALUE ...]
+
+Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or frozen (lwft).
+Selection is on validation; the test split is looked at once, for the winner. The same command again
+trains nothing. --preview ranks the units from one forward pass instead of training.
+
+examples:
+  python -m ttl_jax search --config=configs/search.py:dataset=phantom/mri,kind=ttl --workdir=runs/cut
+  python -m ttl_jax search --config=configs/search.py:dataset=ham10000,method=halving \\
+      --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
+  python -m ttl_jax search --config=configs/search.py:dataset=ham10000 --workdir=runs/look --preview
+
+fields: those of `train`, and (explained in ttl_jax/search/config.py):
+"""
+
+ANALYZE_HELP = """usage: python -m ttl_jax analyze cost|table|ranking|svcca|pwcca|cka [...] [--json]
+
+  cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
+       [--latency]                   parameters, MACs, activations, file size, milliseconds
+  table DIR [DIR ...] [--latency]    method x AUROC x AUPRC x params x MACs x ms, of runs and searches
+  ranking PREVIEW SEARCH             how well a preview's measures ranked the units that a search trained
+  svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
+                                     similarity of features, unit by unit, beside a random baseline
+
+examples:
+  python -m ttl_jax analyze cost --model=resnet50 --cuts
+  python -m ttl_jax analyze table runs/skin-* runs/search --latency
+  python -m ttl_jax analyze svcca runs/skin-full
 """
 
 PREPARE_HELP = """usage: python -m ttl_jax prepare SOURCE --out=DIR [--workers=N] [--FIELD=VALUE ...]
@@ -362,9 +501,36 @@ example:
   python -m ttl_jax bench cpu --cases=resnet50:128 --modes=train
 """
 
+STRATEGIES_HELP = """usage: python -m ttl_jax strategies [--json]
+       python -m ttl_jax strategies STRATEGY [--model=NAME] [--classes=N] [--image_size=PIXELS]
+                                    [--batch=N] [--out=FILE.png|.svg|.pdf ...] [--json]
+
+Lists the catalogue; or shows the plan of one strategy on a network: phases, labels, trainable
+parameters, operations of a step (XLA's cost analysis), bytes of the optimizer, and its picture.
+
+examples:
+  python -m ttl_jax strategies
+  python -m ttl_jax strategies gradual_last_first --model=resnet50 --out=plan.png --out=plan.svg
+  python -m ttl_jax strategies "truncated(12)+lp_ft+l2_sp+discriminative" --model=resnet50
+"""
+
+SOUP_HELP = """usage: python -m ttl_jax soup RUN RUN [RUN ...] --workdir=DIR [--kind=greedy|uniform]
+
+One model whose weights are the mean of those of finished runs (seeds, rates, strategies of one network
+on one data set). Greedy: from the best down, each run that does not lower the validation figure.
+
+example:
+  python -m ttl_jax soup runs/skin-seed0 runs/skin-seed1 runs/skin-seed2 --workdir=runs/skin-soup
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
+    "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
     "leaks": Command("what stands in two splits of a data set", LEAKS_HELP, leaks_command),
+    "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
+    "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
+    "soup": Command("average the weights of finished runs", SOUP_HELP, soup_command),
+    "strategies": Command("the strategies, or the plan of one", STRATEGIES_HELP, strategies_command),
     "prepare": Command("write any source as shards with a manifest", PREPARE_HELP, prepare_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
@@ -372,7 +538,6 @@ COMMANDS: dict[str, Command] = {
         name: Command(summary, _list_help(name), _list_command(rows))
         for name, summary, rows in (
             ("models", "the networks, their units and sizes", _models),
-            ("strategies", "the fine-tuning strategies", _strategies),
             ("weights", "where pretrained weights come from", _weights),
             ("datasets", "the data set presets", _datasets),
         )
@@ -402,7 +567,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
         if {"-h", "--help"} & set(arguments[: 1 if name == "bench" else None]):
-            print(_train_help() if name == "train" else COMMANDS[name].help, end="")
+            print(_help(name), end="")
             return 0
         COMMANDS[name].function(arguments)
     except UserError as error:
@@ -411,9 +576,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
+        from ttl_jax.compare import FailedCellsError
         from ttl_jax.training.loop import DivergedError
 
-        if not isinstance(error, DivergedError):
+        if not isinstance(error, DivergedError | FailedCellsError):
             raise
         print(f"ttl_jax {name}: {error}", file=sys.stderr)
         return 1

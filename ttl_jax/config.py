@@ -25,7 +25,8 @@ def default_config() -> Any:
     config.total_steps = 0  # if positive, the length in steps instead of epochs
     config.eval_every_epochs = 1.0  # validation, best and last checkpoint
     config.select = "auroc"  # validation figure that picks the best checkpoint; "loss" is minimised
-    config.cache_features = True  # compute frozen bottom units once where augmentation is "none"
+    config.cache_features = True  # compute frozen bottom units once a view, where views repeat (data.views)
+    config.cache_disk_gb = 0.0  # such features beyond data.cache_gb go to WORKDIR/features, up to so much
     config.log_every_steps = 20  # one line in metrics.jsonl
     config.nan_check_steps = 20  # how often the losses are looked at (each look waits for the device)
 
@@ -40,6 +41,8 @@ def default_config() -> Any:
     config.data.batch_size = 32  # training examples a step
     config.data.eval_batch_size = 128  # examples a step in evaluation; the last batch is padded
     config.data.augment = "flip"  # "none", a list as "flip,rotate(10)", or a modality, as "histology"
+    config.data.views = 0  # if positive, each image has so many augmentations, used in turn (epoch by epoch)
+    config.data.mix = "none"  # "none", "mixup(0.2)", "cutmix(1)" or both with a comma
     config.data.tta = "none"  # "none", "flip", "flips" or "dihedral": views averaged in the final evaluation
     config.data.class_weights = "none"  # "none" or "balanced": n / (classes * count) on training data
     config.data.sampling = "uniform"  # "uniform", or "balanced": every class equally often
@@ -73,6 +76,7 @@ def default_config() -> Any:
     config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never
 
     config.report = True  # write report.html at the end
+    config.evaluate_test = True  # False: only "val" is scored at the end, as for a tuning run
     return config.lock()
 
 

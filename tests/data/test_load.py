@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -353,3 +354,10 @@ def test_a_limit_that_whole_groups_miss_is_told(patients, capsys):
     assert "data.train_limit=10: 9 of" in capsys.readouterr().out
     data.load(replace(patients, train_limit=12))
     assert "train_limit" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "package"), [("dicom", "pydicom"), ("nifti", "nibabel")])
+def test_a_missing_extra_is_named(config, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)  # what import finds where it is not installed
+    with pytest.raises(UserError, match=f"data.name={name} needs {package}: pip install 'ttl-jax.{name}.'"):
+        data.load(replace(config, name=name))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from ttl_jax.evaluation import bootstrap_ci, score
@@ -102,3 +103,27 @@ def test_wrong_input_is_refused():
         bootstrap_ci(np.array([0, 1]), np.zeros(2), "f1")
     with pytest.raises(ValueError, match="2 labels, 3 scores and 2 groups"):
         bootstrap_ci(np.array([0, 1]), np.zeros(3), "auroc")
+
+
+def test_bca_equals_scipys_on_the_same_draws():
+    sample = np.random.default_rng(7).lognormal(size=60)
+
+    def mean(y, _):
+        return float(np.mean(y))
+
+    found = bootstrap_ci(sample, sample, mean, method="bca", resamples=2000, seed=1)
+    scipy = stats.bootstrap((sample,), np.mean, method="BCa", n_resamples=2000, rng=1).confidence_interval
+    assert (found.low, found.high) == pytest.approx((scipy.low, scipy.high), abs=1e-12)
+    plain = bootstrap_ci(sample, sample, mean, resamples=2000, seed=1)
+    assert found.low > plain.low and found.high > plain.high  # the mean of a skewed sample
+
+
+def test_bca_of_auroc_by_groups():
+    labels, scores, groups = grouped()
+    fast = bootstrap_ci(labels, scores, "auroc", groups, method="bca", resamples=300)
+    slow = bootstrap_ci(labels, scores, sklearn_auroc, groups, method="bca", resamples=300)
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high))
+    perfect = bootstrap_ci(np.array([0, 0, 1, 1]), np.arange(4.0), "auroc", method="bca")
+    assert perfect.estimate == 1.0 and (perfect.low, perfect.high) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="'percentile' or 'bca'"):
+        bootstrap_ci(labels, scores, "auroc", method="normal")

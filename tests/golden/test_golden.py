@@ -1,5 +1,6 @@
 """Every unit within 1e-5 of torchvision's, without torch: golden activations (make_golden.py)."""
 
+import re
 import zlib
 from pathlib import Path
 
@@ -11,8 +12,14 @@ from ttl_jax import models, weights
 from ttl_jax.weights.initialise import template
 from ttl_jax.weights.keymaps import names_of, to_torch
 
-KEPT = np.load(Path(__file__).parent / "activations.npz")
+HERE = Path(__file__).parent
+FILES = {file.stem: dict(np.load(file)) for file in sorted(HERE.glob("*.npz"))}
+ALONE = {name: tuple(kept.pop("shape")) for name, kept in FILES.items() if "shape" in kept}
+KEPT = {key: value for kept in FILES.values() for key, value in kept.items()}
 NAMES = sorted({key.split(":")[0] for key in KEPT})
+
+
+BIT_LAST_NORM = re.compile(r"stages\.\d\.blocks\.\d\.norm3\.")
 
 
 def values(name, shape):
@@ -24,13 +31,15 @@ def values(name, shape):
         return rng.normal(0, 0.2, shape).astype(np.float32)
     if len(shape) == 1:
         centre = 1.0 if name.endswith("weight") else 0.0
-        return (centre + rng.normal(0, 0.2, shape)).astype(np.float32)
+        scale = 0.1 if BIT_LAST_NORM.match(name) else 1.0
+        return (scale * (centre + rng.normal(0, 0.2, shape))).astype(np.float32)
     return rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape).astype(np.float32)
 
 
 def test_every_family_is_here():
-    families = {name.rstrip("0123456789").split("_")[0] for name in NAMES}
-    assert families == {"resnet", "densenet", "vgg16", "efficientnet"} and len(NAMES) == 6
+    families = {name.removesuffix("_3d").split("_")[0].rstrip("0123456789") for name in NAMES}
+    assert families >= {"resnet", "densenet", "vgg", "efficientnet", "alexnet", "bit", "cbr", "clip", "penet"}
+    assert {"resnet18_3d", "resnet50_3d"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +50,8 @@ def test_every_unit_and_the_logits(name):
         theirs[path]: values(theirs[path], to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)).shape)
         for path, leaf in shapes.items()
     }
-    images = np.random.default_rng(3).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    shape = ALONE.get(name, (32, 32, 3))
+    images = np.random.default_rng(3).normal(size=(2, *shape)).astype(np.float32)
     units = tuple(unit.name for unit in models.units(name))
     network, variables = models.create(name, 1000), weights.load(state, name)
     logits, found = jax.jit(lambda v, x: network.apply(v, x, capture=units))(variables, images)

@@ -112,3 +112,10 @@ def make_run(
 def run(tmp_path: Path) -> Callable[..., Path]:
     """make_run in tmp_path: run("name", strategy=..., ...) -> its directory."""
     return lambda name, **options: make_run(tmp_path / name, **options)
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[..., Path]]:
+    """A folder and make_run in it, for what all tests of a file read and none writes."""
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, lambda name, **options: make_run(folder / name, **options)

@@ -8,19 +8,22 @@ import pytest
 
 from ttl_jax import models, strategies
 from ttl_jax.errors import UserError
+from ttl_jax.models.registry import SLIMMABLE
 
 OPTIONS = {
     "layerwise": "layerwise(2)",
     "truncated": "truncated(3)",
     "transfusion": "transfusion(2)",
     "surgical": "surgical(2, 3)",
+    "weight_transfusion": "weight_transfusion(2)",
 }
 
 
 @cache
 def shapes(name, **options):
     network = models.create(name, 2, **options)
-    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    example = jax.ShapeDtypeStruct((1, *models.input_shape(name)), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), example)["params"]
 
 
 def bound(text, name="resnet18", **options):
@@ -32,16 +35,22 @@ def tops(item):
     return sorted({path.split("/")[0] for path in item.trainable})
 
 
-@pytest.mark.parametrize("name", models.names())
+# The larger 3D networks have the units of their 2D namesakes.
+SEVERAL = [
+    name for name in models.names() if not name.endswith(("34_3d", "101_3d", "152_3d", "169_3d", "201_3d"))
+]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
 @pytest.mark.parametrize("key", strategies.names())
 def test_every_key_binds_on_every_network(key, name):
     strategy = strategies.parse(OPTIONS[key] if key in OPTIONS else key)
     surgery = strategy.surgery
-    if surgery.slim_from is not None and not name.startswith(("resnet", "densenet")):
+    if surgery.slim_from is not None and name not in SLIMMABLE:
         with pytest.raises(UserError, match="slim_from is for"):
             models.create(name, 2, slim_from=surgery.slim_from)
         return
-    params = shapes(name, cut=surgery.cut, slim_from=surgery.slim_from)
+    params = shapes(name, **surgery.shape(name))
     for item in strategies.bind(strategy, params, name):
         assert {path for path in item.trainable if path.startswith("head/")}
         assert set(item.rates) == set(item.trainable)

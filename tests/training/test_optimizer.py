@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Phase, Train
-from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.optimizer import carry_over, make_optimizer, scale_by_adam
 
 LABELS = {"a/kernel": "slow", "b/kernel": "train", "c/kernel": "freeze"}
 
@@ -71,7 +72,7 @@ def test_state_exists_for_trainable_leaves_only():
     assert sum(leaf.size for leaf in floats) == 2 * 3  # two moments of three numbers
 
 
-def test_a_label_with_the_same_leaves_keeps_its_state_over_a_phase_change():
+def test_a_leaf_with_the_same_label_keeps_its_state_over_a_phase_change():
     params = {"a/kernel": jnp.array([1.0, -2.0]), "b/kernel": jnp.array([3.0])}
     before = bound({})
     optimizer = make_optimizer(before, config())
@@ -81,16 +82,54 @@ def test_a_label_with_the_same_leaves_keeps_its_state_over_a_phase_change():
         phase = Phase(transforms={}, name="q", reset=reset)
         after = LabelledPhase(phase, labels, dict.fromkeys(params, 1.0), (), "")
         fresh = make_optimizer(after, config()).init({k: params[k] for k in labels if labels[k] != "freeze"})
-        return carry_over(before, state, after, fresh)[1].inner_states
+        kept = carry_over(state, after, fresh)
+        assert jax.tree.structure(kept) == jax.tree.structure(fresh)
+        return {label: group.inner_state[0] for label, group in kept[1].inner_states.items()}
 
     same = second(False, LABELS)
-    assert same["train"].inner_state[0].count == 1
-    np.testing.assert_array_equal(same["train"].inner_state[0].mu["b/kernel"], np.float32([0.3]))
-    assert second(True, LABELS)["train"].inner_state[0].count == 0
-    merged = second(False, {"a/kernel": "train", "b/kernel": "train", "c/kernel": "freeze"})
-    assert (
-        merged["train"].inner_state[0].count == 0 and not merged["train"].inner_state[0].mu["b/kernel"].any()
+    assert same["train"].count["b/kernel"] == 1
+    np.testing.assert_array_equal(same["train"].mu["b/kernel"], np.float32([0.3]))
+    assert second(True, LABELS)["train"].count["b/kernel"] == 0
+    merged = second(False, {"a/kernel": "train", "b/kernel": "train", "c/kernel": "freeze"})["train"]
+    assert (merged.count["a/kernel"], merged.count["b/kernel"]) == (0, 1)  # a's label changed
+    assert not merged.mu["a/kernel"].any() and merged.mu["b/kernel"].any()
+
+
+def test_a_leaf_that_joins_later_is_corrected_for_its_own_age():
+    params = {"a/kernel": jnp.array([1.0, -2.0]), "b/kernel": jnp.array([3.0])}
+    first = LabelledPhase(
+        Phase(transforms={}, name="p"), {"a/kernel": "freeze", "b/kernel": "train"}, {"b/kernel": 1.0}, (), ""
     )
+    then = LabelledPhase(
+        Phase(transforms={}, name="q"), dict.fromkeys(params, "train"), dict.fromkeys(params, 1.0), (), ""
+    )
+    alone = {"b/kernel": params["b/kernel"]}
+    optimizer = make_optimizer(first, config())
+    state = optimizer.init(alone)
+    gradients = [2.0, -1.0, 0.5]
+    for scale in gradients[:2]:
+        _, state = optimizer.update({"b/kernel": jnp.array([scale])}, state, alone)
+    optimizer = make_optimizer(then, config())
+    state = carry_over(state, then, optimizer.init(params))
+    updates, _ = optimizer.update(
+        {"a/kernel": jnp.array([0.3, -4.0]), "b/kernel": jnp.array([gradients[2]])}, state, params
+    )
+    np.testing.assert_allclose(updates["a/kernel"], [1, -1], rtol=1e-5)  # Adam's first step is the sign
+    mean = variance = 0.0
+    for gradient in gradients:
+        mean, variance = 0.9 * mean + 0.1 * gradient, 0.999 * variance + 0.001 * gradient**2
+    expected = (mean / (1 - 0.9**3)) / (np.sqrt(variance / (1 - 0.999**3)) + 1e-8)
+    np.testing.assert_allclose(updates["b/kernel"], [expected], rtol=1e-5)
+
+
+def test_adam_is_optax_adam_up_to_its_rounding():
+    ours, theirs = scale_by_adam(0.9, 0.999, 1e-8), optax.scale_by_adam(0.9, 0.999, 1e-8)
+    params = {"a": jnp.linspace(-2, 3, 7), "b": jnp.ones((2, 2))}
+    mine, other = ours.init(params), theirs.init(params)
+    for scale in (1.0, -3.0, 0.2, 0.0):
+        gradients = jax.tree.map(lambda leaf: scale * jnp.cos(leaf), params)  # noqa: B023
+        (one, mine), (two, other) = ours.update(gradients, mine), theirs.update(gradients, other)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-5), one, two)
 
 
 def test_errors_name_what_is_wrong():

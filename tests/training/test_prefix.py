@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import models, strategies, weights
+from ttl_jax.config import set_fields
 from ttl_jax.strategies import Phase, Strategy, select
 from ttl_jax.training.prefix import frozen_prefix
 from ttl_jax.training.run import train
@@ -28,6 +29,23 @@ def test_the_prefix_ends_below_the_first_unit_that_trains_or_moves():
     assert frozen_prefix(item, params, "resnet18") is None
     item, params = bound((select.norms, "train"), (~select.norms, "freeze"))
     assert frozen_prefix(item, params, "resnet18") is None
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("strategy", ["linear_probe", "gradual_last_first"])
+def test_cached_views_equal_views_made_anew(tmp_path, config, datasets, strategy, on_disk):
+    fields = {"strategy": f"truncated(3)+{strategy}", "data.augment": "flip,rotate(20)", "data.views": 2,
+              "optimizer.name": "sgd", "total_steps": 12}  # fmt: skip
+    set_fields(config, fields)
+    if on_disk:
+        set_fields(config, {"data.cache_gb": 0.0, "cache_disk_gb": 1.0})
+    cached = train(config, tmp_path / "cached", datasets)
+    assert (tmp_path / "cached" / "features").exists() is False  # cleared at the end
+    config.cache_features = False
+    plain = train(config, tmp_path / "plain", datasets)
+    for mine, theirs in zip(jax.tree.leaves(cached.variables), jax.tree.leaves(plain.variables), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-5 * max(np.abs(theirs).max(), 1e-6)
+    assert cached.metrics["flops_per_step"] < 0.9 * plain.metrics["flops_per_step"]
 
 
 @pytest.mark.parametrize("head", ["", "flatten", "mlp"])

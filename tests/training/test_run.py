@@ -9,7 +9,7 @@ import pytest
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions
-from ttl_jax.training.loop import DivergedError
+from ttl_jax.training.loop import DivergedError, Paused
 from ttl_jax.training.run import train
 
 
@@ -83,6 +83,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config,
         return [{k: v for k, v in line.items() if k not in drop} for line in lines(tmp_path / name)]
 
     assert figures("broken") == figures("whole")
+
+
+def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path, config, datasets):
+    config.eval_every_epochs, config.strategy = 0.8, "truncated(1)"  # 2 of 6 steps
+    whole = train(config, tmp_path / "whole", datasets)
+    with pytest.raises(Paused, match="paused at step 4"):
+        train(config, tmp_path / "paused", datasets, pause_after=0.5)
+    assert max(line["step"] for line in lines(tmp_path / "paused")) == 4
+    assert not (tmp_path / "paused" / "result.json").exists()
+    paused = train(config, tmp_path / "paused", datasets, pause_after=1.0)
+    for mine, theirs in zip(jax.tree.leaves(paused.variables), jax.tree.leaves(whole.variables), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert paused.metrics["test"] == whole.metrics["test"]
 
 
 def test_another_config_in_the_same_folder_is_refused(tmp_path, config, datasets):

@@ -113,3 +113,26 @@ def test_every_family_traces_a_probe_and_a_full_step(name):
         after, measured = jax.eval_shape(step, state, batch, jnp.float32(0))
         assert jax.tree.structure(after) == jax.tree.structure(state)
         assert measured["loss"].shape == ()
+
+
+def test_mixed_images_train_on_mixed_labels():
+    network, variables = models.create(NAME, 2, cut=2), weights.initialise(NAME, 2, cut=2)
+    (bound,) = strategies.bind(strategies.get("linear_probe"), variables["params"], NAME)
+    config, spec = default_config(), data.parse_mix("mixup(0.5)")
+    optimizer, seen = make_optimizer(bound, config.optimizer), []
+    loss = make_loss("multiclass", jnp.ones(2))
+    step = make_train_step(
+        network, bound, optimizer, lambda logits, labels: seen.append(labels) or loss(logits, labels),
+        lambda images, keys: images.astype(jnp.float32) / 255,
+        lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),
+        mix=lambda images, labels, keys: data.mix(images, labels, keys, spec, 2),
+    )  # fmt: skip
+    _, _, batch, *_ = build(strategies.get("linear_probe"))
+    state = initial_state(variables, optimizer, bound.trainable)
+    with jax.disable_jit():
+        step(state, batch, jnp.float32(1e-3))
+    (labels,) = seen
+    values = np.asarray(labels)
+    assert values.shape == (4, 2)
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-6)
+    assert ((values > 0.01) & (values < 0.99)).any()

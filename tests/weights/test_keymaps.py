@@ -13,6 +13,7 @@ from ttl_jax import models, weights
 from ttl_jax.errors import UserError
 from ttl_jax.weights.initialise import flatten, template
 from ttl_jax.weights.keymaps import canonical, names_of, to_torch
+from ttl_jax.weights.keymaps.transfer import as_exported
 
 NAMES = json.loads(gzip.decompress((Path(__file__).parent / "fixtures" / "names.json.gz").read_bytes()))
 
@@ -62,13 +63,17 @@ def test_names_and_shapes_are_torchvisions(name):
     shapes = template(name, 1000)
     names = names_of(shapes, name)
     ours = {
-        names[path]: list(to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)).shape)
+        names[path]: list(
+            as_exported(names[path], to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)), name).shape
+        )
         for path, leaf in shapes.items()
         if not path.endswith("classifier/fc1/kernel")  # 400 MB of zeros to reorder
     }
     theirs = {key: shape for key, shape in NAMES[name].items() if not key.endswith("num_batches_tracked")}
     if name.startswith("vgg"):
         assert theirs.pop("classifier.0.weight") == [4096, 25088]
+    if name == "alexnet":
+        assert theirs.pop("classifier.1.weight") == [4096, 9216]
     assert ours == theirs
 
 

@@ -18,7 +18,20 @@ def same(found, expected):
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "densenet121",
+        "efficientnet_b0",
+        "cbr_tiny",
+        "resnet18_3d",
+        "bit_r50x1",
+        "clip_resnet50",
+        "penet",
+    ],
+)
 def test_bit_for_bit(torchvision_state, name):
     state = torchvision_state(name)
     variables, report = weights.load_with_report(state, name)

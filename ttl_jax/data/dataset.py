@@ -62,6 +62,28 @@ class SubsetReader:
 
 
 @dataclass(frozen=True)
+class ViewsReader:
+    """Reader over several prepared views of each example; epoch e sees view e modulo their number.
+
+    Attributes:
+        views: (K, N, ...), in memory or on disk.
+    """
+
+    views: np.ndarray
+
+    def __len__(self) -> int:
+        return self.views.shape[1]
+
+    def read(self, indices: Int[np.ndarray, " B"]) -> np.ndarray:
+        """The first view of the examples at these positions."""
+        return self.views[0, np.asarray(indices)]
+
+    def read_epochs(self, indices: Int[np.ndarray, " B"], epochs: Int[np.ndarray, " B"]) -> np.ndarray:
+        """The view of each example that its epoch sees, as a copy."""
+        return self.views[np.asarray(epochs) % len(self.views), np.asarray(indices)]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One split.
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.dataset import Dataset, ViewsReader
 from ttl_jax.data.imbalance import strata
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int
@@ -165,8 +165,13 @@ def train_batches(
             examples, epochs = balanced.positions(batch_size, start + index)
         else:
             examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
+        reader = dataset.images
+        if isinstance(reader, ViewsReader):
+            images = reader.read_epochs(examples, epochs)
+        else:
+            images = reader.read(examples)
         return {
-            "image": dataset.images.read(examples),
+            "image": images,
             "label": dataset.labels[examples],
             "example": examples.astype(np.int32),
             "epoch": epochs.astype(np.int32),

@@ -1,13 +1,46 @@
-"""Scores, calibration, intervals, and the prediction files that they are computed from."""
+"""Scores, calibration, statistics, and the prediction files that they are computed from."""
 
 from ttl_jax.evaluation import predictions
 from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
+from ttl_jax.evaluation.brier import Brier, brier_decomposition
 from ttl_jax.evaluation.calibration import Calibration, calibration
+from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.metrics import confusion, score
+from ttl_jax.evaluation.multiple import (
+    Friedman,
+    SignedRank,
+    bayesian_signed_rank,
+    cliques,
+    friedman_nemenyi,
+    holm,
+)
+from ttl_jax.evaluation.paired import (
+    Difference,
+    McNemar,
+    fold_difference,
+    mcnemar,
+    paired_difference,
+    paired_permutation,
+)
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide, log_odds, probabilities
+from ttl_jax.evaluation.seeds import MeanInterval, mean_interval
+from ttl_jax.evaluation.subgroups import Subgroup, subgroups
+from ttl_jax.evaluation.temperature import fit_temperature
+from ttl_jax.evaluation.thresholds import (
+    DecisionCurve,
+    Operating,
+    decision_curve,
+    operating_point,
+    threshold_at,
+)
 
 __all__ = [
-    "Calibration", "Interval", "Predictions", "bootstrap_ci", "calibration", "confusion", "decide",
-    "log_odds", "predictions", "probabilities", "score",
+    "Brier", "Calibration", "DeLong", "DecisionCurve", "Difference", "Friedman", "Interval", "McNemar",
+    "MeanInterval", "Operating", "Predictions", "SignedRank", "Subgroup", "bayesian_signed_rank",
+    "bootstrap_ci", "brier_decomposition", "calibration", "cliques", "confusion", "decide",
+    "decision_curve", "delong", "delong_covariance", "fit_temperature", "fold_difference",
+    "friedman_nemenyi", "holm",
+    "log_odds", "mcnemar", "mean_interval", "operating_point", "paired_difference",
+    "paired_permutation", "predictions", "probabilities", "score", "subgroups", "threshold_at",
 ]  # fmt: skip

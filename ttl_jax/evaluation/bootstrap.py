@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals that resample whole groups (patients, lesions), not images."""
+"""Bootstrap intervals, percentile or BCa, that resample whole groups (patients, lesions), not images."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def bootstrap_ci(
     groups: Shaped[np.ndarray, "n"] | None = None,
     *,
     task: Task = "multiclass",
+    method: Literal["percentile", "bca"] = "percentile",
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a metric, by a clustered bootstrap (Field & Welsh 2007).
+    """Interval of a metric, by a clustered bootstrap (Field & Welsh 2007).
 
     Every resample draws as many groups as there are, with replacement, and takes each with all of
     its examples. A resample in which the metric is undefined, or in which a class that is ranked
@@ -65,20 +66,24 @@ def bootstrap_ci(
             undefined.
         groups: (N,) names or numbers; None makes every example a group of its own.
         task: for the named metrics, as in `score`.
+        method: "percentile"; "bca" moves the percentiles for bias and skew (Efron 1987, JASA 82:171),
+            the acceleration from leaving out one group at a time, where the metric stays defined.
         resamples: how many.
         level: the share that the interval is to cover.
         seed: the same seed gives the same interval.
 
     Raises:
-        ValueError: lengths that differ, a metric that is not known.
+        ValueError: lengths that differ, a metric or a method that is not known.
     """
+    if method not in ("percentile", "bca"):
+        raise ValueError(f"method is 'percentile' or 'bca', not {method!r}")
     labels, scores = np.asarray(labels), np.asarray(scores)
     rows = len(labels)
     members = np.arange(rows) if groups is None else np.asarray(groups)
     if not rows == len(scores) == len(members):
         raise ValueError(f"{rows} labels, {len(scores)} scores and {len(members)} groups")
     names, group_of = np.unique(members, return_inverse=True)
-    weigh = _weighing(labels, scores, metric, task)
+    weigh = weighing(labels, scores, metric, task)
     estimate = _finite(weigh(np.ones((1, rows)))[0]) if rows else None
     random, parts, left = np.random.default_rng(seed), [np.empty(0)], resamples
     while left and estimate is not None and len(names) > 1:
@@ -92,16 +97,49 @@ def bootstrap_ci(
     defined = values[np.isfinite(values)]
     low = high = None
     if len(defined) and 2 * len(defined) >= resamples:
-        tail = (1.0 - level) / 2
-        low, high = (float(edge) for edge in np.quantile(defined, (tail, 1.0 - tail)))
+        tails = np.array([(1.0 - level) / 2, (1.0 + level) / 2])
+        if method == "bca":
+            assert estimate is not None
+            tails = _bca(tails, defined, estimate, _without_each(weigh, group_of, len(names)))
+        if np.isfinite(tails).all():
+            low, high = (float(edge) for edge in np.quantile(defined, tails))
     lost = len(values) - len(defined)
     return Interval(estimate, low, high, level, len(values), len(names), lost)
 
 
-def _weighing(
+def _without_each(
+    weigh: Callable[[np.ndarray], np.ndarray], group_of: np.ndarray, groups: int
+) -> Float[np.ndarray, "groups"]:
+    """The metric with each group left out in turn, where it is defined."""
+    values, step = [np.empty(0)], max(1, _CELLS // len(group_of))
+    for start in range(0, groups, step):
+        out = np.arange(start, min(start + step, groups))
+        values.append(weigh((group_of[None, :] != out[:, None]).astype(np.float64)))
+    found = np.concatenate(values)
+    return found[np.isfinite(found)]
+
+
+def _bca(tails: np.ndarray, values: np.ndarray, estimate: float, without: np.ndarray) -> np.ndarray:
+    """The percentiles that stand for `tails`; NaN where all resamples lie on one side."""
+    from scipy import stats
+
+    under = ((values < estimate).sum() + (values <= estimate).sum()) / (2 * len(values))
+    bias = stats.norm.ppf(under)
+    apart = without.mean() - without if len(without) else np.zeros(1)
+    spread = (apart**2).sum()
+    acceleration = (apart**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
+    shifted = bias + stats.norm.ppf(tails)
+    with np.errstate(invalid="ignore"):
+        return stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+
+
+def weighing(
     labels: np.ndarray, scores: np.ndarray, metric: Any, task: Task
 ) -> Callable[[Float[np.ndarray, "r n"]], Float[np.ndarray, "r"]]:
-    """The metric as a function of how often every example was drawn, (resamples, N) at a time."""
+    """The metric as a function of how often every example was drawn, (resamples, N) at a time.
+
+    For a package-internal use in resampling of any kind; arguments as `bootstrap_ci`.
+    """
     if callable(metric):
         return lambda weights: np.array([_repeated(labels, scores, metric, row) for row in weights])
     if metric not in ("auroc", "accuracy"):

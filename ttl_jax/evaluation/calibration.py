@@ -1,4 +1,4 @@
-"""Does a confidence of 0.8 come true eight times in ten? Bins, the reliability curve and ECE."""
+"""Does a confidence of 0.8 come true eight times in ten? Bins, the reliability curve, ECE, adaptive ECE."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ttl_jax.typing import Float, Int, Shaped
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence against accuracy in equal-width bins; bin b holds (edges[b], edges[b + 1]].
+    """Confidence against accuracy in bins; a bin b of equal width holds (edges[b], edges[b + 1]].
+
+    Bins of equal count are cut by rank: there edges[b] is the largest confidence of bin b - 1.
 
     confidence and accuracy are the means inside a bin, NaN where count is 0.
     """
@@ -36,6 +38,7 @@ def calibration(
     logits: Float[np.ndarray, "examples classes"],
     task: Task = "multiclass",
     bins: int = 15,
+    adaptive: bool = False,
 ) -> Calibration:
     """Top-label calibration (Guo et al. 2017, "On calibration of modern neural networks", eq. 3-5).
 
@@ -47,7 +50,9 @@ def calibration(
         labels: int (N,) or float (N, L) with NaN for unknown.
         logits: (N, C) or (N, L), unscaled.
         task: "multiclass" or "multilabel".
-        bins: how many bins of equal width cut [0, 1].
+        bins: how many bins.
+        adaptive: bins of equal count instead of equal width in [0, 1]; `.ece` is then the adaptive
+            calibration error (Nixon et al. 2019, "Measuring calibration in deep learning").
 
     Raises:
         ValueError: shapes or values that do not fit.
@@ -62,9 +67,16 @@ def calibration(
     else:
         confidence = chances.max(axis=1)
         right = chances.argmax(axis=1) == truth
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    # side="left" puts a value on an edge into the bin below it; rounding may lift p over 1
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    if adaptive:
+        order = np.argsort(confidence, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order)) * bins // max(len(order), 1)
+        tops = [confidence[place == number].max(initial=0.0) for number in range(bins)]
+        edges = np.maximum.accumulate([confidence.min(initial=1.0), *tops])
+    else:
+        edges = np.linspace(0.0, 1.0, bins + 1)
+        # side="left" puts a value on an edge into the bin below it; rounding may lift p over 1
+        place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         return Calibration(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ttl_jax.evaluation.metrics import checked_names
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
 from ttl_jax.typing import Float, Shaped
 
+_COLUMN = "column/"
 _KEYS = ("id", "group", "label", "logits", "class_names", "task")
 
 
@@ -23,7 +24,8 @@ class Predictions:
     """What a model said of every example of one split.
 
     ids: str (N,); groups: str (N,), the patient or lesion that examples share;
-    labels: int32 (N,) or float32 (N, L) with NaN for unknown; logits: float32 (N, C) or (N, L).
+    labels: int32 (N,) or float32 (N, L) with NaN for unknown; logits: float32 (N, C) or (N, L);
+    columns: str (N,) each, the other columns of the user's table (age, sex, site).
     """
 
     ids: Shaped[np.ndarray, "n"]
@@ -32,6 +34,7 @@ class Predictions:
     logits: Float[np.ndarray, "n c"]
     class_names: tuple[str, ...]
     task: Task
+    columns: Mapping[str, Shaped[np.ndarray, "n"]] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n c"]:
@@ -51,8 +54,9 @@ def save(
     logits: Float[np.ndarray, "n c"],
     class_names: Sequence[str],
     task: Task,
+    columns: Mapping[str, Shaped[np.ndarray, "n"]] | None = None,
 ) -> Path:
-    """Writes one split's predictions as .npz (id, group, label, logits, class_names, task).
+    """Writes one split's predictions as .npz (id, group, label, logits, class_names, task, column/*).
 
     The file appears whole or not at all: it is written beside its place and renamed into it.
 
@@ -73,6 +77,10 @@ def save(
         "class_names": np.asarray(names, dtype=np.str_),
         "task": np.asarray(task),
     }
+    for name, cells in (columns or {}).items():
+        if len(cells) != len(values):
+            raise ValueError(f"column {name!r} has {len(cells)} cells for {len(values)} rows of logits")
+        arrays[f"{_COLUMN}{name}"] = np.asarray(cells).astype(np.str_)
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f".{place.name}.{os.getpid()}")
     try:
@@ -97,6 +105,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
             if missing:
                 raise UserError(f"{place} is not a prediction file: it lacks {', '.join(missing)}")
             arrays = {key: file[key] for key in _KEYS}
+            columns = {key.removeprefix(_COLUMN): file[key] for key in file.files if key.startswith(_COLUMN)}
     except FileNotFoundError:
         raise UserError(f"there is no prediction file {place}; evaluate the run first") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -119,4 +128,5 @@ def load(path: str | os.PathLike[str]) -> Predictions:
         logits=arrays["logits"],
         class_names=names,
         task=task,  # type: ignore[arg-type]
+        columns=columns,
     )

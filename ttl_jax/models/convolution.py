@@ -1,16 +1,18 @@
 """The one convolution that every network calls, with the forms that are fast on a CPU.
 
 XLA's CPU backend runs depthwise convolutions, and the weight gradients of 1x1 convolutions, 5 to 100
-times slower than the same sums written as shifted multiply-adds and as matrix products
-(benchmarks/NOTES.md). `lax.platform_dependent` keeps GPU and TPU on the plain convolution.
+times slower than the same sums written as shifted multiply-adds and as matrix products, and the input
+gradients of wide kernels on small maps 2 times slower (benchmarks/NOTES.md). `lax.platform_dependent`
+keeps GPU and TPU on the plain convolution.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,9 +52,8 @@ def convolution(
         padding = lax.padtype_to_pads(x.shape[1:-1], kernel.shape[:-2], tuple(strides), padding)
     pairs = tuple((int(low), int(high)) for low, high in padding)
     geometry = Geometry(tuple(strides), pairs, groups)
-    if x.ndim == 4 and (_is_depthwise(x, kernel, groups) or _is_pointwise(kernel, geometry)):
-        return _fast(geometry, x, kernel)
-    return _plain(geometry, x, kernel)
+    kinds = (_is_depthwise(x, kernel, groups), _is_pointwise(kernel, geometry), _is_wide(x, kernel, geometry))
+    return _fast(geometry, x, kernel) if x.ndim == 4 and any(kinds) else _plain(geometry, x, kernel)
 
 
 def _is_depthwise(x: Array, kernel: Array, groups: int) -> bool:
@@ -62,6 +63,16 @@ def _is_depthwise(x: Array, kernel: Array, groups: int) -> bool:
 def _is_pointwise(kernel: Array, geometry: Geometry) -> bool:
     without_padding = all(pair == (0, 0) for pair in geometry.padding)
     return geometry.groups == 1 and kernel.shape[:-2] == (1, 1) and without_padding
+
+
+def _is_wide(x: Array, kernel: Array, geometry: Geometry) -> bool:
+    """Whether the kernel outweighs the map, so that XLA's flipped copy of it would cost the most."""
+    strides, pads = geometry.strides, geometry.padding
+    sizes = zip(x.shape[1:-1], kernel.shape[:-2], strides, pads, strict=True)
+    positions = x.shape[0] * math.prod(
+        (length + sum(pad) - window) // stride + 1 for length, window, stride, pad in sizes
+    )
+    return geometry.groups == 1 and positions <= 4 * kernel.shape[-1]
 
 
 def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -76,7 +87,7 @@ def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
 # derivative taken through `platform_dependent` would keep the residuals of every branch.
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fast(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    return _on_cpu(_depthwise if geometry.groups > 1 else _pointwise, _plain)(geometry, x, kernel)
+    return _on_cpu(_forms(geometry, kernel.shape).forward, _plain)(geometry, x, kernel)
 
 
 def _fast_forward(geometry: Geometry, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -92,12 +103,10 @@ def _fast_backward(geometry: Geometry, saved: tuple[Array, Array], g: Array) -> 
     def plain_dw(geometry: Geometry, x: Array, g: Array) -> Array:
         return jax.linear_transpose(lambda kernel: _plain(geometry, x, kernel), kernel)(g)[0]
 
-    depthwise = geometry.groups > 1
-    cpu_dx = partial(_depthwise_dx if depthwise else _pointwise_dx, x.shape)
-    cpu_dw = partial(_depthwise_dw if depthwise else _pointwise_dw, kernel.shape)
+    forms = _forms(geometry, kernel.shape)
     return (
-        _on_cpu(cpu_dx, plain_dx)(geometry, g, kernel),
-        _on_cpu(cpu_dw, plain_dw)(geometry, x, g),
+        _on_cpu(partial(forms.dx, x.shape), plain_dx)(geometry, g, kernel),
+        _on_cpu(partial(forms.dw, kernel.shape) if forms.dw else plain_dw, plain_dw)(geometry, x, g),
     )
 
 
@@ -111,6 +120,48 @@ def _on_cpu(cpu: Callable[..., Array], other: Callable[..., Array]) -> Callable[
         return lax.platform_dependent(a, b, cpu=partial(cpu, geometry), default=partial(other, geometry))
 
     return choose
+
+
+class Forms(NamedTuple):
+    """What a CPU computes the three results with; no form for dw is the plain one."""
+
+    forward: Callable[[Geometry, Array, Array], Array]
+    dx: Callable[[tuple[int, ...], Geometry, Array, Array], Array]
+    dw: Callable[[tuple[int, ...], Geometry, Array, Array], Array] | None
+
+
+def _forms(geometry: Geometry, kernel: tuple[int, ...]) -> Forms:
+    if geometry.groups > 1:
+        return Forms(_depthwise, _depthwise_dx, _depthwise_dw)
+    if kernel[:-2] == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
+        return Forms(_pointwise, _pointwise_dx, _pointwise_dw)
+    return Forms(_plain, _wide_dx, None)
+
+
+# Wide: one product with all taps of the kernel, then each tap's share added where it came from.
+
+
+def _wide_dx(shape: tuple[int, ...], geometry: Geometry, g: Array, kernel: Array) -> Array:
+    """Positions of one phase (their row and column modulo the stride) gather the same taps."""
+    (high, broad, channels, features), (n, rows, columns, _) = kernel.shape, g.shape
+    shares = jnp.dot(g, kernel.reshape(-1, features).T).reshape(n, rows, columns, high * broad, channels)
+    (down, right), zero = geometry.strides, jnp.zeros((), g.dtype)
+    padded = [length + low + up for length, (low, up) in zip(shape[1:3], geometry.padding, strict=True)]
+    tall, wide = -(-padded[0] // down), -(-padded[1] // right)
+
+    def phase(first_row: int, first_column: int) -> Array:
+        total = jnp.zeros((n, tall, wide, channels), g.dtype)
+        for row in range(first_row, high, down):
+            for column in range(first_column, broad, right):
+                top, left = row // down, column // right
+                edges = ((0, 0, 0), (top, tall - rows - top, 0), (left, wide - columns - left, 0), (0, 0, 0))
+                total = total + lax.pad(shares[:, :, :, row * broad + column], zero, edges)
+        return total
+
+    phases = [jnp.stack([phase(row, column) for column in range(right)], 3) for row in range(down)]
+    whole = jnp.stack(phases, 2).reshape(n, tall * down, wide * right, channels)
+    (top, _), (left, _) = geometry.padding
+    return whole[:, top : top + shape[1], left : left + shape[2]]
 
 
 # Pointwise: a matrix product over all positions.

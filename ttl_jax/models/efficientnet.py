@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax.models.layers import BatchNorm, Conv, Dropout
-from ttl_jax.models.unit import Plan, UnitSpec, unit
+from ttl_jax.models.unit import Plan, UnitSpec, narrow, unit
 from ttl_jax.typing import Array
 
 # expansion, window, stride, output channels, repeats
@@ -87,9 +87,10 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted residual: expand, depthwise, squeeze-excite, project."""
+    """Inverted residual: expand to `inner` channels, depthwise, squeeze-excite, project."""
 
-    expansion: int
+    expand: bool
+    inner: int
     size: int
     stride: int
     features: int
@@ -100,10 +101,11 @@ class MBConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
         channels, flavour, dtype = x.shape[-1], self.flavour, self.dtype
-        wide, y = channels * self.expansion, x
-        if self.expansion != 1:
-            y = ConvNorm(wide, 1, flavour, dtype=dtype, name="expand")(y, moving)
-        y = ConvNorm(wide, self.size, flavour, self.stride, 0, dtype=dtype, name="depthwise")(y, moving)
+        y = x
+        if self.expand:
+            y = ConvNorm(self.inner, 1, flavour, dtype=dtype, name="expand")(y, moving)
+        depthwise = ConvNorm(y.shape[-1], self.size, flavour, self.stride, 0, dtype=dtype, name="depthwise")
+        y = depthwise(y, moving)
         if flavour.squeeze_excite:
             y = SqueezeExcite(max(1, channels // 4), dtype, name="squeeze_excite")(y)
         y = ConvNorm(self.features, 1, flavour, activate=False, dtype=dtype, name="project")(y, moving)
@@ -112,28 +114,39 @@ class MBConv(nn.Module):
         return y
 
 
-def plan(name: str, dtype: Any) -> Plan:
-    """The units of an EfficientNet: stem, every MBConv, and the last 1x1 convolution ("top")."""
+def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
+    """The units of an EfficientNet: stem, every MBConv, and the last 1x1 convolution ("top").
+
+    Args:
+        name: a key of FLAVOURS.
+        dtype: compute type.
+        slim_from: 1-based MBConv from which the inner widths are divided by `slim`; outer widths as in
+            a ResNet: kept in the stage where that begins, divided in later ones and in the top.
+        slim: the divisor.
+    """
     flavour = FLAVOURS[name]
     total = sum(repeats for *_, repeats in STAGES)
     shared = {"flavour": flavour, "dtype": dtype}
     specs: list[UnitSpec] = [unit("stem", "stem", ConvNorm, features=STEM, size=3, stride=2, **shared)]
-    number = 0
+    number, channels = 0, STEM
     for stage, (expansion, size, stride, features, repeats) in enumerate(STAGES, start=1):
+        outer = narrow(features, number + 1, slim_from, slim)
         for block in range(1, repeats + 1):
             specs.append(
                 unit(
                     f"stage{stage}/block{block}",
                     f"stage{stage}",
                     MBConv,
-                    expansion=expansion,
+                    expand=expansion != 1,
+                    inner=narrow(channels * expansion, number + 1, slim_from, slim),
                     size=size,
                     stride=stride if block == 1 else 1,
-                    features=features,
+                    features=outer,
                     drop_path=DROP_PATH * number / total,
                     **shared,
                 )
             )
-            number += 1
-    specs.append(unit("top", "top", ConvNorm, features=TOP, size=1, **shared))
+            number, channels = number + 1, features
+    top = narrow(TOP, number, slim_from, slim)
+    specs.append(unit("top", "top", ConvNorm, features=top, size=1, **shared))
     return Plan(tuple(specs), dropout=DROPOUT)

@@ -145,12 +145,6 @@ class Activation(nn.Module):
         return self.function(x)
 
 
-def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
-    """Max pooling as torch's: symmetric padding that never wins, no partial window at the end."""
-    spatial = x.ndim - 2
-    return nn.max_pool(x, (size,) * spatial, (stride,) * spatial, [(padding, padding)] * spatial)
-
-
 def average_pool(x: Array, size: int, stride: int) -> Array:
     """Average pooling without padding."""
     spatial = x.ndim - 2

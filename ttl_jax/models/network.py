@@ -9,6 +9,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ttl_jax.errors import UserError
+from ttl_jax.models.flatten import flat_map
 from ttl_jax.models.layers import Dense, Dropout, global_average_pool
 from ttl_jax.models.unit import Build, UnitSpec
 from ttl_jax.typing import Array, Float
@@ -26,11 +28,13 @@ class Head:
             (pool, hidden layer of 512 with ReLU, linear).
         classes: outputs; 0 gives the pooled features.
         dropout: rate before the last linear layer.
+        flat_size: values that "flatten" pools a larger map down to, about; None = never.
     """
 
     kind: str
     classes: int
     dropout: float = 0.0
+    flat_size: int | None = None
 
 
 class Group(nn.Module):
@@ -64,11 +68,13 @@ class Network(nn.Module):
         units: what to run, bottom to top.
         head: what to put on top.
         dtype: compute type of images and head (units carry their own).
+        dimensions: of space: 2 for images, 3 for volumes.
     """
 
     units: tuple[UnitSpec, ...]
     head: Head
     dtype: Any = jnp.float32
+    dimensions: int = 2
 
     @nn.compact
     def __call__(
@@ -94,7 +100,14 @@ class Network(nn.Module):
         Returns:
             logits (N, classes), or pooled features (N, C) when the head has no classes; with
             `capture`, the pair (logits, {unit: features}).
+
+        Raises:
+            UserError: volumes for a 2D network or images for a 3D one, or images so small that a unit
+                leaves nothing of them.
         """
+        if after is None and images.ndim != self.dimensions + 2:
+            wanted = "volumes (N, D, H, W, C)" if self.dimensions == 3 else "images (N, H, W, C)"
+            raise UserError(f"this network takes {wanted}, and was given an array of shape {images.shape}")
         x = images.astype(self.dtype)
         groups: dict[str, Group] = {}
         captured: dict[str, Array] = {}
@@ -113,6 +126,11 @@ class Network(nn.Module):
                     x = groups[first](rest, build, x, moving, unit_keys)
                 else:
                     x = build(path)(x, moving=moving, keys=unit_keys)
+            if 0 in x.shape[1:]:
+                raise UserError(
+                    f"images of {images.shape[1:-1]} are too small: nothing is left of them at unit "
+                    f"{spec.name!r}; use larger ones, or a cut below it"
+                )
             if spec.name in capture:
                 captured[spec.name] = x
         logits = self._head(x, keys if train and "head" not in still else None)
@@ -122,7 +140,7 @@ class Network(nn.Module):
         kind, classes, rate = self.head.kind, self.head.classes, self.head.dropout
         if x.ndim > 2:
             flat = kind == "flatten" and classes > 0
-            x = x.reshape(x.shape[0], -1) if flat else global_average_pool(x)
+            x = flat_map(x, self.head.flat_size) if flat else global_average_pool(x)
         if classes == 0:
             return x
         if kind == "mlp":

@@ -9,21 +9,28 @@ from typing import Any
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.models import densenet, efficientnet, resnet, vgg
+from ttl_jax.models import alexnet, bit, cbr, clip, densenet, efficientnet, penet, resnet, vgg, volume
 from ttl_jax.models.network import HEADS, Head, Network
 from ttl_jax.models.unit import Plan, Unit
 
 CLASSIFIER = "classifier"  # stage of fully connected layers that a pooled head replaces
+OWN_POOL = "own_pool"  # stage of a pool with parameters (CLIP's attention), which another head replaces
 
 # Families whose upper part can be made slim take (name, dtype, slim_from, slim), others (name, dtype).
 SLIMMABLE: dict[str, Callable[..., Plan]] = {
     **dict.fromkeys(resnet.DEPTHS, resnet.plan),
     **dict.fromkeys(densenet.DEPTHS, densenet.plan),
+    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), vgg.plan),
+    **dict.fromkeys(efficientnet.FLAVOURS, efficientnet.plan),
+    "alexnet": alexnet.plan,
+    **dict.fromkeys(cbr.FLAVOURS, cbr.plan),
+    **dict.fromkeys(volume.NAMES, volume.plan),
 }
 PLANS: dict[str, Callable[..., Plan]] = {
     **SLIMMABLE,
-    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), vgg.plan),
-    **dict.fromkeys(efficientnet.FLAVOURS, efficientnet.plan),
+    **dict.fromkeys(bit.NETWORKS, bit.plan),
+    "clip_resnet50": clip.plan,
+    "penet": penet.plan,
 }
 
 
@@ -36,7 +43,10 @@ def _plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     if name not in PLANS:
         raise UserError(f"there is no model {name!r}{nearest(name, names())}")
     if name in SLIMMABLE:
-        return PLANS[name](name, dtype, slim_from, slim)
+        plan = PLANS[name](name, dtype, slim_from, slim)
+        if slim_from is not None and plan == PLANS[name](name, dtype, None, slim):
+            raise UserError(f"slim_from={slim_from}, slim={slim} leaves {name} as it is: count blocks from 1")
+        return plan
     if slim_from is not None:
         raise UserError(f"slim_from is for {', '.join(SLIMMABLE)}, not for {name!r}")
     return PLANS[name](name, dtype)
@@ -51,6 +61,20 @@ def units(name: str) -> tuple[Unit, ...]:
     """
     specs = _plan(name, jnp.float32, None, 2).units
     return tuple(Unit(spec.name, spec.stage, number) for number, spec in enumerate(specs, start=1))
+
+
+@cache
+def input_shape(name: str, size: int = 224, channels: int = 3, depth: int = 16) -> tuple[int, ...]:
+    """The shape of one example of a network: (H, W, C), or (D, H, W, C) for volumes.
+
+    Args:
+        name: a registered network.
+        size: edge of a slice.
+        channels: of the images.
+        depth: slices of a volume.
+    """
+    dimensions = _plan(name, jnp.float32, None, 2).dimensions
+    return (*((depth,) if dimensions == 3 else ()), size, size, channels)
 
 
 @cache
@@ -91,7 +115,7 @@ def network_of(params: Mapping[str, Any]) -> str:
     """A registered network whose units, in order, fit a parameter tree (whole or cut).
 
     Two networks may fit a cut tree (ResNet-50 and -101 share their first units): either is right,
-    since the units present are then the same.
+    since the units present are then the same. One that the tree fills to the top comes first.
 
     Raises:
         UserError: none fits.
@@ -105,6 +129,7 @@ def network_of(params: Mapping[str, Any]) -> str:
         return found
 
     leaves = [path for path in paths(params, "") if not path.startswith("head/")]
+    fits = []
     for name in names():
         try:
             present = {unit_of(name, path) for path in leaves}
@@ -113,7 +138,11 @@ def network_of(params: Mapping[str, Any]) -> str:
         last = max((unit.index for unit in units(name) if unit.name in present), default=0)
         with_parameters = {_paths(name)[path] for path in _paths(name) if _has_parameters(name, path)}
         if all(unit.name in present or unit.name not in with_parameters for unit in units(name)[:last]):
-            return name
+            if with_parameters <= present:
+                return name
+            fits.append(name)
+    if fits:
+        return fits[0]
     raise UserError("the parameters fit no registered network")
 
 
@@ -156,10 +185,11 @@ def create(
         name: see `names`.
         num_classes: outputs of the head; 0 gives pooled features (N, C).
         cut: the last unit kept, by name or 1-based index; the head sits on it.
-        slim_from: 1-based residual block (ResNet) or dense block (DenseNet) from which widths are
-            divided by `slim` (TransFusion).
+        slim_from: 1-based block from which widths are divided by `slim` (TransFusion): residual
+            block (ResNet), dense block (DenseNet), MBConv (EfficientNet), else convolution.
         slim: the divisor.
-        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten", "mlp".
+        head: None = the architecture's own when uncut and "gap" when cut; "gap", "flatten" (AlexNet's
+            early cuts are pooled down to about 9,216 values first), "mlp".
         dtype: compute type; parameters are always float32.
 
     Raises:
@@ -173,6 +203,7 @@ def create(
     kept = plan.units if cut is None else plan.units[: position(name, cut)]
     whole = len(kept) == len(plan.units)
     if (head is not None or num_classes == 0) and (cut is None or whole):
-        kept = tuple(spec for spec in kept if spec.stage != CLASSIFIER)
+        replaced = {CLASSIFIER} if head is None else {CLASSIFIER, OWN_POOL}
+        kept = tuple(spec for spec in kept if spec.stage not in replaced)
     dropout = plan.dropout if whole and head is None else 0.0
-    return Network(kept, Head(head or "gap", num_classes, dropout), dtype)
+    return Network(kept, Head(head or "gap", num_classes, dropout, plan.flat_size), dtype, plan.dimensions)

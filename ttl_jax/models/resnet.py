@@ -7,7 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv, max_pool
+from ttl_jax.models.layers import BatchNorm, Conv
+from ttl_jax.models.max_pool import max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, unit
 from ttl_jax.typing import Array
 

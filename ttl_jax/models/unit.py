@@ -56,6 +56,11 @@ def unit(name: str, stage: str, kind: type[nn.Module], **fields: Any) -> UnitSpe
     return UnitSpec(name, stage, ((name, build(kind, **fields)),))
 
 
+def narrow(width: int, number: int, slim_from: int | None, slim: int) -> int:
+    """The width of block (or convolution) `number`: divided by `slim` from `slim_from` on."""
+    return width // slim if slim_from is not None and number >= slim_from else width
+
+
 @dataclass(frozen=True)
 class Plan:
     """A whole backbone as data.
@@ -63,7 +68,11 @@ class Plan:
     Attributes:
         units: bottom to top.
         dropout: rate before the last linear layer of the architecture's own head.
+        flat_size: values that a "flatten" head on an early cut is pooled down to, about; None = all.
+        dimensions: of space: 2 for images, 3 for volumes.
     """
 
     units: tuple[UnitSpec, ...]
     dropout: float = 0.0
+    flat_size: int | None = None
+    dimensions: int = 2

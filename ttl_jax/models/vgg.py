@@ -7,8 +7,9 @@ from typing import Any
 import flax.linen as nn
 
 from ttl_jax.models.densenet import NormReLU
-from ttl_jax.models.layers import Activation, Conv, Dense, Dropout, adaptive_average_pool, max_pool
-from ttl_jax.models.unit import Plan, UnitSpec, build, unit
+from ttl_jax.models.layers import Activation, Conv, Dense, Dropout, adaptive_average_pool
+from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.typing import Array
 
 DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -39,15 +40,20 @@ def _pool(x: Array) -> Array:
     return max_pool(x, 2, 2)
 
 
-def plan(name: str, dtype: Any) -> Plan:
-    """The units of a VGG: each convolution with its ReLU, each pool, and fc1, fc2."""
+def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
+    """The units of a VGG: each convolution with its ReLU, each pool, and fc1, fc2.
+
+    `slim_from` is the 1-based convolution from which widths, those of fc1 and fc2 too, are divided.
+    """
     depths = DEPTHS[name.removesuffix("_bn")]
     with_norm = name.endswith("_bn")
     specs: list[UnitSpec] = []
+    counted = 0
     for stage, (depth, width) in enumerate(zip(depths, WIDTHS, strict=True), start=1):
         for number in range(1, depth + 1):
-            path = f"stage{stage}/conv{number}"
-            conv = build(ConvPart, features=width, size=3, padding=1, bias=True, dtype=dtype)
+            counted += 1
+            path, features = f"stage{stage}/conv{number}", narrow(width, counted, slim_from, slim)
+            conv = build(ConvPart, features=features, size=3, padding=1, bias=True, dtype=dtype)
             follow = (
                 (f"stage{stage}/norm{number}", build(NormReLU, dtype=dtype))
                 if with_norm
@@ -55,6 +61,7 @@ def plan(name: str, dtype: Any) -> Plan:
             )
             specs.append(UnitSpec(path, f"stage{stage}", ((path, conv), follow)))
         specs.append(unit(f"stage{stage}/pool", f"stage{stage}", Activation, function=_pool))
+    wide = narrow(FULLY_CONNECTED, counted, slim_from, slim)
     for name_ in ("classifier/fc1", "classifier/fc2"):
-        specs.append(unit(name_, "classifier", FullyConnected, features=FULLY_CONNECTED, dtype=dtype))
+        specs.append(unit(name_, "classifier", FullyConnected, features=wide, dtype=dtype))
     return Plan(tuple(specs))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.evaluation.bootstrap import Interval
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
-from ttl_jax.report import curves, figures, wording
+from ttl_jax.evaluation.subgroups import subgroups
+from ttl_jax.report import compared, compared_figures, curves, figures, wording
+from ttl_jax.report.errors import confident_errors
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 from ttl_jax.report.rows import (
     COSTS,
@@ -44,7 +47,12 @@ class Drawn:
     caption: str
 
 
-def write(run_dirs: Sequence[str | Path], path: str | Path, title: str) -> Path:
+def write(
+    run_dirs: Sequence[str | Path],
+    path: str | Path,
+    title: str,
+    comparison: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes a report of one or several runs as one HTML file that needs no network.
 
     Only result files are read (config.json, metrics.jsonl, result.json, predictions/*.npz), so a
@@ -55,11 +63,12 @@ def write(run_dirs: Sequence[str | Path], path: str | Path, title: str) -> Path:
         run_dirs: run directories.
         path: the HTML file.
         title: its heading.
+        comparison: content of compare.json, for the comparison's own headline, table and figures.
 
     Raises:
         UserError: no run directory, or a file in one that cannot be read.
     """
-    page = render(read_runs(run_dirs), title)
+    page = render(read_runs(run_dirs), title, comparison=comparison)
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f".{place.name}.{os.getpid()}")
@@ -71,7 +80,13 @@ def write(run_dirs: Sequence[str | Path], path: str | Path, title: str) -> Path:
     return place
 
 
-def render(runs: Sequence[Run], title: str, *, resamples: int = 1000) -> str:
+def render(
+    runs: Sequence[Run],
+    title: str,
+    *,
+    resamples: int = 1000,
+    comparison: Mapping[str, Any] | None = None,
+) -> str:
     """The report's HTML; `write` without the file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -92,7 +107,13 @@ def render(runs: Sequence[Run], title: str, *, resamples: int = 1000) -> str:
         title=title,
         today=datetime.date.today().isoformat(),
         runs=runs,
-        headlines=_headlines(main),
+        headlines=_headlines(main) if comparison is None else compared.headlines(comparison),
+        compared=None if comparison is None else _compared(comparison),
+        cards=_cards(runs),
+        wording=wording,
+        spread=_spread,
+        points=compared.points,
+        p_value=compared.p_value,
         tables=[
             {"title": _SPLITS[split], "split": split, "rows": found, **_table(found)}
             for split, found in tables.items()
@@ -106,6 +127,57 @@ def render(runs: Sequence[Run], title: str, *, resamples: int = 1000) -> str:
         chosen=any(row.chosen for row in main),
         resamples=resamples,
     )
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What page_comparison.html shows."""
+    rows, statistics, protocol = compared.lines(found), found["statistics"], found["protocol"]
+    drawn = []
+    friedman = statistics["friedman"]
+    if friedman is not None:
+        about = (
+            f"Mean ranks over {friedman['blocks']} data sets and models, 1 is best; strategies under one "
+            f"bar do not differ surely (Friedman p = {compared.p_value(friedman['p'])}; Nemenyi, 5%)."
+        )
+        few = " With so few data sets next to nothing can be told apart." if friedman["blocks"] < 5 else ""
+        drawn.append(Drawn(compared_figures.critical_difference(friedman), about + few))
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        svg = compared_figures.pareto(rows, dataset)
+        if svg is not None:
+            drawn.append(Drawn(svg, f"{dataset}: blue, joined and named are those that nothing else beats at "
+                                    "the price."))  # fmt: skip
+    return {
+        "lines": rows,
+        "reference": statistics["reference"],
+        "preferred": compared.preferred(rows),
+        "several_datasets": len({row.dataset for row in rows}) > 1,
+        "several_models": len({row.model for row in rows}) > 1,
+        "folds": protocol["folds"],
+        "replication": protocol["replication"],
+        "tuned_on": protocol["tuned_on"],
+        "resamples": statistics["resamples"],
+        "bayes": statistics["bayes"],
+        "rope": statistics["rope"],
+        "figures": drawn,
+    }
+
+
+def _spread(interval: Interval) -> str | None:
+    """An interval of a subgroup, as "0.881 to 0.940"."""
+    if interval.low is None or interval.high is None:
+        return None
+    return f"{wording.number(interval.low)} to {wording.number(interval.high)}"
+
+
+def _cards(runs: Sequence[Run]) -> list[tuple[str, dict[str, Any]]]:
+    """Each data set's card, from the first run that recorded it."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        card = look_up(run.result, "data")
+        if card is not None and run.dataset not in found:
+            first = next(iter(card["splits"].values()))
+            found[run.dataset] = {**card, "labels": list(first["classes"])}
+    return list(found.items())
 
 
 def _headlines(rows: Sequence[Row]) -> list[str]:
@@ -201,6 +273,8 @@ def _detail(row: Row) -> dict[str, Any]:
         "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
         "per_class": _per_class(scores),
         "decisions": _decisions(predictions),
+        "subgroups": () if predictions is None else subgroups(predictions, resamples=500),
+        "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
     }
 

@@ -17,6 +17,8 @@ METRICS = (
     "ece", "brier", "loss",
 )  # fmt: skip
 COSTS = ("seconds", "params", "trainable_params", "flops_per_step")
+# Fields that tell no setting from another: runs that differ in these alone share a row.
+NO_SETTING = ("seed", "evaluate_test", "report")
 LOWER_IS_BETTER = ("ece", "brier", "loss")
 
 
@@ -87,7 +89,7 @@ def rows_of(runs: Sequence[Run], split: str, *, resamples: int) -> tuple[Row, ..
 def settings_that_differ(runs: Sequence[Run]) -> tuple[str, ...]:
     """Dotted names of the config fields that are not the same in all runs, seed left out."""
     trees = [flat(run.config) for run in runs]
-    keys = dict.fromkeys(key for tree in trees for key in tree if key != "seed")
+    keys = dict.fromkeys(key for tree in trees for key in tree if key not in NO_SETTING)
     return tuple(key for key in keys if len({_text(look_up(tree, key)) for tree in trees}) > 1)
 
 
@@ -106,7 +108,7 @@ def validation_score(run: Run) -> tuple[str, float] | None:
 
 
 def _setting(run: Run) -> str:
-    fields = {key: value for key, value in flat(run.config).items() if key != "seed"}
+    fields = {key: value for key, value in flat(run.config).items() if key not in NO_SETTING}
     return _text([run.dataset, run.model, run.strategy, fields])
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from ttl_jax import models
 
+SOURCE_HEAD = "source_head"  # parameters of the pretrained head, where it is kept beside "head"
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -28,11 +30,20 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The units of one (possibly cut) network, bottom to top, and the leaves in them."""
+    """The units of one (possibly cut) network, bottom to top, and the leaves in them.
+
+    Attributes:
+        units: their names.
+        stages: the coarse ones' names.
+        leaves: every parameter; a pretrained head that is kept beside the new one ("source_head",
+            co-tuning) counts as the head.
+        stage_tops: the last unit of every stage.
+    """
 
     units: tuple[str, ...]
     stages: tuple[str, ...]
     leaves: tuple[Leaf, ...]
+    stage_tops: tuple[str, ...]
 
     @property
     def head(self) -> int:
@@ -81,7 +92,10 @@ def anatomy_of(params: Mapping[str, Any], model: str | None = None) -> Anatomy:
         model: the network's registered name; found from the tree's own paths when not given.
     """
     name = model or models.network_of(params)
-    unit_of = {path: models.unit_of(name, path) for path in flatten(params)}
+    unit_of = {
+        path: "head" if path.startswith(f"{SOURCE_HEAD}/") else models.unit_of(name, path)
+        for path in flatten(params)
+    }
     present = set(unit_of.values())
     # Units without parameters (a pool) belong to the network as long as something above them does.
     known = models.units(name)
@@ -96,4 +110,5 @@ def anatomy_of(params: Mapping[str, Any], model: str | None = None) -> Anatomy:
             position, stage = place[unit]
             yield Leaf(path, position, stage, kind_of(path))
 
-    return Anatomy(tuple(unit.name for unit in units), stages, tuple(leaves()))
+    tops = tuple([unit.name for unit in units if unit.stage == stage][-1] for stage in stages)
+    return Anatomy(tuple(unit.name for unit in units), stages, tuple(leaves()), tops)

@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies.average import Ema, Soup, WiseFT
+from ttl_jax.strategies.features import FeatureDistance, SmallSingularValues, SourceTask
+from ttl_jax.strategies.penalties import Pull
+from ttl_jax.strategies.probe import Probe
 from ttl_jax.strategies.select import (
     K,
     backbone,
     biases,
     bottom_stages,
+    everything,
     head,
+    kernels,
     norms,
+    stages,
     top_stages,
     units,
 )
 from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Strategy, Surgery, Train
+
+# Who trains, and when
 
 
 def full() -> Strategy:
@@ -34,12 +44,14 @@ def linear_probe() -> Strategy:
 
 
 def lp_ft(share: float = 0.3, lr: float = 0.1) -> Strategy:
-    """Linear probing, then full fine-tuning from the probed head (Kumar et al. 2022).
+    """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
 
     Args:
         share: of the budget, for the probe.
         lr: the second phase's learning rate as a share of the first's.
     """
+    if not 0 < share < 1:
+        raise UserError(f"lp_ft: share={share} must lie between 0 and 1")
     return Strategy(
         "lp_ft",
         phases=(
@@ -49,77 +61,81 @@ def lp_ft(share: float = 0.3, lr: float = 0.1) -> Strategy:
     )
 
 
-def gradual_last_first() -> Strategy:
+def gradual_last_first(paper_faithful: bool = False) -> Strategy:
     """Gradual unfreezing from the last stage to the first (G-LF, ULMFiT): the head alone, then one
     stage more a phase, down to the stem; equal shares of the budget (Davila et al. 2024).
+
+    Args:
+        paper_faithful: statistics move under freezing, and every phase has a new optimizer, as in
+            the reimplementation of the study (methods.md A.4.1).
     """
     open_now = head | top_stages(K)
+    originals = Phase(bn="moving", reset=True) if paper_faithful else Phase()
     return Strategy(
         "gradual_last_first",
         phases=(
-            Phase(rules=((head, TRAIN), (backbone, FREEZE)), name="head"),
-            Phase(rules=((open_now, TRAIN), (~open_now, FREEZE)), each="stages", name="top stages"),
-        ),
-    )
-
-
-def gradual_first_last() -> Strategy:
-    """Gradual unfreezing from the first stage to the last (G-FL): head and stem, then one stage more
-    a phase, upwards; equal shares of the budget (Davila et al. 2024).
-    """
-    open_now = head | bottom_stages(K)
-    rules = ((open_now, TRAIN), (~open_now, FREEZE))
-    return Strategy(
-        "gradual_first_last",
-        phases=(Phase(rules=rules, each="stages", name="bottom stages"),),
-    )
-
-
-def layerwise(freeze_to: int | str, head_lr: float = 1.0) -> Strategy:
-    """Layer-wise fine-tuning (LWFT, Tajbakhsh et al. 2016; TTL paper): units up to `freeze_to` stay,
-    those above and the head train.
-
-    Args:
-        freeze_to: the last frozen unit, by name or number from the stem.
-        head_lr: the head's learning rate over the backbone's (TTL code: 10).
-    """
-    frozen = units(1, freeze_to)
-    return Strategy(
-        "layerwise",
-        phases=(
-            Phase(
-                rules=((frozen, FREEZE), (backbone & ~frozen, TRAIN), (head, "head")),
-                transforms={"head": Train(lr=head_lr)},
+            replace(originals, rules=((head, TRAIN), (backbone, FREEZE)), name="head"),
+            replace(
+                originals, rules=((open_now, TRAIN), (~open_now, FREEZE)), each="stages", name="top stages"
             ),
         ),
     )
 
 
-def truncated(cut: int | str) -> Strategy:
-    """TruncatedTL (Peng et al. 2023): units up to `cut` are kept and fine-tuned, the rest is dropped."""
-    return Strategy("truncated", surgery=Surgery(cut=cut))
-
-
-def transfusion(slim_from: int, slim: int = 2) -> Strategy:
-    """TransFusion (Raghu et al. 2019): pretrained bottom, thinner random top, everything trains.
+def gradual_first_last(paper_faithful: bool = False) -> Strategy:
+    """Gradual unfreezing from the first stage to the last (G-FL): head and stem, then one stage more
+    a phase, upwards; equal shares of the budget (Davila et al. 2024).
 
     Args:
-        slim_from: residual block (ResNet, 1-based) or dense block from which widths are divided.
-        slim: the divisor.
+        paper_faithful: as for gradual_last_first.
     """
-    return Strategy("transfusion", surgery=Surgery(slim_from=slim_from, slim=slim))
+    open_now = head | bottom_stages(K)
+    originals = Phase(bn="moving", reset=True) if paper_faithful else Phase()
+    rules = ((open_now, TRAIN), (~open_now, FREEZE))
+    return Strategy(
+        "gradual_first_last",
+        phases=(replace(originals, rules=rules, each="stages", name="bottom stages"),),
+    )
 
 
-def discriminative(decay: float = 2.6, by: str = "stage") -> Strategy:
-    """Discriminative learning rates (ULMFiT): each stage (or unit) downwards has the rate of the one
-    above divided by `decay`. Refines every phase of what it is added to.
+def layerwise(
+    freeze_to: int | str | None = None,
+    stage: int | str | None = None,
+    head_lr: float | None = None,
+    paper_faithful: bool = False,
+) -> Strategy:
+    """Layer-wise fine-tuning (LWFT, Tajbakhsh et al. 2016; TTL paper): the bottom up to a unit or a
+    stage stays, what is above and the head train.
+
+    Args:
+        freeze_to: the last frozen unit, by name or number from the stem.
+        stage: the last frozen stage (the stem is number 1), in the place of `freeze_to`.
+        head_lr: the head's learning rate over the backbone's; 1 unless paper_faithful.
+        paper_faithful: as the TTL code: statistics of frozen BatchNorms move, and the head's rate is
+            10 times the backbone's (methods.md B.4).
     """
-    return Strategy("discriminative", phases=(Phase(decay=(decay, by)),))
+    if (freeze_to is None) == (stage is None):
+        raise UserError("layerwise takes either freeze_to (a unit) or stage, as in layerwise(4)")
+    frozen = units(1, freeze_to) if freeze_to is not None else stages(1, stage)  # type: ignore[arg-type]
+    ratio = head_lr if head_lr is not None else (10.0 if paper_faithful else 1.0)
+    above = Phase(
+        rules=((frozen, FREEZE), (backbone & ~frozen, TRAIN), (head, "head")),
+        transforms={"head": Train(lr=ratio)},
+        bn="moving" if paper_faithful else None,
+    )
+    return Strategy("layerwise", phases=(above,))
 
 
-def surgical(first: int | str, last: int | str) -> Strategy:
-    """Surgical fine-tuning (Lee et al. 2023): one contiguous block of units and the head train."""
-    block = units(first, last) | head
+def surgical(first: int | str, last: int | str | None = None, stage: bool = False) -> Strategy:
+    """Surgical fine-tuning (Lee et al. 2023): one contiguous block and the head train.
+
+    Args:
+        first: the lowest unit of the block, by name or number from the stem.
+        last: its highest unit; the same one when not given.
+        stage: `first` and `last` mean stages.
+    """
+    between = stages if stage else units
+    block = between(first, first if last is None else last) | head
     return Strategy("surgical", phases=(Phase(rules=((block, TRAIN), (~block, FREEZE))),))
 
 
@@ -129,16 +145,256 @@ def bitfit() -> Strategy:
     return Strategy("bitfit", phases=(Phase(rules=((light, TRAIN), (~light, FREEZE))),))
 
 
+def norm_only() -> Strategy:
+    """Scale and bias of the norms, and the head, train (Frankle et al. 2021)."""
+    light = norms | head
+    return Strategy("norm_only", phases=(Phase(rules=((light, TRAIN), (~light, FREEZE))),))
+
+
+# What of the network is kept, and how the rest starts
+
+
+def truncated(
+    cut: int | str | None = None, stage: int | str | None = None, paper_faithful: bool = False
+) -> Strategy:
+    """TruncatedTL (TTL, Peng et al. 2023): the bottom is kept and fine-tuned, the rest is dropped.
+
+    Args:
+        cut: the last unit kept, by name or number from the stem (the TTL paper's layer-wise numbers
+            on ResNet-50: TTL-1 is 14, TTL-2 is 12).
+        stage: the last stage kept (the stem is number 1), in the place of `cut`.
+        paper_faithful: the linear head sits on the map without pooling, as the TTL code's default.
+    """
+    if (cut is None) == (stage is None):
+        raise UserError("truncated takes either cut (a unit) or stage, as in truncated(12)")
+    kind = "flatten" if paper_faithful else None
+    return Strategy("truncated", surgery=Surgery(cut=cut, cut_stage=stage, head=kind))
+
+
+def transfusion(slim_from: int, slim: int = 2) -> Strategy:
+    """TransFusion's hybrid (Raghu et al. 2019; TF in the TTL paper): pretrained bottom, thinner
+    random top, everything trains.
+
+    Args:
+        slim_from: residual block (ResNet, 1-based) or dense block from which widths are divided.
+        slim: the divisor (2: half width, as published).
+    """
+    return Strategy("transfusion", surgery=Surgery(slim_from=slim_from, slim=slim))
+
+
+def weight_transfusion(below: int | str, rest: str = "scratch") -> Strategy:
+    """Weight transfusion (Raghu et al. 2019): units up to `below` keep their pretrained weights, the
+    others start at random, everything trains.
+
+    Args:
+        below: the last pretrained unit, by name or number from the stem.
+        rest: how those above start: "scratch" or "mean_var".
+    """
+    return Strategy("weight_transfusion", surgery=Surgery(init={backbone & ~units(1, below): rest}))
+
+
+def mean_var() -> Strategy:
+    """Mean-Var initialisation (Raghu et al. 2019): every tensor of the backbone is drawn from a normal
+    distribution of its pretrained mean and variance: the scale is kept, the features are not.
+    """
+    return Strategy("mean_var", surgery=Surgery(init="mean_var"))
+
+
 def scratch() -> Strategy:
     """No pretrained weights: everything starts at random and trains."""
     return Strategy("scratch", surgery=Surgery(init="scratch"))
 
 
+# How fast each part learns
+
+
+def discriminative(decay: float = 2.6, by: str = "stage") -> Strategy:
+    """Discriminative learning rates (ULMFiT, Howard and Ruder 2018; layer-wise decay): the rate of a
+    stage is that of the one above divided by `decay`. Refines every phase of what it is added to.
+
+    Args:
+        decay: eta_(l-1) = eta_l / decay.
+        by: "stage" or "unit".
+    """
+    if not decay > 0:
+        raise UserError(f"discriminative: decay={decay} must be above 0")
+    return Strategy("discriminative", phases=(Phase(decay=(decay, by)),))
+
+
+def auto_rgn(
+    norm: str = "max",
+    by: str = "tensor",
+    refresh: str = "epoch",
+    batches: int = 5,
+    reset_moments: bool | None = None,
+    paper_faithful: bool = False,
+) -> Strategy:
+    """Auto-RGN (Lee et al. 2023): the learning rate of each tensor times its relative gradient norm
+    ||g|| / ||theta||, divided by the largest of them.
+
+    Args:
+        norm: "max" (Lee et al.), "mean" (the third-party copy) or "none" (BioTune's copy).
+        by: "tensor" (Lee et al.), "layer" (BioTune's copy) or "unit".
+        refresh: at the start of each "epoch", or in every "batch" (the third-party copy).
+        batches: of the training stream, that are averaged over at an epoch's start.
+        reset_moments: a new optimizer state at each refresh; False unless paper_faithful.
+        paper_faithful: as the authors' code: norms stay as they are, moments are reset, and
+            measuring moves BatchNorm's statistics (methods.md C.1).
+    """
+    reset = paper_faithful if reset_moments is None else reset_moments
+    probe = Probe("rgn", norm, by, refresh, batches, reset, moving=paper_faithful)
+    rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
+    return Strategy("auto_rgn", phases=(Phase(rules=rules, probe=probe),))
+
+
+def auto_snr(
+    threshold: float = 0.95,
+    by: str = "tensor",
+    refresh: str = "epoch",
+    batches: int = 5,
+    reset_moments: bool | None = None,
+    paper_faithful: bool = False,
+) -> Strategy:
+    """Auto-SNR (Lee et al. 2023): only tensors whose gradient's signal-to-noise ratio is at least
+    `threshold` train, measured anew at each epoch.
+
+    Args:
+        threshold: as coded by the authors: 0.95.
+        by: "tensor", "layer" or "unit".
+        refresh: as for auto_rgn.
+        batches: as for auto_rgn.
+        reset_moments: as for auto_rgn.
+        paper_faithful: as for auto_rgn.
+    """
+    reset = paper_faithful if reset_moments is None else reset_moments
+    probe = Probe("snr", "none", by, refresh, batches, reset, threshold, moving=paper_faithful)
+    rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
+    return Strategy("auto_snr", phases=(Phase(rules=rules, probe=probe),))
+
+
+# What is added to the loss
+
+
+def l2_sp(
+    alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
+) -> Strategy:
+    """L2-SP (Li et al. 2018): alpha / 2 ||w - w0||_2^2 over the backbone + beta / 2 ||w||_2^2 over the
+    head, w0 being the weights at the start.
+
+    Args:
+        alpha: pull of the backbone towards its start (the authors: 0.1; TLlib: 0.01).
+        beta: pull of the head towards zero.
+        coupled: a term of the loss, as in the paper; False: outside the moments, as AdamW.
+        paper_faithful: kernels only; norms and biases are left free, as in the authors' code.
+    """
+    return _towards_start("l2_sp", 2, alpha, beta, coupled, paper_faithful)
+
+
+def l1_sp(
+    alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
+) -> Strategy:
+    """L1-SP (Li et al. 2018): alpha ||w - w0||_1 over the backbone + beta / 2 ||w||_2^2 over the head.
+
+    Args:
+        alpha: as for l2_sp.
+        beta: as for l2_sp.
+        coupled: as for l2_sp.
+        paper_faithful: as for l2_sp.
+    """
+    return _towards_start("l1_sp", 1, alpha, beta, coupled, paper_faithful)
+
+
+def _towards_start(
+    name: str, norm: int, alpha: float, beta: float, coupled: bool, kernels_only: bool
+) -> Strategy:
+    which = kernels if kernels_only else everything
+    return Strategy(
+        name,
+        penalties=(
+            Pull(backbone & which, alpha, norm, "start", coupled),
+            Pull(head & which, beta, 2, "zero", coupled),
+        ),
+    )
+
+
+def bss(weight: float = 0.001, k: int = 1) -> Strategy:
+    """Batch spectral shrinkage (BSS, Chen et al. 2019): + weight * the sum of the k smallest squared
+    singular values of a batch's features, so that what transfers badly is not fitted.
+
+    Args:
+        weight: eta of the paper.
+        k: how many.
+    """
+    return Strategy("bss", penalties=(SmallSingularValues(weight, k),))
+
+
+def delta(alpha: float = 0.5, beta: float = 0.01, attention: str = "measured") -> Strategy:
+    """DELTA (Li et al. 2019): + alpha / 2 * the attended distance of every stage's feature maps from
+    those of the starting network, + beta / 2 ||w||_2^2 over the head.
+
+    Args:
+        alpha: weight of the distance, mean over examples (TLlib: 0.01 on the sum over a batch of 48).
+        beta: pull of the head towards zero (TLlib: 0.01).
+        attention: "measured" (softmax of what each channel's loss costs a linear probe) or "uniform".
+    """
+    return Strategy(
+        "delta", penalties=(FeatureDistance(alpha, attention), Pull(head, beta, 2, "zero", coupled=True))
+    )
+
+
+def cotuning(weight: float = 2.3) -> Strategy:
+    """Co-tuning (You et al. 2020): the pretrained head stays, and is trained towards the source
+    classes that the pretrained network sees in images of a label.
+
+    Args:
+        weight: lambda of the paper (TLlib: 2.3).
+    """
+    return Strategy("cotuning", penalties=(SourceTask(weight),))
+
+
+# What the norms do
+
+
+def stochnorm(p: float = 0.5) -> Strategy:
+    """StochNorm (Kou et al. 2020): each channel of each norm takes the batch's statistics with
+    probability p, and the running ones, which start at the pretrained, otherwise.
+    """
+    return Strategy("stochnorm", phases=(Phase(bn=f"stochastic({p})"),))
+
+
+# What happens to the weights at the end
+
+
+def ema(decay: float = 0.999) -> Strategy:
+    """Exponential moving average of the weights: validated and kept in their place."""
+    return Strategy("ema", after=Ema(decay))
+
+
+def soup(kind: str = "greedy", last: int = 5) -> Strategy:
+    """Soup of the weights at the last validations (Wortsman et al. 2022; within a run as SWA).
+
+    Args:
+        kind: "greedy" (keeps what does not lower the validation score) or "uniform".
+        last: how many validations of the last phase.
+    """
+    return Strategy("soup", after=Soup(kind, last))
+
+
+def wise_ft(alpha: float | None = None) -> Strategy:
+    """WiSE-FT (Wortsman et al. 2022): (1 - alpha) * weights before the last phase + alpha * after it.
+
+    Args:
+        alpha: share of the fine-tuned weights; the best of 0, .1, ..., 1 on validation when not given.
+    """
+    return Strategy("wise_ft", after=WiseFT(alpha))
+
+
 CATALOGUE: dict[str, Callable[..., Strategy]] = {
     entry.__name__: entry
     for entry in (
-        full, linear_probe, gradual_last_first, gradual_first_last, lp_ft, layerwise, transfusion,
-        truncated, discriminative, surgical, bitfit, scratch,
+        full, linear_probe, gradual_last_first, gradual_first_last, lp_ft, l1_sp, l2_sp, auto_rgn,
+        auto_snr, layerwise, transfusion, weight_transfusion, truncated, discriminative, surgical,
+        bitfit, norm_only, bss, delta, stochnorm, cotuning, scratch, mean_var, ema, soup, wise_ft,
     )
 }  # fmt: skip
 

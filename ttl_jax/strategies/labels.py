@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.anatomy import Anatomy, anatomy_of, flatten, unflatten
+from ttl_jax.strategies.features import BoundFeature, bind_feature
+from ttl_jax.strategies.penalties import BoundPull, Pull, bind_pull
+from ttl_jax.strategies.probe import BoundProbe, bind_probe
 from ttl_jax.strategies.select import matches
 from ttl_jax.strategies.strategy import FREEZE, WRITTEN_OUT, Phase, Strategy, expand
 
@@ -25,6 +29,10 @@ class LabelledPhase:
         still: units whose BatchNorm statistics do not move in this phase.
         digest: SHA-256 of the label tree, kept in checkpoints so that a state is never restored
             under another tree (Orbax would not complain).
+        pulls: the penalties on parameters, with the trainable paths that each acts on.
+        probe: what measures learning-rate multipliers while the phase runs, if anything does.
+        features: the penalties on features, with the units that each captures.
+        stochastic: the share of channels that take the batch's statistics (StochNorm), if any.
     """
 
     phase: Phase
@@ -32,11 +40,23 @@ class LabelledPhase:
     rates: dict[str, float]
     still: tuple[str, ...]
     digest: str
+    pulls: tuple[BoundPull, ...] = ()
+    probe: BoundProbe | None = None
+    features: tuple[BoundFeature, ...] = ()
+    stochastic: float | None = None
 
     @property
     def trainable(self) -> tuple[str, ...]:
         """The paths that are differentiated and updated."""
         return tuple(path for path, label in self.labels.items() if label != FREEZE)
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """The part of `rates` that differs within the phase: without the phase's own factor, which
+        belongs to the schedule, so that phases with equal labels share one compiled step.
+        """
+        factor = 1.0 if self.phase.lr is None else self.phase.lr
+        return {path: float(f"{rate / factor:.12g}") for path, rate in self.rates.items()}
 
 
 def labels(
@@ -98,14 +118,28 @@ def bind(
     bound = []
     for phase in expand(strategy, len(anatomy.stages)):
         found = label_leaves(phase, anatomy)
+        multipliers = rates(phase, found, anatomy)
         text = json.dumps(sorted(found.items()))
         bound.append(
             LabelledPhase(
                 phase,
                 found,
-                rates(phase, found, anatomy),
+                multipliers,
                 still_units(phase, found, anatomy),
                 hashlib.sha256(text.encode()).hexdigest(),
+                tuple(
+                    bind_pull(penalty, anatomy, tuple(multipliers))
+                    for penalty in strategy.penalties
+                    if isinstance(penalty, Pull)
+                ),
+                bind_probe(phase.probe, anatomy, tuple(multipliers)) if phase.probe else None,
+                tuple(
+                    item
+                    for penalty in strategy.penalties
+                    if not isinstance(penalty, Pull)
+                    and (item := bind_feature(penalty, anatomy, tuple(multipliers))) is not None
+                ),
+                stochastic_share(phase),
             )
         )
     return tuple(bound)
@@ -140,9 +174,10 @@ def still_units(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> tup
         return ()
     if phase.bn == "still":
         return anatomy.units
-    if phase.bn != "auto":
+    if phase.bn != "auto" and stochastic_share(phase) is None:
         raise UserError(
-            f"phase {phase.name!r}: bn={phase.bn!r} is unknown; it is 'auto', 'still' or 'moving'"
+            f"phase {phase.name!r}: bn={phase.bn!r} is unknown; it is 'auto', 'still', 'moving' "
+            "or 'stochastic(p)'"
         )
     still = []
     for number, name in enumerate(anatomy.units, start=1):
@@ -152,6 +187,24 @@ def still_units(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> tup
         if all(found[leaf.path] == FREEZE for leaf in deciding):
             still.append(name)
     return tuple(still)
+
+
+def stochastic_share(phase: Phase) -> float | None:
+    """The p of bn="stochastic(p)"; None for the other policies.
+
+    Raises:
+        UserError: a p that is not a number between 0 and 1.
+    """
+    found = re.fullmatch(r"stochastic\((.*)\)", phase.bn or "")
+    if found is None:
+        return None
+    try:
+        share = float(found[1])
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(f"phase {phase.name!r}: bn={phase.bn!r}: p must be a number from 0 to 1")
+    return share
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ head = Where("head")
 backbone = ~head
 norms = Where("norms")
 biases = Where("biases")
+kernels = Where("kernels")
 
 
 def units(first: Bound, last: Bound) -> Where:
@@ -102,6 +103,8 @@ def matches(where: Where, leaf: Leaf, anatomy: Anatomy) -> bool:
             return leaf.kind == "norm"
         case "biases":
             return leaf.kind == "bias"
+        case "kernels":
+            return leaf.kind == "kernel"
         case "units":
             low, high = (position(bound, anatomy.units, "unit") for bound in arguments)
             return low <= leaf.unit <= high

@@ -1,9 +1,11 @@
 """Strategy and Phase: a fine-tuning method as a frozen value, and how two of them compose.
 
-    Strategy(surgery, phases)        what of the network is kept; who trains, when, with what
+    Strategy(surgery, phases, penalties, after)     what of the network is kept; who trains, when,
+                                                    with what; what is added to the loss; what
+                                                    happens to the weights at the end
 
 A field that is None says nothing, so `a + b` merges field by field: two values that differ are an
-error which names both sides, and one side at most may have several phases.
+error which names both sides, and one side at most may have several phases. Penalties add.
 """
 
 from __future__ import annotations
@@ -12,8 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ttl_jax import models
 from ttl_jax.errors import UserError
-from ttl_jax.strategies.select import Where, everything, substitute
+from ttl_jax.strategies.average import After
+from ttl_jax.strategies.features import FeaturePenalty, SourceTask
+from ttl_jax.strategies.penalties import Pull
+from ttl_jax.strategies.probe import Probe
+from ttl_jax.strategies.select import Where, backbone, everything, position, substitute
 
 FREEZE = "freeze"
 WRITTEN_OUT = "written out"  # a phase of a repeated one: a complement may be empty at the end
@@ -28,13 +35,39 @@ class Surgery:
         cut: a unit's name or 1-based number; everything above it is dropped.
         slim_from: residual block (or dense block), 1-based, from which widths are divided by `slim`.
         slim: the divisor.
-        init: "pretrained" or "scratch" for the units that are kept.
+        init: how the backbone that is kept starts: "pretrained", "scratch", "mean_var" (each tensor
+            from a normal of its pretrained mean and variance), or {selection: one of these} with
+            every other leaf pretrained. The head is none of its business.
+        cut_stage: the last stage kept, in the place of `cut`.
+        head: the kind of head, as `models.create` takes it.
     """
 
     cut: int | str | None = None
     slim_from: int | None = None
     slim: int | None = None
-    init: str | None = None
+    init: str | Mapping[Where, str] | None = None
+    cut_stage: int | str | None = None
+    head: str | None = None
+
+    @property
+    def starts(self) -> dict[Where, str]:
+        """{selection: how it starts}; leaves outside all of them are pretrained."""
+        return {backbone: self.init} if isinstance(self.init, str) else dict(self.init or {})
+
+    def shape(self, model: str) -> dict[str, Any]:
+        """What `models.create` and `weights.load` have to know of it, for one network.
+
+        Raises:
+            UserError: no such stage, or a cut given both by unit and by stage.
+        """
+        cut = self.cut
+        if self.cut_stage is not None:
+            if cut is not None:
+                raise UserError(f"the cut is given twice: unit {cut!r} and stage {self.cut_stage!r}")
+            stages = tuple(dict.fromkeys(unit.stage for unit in models.units(model)))
+            last = stages[max(position(self.cut_stage, stages, "stage"), 1) - 1]
+            cut = [unit.name for unit in models.units(model) if unit.stage == last][-1]
+        return {"cut": cut, "slim_from": self.slim_from, "slim": self.slim or 2, "head": self.head}
 
 
 @dataclass(frozen=True)
@@ -53,12 +86,15 @@ class Phase:
             differentiated. None: everything trains.
         transforms: label -> Train, for labels other than "freeze"; a label not named uses Train().
         until: "share:W" (a share of the step budget, in proportion to W), "epochs:N", "steps:N".
-        bn: "auto" (statistics still where a unit's norm parameters are frozen), "still" or "moving".
-        reset: start the optimizer state anew; otherwise a label that has the same leaves as in the
-            phase before keeps its state.
+        bn: "auto" (statistics still where a unit's norm parameters are frozen), "still", "moving" or
+            "stochastic(p)" (moving; each channel takes the batch's statistics with probability p and
+            the running ones otherwise, StochNorm).
+        reset: start the optimizer state anew; otherwise a leaf that has the same label as in the
+            phase before keeps its own.
         lr: multiplies the run's learning rate in this phase.
         decay: (factor, "stage" or "unit"): the rate of a leaf is divided by factor**depth, where the
             head has depth 0 and the topmost stage (or unit) depth 1.
+        probe: measures that give every leaf a learning-rate multiplier anew while the phase runs.
         each: "stages" repeats the phase for k = 1 .. number of stages, with K replaced by k.
         name: shown in tables and logs.
     """
@@ -70,6 +106,7 @@ class Phase:
     reset: bool | None = None
     lr: float | None = None
     decay: tuple[float, str] | None = None
+    probe: Probe | None = None
     each: str | None = None
     name: str | None = None
 
@@ -81,6 +118,13 @@ class Strategy:
     name: str
     surgery: Surgery = field(default_factory=Surgery)
     phases: tuple[Phase, ...] = (Phase(),)
+    penalties: tuple[Pull | FeaturePenalty, ...] = ()
+    after: After | None = None
+
+    @property
+    def keeps_source_head(self) -> bool:
+        """Whether the pretrained head stays beside the new one while training."""
+        return any(isinstance(penalty, SourceTask) for penalty in self.penalties)
 
     def __add__(self, other: Strategy) -> Strategy:
         if len(self.phases) > 1 and len(other.phases) > 1:
@@ -90,10 +134,17 @@ class Strategy:
             )
         one, many = (self, other) if len(self.phases) == 1 else (other, self)
         names = (one.name, many.name)
+        if None not in (self.after, other.after) and self.after != other.after:
+            raise UserError(
+                f"strategies {self.name!r} and {other.name!r} disagree on what happens after training: "
+                f"{self.after} against {other.after}; drop one of them"
+            )
         return Strategy(
             name=f"{self.name}+{other.name}",
             surgery=_merge(one.surgery, many.surgery, names),
             phases=tuple(_merge(one.phases[0], phase, names) for phase in many.phases),
+            penalties=self.penalties + other.penalties,
+            after=self.after or other.after,
         )
 
 

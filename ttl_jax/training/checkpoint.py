@@ -19,7 +19,11 @@ from ttl_jax.typing import Variables
 
 
 class Checkpoints:
-    """The two folders of a run: checkpoints/last (two newest kept) and checkpoints/best (one)."""
+    """The folders of a run: checkpoints/last (two newest kept) and checkpoints/best (one).
+
+    Where a strategy asks for it, also checkpoints/start (the weights at the start of the last phase)
+    and checkpoints/soup (those of the last validations).
+    """
 
     def __init__(self, workdir: Path) -> None:
         import orbax.checkpoint as ocp
@@ -31,7 +35,9 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
             return ocp.CheckpointManager(folder / name, options=options)
 
+        self._manager = manager
         self._last, self._best = manager("last", 2), manager("best", 1)
+        self._more: dict[str, Any] = {}
 
     def save_last(self, state: Any, progress: dict[str, Any]) -> None:
         """Starts writing a bundle; training may go on meanwhile, and may donate the state."""
@@ -46,6 +52,41 @@ class Checkpoints:
         """Starts writing the best variables so far; a repeated step (after a resume) is kept."""
         if step not in self._best.all_steps():
             self._best.save(step, args=self._ocp.args.StandardSave(_copy(variables)), force=True)
+
+    def save_start(self, step: int, variables: Variables) -> None:
+        """Keeps the weights at the start of the last phase."""
+        self._save("start", 1, step, variables)
+
+    def save_ingredient(self, step: int, variables: Variables, keep: int) -> None:
+        """Keeps the weights of a validation, the newest so many."""
+        self._save("soup", keep, step, variables)
+
+    def restore_start(self, variables: Variables) -> Variables | None:
+        """The weights at the start of the last phase; None where they were not kept."""
+        found = self._restore("start", 1, variables)
+        return found[-1] if found else None
+
+    def restore_ingredients(self, variables: Variables, keep: int) -> list[Variables]:
+        """The weights of the last validations, oldest first."""
+        return self._restore("soup", keep, variables)
+
+    def _folder(self, name: str, keep: int) -> Any:
+        if name not in self._more:
+            self._more[name] = self._manager(name, keep)
+        return self._more[name]
+
+    def _save(self, name: str, keep: int, step: int, variables: Variables) -> None:
+        folder = self._folder(name, keep)
+        if step not in folder.all_steps():
+            folder.save(step, args=self._ocp.args.StandardSave(_copy(variables)), force=True)
+
+    def _restore(self, name: str, keep: int, variables: Variables) -> list[Variables]:
+        folder, args = self._folder(name, keep), self._ocp.args
+        folder.wait_until_finished()
+        shapes = _shapes(variables)
+        return [
+            folder.restore(step, args=args.StandardRestore(shapes)) for step in sorted(folder.all_steps())
+        ]
 
     def progress(self) -> dict[str, Any] | None:
         """The progress of the newest checkpoint, or None where there is none."""
@@ -85,13 +126,13 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until every save is on disk."""
-        self._last.wait_until_finished()
-        self._best.wait_until_finished()
+        for manager in (self._last, self._best, *self._more.values()):
+            manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and releases Orbax's threads."""
-        self._last.close()
-        self._best.close()
+        for manager in (self._last, self._best, *self._more.values()):
+            manager.close()
 
 
 def _copy(tree: Any) -> Any:

@@ -15,18 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.strategies import LabelledPhase
+from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.checkpoint import Checkpoints
+from ttl_jax.training.constants import Constants, anchor
 from ttl_jax.training.log import EventLog
 from ttl_jax.training.loss import Loss
+from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.schedule import Plateau, learning_rates
-from ttl_jax.training.state import TrainState, initial_state, split
-from ttl_jax.training.step import Batch, Prepare, compile_step, make_train_step
+from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
+from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
 from ttl_jax.typing import Variables
 
 
 class DivergedError(RuntimeError):
     """The loss or the gradient stopped being a number."""
+
+
+class Paused(Exception):
+    """The run has reached the step where it was asked to pause; the same run goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,15 @@ class Job:
     feed: Callable[[LabelledPhase, Variables], Feed]
     steps_per_epoch: float
     eval_every: float  # steps between validations; need not be whole
+    constants: Constants = field(default_factory=dict)  # of the feature penalties
+    after: After | None = None  # decides what is kept besides the best
+    mix: Mix | None = None  # MixUp, CutMix
+    pause_at: float = math.inf  # the first validation at or after this step raises Paused
+
+    @property
+    def ema(self) -> float | None:
+        """The decay of the moving average, where one is kept."""
+        return self.after.decay if isinstance(self.after, Ema) else None
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,13 @@ class Progress:
 def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any) -> Progress:
     """Trains through all phases from where the last checkpoint stands; returns the final progress.
 
+    Args:
+        job: what to run.
+        variables: the start, a function of weights and seed alone: penalties are anchored to it, so
+            a resumed run must be given the same.
+        checkpoints: where the state is kept.
+        log_path: of the event lines.
+
     Raises:
         DivergedError: a loss or gradient that is not finite; the last good checkpoint stays.
     """
@@ -96,17 +119,26 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         return progress
     bound = job.phases[progress.phase]
     optimizer = make_optimizer(bound, job.config.optimizer)
-    state = initial_state(variables, optimizer, bound.trainable)
+    state = initial_state(
+        variables,
+        optimizer,
+        bound.trainable,
+        measured=bound.probe is not None,
+        averaged=job.ema is not None,
+    )
+    compiled: dict[Any, Any] = {}
     if saved:
         state = checkpoints.restore_last(state, bound.digest)
         print(f"resumed at step {progress.step} in phase {bound.phase.name!r}", flush=True)
     log = EventLog(log_path, sum(job.lengths), resume_step=progress.step)
     try:
         while True:
-            state, progress = _run_phase(job, state, progress, checkpoints, log)
+            state, progress = _run_phase(job, variables, state, progress, checkpoints, log, compiled)
             if progress.phase + 1 == len(job.phases):
                 break
             state, progress = _next_phase(job, state, progress)
+            if isinstance(job.after, WiseFT) and progress.phase + 1 == len(job.phases):
+                checkpoints.save_start(progress.step, state.variables)
             checkpoints.save_last(state, dataclasses.asdict(progress))
         progress = replace(progress, finished=True)
         checkpoints.save_last(state, dataclasses.asdict(progress))
@@ -118,7 +150,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
 
 def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
     """Hands the parameters over and builds the optimizer state of the next phase."""
-    before, bound = job.phases[progress.phase], job.phases[progress.phase + 1]
+    bound = job.phases[progress.phase + 1]
     optimizer = make_optimizer(bound, job.config.optimizer)
     train, _ = split(state.params, bound.trainable)
     progress = replace(
@@ -129,36 +161,56 @@ def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainS
         bad=0,
         plateau=Plateau(),
     )
-    opt_state = carry_over(before, state.opt_state, bound, optimizer.init(train))
-    return dataclasses.replace(state, opt_state=opt_state), progress
+    opt_state = carry_over(state.opt_state, bound, optimizer.init(train))
+    multipliers = ones(train, bound.probe is not None)
+    state = replace(state, opt_state=opt_state, multipliers=multipliers)
+    return (start_average(state, bound.trainable) if job.ema is not None else state), progress
 
 
 def _run_phase(
-    job: Job, state: TrainState, progress: Progress, checkpoints: Checkpoints, log: EventLog
+    job: Job,
+    variables: Variables,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    log: EventLog,
+    executables: dict[Any, tuple[Callable[..., Any], float]],
 ) -> tuple[TrainState, Progress]:
     bound, config = job.phases[progress.phase], job.config
     length = job.lengths[progress.phase]
     optimizer = make_optimizer(bound, config.optimizer)
     began, counted = time.perf_counter(), progress.step
     feed = job.feed(bound, {"params": state.params, "batch_stats": state.batch_stats})
-    step = make_train_step(
-        job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, after=feed.after
-    )
-    rates = learning_rates(config.schedule, config.optimizer.lr, length)
+    parts = (job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, feed.after)
+    step = make_train_step(*parts, mix=job.mix, ema=job.ema, seed=config.seed)
+    measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
+    measure = make_measure(*parts) if measured else None
+    constants = anchor(bound, variables) | (job.constants if bound.features else {})
+    fixed = (constants,) if constants else ()
+    top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
+    rates = learning_rates(config.schedule, top_rate, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
     losses: list[tuple[int, dict[str, Any]]] = []
 
     for batch in feed.batches(progress.step, stop):
+        if measure is not None and (
+            progress.step == progress.phase_start or _crosses(progress.step, job.steps_per_epoch)
+        ):
+            ahead = progress.step + bound.probe.probe.batches  # type: ignore[union-attr]
+            state = measure(state, feed.batches(progress.step, ahead))
         if compiled is None:
-            compiled, flops = compile_step(step, state, batch)
+            key = _step_key(bound, feed.after)
+            if key not in executables:
+                executables[key] = compile_step(step, state, batch, *fixed)
+            compiled, flops = executables[key]
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
             began_steps = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + began_steps - began)
             began, counted = began_steps, progress.step
         rate = rates[progress.step - progress.phase_start] * np.float32(progress.plateau.scale)
-        state, measured = compiled(state, batch, jnp.float32(rate))
+        state, measured = compiled(state, batch, jnp.float32(rate), *fixed)
         progress = replace(progress, step=progress.step + 1)
         losses.append((progress.step, measured))
         last = progress.step == stop
@@ -178,11 +230,12 @@ def _run_phase(
                     phase=bound.phase.name,
                     loss=newest["loss"],
                     gradient_norm=newest["gradient_norm"],
+                    **({"penalty": newest["penalty"]} if "penalty" in newest else {}),
                     lr=float(rate),
                     img_per_s=round(speed, 2),
                 )
         if evaluate:
-            progress, ended = _evaluate(job, feed, state, progress, checkpoints, log)
+            progress, ended = _evaluate(job, feed, state, progress, top_rate, checkpoints, log)
             now = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + now - began)
             began = now
@@ -190,7 +243,16 @@ def _run_phase(
                 checkpoints.save_last(state, dataclasses.asdict(progress))
             if ended:
                 break
+            if not last and progress.step >= job.pause_at:
+                raise Paused(f"paused at step {progress.step}")
     return state, progress
+
+
+def _step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
+    """What a phase's compiled step depends on: two phases that agree on it share one."""
+    probe = bound.probe.probe if bound.probe is not None else None
+    scales = tuple(bound.scales.items())
+    return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
 
 
 def _crosses(step: int, every: float) -> bool:
@@ -203,24 +265,23 @@ def _evaluate(
     feed: Feed,
     state: TrainState,
     progress: Progress,
+    top_rate: float,
     checkpoints: Checkpoints,
     log: EventLog,
 ) -> tuple[Progress, bool]:
     """Validates, keeps the best, and says whether the phase ends here."""
     config = job.config
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = state.variables
     scores = feed.validate(variables)
+    if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
+        checkpoints.save_ingredient(progress.step, variables, job.after.last)
     log.event(
         split="val",
         step=progress.step,
         epoch=round(progress.step / job.steps_per_epoch, 4),
         **{name: value for name, value in scores.items() if name not in ("per_class", "confusion")},
     )
-    figure = scores[config.select]
-    if figure is None:  # it cannot be scored on this validation split: the loss can
-        figure = -scores["loss"]
-    elif config.select == "loss":
-        figure = -figure
+    figure = selected(scores, config.select)
     if progress.best is None or figure > progress.best:
         checkpoints.save_best(progress.step, variables)
         progress = replace(progress, best=figure, best_step=progress.step, bad=0)
@@ -230,8 +291,15 @@ def _evaluate(
     if config.schedule.name == "plateau":
         plateau = progress.plateau.update(scores["loss"], config.schedule.factor, config.schedule.patience)
         progress = replace(progress, plateau=plateau)
-        ended |= config.optimizer.lr * plateau.scale < config.schedule.min_lr
+        ended |= top_rate * plateau.scale < config.schedule.min_lr
     return progress, ended
+
+
+def selected(scores: dict[str, Any], name: str) -> float:
+    """The figure by which weights are chosen, higher being better."""
+    if scores[name] is None or name == "loss":  # where it cannot be scored on this split, the loss can
+        return -scores["loss"]
+    return scores[name]
 
 
 def _check_finite(losses: list[tuple[int, dict[str, Any]]]) -> dict[str, float]:

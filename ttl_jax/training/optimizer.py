@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies import FREEZE, LabelledPhase
+from ttl_jax.strategies.penalties import pull_gradient
 
 NAMES = ("adam", "adamw", "sgd")
+
+
+class AdamState(NamedTuple):
+    """Adam's state with a step count for every leaf."""
+
+    count: Any
+    mu: Any
+    nu: Any
+
+
+def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """optax's scale_by_adam, but that every leaf counts its own steps.
+
+    So a leaf that joins a label in a later phase has its moments corrected for its own age, while
+    the leaves that were there keep theirs.
+    """
+
+    def init(params: Any) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(
+            jax.tree.map(lambda leaf: jnp.int32(0), params), zeros, jax.tree.map(jnp.copy, zeros)
+        )
+
+    def update(updates: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
+        count = jax.tree.map(lambda age: age + 1, state.count)
+        mu = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, updates, state.mu)
+        nu = jax.tree.map(lambda g, v: (1 - b2) * jnp.square(g) + b2 * v, updates, state.nu)
+
+        def direction(m: Any, v: Any, age: Any) -> Any:
+            # 1 - b**age without the cancellation that costs float32 three digits in the first steps.
+            first, second = (-jnp.expm1(age * math.log(b)) for b in (b1, b2))
+            return (m / first) / (jnp.sqrt(v / second) + eps)
+
+        return jax.tree.map(direction, mu, nu, count), AdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
 
 
 def base_transform(config: Any) -> optax.GradientTransformation:
@@ -25,7 +65,7 @@ def base_transform(config: Any) -> optax.GradientTransformation:
     if config.name == "sgd":
         parts = [decay, optax.trace(config.momentum) if config.momentum else None]
     elif config.name in ("adam", "adamw"):
-        adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
+        adam = scale_by_adam(config.b1, config.b2, config.eps)
         # Coupled decay enters the moments (torch's Adam), decoupled decay does not (AdamW).
         parts = [decay, adam] if config.name == "adam" else [adam, decay]
     else:
@@ -46,37 +86,38 @@ def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransform
     if unknown:
         raise UserError(f"phase {bound.phase.name!r}: transforms for {sorted(unknown)} name no label in use")
 
+    apart = tuple(item for item in bound.pulls if not item.pull.coupled and item.paths)
+
+    def pull(updates: dict[str, Any], state: Any, params: Any = None, *, anchor: Any = None, **_: Any) -> Any:
+        added = pull_gradient(apart, params, anchor)
+        return {path: update + added[path] for path, update in updates.items()}, state
+
     def scale(updates: dict[str, Any], state: Any, params: Any = None) -> tuple[dict[str, Any], Any]:
-        return {path: update * bound.rates[path] for path, update in updates.items()}, state
+        return {path: update * bound.scales[path] for path, update in updates.items()}, state
+
+    def empty(params: Any) -> optax.EmptyState:
+        return optax.EmptyState()
 
     grouped = optax.multi_transform({label: base_transform(config) for label in set(labels.values())}, labels)
-    # Always three links, so that the middle one's state can be carried into the next phase.
     # The norm is over trainable leaves: frozen gradients do not exist here.
-    clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
-    slower = any(rate != 1.0 for rate in bound.rates.values())
-    rates = optax.GradientTransformation(lambda params: optax.EmptyState(), scale)
-    return optax.chain(clip, grouped, rates if slower else optax.identity())
+    clip = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
+    pulled = [optax.GradientTransformationExtraArgs(empty, pull)] if apart else []
+    slower = any(factor != 1.0 for factor in bound.scales.values())
+    scaled = [optax.GradientTransformation(empty, scale)] if slower else []
+    # Always three links, so that an entry of the middle one is found at the same place in every phase.
+    first, last = (optax.chain(*parts or [optax.identity()]) for parts in (clip, pulled + scaled))
+    return optax.chain(first, grouped, last)
 
 
-def carry_over(
-    before: LabelledPhase, state: optax.OptState, after: LabelledPhase, fresh: optax.OptState
-) -> optax.OptState:
-    """The optimizer state at the start of a phase.
+def carry_over(state: optax.OptState, after: LabelledPhase, fresh: optax.OptState) -> optax.OptState:
+    """The optimizer state at the start of a phase: rebuilt only for leaves whose label changed.
 
-    A label that has the same leaves in both phases keeps its moments and its step count, unless the
-    phase asks for a reset. Adam's count belongs to a whole label, so a label that gained a leaf
-    starts anew: old counts would leave the new leaf's moments uncorrected.
+    A place in the state is (label, slot, path of the parameter); whatever stands at the same place
+    in the phase before is kept: moments and age, unless the phase asks for a reset.
     """
     if after.phase.reset:
         return fresh
-
-    def leaves(bound: LabelledPhase, label: str) -> set[str]:
-        return {path for path, given in bound.labels.items() if given == label}
-
-    clip, grouped, rates = fresh  # type: ignore[misc]
-    kept = {
-        label: old
-        for label, old in state[1].inner_states.items()  # type: ignore[index]
-        if label in grouped.inner_states and leaves(before, label) == leaves(after, label)
-    }
-    return clip, grouped._replace(inner_states={**grouped.inner_states, **kept}), rates
+    kept = {jax.tree_util.keystr(place): value for place, value in jax.tree_util.tree_leaves_with_path(state)}
+    return jax.tree_util.tree_map_with_path(
+        lambda place, value: kept.get(jax.tree_util.keystr(place), value), fresh
+    )

@@ -17,7 +17,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 # Fields that may differ between the start of a run and its continuation: they change no result.
 FREE = frozenset(
     {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "cache_features", "data.eval_batch_size"}
+     "nan_check_steps", "report", "cache_features", "data.eval_batch_size", "evaluate_test"}
 )  # fmt: skip
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, models, strategies, weights
+from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.training import prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.loop import Feed, Job, Progress
+from ttl_jax.training.constants import source_constants
+from ttl_jax.training.finish import finish
+from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.schedule import phase_lengths
+from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.typing import Array, Variables
 
 SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
@@ -85,6 +92,8 @@ def check(config: Any) -> None:
             raise UserError(f"config {key}={value} must be above 0")
     if config.total_steps <= 0 and not config.total_epochs > 0:
         raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
+    if config.data.views < 0:
+        raise UserError(f"config data.views={config.data.views} is negative; 0 means new views every epoch")
     if config.data.class_weights not in ("none", "balanced"):
         raise UserError(
             f"config data.class_weights={config.data.class_weights!r} is not 'none' or 'balanced'"
@@ -102,12 +111,8 @@ def build_model(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
-    shape: dict[str, Any] = {
-        "cut": surgery.cut,
-        "slim_from": surgery.slim_from,
-        "slim": surgery.slim or 2,
-        "head": config.model.head or None,
-    }
+    shape = surgery.shape(config.model.name)
+    shape["head"] = config.model.head or shape["head"]
     network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
     if source == "none" or surgery.init == "scratch":
         variables = weights.initialise(
@@ -126,20 +131,31 @@ def build_model(
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
+        variables = restart(variables, surgery.starts, config.model.name, config.seed)
+    if strategy.keeps_source_head:
+        variables = with_source_head(variables, source, config.model.name, network)
     # From scratch the images are scaled as the architecture's own weights would have them.
     known = source if source != "none" else "imagenet"
     return network, variables, weights.preprocessing(known, config.model.name)
 
 
-def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> Result:
+def train(
+    config: Any,
+    workdir: str | Path,
+    datasets: Mapping[str, Dataset] | None = None,
+    *,
+    pause_after: float = math.inf,
+) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
     Args:
         config: from `ttl_jax.config.default_config`, filled in.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
+        pause_after: share of the steps; the first validation from there on raises Paused.
 
     Raises:
+        Paused: see `pause_after`; the same call without it goes on, bit for bit.
         UserError: something in the config or the data has to be mended.
         DivergedError: the loss stopped being a number.
     """
@@ -151,16 +167,26 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
+    constants = source_constants(
+        bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
+    )
     spec = data.parse_augment(config.data.augment)
+    mixing, views = data.parse_mix(config.data.mix), config.data.views
+    if mixing and strategy.keeps_source_head:
+        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
     predict = make_predict(network, preprocessing.normalise)
     predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
 
     def keys_of(batch: Mapping[str, Array]) -> Array:
-        return data.example_keys(config.seed, batch["epoch"], batch["example"])
+        epoch = batch["epoch"] % views if views else batch["epoch"]
+        return data.example_keys(config.seed, epoch, batch["example"])
 
     def prepare(images: Array, keys: Array) -> Array:
         augmented = data.augment(images.astype(jnp.float32), keys, spec)
         return preprocessing.normalise(augmented)
+
+    def plain(images: Array, keys: Array) -> Array:
+        return preprocessing.normalise(images)
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
         size = min(config.data.eval_batch_size, len(split.ids))
@@ -170,14 +196,29 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         """Images, or the outputs of the frozen bottom units where these are always the same."""
         inputs, ready, predictor, after = sets, prepare, predict, None
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
-        if unit is not None and not spec and config.cache_features:
-            stand_in = prefix.make_prefix(network, unit, preprocessing.normalise)
-            seen = {name: sets[name] for name in ("train", "val")}
-            size = sum(prefix.feature_bytes(stand_in, variables, split) for split in seen.values())
-            if size <= config.data.cache_gb * 1e9:
+        # The starting network of a feature penalty wants the images themselves.
+        repeats = (not spec or views) and not mixing and "source" not in constants
+        if unit is not None and repeats and config.cache_features:
+            stand_in = prefix.make_prefix(network, unit)
+            wanted = {"train": (prepare, views if spec else 1), "val": (plain, 1)}
+            size = sum(
+                prefix.feature_bytes(stand_in, variables, sets[name], number)
+                for name, (_, number) in wanted.items()
+            )
+            on_disk = size > config.data.cache_gb * 1e9
+            if not on_disk or size <= config.cache_disk_gb * 1e9:
                 inputs = {
-                    name: prefix.with_features(stand_in, variables, split, config.data.eval_batch_size)
-                    for name, split in seen.items()
+                    name: prefix.with_features(
+                        stand_in,
+                        variables,
+                        sets[name],
+                        config.data.eval_batch_size,
+                        function,
+                        keys_of,
+                        number,
+                        workdir / "features" / f"{name}.npy" if on_disk else None,
+                    )
+                    for name, (function, number) in wanted.items()
                 }
                 after, ready = unit, _as_they_are
                 predictor = make_predict(network, lambda features: features, after=unit)
@@ -215,26 +256,43 @@ def train(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         feed=feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
+        constants=constants,
+        after=strategy.after,
+        mix=partial(data.mix, spec=mixing, classes=len(training.class_names)) if mixing else None,
+        pause_at=pause_after * sum(lengths),
     )
     print_header(config, sets, bound, lengths, variables)
     checkpoints = Checkpoints(workdir)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
-        best, best_step = checkpoints.restore_best(
-            jax.tree.map(
-                jnp.asarray,
-                {"params": variables["params"], "batch_stats": variables["batch_stats"]},
-            )
+        shapes = jax.tree.map(
+            jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         )
+        best, best_step = checkpoints.restore_best(shapes)
+
+        def select(candidate: Variables) -> float:
+            split = sets["val"]
+            scores = evaluation.score(
+                split.labels, logits_for(split, candidate), split.class_names, split.task
+            )
+            return selected(scores, config.select)
+
+        best, averaged = finish(strategy.after, bound[-1], len(bound), variables, best, checkpoints, select)
+        best = without_source_head(best)
     finally:
         checkpoints.close()
+        shutil.rmtree(workdir / "features", ignore_errors=True)
     result_path = workdir / "result.json"
-    if result_path.exists():  # the test split was touched already, once
+    metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
+    scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
+    scored.pop("train", None)
+    if metrics.keys() >= scored.keys():  # the test split was touched already, once
         print(f"this run is finished: {result_path}", flush=True)
-        metrics = json.loads(result_path.read_text())
     else:
-        metrics = _evaluate_once(workdir, sets, lambda split: logits_for(split, best, predict_views))
+        metrics = evaluate_once(workdir, scored, lambda split: logits_for(split, best, predict_views))
         metrics |= _costs(config, strategy, bound, lengths, variables, progress, best_step)
+        metrics |= {"after": averaged} if averaged else {}
+        metrics["data"] = card(sets)
         provenance.write_json(result_path, metrics)
     if config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
@@ -262,12 +320,10 @@ def _loss(config: Any, training: Dataset) -> Loss:
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
-def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
+def evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) -> dict[str, Any]:
     """Scores every held-out split with the best variables and keeps its predictions."""
     scores: dict[str, Any] = {}
     for name, split in sets.items():
-        if name == "train":
-            continue
         logits = logits_for(split)
         evaluation.predictions.save(
             workdir / "predictions" / f"{name}.npz",
@@ -277,6 +333,7 @@ def _evaluate_once(workdir: Path, sets: Mapping[str, Dataset], logits_for: Any) 
             logits=logits,
             class_names=split.class_names,
             task=split.task,
+            columns=split.columns,
         )
         scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
     return scores
@@ -295,7 +352,7 @@ def _costs(
     return {
         "best_step": best_step,
         "seconds": round(progress.seconds, 2),
-        "params": int(sum(sizes.values())),
+        "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
         "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
         "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),
         "steps": progress.step,

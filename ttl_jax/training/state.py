@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import optax
 from flax import struct
 
 from ttl_jax.strategies import flatten, unflatten
-from ttl_jax.typing import Array, Int
+from ttl_jax.typing import Array, Int, Variables
 
 
 @struct.dataclass
@@ -23,12 +24,27 @@ class TrainState:
         batch_stats: nested running statistics of BatchNorm, float32.
         opt_state: state of the phase's optimizer; it exists for trainable leaves only.
         step: steps done since the start of the run, all phases together.
+        multipliers: {path: scalar} of the learning rate, where the phase has a probe that measures
+            them; empty elsewhere.
+        average: {"params": {path: leaf}, "batch_stats": {path: leaf}}, the moving average of what
+            trains and moves, where the strategy keeps one; empty elsewhere.
     """
 
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
     step: Int[Array, ""]
+    multipliers: Any = struct.field(default_factory=dict)
+    average: Any = struct.field(default_factory=dict)
+
+    @property
+    def variables(self) -> Variables:
+        """What is validated and kept: the average where there is one."""
+        params, batch_stats = self.params, self.batch_stats
+        if self.average:
+            params = unflatten({**flatten(params), **self.average["params"]})
+            batch_stats = unflatten({**flatten(batch_stats), **self.average["batch_stats"]})
+        return {"params": params, "batch_stats": batch_stats}
 
 
 def split(params: Mapping[str, Any], trainable: Iterable[str]) -> tuple[dict, dict]:
@@ -48,11 +64,42 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     trainable: Iterable[str],
     step: int = 0,
+    *,
+    measured: bool = False,
+    averaged: bool = False,
 ) -> TrainState:
-    """Builds the state at the start of a phase, with fresh buffers that a step may donate."""
+    """Builds the state at the start of a phase, with fresh buffers that a step may donate.
+
+    Args:
+        variables: parameters and statistics.
+        optimizer: of the phase.
+        trainable: the paths that it updates.
+        step: steps done before.
+        measured: the phase has a probe, so there are multipliers (1 until the first measure).
+        averaged: a moving average is kept; it starts at the variables.
+    """
     params, batch_stats = jax.tree.map(
         lambda leaf: jnp.array(leaf, dtype=jnp.float32, copy=True),
         (dict(variables["params"]), dict(variables["batch_stats"])),
     )
     train, _ = split(params, trainable)
-    return TrainState(params, batch_stats, optimizer.init(train), jnp.int32(step))
+    state = TrainState(params, batch_stats, optimizer.init(train), jnp.int32(step), ones(train, measured))
+    return start_average(state, trainable) if averaged else state
+
+
+def ones(train: Iterable[str], measured: bool) -> dict[str, Array]:
+    """Multipliers before the first measure; none where nothing measures."""
+    return {path: jnp.ones((), jnp.float32) for path in train} if measured else {}
+
+
+def start_average(state: TrainState, trainable: Iterable[str]) -> TrainState:
+    """Gives every leaf that trains now its place in the average; those that have one keep it."""
+    params, batch_stats = flatten(state.params), flatten(state.batch_stats)
+    old = state.average or {"params": {}, "batch_stats": {}}
+    return replace(
+        state,
+        average={
+            "params": {**{path: jnp.copy(params[path]) for path in trainable}, **old["params"]},
+            "batch_stats": {**jax.tree.map(jnp.copy, batch_stats), **old["batch_stats"]},
+        },
+    )

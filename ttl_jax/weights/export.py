@@ -9,10 +9,11 @@ import numpy as np
 from ttl_jax.errors import UserError
 from ttl_jax.weights.initialise import flatten
 from ttl_jax.weights.keymaps import names_of, to_torch
+from ttl_jax.weights.keymaps.transfer import as_exported
 
 
 def export_torch(variables: Any, name: str) -> dict[str, np.ndarray]:
-    """Names and layouts of torchvision (Lite0: of its PyPI package); exact, bit for bit.
+    """Names and layouts of torchvision (or of where the network comes from); exact, bit for bit.
 
     torch's `num_batches_tracked` counters are not weights and are left out.
 
@@ -28,4 +29,6 @@ def export_torch(variables: Any, name: str) -> dict[str, np.ndarray]:
         names = names_of(flat, name)
     except KeyError as error:
         raise UserError(f"cannot be exported: {error.args[0]}") from None
-    return {names[path]: to_torch(path, value) for path, value in flat.items()}
+    return {
+        names[path]: as_exported(names[path], to_torch(path, value), name) for path, value in flat.items()
+    }

@@ -19,7 +19,7 @@ CLIPPED_STD = 0.87962566103423978  # of a standard normal cut at two standard de
 
 
 def template(
-    name: str, num_classes: int, *, channels: int = 3, image_size: int = 224, **shape: Any
+    name: str, num_classes: int, *, channels: int = 3, image_size: int = 224, depth: int = 16, **shape: Any
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of every leaf: {"params/stem/conv/kernel": ShapeDtypeStruct, ...}.
 
@@ -28,10 +28,12 @@ def template(
         num_classes: outputs of the head.
         channels: of the images.
         image_size: matters to a "flatten" head only.
+        depth: slices of a volume; matters to a "flatten" head only.
         **shape: `cut`, `slim_from`, `slim`, `head` of `models.create`.
     """
     network = models.create(name, num_classes, **shape)
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
+    example = models.input_shape(name, image_size, channels, depth)
+    image = jax.ShapeDtypeStruct((1, *example), jnp.float32)
     return flatten(jax.eval_shape(network.init, jax.random.key(0), image))
 
 
@@ -59,7 +61,8 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Fresh values of one leaf, float32.
 
     Convolutions: kaiming normal over fan-out (torchvision), cut at two standard deviations; linear
-    kernels: uniform within 1 / sqrt(fan-in) (torch); norms: 1 and 0; biases: 0.
+    kernels: uniform within 1 / sqrt(fan-in) (torch); norms: 1 and 0; biases: 0; embeddings of
+    positions: normal over sqrt(channels) (CLIP).
     """
     leaf = path.rsplit("/", 1)[-1]
     if leaf in ("scale", "var"):
@@ -67,6 +70,8 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if leaf in ("bias", "mean"):
         return np.zeros(shape, np.float32)
     rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+    if leaf == "positions":
+        return (rng.normal(size=shape) / np.sqrt(shape[1])).astype(np.float32)
     if len(shape) == 2:
         bound = 1 / np.sqrt(shape[0])
         return rng.uniform(-bound, bound, shape).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 
 from ttl_jax import models
 from ttl_jax.errors import UserError
+from ttl_jax.models import volume
 from ttl_jax.typing import Variables
 from ttl_jax.weights.catalogue import CATALOGUE, keys, locate
+from ttl_jax.weights.inflate import inflate_leaves
 from ttl_jax.weights.initialise import flatten, template
-from ttl_jax.weights.keymaps import canonical, names_of, to_torch
+from ttl_jax.weights.keymaps import canonical, names_of, to_ours, to_torch
 from ttl_jax.weights.keymaps.styles import is_keras
 from ttl_jax.weights.merge import Report, merge
-from ttl_jax.weights.preprocessing import IMAGENET, KERAS_VGG, LITE, XRAY, Preprocessing
+from ttl_jax.weights.preprocessing import IMAGENET, KERAS_VGG, USUAL, XRAY, Preprocessing
 from ttl_jax.weights.readers import read
 
 HEAD = "params/head/kernel"
@@ -34,6 +37,8 @@ def load(
     partial: bool = False,
     seed: int = 0,
     image_size: int = 224,
+    depth: int = 16,
+    inflation: str = "mean",
 ) -> Variables:
     """Loads pretrained weights into a network's structure.
 
@@ -48,6 +53,9 @@ def load(
         partial: units that the file lacks altogether start fresh instead of being an error.
         seed: of whatever starts fresh.
         image_size: matters to a "flatten" head only.
+        depth: slices of a volume; matters to a "flatten" head only.
+        inflation: how 2D weights become those of a 3D network, where the file holds such: "mean" or
+            "centre" (see `inflate`).
 
     Returns:
         {"params", "batch_stats"} of float32 arrays, complete.
@@ -57,7 +65,7 @@ def load(
     """
     return load_with_report(
         source, name, num_classes=num_classes, cut=cut, slim_from=slim_from, slim=slim, head=head,
-        partial=partial, seed=seed, image_size=image_size,
+        partial=partial, seed=seed, image_size=image_size, depth=depth, inflation=inflation,
     )[0]  # fmt: skip
 
 
@@ -73,10 +81,14 @@ def load_with_report(
     partial: bool = False,
     seed: int = 0,
     image_size: int = 224,
+    depth: int = 16,
+    inflation: str = "mean",
 ) -> tuple[Variables, Report]:
     """`load`, with a report of what was taken and what started fresh."""
     models.units(name)  # an unknown network is the first thing to say
     arrays, said = _arrays(source, name)
+    if _needs_depth(arrays, name):
+        arrays = _with_depth(arrays, name, inflation)
     given = _torch_named(arrays, name)
     whole = template(name, 1, channels=_channels(given, name))
     theirs = names_of(whole, name)
@@ -86,7 +98,7 @@ def load_with_report(
     classes = num_classes if num_classes is not None else file_classes
     assert classes is not None
     wanted = template(
-        name, classes, channels=_channels(given, name), image_size=image_size,
+        name, classes, channels=_channels(given, name), image_size=image_size, depth=depth,
         cut=cut, slim_from=slim_from, slim=slim, head=head,
     )  # fmt: skip
     start_fresh = _slim_units(wanted, whole, name) if slim_from is not None else set()
@@ -108,6 +120,22 @@ def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[d
     return read(path), str(source)
 
 
+def _needs_depth(arrays: Mapping[str, np.ndarray], name: str) -> bool:
+    """Whether 2D convolutions are given for a 3D network."""
+    ranks = {value.ndim for value in arrays.values()}
+    return name in volume.NAMES and 4 in ranks and 5 not in ranks
+
+
+def _with_depth(arrays: Mapping[str, np.ndarray], name: str, how: str) -> dict[str, np.ndarray]:
+    """Tensors of the 2D namesake under our paths, inflated; what it does not know stays as it is."""
+    flat = name.removesuffix(volume.SUFFIX)
+    paths = {theirs: ours for ours, theirs in names_of(template(flat, 1), flat).items()}
+    named = _torch_named(arrays, flat)
+    known = {paths[key]: to_ours(paths[key], value) for key, value in named.items() if key in paths}
+    unknown = {key: value for key, value in named.items() if key not in paths}
+    return inflate_leaves(known, volume.WINDOW_DEPTH[name], how) | unknown
+
+
 def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """Tensors under torchvision's names and in torch's layout, whoever wrote them."""
     if not any(key.startswith("params/") for key in arrays):
@@ -122,14 +150,23 @@ def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.nd
 
 def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
     """Channels of the images that the file's first convolution was made for."""
-    first = names_of([_first_kernel(name)], name)[_first_kernel(name)]
-    if first in given and given[first].ndim == 4:
+    path = _first_kernel(name)
+    first = names_of([path], name)[path]
+    if first in given and given[first].ndim in (4, 5):
         return int(given[first].shape[1])
     return 3
 
 
+@cache
 def _first_kernel(name: str) -> str:
-    return "params/stage1/conv1/kernel" if name.startswith("vgg") else "params/stem/conv/kernel"
+    """The convolution of the first unit that sees the image: the only one with its odd channels."""
+    first, channels = f"params/{models.units(name)[0].name}/", 5
+    leaves = template(name, 1, channels=channels, cut=1)
+    return next(
+        path
+        for path, leaf in leaves.items()
+        if path.startswith(first) and path.endswith("/kernel") and leaf.shape[-2] == channels
+    )
 
 
 def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str]) -> int | None:
@@ -186,7 +223,7 @@ def preprocessing(source: str | Path, name: str) -> Preprocessing:
     """
     if (str(source), name) in CATALOGUE:
         return CATALOGUE[str(source), name].preprocessing
-    usual = LITE if name == "efficientnet_lite0" else IMAGENET
+    usual = USUAL.get(name, IMAGENET)
     path = Path(source).expanduser()
     stem = path.name.lower()
     if path.is_file():
@@ -196,5 +233,6 @@ def preprocessing(source: str | Path, name: str) -> Preprocessing:
         keras = path.suffix in (".h5", ".hdf5")
         channels = 1 if "xrv" in stem or "xray" in stem or stem.startswith("nih-") else 3
     if channels == 1:
-        return XRAY if name.startswith("densenet") else usual.grey()
+        is_xray = name.startswith("densenet") and name not in volume.NAMES
+        return XRAY if is_xray else usual.grey()
     return KERAS_VGG if keras and name.startswith("vgg") else usual

@@ -25,7 +25,7 @@ class Preprocessing:
     channels: int = 3
     reverse: bool = False
 
-    def normalise(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
+    def normalise(self, images: Float[Array, "n *space 3"]) -> Float[Array, "n *space c"]:
         """(image - mean) / std in float32; images are uint8 or float on 0..255."""
         images = images.astype(jnp.float32)
         if self.channels == 1:
@@ -47,3 +47,21 @@ LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI package's (x - 127)
 KERAS_VGG = Preprocessing((103.939, 116.779, 123.68), (1.0,) * 3, reverse=True)
 # torchxrayvision scales 0..255 to -1024..1024: (2 x / 255 - 1) * 1024
 XRAY = Preprocessing((127.5,), (127.5 / 1024,), channels=1)
+# torchvision's video models, trained on Kinetics-400
+KINETICS = Preprocessing(
+    (0.43216 * 255, 0.394666 * 255, 0.37645 * 255), (0.22803 * 255, 0.22145 * 255, 0.216989 * 255)
+)
+# Inception's -1..1, which BiT was trained with
+SYMMETRIC = Preprocessing((127.5,) * 3, (127.5,) * 3)
+CLIP = Preprocessing(
+    (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255),
+    (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255),
+)
+# Where a network's weights expect something else than torchvision's ImageNet models do.
+USUAL = {
+    "efficientnet_lite0": LITE,
+    "resnet18_3d": KINETICS,
+    "clip_resnet50": CLIP,
+    "bit_r50x1": SYMMETRIC,
+    "bit_r50x3": SYMMETRIC,
+}

@@ -9,6 +9,7 @@ import numpy as np
 
 from ttl_jax.errors import UserError
 from ttl_jax.models.efficientnet import STAGES
+from ttl_jax.weights.keymaps.transfer import is_google_bit, to_known
 
 PREFIXES = ("module.", "model.", "backbone.", "net.")
 # Buffers that are not weights: step counters, torchxrayvision's operating points.
@@ -53,12 +54,13 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
     Raises:
         UserError: a Keras file of a family whose Keras network is another one.
     """
-    if is_keras(arrays):
+    if is_keras(arrays) and not is_google_bit(arrays):
         return _keras(arrays, name)
     named = {key: value for key, value in arrays.items() if not IGNORED.fullmatch(key)}
     for prefix in PREFIXES * 2:  # as DataParallel around a wrapper
         if named and all(key.startswith(prefix) for key in named):
             named = {key.removeprefix(prefix): value for key, value in named.items()}
+    named = to_known(named, name)
     timm_b0 = name == "efficientnet_b0" and any(key.startswith("blocks.") for key in named)
     found: dict[str, np.ndarray] = {}
     for key, value in named.items():

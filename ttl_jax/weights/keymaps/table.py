@@ -14,10 +14,11 @@ LEAVES = {
     "params/kernel": "weight",
     "params/scale": "weight",
     "params/bias": "bias",
+    "params/positions": "positional_embedding",
     "batch_stats/mean": "running_mean",
     "batch_stats/var": "running_var",
 }
-VGG_GRID = (512, 7, 7)
+GRIDS = {512 * 7 * 7: (512, 7, 7), 256 * 6 * 6: (256, 6, 6)}  # what fc1 of VGG and AlexNet flattens
 
 
 def _fill(template: str, match: re.Match[str]) -> str:
@@ -58,17 +59,18 @@ def canonical(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
     return normalise(arrays, name)
 
 
-def _is_vgg_grid(path: str) -> bool:
-    return path.endswith("classifier/fc1/kernel")
+def _grid(path: str, length: int) -> tuple[int, int, int] | None:
+    """(channels, height, width) of the map that a linear layer flattens; None for other layers."""
+    return GRIDS.get(length) if path.endswith("classifier/fc1/kernel") else None
 
 
 def to_ours(path: str, value: np.ndarray) -> np.ndarray:
-    """torch's layout to ours: OIHW -> HWIO, (out, in) -> (in, out), VGG's CHW flatten -> HWC."""
+    """torch's layout to ours: OI[D]HW -> [D]HWIO, (out, in) -> (in, out), fc1's CHW flatten -> HWC."""
     if not path.endswith("/kernel"):
         return value
     if value.ndim == 2:
-        if _is_vgg_grid(path):
-            value = value.reshape(-1, *VGG_GRID).transpose(0, 2, 3, 1).reshape(value.shape)
+        if grid := _grid(path, value.shape[1]):
+            value = value.reshape(-1, *grid).transpose(0, 2, 3, 1).reshape(value.shape)
         return value.T
     return np.moveaxis(value, (0, 1), (-1, -2))
 
@@ -79,8 +81,8 @@ def to_torch(path: str, value: np.ndarray) -> np.ndarray:
         return value
     if value.ndim == 2:
         value = value.T
-        if _is_vgg_grid(path):
-            channels, height, width = VGG_GRID
+        if grid := _grid(path, value.shape[1]):
+            channels, height, width = grid
             value = value.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
             value = value.reshape(value.shape[0], -1)
         return np.ascontiguousarray(value)

@@ -1,4 +1,4 @@
-"""Module paths of ours -> torchvision's (Lite0: the PyPI package's), as data.
+"""Module paths of ours -> torchvision's (Lite0: the PyPI package's; papers.py: others'), as data.
 
 A rule is (our path, their path); groups of the pattern stand in braces, {2-1} is group 2 minus one.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ttl_jax.models.efficientnet import STAGES
 from ttl_jax.models.vgg import DEPTHS as VGG_DEPTHS
+from ttl_jax.weights.keymaps.papers import PAPERS
 
 RESNET = (
     (r"stem/conv", "conv1"),
@@ -16,6 +17,14 @@ RESNET = (
     (r"stage(\d+)/block(\d+)/shortcut/conv", "layer{1}.{2-1}.downsample.0"),
     (r"stage(\d+)/block(\d+)/shortcut/norm", "layer{1}.{2-1}.downsample.1"),
     (r"head", "fc"),
+)
+
+R3D = (
+    (r"stem/conv", "stem.0"),
+    (r"stem/norm", "stem.1"),
+    (r"stage(\d+)/block(\d+)/conv(\d)", "layer{1}.{2-1}.conv{3}.0"),
+    (r"stage(\d+)/block(\d+)/norm(\d)", "layer{1}.{2-1}.conv{3}.1"),
+    *(rule for rule in RESNET if "shortcut" in rule[0] or rule[0] == "head"),
 )
 
 DENSENET = (
@@ -40,6 +49,18 @@ def _vgg(name: str) -> tuple[tuple[str, str], ...]:
         place += 1
     rules += [("classifier/fc1", "classifier.0"), ("classifier/fc2", "classifier.3")]
     return (*rules, ("head", "classifier.6"))
+
+
+ALEXNET = (
+    (r"stage1/conv1", "features.0"),
+    (r"stage2/conv1", "features.3"),
+    (r"stage3/conv1", "features.6"),
+    (r"stage3/conv2", "features.8"),
+    (r"stage3/conv3", "features.10"),
+    (r"classifier/fc1", "classifier.1"),
+    (r"classifier/fc2", "classifier.4"),
+    (r"head", "classifier.6"),
+)
 
 
 def _b0() -> tuple[tuple[str, str], ...]:
@@ -80,10 +101,16 @@ def _lite0() -> tuple[tuple[str, str], ...]:
 
 def rules(name: str) -> tuple[tuple[str, str], ...]:
     """The rules of a network."""
+    if name == "resnet18_3d":
+        return R3D
     if name.startswith("resnet"):
         return RESNET
     if name.startswith("densenet"):
         return DENSENET
     if name.startswith("vgg"):
         return _vgg(name)
+    if name == "alexnet":
+        return ALEXNET
+    if name in PAPERS:
+        return PAPERS[name]
     return _b0() if name == "efficientnet_b0" else _lite0()

@@ -26,7 +26,7 @@ STORAGES: dict[str, Any] = {
     "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }  # fmt: skip
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of training checkpoints
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")  # keys of training checkpoints
 
 
 @dataclass(frozen=True)

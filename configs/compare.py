@@ -1,0 +1,16 @@
+"""A comparison of strategies.
+
+    python -m ttl_jax compare --workdir=runs/compare --config=configs/compare.py \
+        --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" \
+        --config.compare.datasets="('phantom/dermoscopy', 'phantom/mri')"
+
+Every field of `compare` with a line of explanation: ttl_jax/compare/config.py. Fields of a run
+(--config.total_epochs=5, --config.data.image_size=64, ...) hold for all cells; those of a data set's
+preset do unless they are given here.
+"""
+
+from ttl_jax.compare.config import default_config
+
+
+def get_config():
+    return default_config()

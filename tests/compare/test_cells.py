@@ -1,0 +1,101 @@
+"""Which cells there are, and what their configs say."""
+
+import pytest
+
+from ttl_jax.compare import cells
+from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.config import check
+from ttl_jax.config import set_fields
+from ttl_jax.errors import UserError
+from ttl_jax.training.run import check as check_run
+
+
+def test_every_combination_is_a_setting_with_a_folder_of_its_own(tmp_path, config):
+    set_fields(
+        config,
+        {
+            "compare.datasets": ("phantom/mri", "breastmnist"),
+            "compare.models": ("resnet18", "vgg16"),
+            "compare.strategies": ("full", "full+l2_sp(alpha=0.01)", "full+l2_sp(alpha=0.1)"),
+        },
+    )
+    found = cells.settings(config)
+    assert len(found) == len(set(found)) == 12
+    assert [setting.dataset for setting in found] == ["phantom/mri"] * 6 + ["breastmnist"] * 6
+    places = {
+        cells.folder(tmp_path, cell)
+        for setting in found
+        for lr in (1e-3, 1e-2)
+        for cell in cells.final_cells(config, setting, lr)
+    }
+    assert len(places) == 12 * 2 * 2
+
+
+def test_two_names_for_one_folder_are_refused(config):
+    config.compare.strategies = ("full+l2_sp(alpha=0.1)", "full+l2_sp(alpha=0.1 )")
+    with pytest.raises(UserError, match="would share a folder"):
+        cells.settings(config)
+
+
+def test_a_cell_s_config_is_a_run_s(config):
+    setting = Setting("breastmnist", "resnet34", "lp_ft")
+    config.data.augment = "rotate(5)"
+    made = cells.cell_config(config, cells.final_cells(config, setting, 3e-4)[1])
+    check_run(made)
+    assert "compare" not in made and made.evaluate_test and not made.report
+    assert (made.data.name, made.data.path) == ("npz", "../shared/data/medmnist/breastmnist.npz")
+    assert made.data.image_size == 16  # what the user set wins over the preset
+    assert made.data.augment == "rotate(5)"
+    assert (made.model.name, made.strategy, made.optimizer.lr, made.seed) == ("resnet34", "lp_ft", 3e-4, 1)
+    assert not cells.cell_config(config, cells.tuning_cell(config, setting, 3e-4)).evaluate_test
+
+
+def test_a_preset_fills_in_what_the_user_left_alone(config):
+    made = cells.cell_config(config, cells.tuning_cell(config, Setting("ham10000", "vgg16", "full"), 1e-3))
+    assert made.data.class_weights == "balanced" and made.data.group == "lesion_id"
+
+
+def test_tuning_of_another_length_has_folders_of_its_own(tmp_path, config):
+    setting = Setting("", "resnet18", "full")
+    final = cells.final_cells(config, setting, 1e-3)[0]
+    assert cells.folder(tmp_path, cells.tuning_cell(config, setting, 1e-3)) == cells.folder(tmp_path, final)
+    set_fields(config, {"compare.tune_epochs": 2.0, "total_steps": 0})
+    short = cells.tuning_cell(config, setting, 1e-3)
+    assert cells.folder(tmp_path, short) != cells.folder(tmp_path, final)
+    assert cells.cell_config(config, short).total_epochs == 2.0
+    assert cells.cell_config(config, final).total_epochs == config.total_epochs
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("strategies", ("ful",), "did you mean 'full'"),
+        ("strategies", (), "compare.strategies is empty"),
+        ("models", ("resnet51",), "did you mean 'resnet"),
+        ("datasets", ("phantom/skin",), "no data set preset"),
+        ("seeds", (1, 1), "names something twice"),
+        ("lrs", (0.1, -1.0), "different rates above 0"),
+        ("lr_range", (0.1, 0.01), "must rise"),
+        ("engine", "slurm", "compare.engine='slurm'"),
+        ("folds", 2, "folds are 3 or more"),
+        ("workers", 0, "must be at least 1"),
+        ("tune_epochs", 1.0, "needs total_epochs"),
+    ],
+)
+def test_a_bad_field_is_one_sentence(config, field, value, message):
+    config.compare[field] = value
+    with pytest.raises(UserError, match=message):
+        check(config)
+
+
+def test_folds_are_settings_of_their_own(tmp_path, config):
+    set_fields(config, {"compare.folds": 3, "compare.datasets": ("breastmnist",)})
+    check(config)
+    found = cells.settings(config)
+    assert [setting.fold for setting in found] == [0, 1, 2]
+    made = [cells.cell_config(config, cells.tuning_cell(config, setting, 1e-3)) for setting in found]
+    assert [(each.data.folds, each.data.fold) for each in made] == [(3, 0), (3, 1), (3, 2)]
+    assert len({cells.folder(tmp_path, cells.tuning_cell(config, setting, 1e-3)) for setting in found}) == 3
+    config.compare.datasets = ("phantom/mri",)
+    with pytest.raises(UserError, match="phantom/mri is generated and has no folds"):
+        check(config)

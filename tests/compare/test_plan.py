@@ -1,0 +1,117 @@
+"""What is run next, and which learning rate is taken, from folders alone."""
+
+import json
+
+import pytest
+
+from ttl_jax.compare import cells, tune
+from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.plan import plan
+from ttl_jax.compare.prune import prune
+from ttl_jax.compare.summary import summarise
+
+SETTING = Setting("phantom/mri", "resnet18", "linear_probe")
+
+
+def todo(found):
+    return {(cell.lr, cell.seed, cell.final) for cell in found.todo}
+
+
+def test_rates_are_tried_on_the_first_seed_and_the_best_is_run_on_all(tmp_path, config, finish):
+    grid = tune.Grid(config.compare.lrs)
+    first = plan(config, tmp_path, SETTING, grid)
+    assert todo(first) == {(1e-3, 0, False), (1e-2, 0, False)}
+    assert (first.rate, first.done, first.total) == (None, 0, 4)
+    finish(cells.tuning_cell(config, SETTING, 1e-3), 0.6)
+    assert todo(plan(config, tmp_path, SETTING, grid)) == {(1e-2, 0, False)}
+    finish(cells.tuning_cell(config, SETTING, 1e-2), 0.7)
+    chosen = plan(config, tmp_path, SETTING, grid)
+    assert (chosen.rate, chosen.done, chosen.total) == (1e-2, 2, 4)
+    assert todo(chosen) == {(1e-2, 0, True), (1e-2, 1, True)}
+    for cell in chosen.todo:
+        finish(cell, 0.7)
+    finished = plan(config, tmp_path, SETTING, grid)
+    assert finished.todo == () and finished.done == finished.total == 4
+    more = plan(config, tmp_path, SETTING, tune.Grid((*config.compare.lrs, 3e-3)))
+    assert todo(more) == {(3e-3, 0, False)}  # a longer grid repeats nothing
+
+
+def test_the_test_split_has_no_say(tmp_path, config, finish):
+    for lr, auroc in ((1e-3, 0.9), (1e-2, 0.6)):
+        finish(cells.tuning_cell(config, SETTING, lr), auroc, shifted={"auroc": 1 - auroc})
+    assert plan(config, tmp_path, SETTING, tune.Grid((1e-3, 1e-2))).rate == 1e-3
+
+
+def test_a_rate_that_diverges_loses_and_all_of_them_end_the_setting(tmp_path, config, finish):
+    diverging, good = (cells.tuning_cell(config, SETTING, lr) for lr in (1e-2, 1e-3))
+    finish(good, 0.51)
+    place = cells.folder(tmp_path, diverging)
+    place.mkdir(parents=True)
+    (place / "diverged.json").write_text(json.dumps({"message": "loss is nan at step 3"}))
+    grid = tune.Grid((1e-3, 1e-2))
+    assert plan(config, tmp_path, SETTING, grid).rate == 1e-3
+    alone = plan(config, tmp_path, SETTING, tune.Grid((1e-2,)))
+    assert (alone.rate, alone.todo, alone.done, alone.total) == (None, (), 1, 1)
+    found = summarise(config, tmp_path, [alone], {})["settings"][0]
+    assert found["note"] == "training diverged at every learning rate" and found["cells"] == []
+
+
+def test_a_figure_that_is_not_defined_gives_way_to_the_loss(tmp_path, config, finish):
+    for lr, loss in ((1e-3, 0.3), (1e-2, 0.2)):
+        cell = cells.tuning_cell(config, SETTING, lr)
+        finish(cell, None)
+        path = cells.folder(tmp_path, cell) / "result.json"
+        result = json.loads(path.read_text())
+        result["val"]["loss"] = loss
+        path.write_text(json.dumps(result))
+    assert plan(config, tmp_path, SETTING, tune.Grid((1e-3, 1e-2))).rate == 1e-2
+
+
+def test_ties_go_to_the_smaller_rate_and_edges_are_told():
+    assert tune.best({1e-2: 0.5, 1e-3: 0.5, 1e-1: None}) == 1e-3
+    assert tune.best({1e-2: None}) is None
+    assert tune.at_edge({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1}, 1e-1)
+    assert not tune.at_edge({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1}, 1e-2)
+
+
+@pytest.mark.parametrize(("keep", "left"), [("none", set()), ("best", {"best"}), ("all", {"best", "last"})])
+def test_checkpoints_that_nobody_needs_are_removed(tmp_path, config, finish, keep, left):
+    config.compare.keep = keep
+    losing, winning = (cells.tuning_cell(config, SETTING, lr) for lr in (1e-3, 1e-2))
+    finish(losing, 0.4)
+    finish(winning, 0.8)
+    grid = tune.Grid((1e-3, 1e-2))
+
+    def inside(cell):
+        place = cells.folder(tmp_path, cell) / "checkpoints"
+        return {path.name for path in place.iterdir()} if place.exists() else set()
+
+    prune(config, tmp_path, plan(config, tmp_path, SETTING, grid))
+    assert inside(winning) == {"best", "last"}  # the final cell goes on from here
+    assert inside(losing) == (left if keep == "all" else set())
+    for cell in cells.final_cells(config, SETTING, 1e-2):
+        finish(cell, 0.8)
+    prune(config, tmp_path, plan(config, tmp_path, SETTING, grid))
+    assert inside(winning) == left
+
+
+def test_optuna_goes_on_with_its_study(tmp_path, config, finish):
+    pytest.importorskip("optuna")
+    config.compare.tuner, config.compare.trials = "optuna", 4
+
+    def best_at(lr):  # validation peaks at 1e-3
+        return 1.0 - abs(__import__("math").log10(lr) + 3) / 3
+
+    asked = []
+    for _ in range(config.compare.trials):
+        study = tune.Optuna(tmp_path / "optuna", SETTING, config)  # as after a restart
+        (cell,) = plan(config, tmp_path, SETTING, study).todo
+        again = tune.Optuna(tmp_path / "optuna", SETTING, config)
+        assert plan(config, tmp_path, SETTING, again).todo == (cell,)
+        asked.append(cell.lr)
+        finish(cell, best_at(cell.lr))
+    found = plan(config, tmp_path, SETTING, tune.Optuna(tmp_path / "optuna", SETTING, config))
+    assert all(cell.final for cell in found.todo) and len(found.todo) == 2
+    assert sorted(found.tuning) == sorted(set(asked))
+    assert found.rate == max(asked, key=best_at)
+    assert all(1e-5 <= lr <= 1e-2 for lr in asked)

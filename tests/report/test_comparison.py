@@ -1,0 +1,258 @@
+"""The comparison's page, tables and words, from cells that are generated with known differences."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ttl_jax import report
+from ttl_jax.cli import main
+from ttl_jax.compare import default_config, statistics
+from ttl_jax.config import set_fields
+from ttl_jax.evaluation import predictions, score
+from ttl_jax.report import compared, compared_figures
+from ttl_jax.report.errors import confident_errors
+
+SIGNALS = {"full": 1.0, "lp_ft": 3.0, "linear_probe": 0.9, "truncated(12)+l2_sp(alpha=0.1)": 0.6}
+
+
+def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS, seeds=(0, 1)):
+    """A compare.json over generated runs; `signals` says how good each strategy is."""
+    settings = []
+    for dataset in datasets:
+        for number, (strategy, signal) in enumerate(signals.items()):
+            cells = []
+            for seed in seeds:
+                name = f"{dataset}-{number}-{seed}"
+                place = run(name, strategy=strategy, dataset=dataset, seed=seed, signal=signal)
+                _same_patients(place, dataset, seed, signal)
+                result = json.loads((place / "result.json").read_text())
+                cells.append({"fold": None, "folder": name, **result, "steps": 200})
+            tests = [cell["test"] for cell in cells]
+            settings.append({
+                "dataset": dataset, "model": "resnet50", "strategy": strategy, "lr": 1e-3,
+                "lr_at_edge": number == 1, "tuning": [], "note": "",
+                "test": {key: {"mean": float(np.mean([t[key] for t in tests])), "low": 0.1, "high": 0.9}
+                         for key in ("auroc", "auprc", "prevalence", "accuracy", "ece")},
+                "seconds": 60.0 * (number + 1), "flops": 1e12 * (4 - number), "params": 9,
+                "trainable_params": 10 ** (number + 3), "cells": cells,
+            })  # fmt: skip
+    config = default_config()
+    set_fields(config, {"compare.strategies": tuple(signals)})
+    return {
+        "settings": settings,
+        "statistics": statistics.statistics(config, tmp_path, settings),
+        "protocol": {"select": "auroc", "replication": "2 training seeds on one fixed split", "folds": 0,
+                     "tuned_on": "validation, seed 0"},
+    }  # fmt: skip
+
+
+def _same_patients(place, dataset, seed, signal):
+    """Test predictions on one set of patients a data set, whatever the seed and the strategy."""
+    shared = np.random.default_rng(len(dataset))
+    labels = np.repeat(shared.integers(2, size=100), 2)
+    noise = np.random.default_rng(seed + 10).normal(size=200) + np.repeat(shared.normal(size=100), 2)
+    logits = np.stack([np.zeros(200), signal * (labels - 0.5) + noise], axis=1)
+    path = place / "predictions" / "test.npz"
+    predictions.save(
+        path,
+        ids=[f"<i>{number}" for number in range(200)],
+        groups=np.repeat(np.arange(100), 2).astype(str),
+        labels=labels,
+        logits=logits,
+        class_names=("no", "yes"),
+        task="multiclass",
+        columns={"sex": np.tile(["F", "F", "M", "M"], 50)},
+    )
+    result = json.loads((place / "result.json").read_text())
+    result["test"] = score(labels, logits, ("no", "yes"), "multiclass")
+    result["val"]["auroc"] = float(signal)  # validation ranks as we say
+    splits = {"train": {"examples": 600, "groups": 300, "classes": {"no": 400, "yes": 200}}}
+    result["data"] = {"splits": splits, "straddling": 0}
+    (place / "result.json").write_text(json.dumps(result))
+
+
+@pytest.fixture(scope="module")
+def made(run_once):
+    folder, run = run_once
+    return folder, make_found(run, folder)
+
+
+@pytest.fixture
+def found(made):
+    return copy.deepcopy(made[1])
+
+
+def test_statistics_find_what_was_put_in(found):
+    statistics_found = found["statistics"]
+    by_name = {(d["dataset"], d["strategy"]): d for d in statistics_found["differences"]}
+    assert len(by_name) == 6 and statistics_found["reference"] == "full"
+    for dataset in ("breast", "ham_10000"):
+        good, even = by_name[dataset, "lp_ft"], by_name[dataset, "linear_probe"]
+        assert good["low"] > 0.1 and good["p_holm"] < 0.05 and (good["groups"], good["seeds"]) == (100, 2)
+        assert good["p_holm"] >= good["p"] and even["estimate"] < 0
+    friedman = statistics_found["friedman"]
+    assert dict(zip(friedman["strategies"], friedman["ranks"], strict=True)) == {
+        "lp_ft": 1.0, "full": 2.0, "linear_probe": 3.0, "truncated(12)+l2_sp(alpha=0.1)": 4.0,
+    }  # fmt: skip
+    assert statistics_found["bayes"] == []  # two data sets are too few for it
+
+
+def test_the_headline_says_who_wins_and_how_surely(found):
+    said = compared.headlines(found)
+    assert said[0] == (
+        "lp_ft, preferred on validation, beats full on 2 of 2 test sets "
+        "(p < 0.05 after Holm's correction for 6 comparisons)."
+    )
+    difference = found["statistics"]["differences"][0]
+    assert f"On breast, lp_ft beats full: +{100 * difference['estimate']:.1f} AUROC points" in said[1]
+    assert re.search(
+        r"\[\+[\d.]+, \+[\d.]+\], p(?: = |\u00a0<\u00a0)0\.\d+ after Holm \(AUROC 0\.\d+\)\.$", said[1]
+    )
+
+
+def test_a_preference_that_the_test_does_not_bear_out_is_said(found):
+    for each in found["statistics"]["differences"]:
+        each |= {"estimate": -0.02, "low": -0.05, "high": 0.01, "p_holm": 0.4}
+    said = compared.headlines(found)
+    assert "beats full on 0 of 2" in said[0]
+    assert "does not differ surely from full: −2.0 AUROC points [−5.0, +1.0], p = 0.40" in said[1]
+    for each in found["settings"]:
+        for cell in each["cells"]:
+            cell["val"]["auroc"] = 1.0 if each["strategy"] == "full" else 0.1
+    assert compared.headlines(found) == [
+        "Validation prefers full, the reference itself; no other strategy beats it on a test split after "
+        "Holm's correction."
+    ]
+    found["settings"] = [{**each, "cells": []} for each in found["settings"]]
+    assert "none can be preferred" in compared.headlines(found)[0]
+
+
+def test_tables_hold_the_figures(found, tmp_path):
+    paths = {path.suffix: path.read_text() for path in report.write_tables(found, tmp_path)}
+    rows = list(csv.DictReader(io.StringIO(paths[".csv"])))
+    assert len(rows) == 8
+    first = found["settings"][0]
+    assert float(rows[0]["auroc"]) == first["test"]["auroc"]["mean"] and rows[0]["p"] == ""
+    assert rows[1]["edge"] == "True" and float(rows[1]["difference"]) > 0
+    lines = paths[".md"].splitlines()
+    assert len(lines) == 10 and len({line.count("|") for line in lines}) == 1
+    assert "| 0.001* |" in lines[3]
+    tex = paths[".tex"]
+    assert tex.count(r"\\" + "\n") == 9 and r"ham\_10000" in tex and r"l2\_sp" in tex
+    for line in tex.splitlines()[4:-2]:
+        assert len(re.findall(r"(?<!\\)&", line)) == 12
+
+
+def test_the_front_holds_what_nothing_beats():
+    points = [(3.0, 0.9), (1.0, 0.7), (2.0, 0.6), (4.0, 0.9), (2.5, 0.8), (1.0, 0.65)]
+    front = compared_figures.pareto_front(points)
+    assert front == (1, 4, 0)
+    for place, (cost, value) in enumerate(points):
+        beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
+        assert beaten == (place not in front)
+
+
+def test_the_surest_errors_are_listed_by_name():
+    labels = np.array([0, 1, 1, 0])
+    logits = np.array([[0.0, 2.0], [5.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
+    held = predictions.Predictions(np.array(list("abcd")), np.array(list("pqrs")), labels, logits,
+                                   ("no", "yes"), "multiclass")  # fmt: skip
+    errors = confident_errors(held)
+    assert [(e.id, e.group, e.true, e.decided) for e in errors] == [
+        ("b", "q", "yes", "no"),
+        ("a", "p", "no", "yes"),
+    ]
+    assert errors[1].confidence == pytest.approx(1 / (1 + np.exp(-2.0)))
+    several = predictions.Predictions(
+        ids=np.array(list("ab")),
+        groups=np.array(list("pq")),
+        labels=np.array([[1.0, np.nan], [0, 1]]),
+        logits=np.array([[-3.0, 5.0], [-1.0, -2.0]]),
+        class_names=("x", "y"),
+        task="multilabel",
+    )
+    assert [(e.id, e.true, e.decided) for e in confident_errors(several)] == [
+        ("a", "x", "no x"),
+        ("b", "y", "no y"),
+    ]
+
+
+def write(found, folder, tmp_path):
+    folders = [folder / cell["folder"] for each in found["settings"] for cell in each["cells"]]
+    path = report.write(folders, tmp_path / "out" / "report.html", "Comparison", comparison=found)
+    assert path.stat().st_size < 5_000_000
+    return path
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
+def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
+    path = write(found, made[0], tmp_path)
+    probe = """<script>
+      const at = (selector) => document.querySelector(selector);
+      const names = () => [...at("#comparison-table").tBodies[0].rows].filter((row) => !row.hidden)
+        .map((row) => row.cells[0].dataset.value);
+      const said = {};
+      [...at("#comparison-table").tHead.rows[0].cells].find((cell) => cell.textContent === "AUROC")
+        .querySelector("button").click();
+      said.sorted = names();
+      const field = at("#comparison .filter input");
+      field.value = "ham lp_ft"; field.dispatchEvent(new Event("input"));
+      said.filtered = names(); said.count = at("#comparison .filter output").textContent;
+      said.errors = window.faults; said.svgs = document.querySelectorAll("#comparison svg").length;
+      said.wide = document.documentElement.scrollWidth <= window.innerWidth;
+      const out = document.createElement("pre"); out.id = "said"; out.textContent = JSON.stringify(said);
+      document.body.append(out);
+    </script></body>"""
+    text = path.read_text().replace(
+        "<head>", "<head><script>window.faults=[];onerror=(m)=>faults.push(m)</script>"
+    )
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("</body>", probe))
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--disable-component-update", "--no-first-run", f"--user-data-dir={tmp_path}/profile",
+         "--window-size=1280,900", "--dump-dom", f"file://{probed}"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    said = json.loads(re.search(r'<pre id="said">(.*?)</pre>', done.stdout)[1])
+    aurocs = {
+        (each["dataset"], each["strategy"]): each["test"]["auroc"]["mean"] for each in found["settings"]
+    }
+    assert said["sorted"] == [name for _, name in sorted(aurocs, key=lambda key: -aurocs[key])]
+    assert said["filtered"] == ["lp_ft"] and said["count"] == "1 of 8"
+    assert said["errors"] == [] and said["wide"] and said["svgs"] == 3
+    assert "Uncaught" not in done.stderr
+
+
+def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, made, tmp_path):
+    text = write(found, made[0], tmp_path).read_text()
+    assert "lp_ft, preferred on validation, beats full on 2 of 2 test sets" in text
+    assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
+    assert text.count("AUROC against cost on") == 2 and "mathdefault" not in text
+    assert "No group stands in more than one split." in text and "edge of the grid" in text
+    assert text.count('class="sortable subgroups"') == 8
+    held = predictions.load(made[0] / found["settings"][0]["cells"][0]["folder"] / "predictions" / "test.npz")
+    women = held.columns["sex"] == "F"
+    odds = held.logits[:, 1] - held.logits[:, 0]
+    assert f"{roc_auc_score(held.labels[women], odds[women]):.3f}" in text.split("<h3>Subgroups</h3>")[1]
+    assert "&lt;i&gt;" in text and "<i>" not in text  # ids of the surest errors are text
+
+
+def test_the_report_command_takes_a_comparison_s_folder(found, made, tmp_path, capsys):
+    folder = made[0]
+    (folder / "compare.json").write_text(json.dumps(found))
+    assert main(["ttl_jax", "report", str(folder), f"--out={tmp_path}/again.html"]) == 0
+    assert 'id="comparison-table"' in (tmp_path / "again.html").read_text()
+    (tmp_path / "compare.json").write_text("{")
+    assert main(["ttl_jax", "report", str(tmp_path)]) == 2
+    assert "run compare again" in capsys.readouterr().err

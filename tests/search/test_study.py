@@ -1,0 +1,102 @@
+"""The search command's job on real trainings: folders, resume, one look at the test split."""
+
+import json
+
+import pytest
+
+from ttl_jax.errors import UserError
+from ttl_jax.search.figure import rows, sentence
+from ttl_jax.search.study import read, search
+
+
+def run_files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/metrics.jsonl")}
+
+
+def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_path, config, datasets):
+    record = search(config, tmp_path, datasets)
+    scores = {unit["unit"]: unit["score"] for unit in record["units"]}
+    for unit, score in scores.items():
+        result = json.loads((tmp_path / f"trials/unit{unit:02d}_seed0/result.json").read_text())
+        assert result["val"]["auroc"] == score
+        assert ("test" in result) == (unit == record["best"])
+    assert record["best"] == max(sorted(scores), key=scores.get)
+    assert record["cost"] == record["exhaustive_cost"] == 2
+    assert sum(datasets["test"].images.reads) == 11
+    winner = tmp_path / f"trials/unit{record['best']:02d}_seed0"
+    assert record["test"]["auroc"] == json.loads((winner / "result.json").read_text())["test"]["auroc"]
+    assert (winner / "predictions" / "test.npz").exists()
+    assert json.loads((tmp_path / "search.json").read_text()) == record
+    assert (tmp_path / "figures" / "search.png").stat().st_size > 5000
+    assert len(rows(record)) == 2 and record["strategy"] in sentence(record)
+    # MACs grow with the cut; prices are shares of the dearest candidate's
+    macs = [unit["macs"] for unit in record["units"]]
+    assert macs == sorted(macs) and record["units"][-1]["price"] == 1.0
+
+    before, read_before = run_files(tmp_path), len(datasets["train"].images.reads)
+    assert search(config, tmp_path, datasets) == record
+    # another method in the same folder finds every trial done
+    config.search.method = "two_stage"
+    assert search(config, tmp_path, datasets)["best"] == record["best"]
+    # so does a search by score less price, though what wins is another unit
+    config.search.weight = 10.0
+    cheap = search(config, tmp_path, datasets)
+    assert cheap["best"] == 1 and cheap["score"] == scores[1]
+    assert run_files(tmp_path) == before and len(datasets["train"].images.reads) == read_before
+
+
+def test_halving_goes_on_from_where_a_trial_was_paused(tmp_path, config, datasets):
+    config.search.method, config.search.allowance = "halving", 1.0
+    config.search.rungs = (0.5, 1.0)
+    record = search(config, tmp_path, datasets)
+    budgets = [(trial["unit"], trial["budget"], trial["cost"]) for trial in record["trials"]]
+    assert budgets[:2] == [(1, 0.5, 0.5), (2, 0.5, 0.5)] and len(budgets) == 3
+    assert budgets[2][1:] == (1.0, 0.5) and budgets[2][0] == record["best"]
+    stopped = tmp_path / f"trials/unit{3 - record['best']:02d}_seed0"
+    lines = [json.loads(line) for line in (stopped / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in lines) == 2 and not (stopped / "result.json").exists()
+    half = {trial["unit"]: trial["score"] for trial in record["trials"] if trial["budget"] == 0.5}
+    assert half[record["best"]] >= half[3 - record["best"]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("kind", "cut", "search.kind='cut'"),
+        ("method", "two-stage", "did you mean 'two_stage'"),
+        ("price", "flops", "search.price='flops'"),
+        ("units", "1-99", "is no candidate"),
+        ("workers", 0, "search.workers=0 must be 1 or more"),
+        ("seeds", 3, "is for method=halving"),
+        ("weight", -1.0, "must not be negative"),
+    ],
+)
+def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, datasets, field, value, message):
+    config.search[field] = value
+    with pytest.raises(UserError, match=message):
+        search(config, tmp_path / "new", datasets)
+    assert not (tmp_path / "new").exists()
+
+
+def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, config):
+    config.search.method, config.data.path = "halving", "/nowhere"
+    for field, value, message in (("allowance", 2.0, "share"), ("rungs", (0.5,), "must rise")):
+        config.search[field], before = value, config.search[field]
+        with pytest.raises(UserError, match=message):
+            search(config, tmp_path / "new")
+        config.search[field] = before
+
+
+def test_trials_take_the_strategy_of_their_unit(config):
+    config.search.kind, config.search.units = "lwft", ""
+    setting = read(config)
+    assert setting.points[9].strategy == "layerwise(9)" and setting.stages == (2,)
+    assert "search" not in setting.run
+
+
+def test_trials_run_in_worker_processes_as_they_do_here(tmp_path, config):
+    config.data.name, config.data.phantom_patients, config.total_steps = "phantom/mri", 20, 2
+    here = search(config, tmp_path / "here")
+    config.search.workers = 2
+    apart = search(config, tmp_path / "apart")
+    assert apart["trials"] == here["trials"] and apart["test"] == here["test"]

@@ -1,0 +1,72 @@
+"""The GPU benchmark at a tiny size, with nothing but what the GPU image carries."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GPU = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
+# flax brings rich, msgpack and orbax itself.
+BLOCKED = (
+    "grain",
+    "tensorflow_datasets",
+    "ml_collections",
+    "sklearn",
+    "scipy",
+    "PIL",
+    "safetensors",
+    "jaxtyping",
+)
+WORKER = """
+import runpy, sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ImportError(f"{{name}} is not there")
+
+sys.meta_path.insert(0, Block())
+sys.argv = ["gpu.py", "--worker", "jax", "resnet18", "32", "2", "2"]
+runpy.run_path({path!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture
+def gpu():
+    spec = importlib.util.spec_from_file_location("gpu", GPU)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_dispatch_needs_only_jax_flax_optax_and_numpy():
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKER.format(blocked=set(BLOCKED), path=str(GPU))],
+        input="go\ngo\n", capture_output=True, text=True, check=True, cwd=GPU.parent.parent,
+    )  # fmt: skip
+    known, *seconds = ran.stdout.splitlines()
+    # ResNet-18 at 224 px: 1.82 G multiply-adds (torchvision's table); here 1/49 of that, times 2 times 3.
+    assert json.loads(known)["flops an image"] == pytest.approx(1.82e9 / 49 * 6, rel=0.25)
+    assert len(seconds) == 2
+    assert all(float(second) > 0 for second in seconds)
+
+
+def test_the_table_has_a_column_for_every_figure(gpu):
+    lines = gpu.table([{"model": "a", "ratio": 1.5}, {"model": "b"}]).splitlines()
+    assert lines == ["| model | ratio |", "| --- | --- |", "| a | 1.5 |", "| b | - |"]
+
+
+def test_batches_of_a_dispatch(gpu):
+    given = gpu.data(8, 3, 2)
+    assert given["image"].shape == (2, 3, 8, 8, 3)
+    assert given["image"].dtype == "uint8"
+    assert given["label"].shape == given["example"].shape == (2, 3)
+
+
+def test_importing_the_package_does_not_import_jax():
+    code = "import sys, ttl_jax; print(sorted({'jax', 'flax', 'numpy', 'scipy', 'grain'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

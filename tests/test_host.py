@@ -1,0 +1,68 @@
+"""What the command line sets before JAX starts."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ttl_jax.host import XLA_FLAGS, additions, release_memory
+
+SEEN = """
+import os, sys
+from ttl_jax import host
+host.prepare()
+import jax, jax.numpy as jnp
+jnp.ones(3).sum().block_until_ready()  # an unknown flag would end the process here
+print(os.environ["XLA_FLAGS"], os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
+"""
+
+
+def test_the_users_own_settings_stay():
+    own = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=128", "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
+    found = additions(own, "0.10.2", glibc=True)
+    assert "GLIBC_TUNABLES" not in found
+    first, *others = found["XLA_FLAGS"].split()
+    assert first == own["XLA_FLAGS"]
+    assert [flag.split("=")[0] for flag in others] == ["--xla_cpu_experimental_ynn_fusion_type"]
+
+
+def test_nothing_twice_and_nothing_where_it_is_not_known():
+    done = additions({}, "0.10.2", glibc=True)
+    assert set(done) == {"XLA_FLAGS", "GLIBC_TUNABLES"}
+    assert additions(done, "0.10.2", glibc=True) == {}
+    assert additions({}, "9.9.9", glibc=False) == {}
+    assert additions({"TTL_JAX_PLAIN_HOST": "1"}, "0.10.2", glibc=True) == {}
+
+
+def test_a_process_starts_with_them_and_keeps_its_arguments():
+    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
+    clean["JAX_PLATFORMS"] = "cpu"
+    ran = subprocess.run(
+        [sys.executable, "-c", SEEN, "--a=b c"], env=clean, capture_output=True, text=True, check=True
+    )
+    assert all(name in ran.stdout for name in XLA_FLAGS)
+    assert "['--a=b c']" in ran.stdout
+    if sys.platform == "linux":
+        assert "glibc.malloc.hugetlb=1" in ran.stdout
+
+
+def test_memory_is_given_back():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("needs glibc's malloc_trim")
+    # Small pieces live in the heap; the last one keeps its end in place, so that it cannot shrink by itself.
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    pieces = [library.malloc(60_000) for _ in range(2000)]
+    for piece in pieces:
+        ctypes.memset(ctypes.c_void_p(piece), 1, 60_000)
+    for piece in pieces[:-1]:
+        library.free(piece)
+    before = resident()
+    release_memory()
+    assert before - resident() > 80e6

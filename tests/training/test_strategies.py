@@ -1,0 +1,217 @@
+"""Strategies through whole small runs: what trains when, what is handed over, what is averaged.
+
+The network is ResNet-18 cut after its first stage or second: it compiles in a fraction of the time.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ttl_jax import models, strategies, weights
+from ttl_jax.config import set_fields
+from ttl_jax.errors import UserError
+from ttl_jax.training import loop
+from ttl_jax.training.run import train
+
+HEAD = ("head/kernel", "head/bias")
+
+
+@pytest.fixture
+def run(tmp_path, config, datasets):
+    """run(strategy, cut=unit, **fields) -> Result of a small run."""
+
+    def go(strategy, name="run", cut=3, **fields):
+        set_fields(config, {"strategy": f"truncated({cut})+{strategy}", "optimizer.lr": 1e-2, **fields})
+        return train(config, tmp_path / name, datasets)
+
+    return go
+
+
+@pytest.fixture
+def states(monkeypatch):
+    """Every state that validation saw, as host arrays: [(phase, params, batch_stats, opt_state)]."""
+    seen = []
+    evaluate = loop._evaluate
+
+    def spy(job, feed, state, progress, *rest):
+        seen.append((progress.phase, jax.device_get(state)))
+        return evaluate(job, feed, state, progress, *rest)
+
+    monkeypatch.setattr(loop, "_evaluate", spy)
+    return seen
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Counts how often a training step was compiled."""
+    calls = []
+    compile_step = loop.compile_step
+
+    def spy(*arguments):
+        calls.append(1)
+        return compile_step(*arguments)
+
+    monkeypatch.setattr(loop, "compile_step", spy)
+    return calls
+
+
+def moved(before, after):
+    old, new = strategies.flatten(before), strategies.flatten(after)
+    return {path for path, value in old.items() if not np.array_equal(value, new[path])}
+
+
+def test_gradual_unfreezing_moves_the_leaves_of_its_phase_and_no_others(run, states, compiled):
+    result = run("gradual_last_first", cut=5, total_steps=4, eval_every_epochs=0.4)  # a step: 0.4 epochs
+    assert [phase for phase, _ in states] == [0, 1, 2, 3]
+    stages = [set(), {"stage2"}, {"stage1"}, {"stem"}]
+    start = weights.initialise("resnet18", 2, cut=5)
+    before, open_now = start, {"head"}
+    for (_, state), fresh in zip(states, stages, strict=True):
+        open_now |= fresh
+        assert {path.split("/")[0] for path in moved(before["params"], state.params)} == open_now
+        statistics = {path.split("/")[0] for path in moved(before["batch_stats"], state.batch_stats)}
+        assert statistics == open_now - {"head"}
+        before = {"params": state.params, "batch_stats": state.batch_stats}
+    assert len(compiled) == 4 and result.metrics["steps"] == 4
+
+
+def test_lp_ft_hands_its_head_over_and_starts_a_new_optimizer(run, states, compiled):
+    run("lp_ft(share=0.5, lr=0.5)", total_steps=4, eval_every_epochs=0.8, **{"schedule.name": "constant"})
+    (first, probe), (second, tuned) = states
+    assert (first, second) == (0, 1) and len(compiled) == 2
+    start = weights.initialise("resnet18", 2, cut=3)
+    assert moved(start["params"], probe.params) == set(HEAD)
+    ages = {int(leaf) for leaf in jax.tree.leaves(tuned.opt_state) if leaf.ndim == 0}
+    assert ages == {2}  # two steps of this phase, none of the probe's
+    distance = np.abs(tuned.params["head"]["bias"] - probe.params["head"]["bias"]).max()
+    assert 0 < distance <= 2 * 0.5 * 1e-2 * 1.01  # two Adam steps at the reduced rate, from the probe's head
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("full", 1), ("auto_rgn(batches=1)", 1), ("auto_snr(batches=1)", 1), ("gradual_first_last", 2),
+     ("lp_ft+discriminative", 2)],
+)  # fmt: skip
+def test_one_compile_for_each_label_tree(text, count, run, compiled):
+    run(text, total_steps=max(count, 5), eval_every_epochs=10.0)  # two epochs: Auto-RGN refreshes twice
+    assert len(compiled) == count
+
+
+def test_measured_rates_refresh_and_scale_the_step(run, states):
+    run("auto_rgn(batches=1)", total_steps=6, eval_every_epochs=0.4)
+    rates = [np.array([float(leaf) for leaf in state.multipliers.values()]) for _, state in states]
+    for values in rates:
+        assert values.max() == pytest.approx(1, abs=1e-6) and values.min() > 0
+    np.testing.assert_array_equal(rates[0], rates[1])  # within the first epoch
+    assert not np.array_equal(rates[0], rates[-1])  # after an epoch of 2.5 steps
+
+
+def test_an_anchored_head_stays_small_and_the_anchor_is_the_start(run):
+    free = run("full", "free", total_steps=4)
+    held = run("l2_sp(alpha=100.0, beta=0.0)", "held", total_steps=4, **{"optimizer.name": "sgd"})
+    start = strategies.flatten(weights.initialise("resnet18", 2, cut=3)["params"])
+
+    def drift(result):
+        leaves = strategies.flatten(result.variables["params"])
+        return sum(float(np.square(leaves[path] - start[path]).sum()) for path in start if path not in HEAD)
+
+    assert drift(held) < 0.2 * drift(free)
+
+
+@pytest.mark.parametrize("text", ["bss+delta+ema", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"])
+def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch):
+    set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
+    whole = train(config, tmp_path / "whole", datasets)
+    save, calls = loop.Checkpoints.save_last, []
+
+    def stop_after_two(self, *arguments):
+        save(self, *arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Checkpoints, "save_last", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut", datasets)
+    resumed = train(config, tmp_path / "cut", datasets)
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, resumed.variables)
+
+
+def test_co_tuning_trains_the_source_head_and_drops_it(tmp_path, config, datasets, states):
+    pretrained = weights.initialise("resnet18", 5, seed=3)
+    path = tmp_path / "source.npz"
+    np.savez(path, **weights.export_torch(pretrained, "resnet18"))
+    set_fields(config, {"strategy": "cotuning", "model.weights": str(path), "total_steps": 2})
+    result = train(config, tmp_path / "run", datasets)
+    trained = states[-1][1].params["source_head"]
+    assert trained["kernel"].shape == (512, 5)
+    assert not np.array_equal(trained["kernel"], pretrained["params"]["head"]["kernel"])
+    assert "source_head" not in result.variables["params"]
+    with pytest.raises(UserError, match="it cannot be joined with truncated"):
+        set_fields(config, {"strategy": "cotuning+truncated(5)"})
+        train(config, tmp_path / "cut", datasets)
+
+
+def test_ema_is_what_is_validated(run, states):
+    run("ema(decay=0.5)", total_steps=3, eval_every_epochs=0.4)
+    start = weights.initialise("resnet18", 2, cut=3)["params"]["head"]["bias"].astype(np.float64)
+    expected = start
+    for number, (_, state) in enumerate(states):
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * state.params["head"]["bias"]
+        np.testing.assert_allclose(state.average["params"]["head/bias"], expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_array_equal(
+            state.variables["params"]["head"]["bias"], state.average["params"]["head/bias"]
+        )
+
+
+def test_a_uniform_soup_is_the_mean_of_the_last_validations(run, states):
+    result = run("soup(kind='uniform', last=2)", total_steps=3, eval_every_epochs=0.4)
+    last = [state.params["head"]["kernel"] for _, state in states[-2:]]
+    np.testing.assert_allclose(result.variables["params"]["head"]["kernel"], np.mean(last, axis=0), rtol=1e-5)
+    assert result.metrics["after"]["kept"] == 2
+
+
+def test_wise_ft_lies_between_the_probe_and_the_tuned_weights(run, states):
+    result = run("lp_ft(share=0.5)+wise_ft(0.25)", total_steps=4, eval_every_epochs=0.8)
+    (_, probe), (_, tuned) = states
+    path = ("stage1", "block2", "conv2", "kernel")
+    a, b, found = (_at(tree, path) for tree in (probe.params, tuned.params, result.variables["params"]))
+    best_is_tuned = result.metrics["best_step"] == 4
+    expected = 0.75 * a + 0.25 * b if best_is_tuned else a
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def _at(tree, path):
+    for name in path:
+        tree = tree[name]
+    return np.asarray(tree)
+
+
+def test_stochastic_norm_takes_either_statistic_channel_by_channel():
+    network, variables = models.create("resnet18", 2), weights.initialise("resnet18", 2)
+    images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+
+    def stem(**options):
+        return network.apply(variables, images, capture=("stem",), mutable=["batch_stats"], **options)
+
+    (_, running), _ = stem(train=False)
+    (_, batch), plain = stem(train=True)
+    with models.stochastic_norm(0.5, jax.random.key(1)):
+        (_, mixed), moving = stem(train=True)
+        (_, still), _ = stem(train=False)
+    by_batch = jnp.isclose(mixed["stem"], batch["stem"], rtol=1e-5).all(axis=(0, 1, 2))
+    by_running = jnp.isclose(mixed["stem"], running["stem"], rtol=1e-5).all(axis=(0, 1, 2))
+    assert (by_batch | by_running).all() and 10 < int(by_batch.sum()) < 54
+    np.testing.assert_array_equal(still["stem"], running["stem"])
+    stem_of = lambda updated: updated["batch_stats"]["stem"]["norm"]["mean"]  # noqa: E731
+    np.testing.assert_allclose(stem_of(moving), stem_of(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_early_stop_ends_a_stage_and_not_the_run(run, states, config):
+    set_fields(config, {"early_stop.patience": 1, "select": "loss", "schedule.name": "constant"})
+    result = run("gradual_last_first", total_steps=18, eval_every_epochs=0.4, **{"optimizer.lr": 10.0})
+    phases = [phase for phase, _ in states]
+    assert set(phases) == {0, 1, 2}  # every stage had its turn
+    assert result.metrics["steps"] == len(phases) < 18  # and some gave the rest of theirs up

@@ -1,0 +1,150 @@
+"""What a network costs: parameters, multiply-accumulates, activations, file size, measured latency."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax import models, strategies
+from ttl_jax.analysis.macs import count
+from ttl_jax.errors import UserError
+from ttl_jax.models import Network
+from ttl_jax.typing import Variables
+
+BATCHES = (1, 32)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of one network at one input size; of one image, where nothing else is said.
+
+    Attributes:
+        params: trainable numbers of the network, norms' scales and biases included.
+        macs: multiply-accumulates of convolutions and matrix products of a forward pass.
+        activation_bytes: what these give out, in the compute type.
+        file_bytes: parameters and running statistics as float32: what a weights file holds.
+        latency_ms: batch size -> median milliseconds of a forward pass of the whole batch; empty
+            where nothing was measured.
+        device: on which that was.
+    """
+
+    params: int
+    macs: int
+    activation_bytes: int
+    file_bytes: int
+    latency_ms: dict[int, float]
+    device: str = ""
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: two a multiply-accumulate."""
+        return 2 * self.macs
+
+
+def cost(
+    name: str,
+    input_shape: Sequence[int],
+    *,
+    cut: int | str | None = None,
+    strategy: str | None = None,
+    num_classes: int = 2,
+    batches: Sequence[int] = (),
+    seconds: float = 1.0,
+) -> Cost:
+    """Costs of a network, whole, cut, or after a strategy's surgery.
+
+    Args:
+        name: see `ttl_jax.models.names()`.
+        input_shape: of an image: (H, W, C) or (D, H, W, C).
+        cut: the last unit kept.
+        strategy: as "truncated(12)" or "transfusion(14)"; what it trains does not matter here.
+        num_classes: outputs of the head.
+        batches: batch sizes at which latency is measured, as (1, 32); none by default.
+        seconds: how long each is measured, after warm-up.
+
+    Raises:
+        UserError: an unknown name, unit or strategy, both a cut and a strategy, or a bad shape.
+    """
+    if cut is not None and strategy is not None:
+        raise UserError("cost takes a cut or a strategy, not both; truncated(12) is a strategy that cuts")
+    shape = tuple(int(length) for length in input_shape)
+    if len(shape) < 3 or min(shape) < 1:
+        raise UserError(f"input shape {shape} is not (H, W, C) or (D, H, W, C), all above 0")
+    surgery = {"cut": cut} if strategy is None else strategies.parse(strategy).surgery.shape(name)
+    network = models.create(name, num_classes, **surgery)
+    return cost_of(network, shape, batches=batches, seconds=seconds)
+
+
+def cost_of(
+    network: Network, input_shape: Sequence[int], *, batches: Sequence[int] = (), seconds: float = 1.0
+) -> Cost:
+    """`cost`, of a network that is there already."""
+    image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), image)
+    counted = count(network.apply, variables, image)
+    leaves = jax.tree.leaves(variables)
+    return Cost(
+        params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        macs=counted.macs,
+        activation_bytes=counted.activations * jnp.dtype(network.dtype).itemsize,
+        file_bytes=sum(leaf.size * 4 for leaf in leaves),
+        latency_ms=latency(network, variables, input_shape, batches, seconds) if batches else {},
+        device=jax.devices()[0].device_kind if batches else "",
+    )
+
+
+def latency(
+    network: Network,
+    variables: Variables,
+    input_shape: Sequence[int],
+    batches: Sequence[int] = BATCHES,
+    seconds: float = 1.0,
+    warm_up: int = 3,
+) -> dict[int, float]:
+    """Median milliseconds of a forward pass at each batch size, compiled, on the default device.
+
+    Args:
+        network: in inference mode.
+        variables: values or shapes; latency does not depend on values.
+        input_shape: of an image.
+        batches: batch sizes.
+        seconds: how long each is measured; at least 5 passes.
+        warm_up: passes before measuring.
+    """
+    # ones, not zeros or noise: finite everywhere, no denormal numbers
+    ready = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), variables)
+    found = {}
+    for batch in batches:
+        images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, *input_shape)), jnp.float32)
+        run = jax.jit(network.apply).lower(ready, images).compile()
+        for _ in range(warm_up):
+            jax.block_until_ready(run(ready, images))
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+        while len(times) < 5 or time.perf_counter() < end:
+            began = time.perf_counter()
+            jax.block_until_ready(run(ready, images))
+            times.append(1000 * (time.perf_counter() - began))
+        found[int(batch)] = median(times)
+    return found
+
+
+def row(label: str, found: Cost) -> dict[str, Any]:
+    """A line of the printed table; sizes in millions and megabytes, latency in milliseconds."""
+    line: dict[str, Any] = {
+        "network": label,
+        "params (M)": f"{found.params / 1e6:.3f}",
+        "MACs (G)": f"{found.macs / 1e9:.3f}",
+        "activations (MB)": f"{found.activation_bytes / 1e6:.2f}",
+        "file (MB)": f"{found.file_bytes / 1e6:.2f}",
+    }
+    for batch, value in found.latency_ms.items():
+        line[f"ms (batch {batch})"] = f"{value:.2f}"
+    return line

@@ -1,0 +1,59 @@
+"""How well a preview ranked the units, once a search has trained them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from ttl_jax.errors import UserError
+
+MEASURES = (("probe", "ridge probe"), ("logme", "LogME"), ("h_score", "H-score"), ("unit", "depth alone"))
+
+
+def ranking(preview: Path, search: Path) -> list[dict[str, Any]]:
+    """One row a measure: Kendall's tau-b with the true scores, and what starting at its best unit costs.
+
+    Args:
+        preview: folder with preview.json.
+        search: folder with search.json, best of an exhaustive search; units that it trained to the
+            end are compared.
+
+    Returns:
+        Rows of "measure", "tau", "p" (two-sided, of no association), "units", "its best unit" and
+        "score lost there" against the best trained unit.
+
+    Raises:
+        UserError: a folder without its file, or fewer than 3 units in both.
+    """
+    found, trained = _read(preview / "preview.json"), _read(search / "search.json")
+    true = {unit["unit"]: unit["score"] for unit in trained["units"] if unit["score"] is not None}
+    looked = {unit["unit"]: unit for unit in found["units"] if unit["unit"] in true}
+    if len(looked) < 3:
+        raise UserError(f"{preview} and {search} have {len(looked)} units in common; a ranking needs 3")
+    sign = -1.0 if trained["select"] == "loss" else 1.0
+    scores = [sign * true[unit] for unit in looked]
+    rows = []
+    for key, name in MEASURES:
+        values = [looked[unit][key] for unit in looked]
+        tau = kendalltau(values, scores)
+        best = max(looked, key=lambda unit: looked[unit][key])  # noqa: B023
+        rows.append(
+            {
+                "measure": name,
+                "tau": f"{tau.statistic:.3f}",
+                "p": f"{tau.pvalue:.3f}",
+                "units": str(len(looked)),
+                "its best unit": str(best),
+                f"{trained['select']} lost there": f"{max(scores) - sign * true[best]:.4f}",
+            }
+        )
+    return rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; `search --preview` and `search` write these files")
+    return json.loads(path.read_text())

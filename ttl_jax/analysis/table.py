@@ -1,0 +1,98 @@
+"""The paper's table: method x AUROC x AUPRC x params x MACs x ms, from finished runs and searches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from ttl_jax import models, strategies
+from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
+from ttl_jax.errors import UserError
+
+METRICS = (("auroc", "AUROC %"), ("auprc", "AUPRC %"))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One setting: its runs' test scores, by seed."""
+
+    dataset: str
+    model: str
+    strategy: str
+    head: str
+    size: int
+    classes: int
+    scores: list[dict[str, Any]]
+
+
+def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, str]]:
+    """One row a setting, with the mean ± sample sd over seeds on the test split.
+
+    Args:
+        folders: of runs, or of searches, of which the winner stands in the table.
+        latency: measure milliseconds at batch sizes 1 and 32 on this machine.
+
+    Raises:
+        UserError: a folder that is neither, or a run that is not finished.
+    """
+    runs = [run for folder in folders for run in _runs(folder)]
+    lines: dict[tuple[Any, ...], _Line] = {}
+    for folder in dict.fromkeys(run.resolve() for run in runs):
+        read = _read(folder)
+        key = (read.dataset, read.model, read.strategy, read.head, read.size, read.classes)
+        lines.setdefault(key, _Line(*key, scores=[])).scores.extend(read.scores)
+    several = len({line.dataset for line in lines.values()}) > 1
+    found = []
+    for line in lines.values():
+        surgery = strategies.parse(line.strategy).surgery.shape(line.model)
+        surgery["head"] = line.head or surgery["head"]
+        network = models.create(line.model, line.classes, **surgery)
+        spent = cost_of(network, (line.size, line.size, 3), batches=BATCHES if latency else ())
+        found.append(_row(line, spent, several))
+    return found
+
+
+def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
+    row = {"dataset": line.dataset} if with_dataset else {}
+    row |= {"method": f"{line.strategy} · {line.model}", "seeds": str(len(line.scores))}
+    for key, title in METRICS:
+        values = [100 * score[key] for score in line.scores if score[key] is not None]
+        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+        row[title] = f"{fmean(values):.1f}{spread}" if values else "not defined"
+    row |= {"params (M)": f"{spent.params / 1e6:.3f}", "MACs (G)": f"{spent.macs / 1e9:.3f}"}
+    return row | {f"ms (batch {batch})": f"{value:.2f}" for batch, value in spent.latency_ms.items()}
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The run folders that a folder stands for."""
+    record = folder / "search.json"
+    if not record.exists():
+        return [folder]
+    found = json.loads(record.read_text())
+    chosen = [trial for trial in found["trials"] if trial["unit"] == found["best"] and trial["budget"] == 1]
+    return [folder / trial["folder"] for trial in chosen]
+
+
+def _read(folder: Path) -> _Line:
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder} is neither the folder of a run nor of a search")
+    if not (folder / "result.json").exists():
+        raise UserError(f"the run in {folder} is not finished: it has no result.json; train it to its end")
+    result = json.loads((folder / "result.json").read_text())
+    if "test" not in result:
+        raise UserError(
+            f"the run in {folder} has no test scores: it is a trial that its search did not choose"
+        )
+    return _Line(
+        dataset=result["dataset"],
+        model=result["model"],
+        strategy=result["strategy"],
+        head=json.loads((folder / "config.json").read_text())["config"]["model"]["head"],
+        size=result["image_size"],
+        classes=len(result["val"]["per_class"]),
+        scores=[result["test"]],
+    )

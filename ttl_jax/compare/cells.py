@@ -1,0 +1,163 @@
+"""The cells of a comparison: which runs there are, their configs, folders, and what came of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttl_jax import config as run_config
+from ttl_jax.compare.config import IDENTITY
+from ttl_jax.data import presets
+from ttl_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What gets a learning rate of its own: a strategy on a model and a data set, or on a fold of it.
+
+    `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed.
+    """
+
+    dataset: str
+    model: str
+    strategy: str
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. Tuning cells (`final` False) never score the test split.
+
+    A tuning cell as long as the final ones shares its folder with the final cell of its rate and
+    seed: that one only has to score the test split.
+    """
+
+    setting: Setting
+    lr: float
+    seed: int
+    final: bool
+    epochs: float = 0.0  # of a tuning cell with a length of its own; 0 is total_epochs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell's folder says.
+
+    Attributes:
+        status: "waiting" (not started, or cut short), "done" or "diverged".
+        score: validation figure, larger is better; None unless done.
+        result: content of result.json.
+        message: why it diverged.
+    """
+
+    status: str
+    score: float | None = None
+    result: dict[str, Any] | None = None
+    message: str = ""
+
+
+def settings(config: Any) -> tuple[Setting, ...]:
+    """Every setting, data set by data set, so that a worker's data set is read once.
+
+    Raises:
+        UserError: two names that would get the same folder.
+    """
+    section = config.compare
+    folds = range(section.folds) if section.folds else (None,)
+    found = tuple(
+        Setting(dataset, model, strategy, fold)
+        for dataset, fold, model, strategy in itertools.product(
+            section.datasets or ("",), folds, section.models, section.strategies
+        )
+    )
+    slugs: dict[Path, Setting] = {}
+    for setting in found:
+        other = slugs.setdefault(_place(setting), setting)
+        if other != setting:
+            raise UserError(f"{other} and {setting} would share a folder; write one of them otherwise")
+    return found
+
+
+def tuning_cell(config: Any, setting: Setting, lr: float) -> Cell:
+    """The run that judges a learning rate on validation: on the first seed."""
+    epochs = config.compare.tune_epochs
+    return Cell(setting, lr, config.compare.seeds[0], False, 0.0 if epochs == config.total_epochs else epochs)
+
+
+def final_cells(config: Any, setting: Setting, lr: float) -> tuple[Cell, ...]:
+    """The runs that count, one a seed."""
+    return tuple(Cell(setting, lr, seed, True) for seed in config.compare.seeds)
+
+
+def folder(workdir: Path, cell: Cell) -> Path:
+    """Where a cell's files are."""
+    length = f"-epochs{cell.epochs:g}" if cell.epochs else ""
+    return workdir / "cells" / _place(cell.setting) / f"lr{cell.lr:g}-seed{cell.seed}{length}"
+
+
+def _place(setting: Setting) -> Path:
+    names = (setting.dataset or "data", setting.model, setting.strategy)
+    place = Path(*(re.sub(r"[^A-Za-z0-9._+=]+", "-", name).strip("-") for name in names))
+    return place if setting.fold is None else place / f"fold{setting.fold}"
+
+
+def cell_config(config: Any, cell: Cell) -> Any:
+    """The run's config of a cell: without `compare`, with the cell's own fields set."""
+    from ml_collections import ConfigDict
+
+    values = config.to_dict()
+    section = values.pop("compare")
+    made = ConfigDict(values)
+    if cell.setting.dataset:
+        run_config.set_fields(made, _data_fields(config, cell.setting.dataset, section["data_dir"]))
+    run_config.set_fields(
+        made,
+        {
+            "model.name": cell.setting.model,
+            "strategy": cell.setting.strategy,
+            "optimizer.lr": cell.lr,
+            "seed": cell.seed,
+            "total_epochs": cell.epochs or config.total_epochs,
+            "evaluate_test": cell.final,
+            "report": False,
+        },
+    )
+    if cell.setting.fold is not None:
+        run_config.set_fields(made, {"data.folds": section["folds"], "data.fold": cell.setting.fold})
+    return made.lock()
+
+
+def _data_fields(config: Any, dataset: str, data_dir: str) -> dict[str, Any]:
+    """The preset's fields, save those that the user has set to something else than the default."""
+    default = run_config.default_config()
+    fields = presets.fields(dataset, data_dir)
+    names = {key: key.removeprefix("data.") for key in fields}
+    return {
+        key: value
+        for key, value in fields.items()
+        if names[key] in IDENTITY or config.data[names[key]] == default.data[names[key]]
+    }
+
+
+def outcome(workdir: Path, cell: Cell, select: str) -> Outcome:
+    """Reads what a cell has come to. `select` names the validation figure, as in a run's config."""
+    place = folder(workdir, cell)
+    diverged = place / "diverged.json"
+    if diverged.exists():
+        return Outcome("diverged", message=json.loads(diverged.read_text())["message"])
+    if not (place / "result.json").exists():
+        return Outcome("waiting")
+    result = json.loads((place / "result.json").read_text())
+    if cell.final and "test" not in result:
+        return Outcome("waiting", result=result)
+    return Outcome("done", score(result["val"], select), result)
+
+
+def score(scores: dict[str, Any], select: str) -> float:
+    """A figure of which more is better; where it is not defined, the loss stands in, as in the loop."""
+    figure = scores[select]
+    return -float(scores["loss"]) if figure is None or select == "loss" else float(figure)

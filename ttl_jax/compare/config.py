@@ -1,0 +1,88 @@
+"""The config of a comparison: a run's config, and the section `compare` beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ttl_jax import config as run_config
+from ttl_jax import models, strategies
+from ttl_jax.data import presets
+from ttl_jax.errors import UserError, nearest
+
+ENGINES = ("local", "ray", "submitit")
+TUNERS = ("grid", "optuna")
+KEPT = ("none", "best", "all")
+# What makes a data set the one that it is: here a preset is never overruled.
+IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
+
+
+def default_config() -> Any:
+    """Returns a run's config with every field of `compare` added, locked.
+
+    The run's own fields hold for every cell, save those that a cell sets: the data set's (and its
+    fold), model.name, strategy, seed, optimizer.lr, evaluate_test and report.
+    """
+    from ml_collections import ConfigDict
+
+    config = run_config.default_config().unlock()
+    config.compare = ConfigDict()
+    config.compare.strategies = ("full", "linear_probe")  # as in `python -m ttl_jax strategies`
+    config.compare.models = ("efficientnet_lite0",)  # as in `python -m ttl_jax models`
+    config.compare.datasets = ("phantom/dermoscopy",)  # presets; () is the one that `data` describes
+    config.compare.data_dir = "../shared/data"  # where the presets look for files
+    config.compare.seeds = (0, 1, 2)  # the same for every strategy: common random numbers
+    config.compare.folds = 0  # 3 or more: cross-validation by whole groups, rates tuned in every fold
+    config.compare.lrs = (1e-4, 3e-4, 1e-3, 3e-3)  # grid; one or none (optimizer.lr) means no tuning
+    config.compare.tuner = "grid"  # "grid" or "optuna" (the study is kept in WORKDIR/optuna)
+    config.compare.trials = 8  # optuna: learning rates tried for each setting
+    config.compare.lr_range = (1e-5, 1e-2)  # optuna: lowest and highest, sampled in the logarithm
+    config.compare.tune_epochs = 0.0  # length of tuning runs; 0 is total_epochs, and the best is kept
+    config.compare.engine = "local"  # "local", "ray" or "submitit"
+    config.compare.workers = 1  # cells at a time
+    config.compare.retries = 1  # how often a cell whose process died is started again
+    config.compare.reference = "full"  # strategy that the others are tested against; else the first
+    config.compare.rope = 0.01  # AUROC difference, either way, that makes no practical difference
+    config.compare.keep = "best"  # checkpoints of finished cells: "none", "best" or "all"
+    return config.lock()
+
+
+def check(config: Any) -> None:
+    """Refuses what would fail in every cell, or after hours in one.
+
+    Raises:
+        UserError: naming the field.
+    """
+    section = config.compare
+    for field in ("strategies", "models", "seeds"):
+        values = section[field]
+        if not values:
+            raise UserError(f"config compare.{field} is empty; name at least one")
+        if len(set(values)) < len(values):
+            raise UserError(f"config compare.{field}={tuple(values)} names something twice")
+    for text in section.strategies:
+        strategies.parse(text)
+    for name in section.models:
+        if name not in models.names():
+            raise UserError(f"config compare.models: no model {name!r}{nearest(name, models.names())}")
+    for name in section.datasets:
+        presets.fields(name, section.data_dir)
+    for field, choices in (("engine", ENGINES), ("tuner", TUNERS), ("keep", KEPT)):
+        if section[field] not in choices:
+            raise UserError(f"config compare.{field}={section[field]!r}{nearest(section[field], choices)}")
+    for field in ("workers", "trials"):
+        if section[field] < 1:
+            raise UserError(f"config compare.{field}={section[field]} must be at least 1")
+    if any(not lr > 0 for lr in section.lrs) or len(set(section.lrs)) < len(section.lrs):
+        raise UserError(f"config compare.lrs={tuple(section.lrs)} must be different rates above 0")
+    low, high = section.lr_range
+    if not 0 < low < high:
+        raise UserError(f"config compare.lr_range={tuple(section.lr_range)} must rise, from above 0")
+    if section.folds and section.folds < 3:
+        raise UserError(f"config compare.folds={section.folds}: folds are 3 or more (train, val, test), or 0")
+    phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
+    if section.folds and phantoms:
+        raise UserError(f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds")
+    if section.tune_epochs < 0:
+        raise UserError(f"config compare.tune_epochs={section.tune_epochs} is negative")
+    if section.tune_epochs and config.total_steps:
+        raise UserError("config compare.tune_epochs needs total_epochs; set total_steps=0")

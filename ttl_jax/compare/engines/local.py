@@ -1,0 +1,131 @@
+"""Worker processes on this machine, each of which runs one cell after another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing import connection
+from typing import Any
+
+from ttl_jax.compare.worker import Report, Task, run_cell
+
+LIFE = 10  # cells a process runs: what JAX and malloc keep from one to the next grows to gigabytes
+
+
+class LocalEngine:
+    """Keeps up to `workers` processes; one that dies is told of, and replaced when next needed.
+
+    With several workers, each gets its share of the cores, and JAX takes GPU memory as it needs it
+    instead of most of it at once. Workers end by themselves within a second if this process is killed.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._shares = _shares(workers)
+        self._workers: dict[int, _Worker] = {}
+
+    def submit(self, task: Task) -> None:
+        """Hands a task to an idle worker, or to a new one."""
+        for place, share in enumerate(self._shares):
+            worker = self._workers[place] if place in self._workers else None
+            if worker is None:
+                worker = self._workers[place] = _Worker(self._context, share)
+            if worker.task is None:
+                worker.give(task)
+                return
+        raise RuntimeError("every worker is busy")
+
+    def wait(self, seconds: float) -> list[Report]:
+        """See `Engine.wait`."""
+        busy = {place: worker for place, worker in self._workers.items() if worker.task is not None}
+        connection.wait([worker.pipe for worker in busy.values()], timeout=seconds)
+        found = []
+        for place, worker in busy.items():
+            report = worker.report()
+            if report is not None:
+                found.append(report)
+                if report.status == "lost" or worker.served >= LIFE:
+                    self._workers.pop(place).stop()
+        return found
+
+    def close(self) -> None:
+        """Stops the workers at once; their checkpoints stay."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+
+
+class _Worker:
+    def __init__(self, context: Any, cores: frozenset[int]) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.task: Task | None = None
+        self.served = 0
+        self._began = 0.0
+        self._process = context.Process(
+            target=_serve, args=(theirs, os.getpid(), cores, list(sys.path)), daemon=True
+        )
+        self._process.start()
+        theirs.close()  # so that the pipe ends when the worker does
+
+    def give(self, task: Task) -> None:
+        self.task, self._began = task, time.perf_counter()
+        try:
+            self.pipe.send(task)
+        except OSError:
+            pass  # it died idle: `report` will find the pipe at its end
+
+    def report(self) -> Report | None:
+        """What came in, if anything did; a worker that died reports its task as lost."""
+        assert self.task is not None
+        if not self.pipe.poll():
+            return None
+        try:
+            report: Report = self.pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(5)
+            code = self._process.exitcode
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+            hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+            seconds = time.perf_counter() - self._began
+            report = Report(self.task.folder, "lost", f"its process ended by {how}{hint}", seconds)
+        self.task, self.served = None, self.served + 1
+        return report
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.join(5)
+        self.pipe.close()
+
+
+def _shares(workers: int) -> list[frozenset[int]]:
+    """The cores of each worker; an empty set leaves them to the operating system."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if workers == 1 or len(cores) < workers:
+        return [frozenset()] * workers
+    return [frozenset(cores[place::workers]) for place in range(workers)]
+
+
+def _serve(pipe: Any, parent: int, cores: frozenset[int], path: list[str]) -> None:
+    """The worker's life: tasks in, reports out, until the pipe or the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    sys.path[:] = path
+    if cores:
+        os.sched_setaffinity(0, cores)  # before JAX counts them
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(run_cell(task))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

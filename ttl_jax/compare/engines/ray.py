@@ -1,0 +1,53 @@
+"""Cells as Ray tasks, on a laptop or on a cluster whose machines share the work folder."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ttl_jax.compare.worker import Report, Task, run_cell
+from ttl_jax.errors import UserError
+
+
+class RayEngine:
+    """One Ray task a cell, in a fresh process, with the cluster of RAY_ADDRESS or a local one."""
+
+    def __init__(self) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError("compare.engine=ray needs: pip install 'ttl-jax[ray]'") from None
+        self._ray, self._began = ray, not ray.is_initialized()
+        if self._began:
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+        # max_calls=1: a process of its own, so that a task that dies takes no other along.
+        self._run = ray.remote(num_gpus=gpus, max_retries=0, max_calls=1)(run_cell)
+        self._tasks: dict[Any, tuple[Task, float]] = {}
+
+    def submit(self, task: Task) -> None:
+        """Starts a Ray task."""
+        self._tasks[self._run.remote(task)] = task, time.perf_counter()
+
+    def wait(self, seconds: float) -> list[Report]:
+        """See `Engine.wait`."""
+        if not self._tasks:
+            return []
+        ended, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=seconds)
+        return [self._report(reference) for reference in ended]
+
+    def _report(self, reference: Any) -> Report:
+        task, began = self._tasks.pop(reference)
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            first = str(error).splitlines()[0]
+            return Report(task.folder, "lost", f"its Ray task ended: {first}", time.perf_counter() - began)
+
+    def close(self) -> None:
+        """Cancels what is under way, and ends the local Ray if this engine began it."""
+        for reference in self._tasks:
+            self._ray.cancel(reference, force=True)
+        self._tasks.clear()
+        if self._began:
+            self._ray.shutdown()

@@ -1,0 +1,29 @@
+"""Removes checkpoints that nothing will be read from again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.compare import cells
+from ttl_jax.compare.plan import Plan
+
+
+def prune(config: Any, workdir: Path, plan: Plan) -> None:
+    """Removes checkpoints of finished cells, as `compare.keep` says.
+
+    Those of tuning runs go once the rate is taken, save the folder that a final cell goes on in; of
+    final cells the best variables stay with "best".
+    """
+    if config.compare.keep == "all" or plan.rate is None:
+        return
+    finals = {cells.folder(workdir, cell): outcome for cell, outcome in plan.finals.items()}
+    for rate in plan.tuning:
+        place = cells.folder(workdir, cells.tuning_cell(config, plan.setting, rate))
+        if place not in finals:
+            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    for place, outcome in finals.items():
+        if outcome.status == "done":
+            what = "checkpoints/last" if config.compare.keep == "best" else "checkpoints"
+            shutil.rmtree(place / what, ignore_errors=True)

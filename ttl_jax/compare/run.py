@@ -1,0 +1,202 @@
+"""The comparison itself: what is not done yet is run, then summed up in compare.json."""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.compare import cells, engines, prune, summary, tune
+from ttl_jax.compare.cells import Cell, Setting
+from ttl_jax.compare.config import check
+from ttl_jax.compare.plan import Plan, plan
+from ttl_jax.compare.table import Board, Line, make_board
+from ttl_jax.compare.worker import Report, Task
+from ttl_jax.errors import UserError
+from ttl_jax.training import provenance
+
+
+class FailedCellsError(RuntimeError):
+    """Some cells could not be run; everything else is done and written."""
+
+
+def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
+    """Runs all cells that are not done, and writes compare.json, the tables and the report.
+
+    Args:
+        config: from `ttl_jax.compare.default_config`, filled in.
+        workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
+
+    Returns:
+        the content of compare.json.
+
+    Raises:
+        UserError: the config is wrong, or another one than the cells there were made with.
+        FailedCellsError: cells failed; the same command tries them again.
+    """
+    check(config)
+    workdir = Path(workdir)
+    settings = cells.settings(config)
+    tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
+    _refuse_other_config(config, workdir, settings, tuners)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _alone(workdir):
+        failures = _run(config, workdir, tuners)
+        plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
+        found = summary.summarise(config, workdir, plans, failures)
+        provenance.write_json(workdir / "compare.json", found)
+        paths = summary.write_outputs(workdir, found, config.report)
+    for path in paths:
+        print(f"wrote {path}", flush=True)
+    if failures:
+        first = next(iter(failures.items()))
+        raise FailedCellsError(
+            f"{len(failures)} cells failed, the first is {first[0]}: {first[1]} (see its log.txt); "
+            "the same command tries them again"
+        )
+    return found
+
+
+def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
+    if config.compare.tuner == "optuna":
+        return tune.Optuna(workdir / "optuna", setting, config)
+    return tune.Grid(config.compare.lrs) if len(config.compare.lrs) > 1 else None
+
+
+def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any) -> None:
+    """Fails before anything is run if a cell's folder was made with other fields."""
+    for setting in settings:
+        rates = config.compare.lrs or (config.optimizer.lr,)
+        for lr in rates:
+            for cell in (cells.tuning_cell(config, setting, lr), *cells.final_cells(config, setting, lr)):
+                provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
+
+
+def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]) -> dict[str, str]:
+    """Runs until nothing is left that can be run; returns folder -> message of what failed."""
+    plans = {setting: plan(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
+    board: Board = make_board(sys.stdout)
+    running: dict[str, tuple[Cell, float]] = {}
+    failures: dict[str, str] = {}
+    losses: dict[str, int] = {}
+    clock = _Clock(config.compare.workers)
+    engine: engines.Engine | None = None
+    try:
+        while True:
+            for cell in _next(plans, workdir, running, failures, config.compare.workers):
+                place = cells.folder(workdir, cell)
+                engine = engine or engines.start(config, workdir)
+                engine.submit(Task(str(place), cells.cell_config(config, cell).to_dict()))
+                running[str(place)] = cell, time.perf_counter()
+                board.event("started", cell, {})
+            board.show(_lines(plans, running, failures, workdir, clock))
+            if not running:
+                break
+            assert engine is not None
+            for report in engine.wait(1.0):
+                cell, _ = running.pop(report.folder)
+                _note(report, cell, config.compare.retries, losses, failures)
+                if report.status == "done":
+                    clock.add(cell, report.seconds)
+                plans[cell.setting] = plan(config, workdir, cell.setting, tuners[cell.setting])
+                prune.prune(config, workdir, plans[cell.setting])
+                _announce(board, report, cell, config, workdir, plans, clock)
+    except KeyboardInterrupt:
+        board.close()
+        print("stopped; the same command goes on from here", flush=True)
+        raise SystemExit(130) from None
+    finally:
+        board.close()
+        if engine is not None:
+            engine.close()
+    return failures
+
+
+def _next(
+    plans: Mapping[Setting, Plan], workdir: Path, running: Any, failures: Any, workers: int
+) -> list[Cell]:
+    """The cells to start now, in the order of the settings."""
+    free = workers - len(running)
+    ready = (
+        cell
+        for each in plans.values()
+        for cell in each.todo
+        if str(cells.folder(workdir, cell)) not in running
+        and str(cells.folder(workdir, cell)) not in failures
+    )
+    return [cell for cell, _ in zip(ready, range(free), strict=False)] if free else []
+
+
+def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], failures: dict[str, str]) -> None:
+    """Counts what went wrong: a process that died is started again, a program's fault is not."""
+    if report.status == "lost":
+        losses[report.folder] = (losses[report.folder] if report.folder in losses else 0) + 1
+        if losses[report.folder] > retries:
+            failures[report.folder] = report.message
+    elif report.status == "failed":
+        failures[report.folder] = report.message
+
+
+def _announce(
+    board: Board, report: Report, cell: Cell, config: Any, workdir: Path, plans: Any, clock: _Clock
+) -> None:
+    known = cells.outcome(workdir, cell, config.select)
+    left = sum(each.total - each.done for each in plans.values())
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": known.score}
+    if report.message:
+        about["message"] = report.message
+    about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
+    board.event(report.status, cell, about)
+
+
+def _lines(
+    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock
+) -> tuple[list[Line], float | None]:
+    found = []
+    for setting, each in plans.items():
+        busy = [cell for cell, _ in running.values() if cell.setting == setting]
+        failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
+        known = [outcome.score for outcome in each.finals.values() if outcome.score is not None]
+        known = known or [value for value in each.tuning.values() if value is not None]
+        found.append(
+            Line(setting, each.done, each.total, len(busy), len(failed), each.rate, max(known, default=None))
+        )
+    return found, clock.eta(plans.values())
+
+
+class _Clock:
+    """How long cells take, for the time that is left."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers, self._seconds = workers, dict[tuple[str, str], list[float]]()
+
+    def add(self, cell: Cell, seconds: float) -> None:
+        if seconds > 1.0:  # less is one that had only the test split to score
+            self._seconds.setdefault((cell.setting.dataset, cell.setting.model), []).append(seconds)
+
+    def eta(self, plans: Any) -> float | None:
+        """Seconds left, from the mean of finished cells of the same data set and model, or of all."""
+        everything = [value for values in self._seconds.values() for value in values]
+        if not everything:
+            return None
+        left = 0.0
+        for each in plans:
+            key = each.setting.dataset, each.setting.model
+            values = self._seconds[key] if key in self._seconds else everything
+            left += (each.total - each.done) * sum(values) / len(values)
+        return round(left / self._workers, 1)
+
+
+@contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """Refuses a second comparison in the same folder at the same time."""
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another compare works in {workdir}; wait for it, or stop it first") from None
+        yield

@@ -1,0 +1,125 @@
+"""compare.json: what was compared, how rates were chosen, and every cell's figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttl_jax.compare import cells, tune
+from ttl_jax.compare.plan import Plan
+from ttl_jax.compare.statistics import statistics
+from ttl_jax.evaluation.seeds import mean_interval
+from ttl_jax.training import provenance
+
+METRICS = ("auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_macro", "ece", "brier")
+
+
+def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+    """The content of compare.json.
+
+    "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
+    "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
+    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds.
+    "statistics": see `statistics.statistics`. "protocol", "command", "versions": how it was done.
+    """
+    section = config.compare
+    rows: dict[tuple[str, str, str], list[Plan]] = {}
+    for plan in plans:  # the folds of a data set make one row
+        key = plan.setting.dataset, plan.setting.model, plan.setting.strategy
+        rows.setdefault(key, []).append(plan)
+    settings = [_setting(config, workdir, folds, failures) for folds in rows.values()]
+    return {
+        "settings": settings,
+        "statistics": statistics(config, workdir, settings),
+        "protocol": {
+            "replication": _replication(section),
+            "folds": section.folds,
+            "common_random_numbers": "same splits, head initialisation and order of examples per seed",
+            "select": config.select,
+            "budget": f"{config.total_steps} steps"
+            if config.total_steps
+            else f"{config.total_epochs} epochs",
+            "tuner": section.tuner,
+            "lrs": list(section.lrs),
+            "tuned_on": f"validation, seed {section.seeds[0]}",
+            "seeds": list(section.seeds),
+        },
+        "command": " ".join(sys.argv),
+        "versions": provenance.versions(),
+    }
+
+
+def _replication(section: Any) -> str:
+    seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
+    if section.folds:
+        return f"{section.folds} folds of whole groups, {seeds} each"
+    return f"{seeds} on one fixed split"
+
+
+def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+    setting, runs, notes = folds[0].setting, [], []
+    for plan in folds:
+        where = "" if plan.setting.fold is None else f"fold {plan.setting.fold}, "
+        for cell, outcome in plan.finals.items():
+            if outcome.status == "done" and outcome.result is not None:
+                place = cells.folder(workdir, cell).relative_to(workdir)
+                about = {"seed": cell.seed, "fold": plan.setting.fold, "lr": cell.lr, "folder": str(place)}
+                runs.append(about | outcome.result | {"seed": cell.seed})
+            elif outcome.status == "diverged":
+                notes.append(f"{where}seed {cell.seed}: {outcome.message}")
+        todo = {str(cells.folder(workdir, cell)) for cell in plan.todo}
+        notes += [f"{where}{Path(place).name}: {said}" for place, said in failures.items() if place in todo]
+        if plan.rate is None and plan.tuning and not plan.todo:
+            notes.append(f"{where}training diverged at every learning rate")
+    rates = {plan.rate for plan in folds}
+    return {
+        "dataset": setting.dataset,
+        "model": setting.model,
+        "strategy": setting.strategy,
+        "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
+        "lr_at_edge": any(plan.rate is not None and tune.at_edge(plan.tuning, plan.rate) for plan in folds),
+        "tuning": [
+            {"lr": lr, "val": value, "fold": plan.setting.fold}
+            for plan in folds
+            for lr, value in sorted(plan.tuning.items())
+        ],
+        "test": {name: _interval(name, runs) for name in METRICS},
+        "seconds": _mean([run["seconds"] for run in runs]),
+        "params": _mean([run["params"] for run in runs]),
+        "trainable_params": _mean([run["trainable_params"] for run in runs]),
+        "flops": _mean([run["flops_per_step"] * run["steps"] for run in runs]),
+        "note": "; ".join(notes),
+        "cells": runs,
+    }
+
+
+def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Over seeds; with folds over these, of each the mean over its seeds."""
+    known: dict[Any, list[float]] = {}
+    for run in runs:
+        if run["test"][metric] is not None:
+            key = run["seed"] if run["fold"] is None else ("fold", run["fold"])
+            known.setdefault(key, []).append(run["test"][metric])
+    if not known:
+        return None
+    found = mean_interval([sum(values) / len(values) for values in known.values()])
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def write_outputs(workdir: Path, found: dict[str, Any], report: bool) -> list[Path]:
+    """Writes the tables, and the report over all final cells; returns what was written."""
+    from ttl_jax import report as reports
+
+    folders = [workdir / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
+    paths = [workdir / "compare.json", *reports.write_tables(found, workdir)]
+    if folders and report:
+        title = "Comparison of strategies"
+        paths.append(reports.write(folders, workdir / "report.html", title, comparison=found))
+    return paths

@@ -1,0 +1,115 @@
+"""What a comparison shows while it goes on: a live table for a person, JSON lines for a program."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, astuple, dataclass
+from typing import Any, Protocol, TextIO
+
+from ttl_jax.compare.cells import Cell, Setting
+
+
+@dataclass(frozen=True)
+class Line:
+    """A setting's line: cells done, of how many, running and failed; rate taken; best validation."""
+
+    setting: Setting
+    done: int
+    total: int
+    running: int
+    failed: int
+    rate: float | None
+    best: float | None
+
+
+class Board(Protocol):
+    """Where it is shown."""
+
+    def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
+        """A cell started or ended."""
+
+    def show(self, lines: tuple[list[Line], float | None]) -> None:
+        """How all settings stand, and the seconds left."""
+
+    def close(self) -> None:
+        """Leaves the last state on the screen."""
+
+
+def make_board(stream: TextIO) -> Board:
+    """A live table on a terminal, JSON lines elsewhere."""
+    return LiveBoard() if stream.isatty() else JsonBoard(stream)
+
+
+class JsonBoard:
+    """One JSON object a line and event; `show` adds nothing to those."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
+        """See `Board.event`."""
+        what_it_is = {"event": what, **asdict(cell.setting), "lr": cell.lr, "seed": cell.seed}
+        print(json.dumps(what_it_is | {"final": cell.final} | about), file=self._stream, flush=True)
+
+    def show(self, lines: tuple[list[Line], float | None]) -> None:
+        """See `Board.show`."""
+
+    def close(self) -> None:
+        """See `Board.close`."""
+
+
+class LiveBoard:
+    """A table that is drawn over itself."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._live = Live(refresh_per_second=2, vertical_overflow="ellipsis")
+        self._live.start()
+
+    def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
+        """Faults are printed above the table."""
+        if "message" in about:
+            setting = " ".join(str(value) for value in astuple(cell.setting) if value not in (None, ""))
+            self._live.console.print(
+                f"{what}: {setting}, lr {cell.lr:g}, seed {cell.seed}: {about['message']}", markup=False
+            )
+
+    def show(self, lines: tuple[list[Line], float | None]) -> None:
+        """See `Board.show`."""
+        self._live.update(draw(*lines))
+
+    def close(self) -> None:
+        """See `Board.close`."""
+        self._live.stop()
+
+
+def draw(lines: list[Line], seconds_left: float | None) -> Any:
+    """The table, a line a setting; what is running stands above what is done and what waits."""
+    from rich.table import Table
+    from rich.text import Text
+
+    done, total = sum(line.done for line in lines), sum(line.total for line in lines)
+    left = "" if seconds_left is None or done == total else f", about {_clock(seconds_left)} left"
+    table = Table(
+        "data set", "model", "strategy", "cells", "running", "rate", "best on validation",
+        caption=f"{done} of {total} cells done{left}",
+    )  # fmt: skip
+    for line in sorted(lines, key=lambda line: not line.running):
+        cells_text = f"{line.done}/{line.total}" + (f", {line.failed} failed" * bool(line.failed))
+        table.add_row(
+            *(Text(text) for text in (line.setting.dataset or "data", line.setting.model)),
+            Text(
+                line.setting.strategy + ("" if line.setting.fold is None else f", fold {line.setting.fold}")
+            ),
+            cells_text,
+            str(line.running or ""),
+            "" if line.rate is None else f"{line.rate:g}",
+            "" if line.best is None else f"{line.best:.3f}",
+        )
+    return table
+
+
+def _clock(seconds: float) -> str:
+    minutes = int(seconds / 60 + 0.5)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(minutes, 1)} min"

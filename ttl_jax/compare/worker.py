@@ -1,0 +1,115 @@
+"""Runs one cell in a process of its own; what every engine calls.
+
+Nothing heavy is imported before a cell is run, so that an engine can set the process up first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell to be run: its folder, and its run's config as nested dictionaries."""
+
+    folder: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says of a task; the results themselves are in the folder.
+
+    Attributes:
+        folder: of the task.
+        status: "done", "diverged", "failed", or "lost" where the process died.
+        message: one line about what went wrong.
+        seconds: how long it took.
+    """
+
+    folder: str
+    status: str
+    message: str = ""
+    seconds: float = 0.0
+
+
+_DATASETS: dict[str, Any] = {}  # the data set read last, for the next cell of the same
+
+
+def run_cell(task: Task) -> Report:
+    """Runs or resumes a cell; every fault but a killed process comes back as a Report."""
+    began, folder = time.perf_counter(), Path(task.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    status, message = "done", ""
+    with _only_one(folder), _output_to(folder / "log.txt"):
+        try:
+            _train(task, folder)
+        except Exception as error:
+            from ttl_jax.training.loop import DivergedError
+            from ttl_jax.training.provenance import write_json
+
+            status, message = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+            if isinstance(error, DivergedError):
+                status, message = "diverged", str(error)
+                write_json(folder / "diverged.json", {"message": message})
+            traceback.print_exc()
+    return Report(task.folder, status, message, time.perf_counter() - began)
+
+
+def _train(task: Task, folder: Path) -> None:
+    import jax
+    from ml_collections import ConfigDict
+
+    from ttl_jax import data
+    from ttl_jax.compilation_cache import set_up_jax
+    from ttl_jax.data.config import data_config
+    from ttl_jax.training.run import train
+
+    set_up_jax()
+    config = ConfigDict(task.config).lock()
+    key = json.dumps(task.config["data"], sort_keys=True)
+    if key not in _DATASETS:
+        _DATASETS.clear()
+        _DATASETS[key] = data.load(data_config(config.data))
+    try:
+        train(config, folder, _DATASETS[key])
+    finally:
+        jax.clear_caches()  # each cell has programs of its own; the ones on disk stay
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Waits until no other process works in the folder: one that was left behind stops within seconds."""
+    import fcntl
+
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Sends all that the process prints, C++ libraries included, to the end of a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for place, old in zip((1, 2), before, strict=True):
+            os.dup2(old, place)
+            os.close(old)

@@ -1,0 +1,34 @@
+"""What a report must say of the data: sizes, classes, and that no patient stands in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ttl_jax.data.dataset import Dataset
+
+
+def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """{"splits": {split: {"examples", "groups", "classes": {name: count}}}, "straddling": groups}.
+
+    "straddling" counts groups (patients) that stand in more than one of the splits.
+    """
+    splits = {}
+    for name, split in sets.items():
+        if split.task == "multilabel":
+            counts = np.nansum(split.labels, axis=0)
+        else:
+            counts = np.bincount(split.labels, minlength=len(split.class_names))
+        splits[name] = {
+            "examples": len(split),
+            "groups": len(set(split.groups.tolist())),
+            "classes": {label: int(count) for label, count in zip(split.class_names, counts, strict=True)},
+        }
+    members = [set(split.groups.tolist()) for split in sets.values()]
+    everyone = set().union(*members)
+    return {
+        "splits": splits,
+        "straddling": sum(sum(group in each for each in members) > 1 for group in everyone),
+    }

@@ -1,0 +1,41 @@
+"""The mean of a figure over training seeds (or folds), and how well it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """mean of n values and its confidence interval; low and high are None with one value."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    sd: float | None
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
+    """Student's t interval: mean +- t(n - 1) * s / sqrt(n), s the sample standard deviation.
+
+    It speaks of other seeds on the same test set; how far another test set would differ is the
+    bootstrap's to say.
+
+    Raises:
+        ValueError: no values.
+    """
+    from scipy import stats
+
+    found = np.asarray(values, np.float64)
+    if not len(found):
+        raise ValueError("the mean of no values")
+    mean = float(found.mean())
+    if len(found) == 1:
+        return MeanInterval(mean, None, None, 1, None)
+    sd = float(found.std(ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, len(found) - 1)) * sd / len(found) ** 0.5
+    return MeanInterval(mean, mean - half, mean + half, len(found), sd)

@@ -1,0 +1,74 @@
+"""What a process must have in its environment before JAX starts, to be fast on a CPU.
+
+Measured in benchmarks/NOTES.md. Three settings:
+
+- XLA:CPU's convolutions by Eigen, which uses all cores, not by YNNPACK, which in jaxlib 0.10 and
+  0.12 leaves narrow ones on one core;
+- vectors as wide as the CPU's own (XLA stops at 256 bits unless told otherwise);
+- huge pages from malloc: a step allocates hundreds of MiB anew, and 4-KiB page faults took a third of
+  its time.
+
+What the user has set in XLA_FLAGS or GLIBC_TUNABLES is never overridden. TTL_JAX_PLAIN_HOST=1 leaves
+all of it alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Mapping
+
+XLA_FLAGS = {
+    "--xla_cpu_experimental_ynn_fusion_type": "-individual_convolution",
+    "--xla_cpu_prefer_vector_width": "512",
+}
+# An unknown flag ends the process, so they are set for versions of jaxlib that were tried.
+TRIED = ("0.10.", "0.12.")
+TUNABLE = "glibc.malloc.hugetlb"
+
+
+def additions(environment: Mapping[str, str], jaxlib: str, glibc: bool) -> dict[str, str]:
+    """The variables to set on top of an environment.
+
+    Args:
+        environment: the process's own.
+        jaxlib: the installed version.
+        glibc: whether malloc is glibc's.
+    """
+    if environment.get("TTL_JAX_PLAIN_HOST"):
+        return {}
+    found = {}
+    given = environment.get("XLA_FLAGS", "")
+    flags = [f"{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
+    if flags and jaxlib.startswith(TRIED):
+        found["XLA_FLAGS"] = " ".join([*given.split(), *flags])
+    if glibc and "GLIBC_TUNABLES" not in environment:
+        found["GLIBC_TUNABLES"] = f"{TUNABLE}=1"
+    return found
+
+
+def prepare() -> None:
+    """Sets the variables; starts this process again where malloc would not see its own otherwise.
+
+    For the start of a command line only: the process must not have done anything yet.
+    """
+    from importlib.metadata import version
+
+    names = os.confstr_names if hasattr(os, "confstr_names") else {}
+    glibc = "CS_GNU_LIBC_VERSION" in names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    found = additions(os.environ, version("jaxlib"), glibc)
+    os.environ.update(found)
+    if "GLIBC_TUNABLES" in found:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def release_memory() -> None:
+    """Gives the pages that malloc holds without need back to the system.
+
+    XLA's compiler leaves hundreds of MiB of them, which would add to the peak of training.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # glibc has it, musl does not
+        trim(0)

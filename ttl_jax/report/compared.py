@@ -1,0 +1,181 @@
+"""A comparison in words and rows, from the content of compare.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.errors import UserError
+from ttl_jax.report import wording
+from ttl_jax.report.read import look_up
+
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A strategy on a data set and model: what the tables say of it, None where it is not known.
+
+    auroc, low, high: mean over seeds and its 95 % interval. difference (with d_low, d_high, p, after
+    Holm): less the reference. seconds, flops: of a training; trainable: parameters. edge: the best
+    rate is the lowest or highest tried.
+    """
+
+    dataset: str
+    model: str
+    strategy: str
+    seeds: int
+    auroc: float | None
+    low: float | None
+    high: float | None
+    auprc: float | None
+    prevalence: float | None
+    accuracy: float | None
+    ece: float | None
+    difference: float | None
+    d_low: float | None
+    d_high: float | None
+    p: float | None
+    validation: float | None
+    lr: float | None
+    edge: bool
+    seconds: float | None
+    flops: float | None
+    trainable: float | None
+    note: str
+
+
+def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """compare.json of a comparison's work folder, and the folders of its final cells.
+
+    Raises:
+        UserError: the file is not readable, or no cell is finished.
+    """
+    try:
+        found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        cells = [folder / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'compare.json'} is not readable: {error!r}; run compare again") from None
+    if not cells:
+        raise UserError(f"{folder} holds no finished cell yet; run compare again")
+    return found, cells
+
+
+def lines(found: Found) -> tuple[Line, ...]:
+    """One line a setting, in the order of compare.json."""
+    differences = {
+        (each["dataset"], each["model"], each["strategy"]): each
+        for each in found["statistics"]["differences"]
+    }
+    select = found["protocol"]["select"]
+    made = []
+    for each in found["settings"]:
+        key = each["dataset"], each["model"], each["strategy"]
+        against = differences[key] if key in differences else {}
+        test = each["test"]
+        chosen = [cell["val"][select] for cell in each["cells"] if cell["val"][select] is not None]
+        made.append(
+            Line(
+                dataset=each["dataset"] or "data",
+                model=each["model"],
+                strategy=each["strategy"],
+                seeds=len(each["cells"]),
+                auroc=look_up(test, "auroc", "mean"),
+                low=look_up(test, "auroc", "low"),
+                high=look_up(test, "auroc", "high"),
+                auprc=look_up(test, "auprc", "mean"),
+                prevalence=look_up(test, "prevalence", "mean"),
+                accuracy=look_up(test, "accuracy", "mean"),
+                ece=look_up(test, "ece", "mean"),
+                difference=look_up(against, "estimate"),
+                d_low=look_up(against, "low"),
+                d_high=look_up(against, "high"),
+                p=look_up(against, "p_holm"),
+                validation=sum(chosen) / len(chosen) if chosen else None,
+                lr=each["lr"],
+                edge=each["lr_at_edge"],
+                seconds=each["seconds"],
+                flops=each["flops"],
+                trainable=each["trainable_params"],
+                note=each["note"],
+            )
+        )
+    return tuple(made)
+
+
+def points(value: float | None, sign: bool = True) -> str:
+    """A difference of AUROCs in points, as "+1.2"."""
+    if value is None:
+        return wording.ABSENT
+    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    return text.replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """As "0.012" or "< 0.001"."""
+    if p is None:
+        return wording.ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def headlines(found: Found) -> list[str]:
+    """The answer in words: one sentence over all data sets, then one each.
+
+    The strategy spoken of is the one with the best mean validation figure over the data sets and
+    models on which all are known; the test split takes no part in that choice.
+    """
+    statistics, rows = found["statistics"], lines(found)
+    reference = statistics["reference"]
+    best = preferred(rows)
+    if best is None:
+        return ["No strategy is finished yet, so none can be preferred."]
+    if best == reference:
+        rivals = [
+            line for line in rows if line.p is not None and line.p < 0.05 and (line.difference or 0) > 0
+        ]
+        text = f"Validation prefers {reference}, the reference itself"
+        if rivals:
+            names = ", ".join(dict.fromkeys(f"{line.strategy} on {line.dataset}" for line in rivals))
+            return [f"{text}; on the test split it is beaten, after Holm's correction, by {names}."]
+        return [f"{text}; no other strategy beats it on a test split after Holm's correction."]
+    tested = [line for line in rows if line.strategy == best and line.difference is not None]
+    if not tested:
+        return [f"Validation prefers {best}; it could not be tested against {reference}."]
+    sure = [line for line in tested if line.p is not None and line.p < 0.05 and (line.difference or 0) > 0]
+    worse = [line for line in tested if line.p is not None and line.p < 0.05 and (line.difference or 0) < 0]
+    count = len(statistics["differences"])
+    said = []
+    if len(tested) > 1:
+        verdict = (
+            f"{best}, preferred on validation, beats {reference} on {len(sure)} of {len(tested)} test sets"
+        )
+        verdict += f" and loses on {len(worse)}" if worse else ""
+        said.append(f"{verdict} (p < 0.05 after Holm's correction for {count} comparisons).")
+    several_models = len({line.model for line in rows}) > 1
+    for line in tested:
+        verb = "beats" if line in sure else "loses to" if line in worse else "does not differ surely from"
+        place = f"{line.dataset}, {line.model}" if several_models else line.dataset
+        said.append(
+            f"On {place}, {best} {verb} {reference}: {points(line.difference)} AUROC points "
+            f"[{points(line.d_low)}, {points(line.d_high)}], p = {p_value(line.p)} after Holm"
+            f" (AUROC {wording.number(line.auroc)}).".replace("p = <", "p <").replace(
+                "p < ", "p\u00a0<\u00a0"
+            )
+        )
+    return said
+
+
+def preferred(rows: Sequence[Line]) -> str | None:
+    """The strategy with the best mean validation figure, of those known on every data set and model."""
+    blocks = {(line.dataset, line.model) for line in rows}
+    figures: dict[str, list[float]] = {}
+    for line in rows:
+        if line.validation is not None:
+            figures.setdefault(line.strategy, []).append(line.validation)
+    whole = {
+        name: sum(values) / len(values) for name, values in figures.items() if len(values) == len(blocks)
+    }
+    return max(whole, key=lambda name: whole[name]) if whole else None

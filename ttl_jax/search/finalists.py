@@ -1,0 +1,40 @@
+"""Which finalists can still win, given their scores over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from scipy.stats import t
+
+
+def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> tuple[int, ...]:
+    """The units whose mean the interval does not put below the leader's.
+
+    Student's interval of the difference of two means, one-sided, with the variance pooled over all
+    finalists (seeds move them alike) and Bonferroni's correction for the number of rivals.
+
+    Args:
+        scores: unit -> scores over seeds, higher is better; a unit with a NaN cannot win.
+        confidence: that no unit that is left out would have won.
+
+    Returns:
+        The units still in the race, the leader among them; everyone while no variance is known.
+    """
+    valid = {unit: list(values) for unit, values in scores.items() if not any(map(math.isnan, values))}
+    if len(valid) < 2:
+        return tuple(valid)
+    means = {unit: fmean(values) for unit, values in valid.items()}
+    leader = max(sorted(means), key=lambda unit: means[unit])
+    freedom = sum(len(values) - 1 for values in valid.values())
+    if freedom == 0:
+        return tuple(valid)
+    squares = math.fsum((value - means[unit]) ** 2 for unit, values in valid.items() for value in values)
+    quantile = float(t.ppf(1 - (1 - confidence) / (len(valid) - 1), freedom))
+
+    def beaten(unit: int) -> bool:
+        error = math.sqrt(squares / freedom * (1 / len(valid[leader]) + 1 / len(valid[unit])))
+        return means[leader] - means[unit] > quantile * error
+
+    return tuple(unit for unit in valid if unit == leader or not beaten(unit))

@@ -1,0 +1,268 @@
+"""Successive halving over units, opened where a win is likely, ended where it is not.
+
+1. Opening: the lowest unit and the stage boundaries bracket the network.
+2. Race: units just opened train a first rung of the budget; the upper 1/eta of them, the leader's
+   own score at that rung among them, goes on to the next one (Jamieson and Talwalkar 2016).
+3. Next: the scored units give every unit between them a normal distribution (`bridge`). The unit
+   with the highest expected improvement is opened, until their chances of a win add up to less
+   than 1 - confidence, or the allowance is spent.
+4. Finals: the best few train with more seeds, until the interval leaves one (`finalists`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from ttl_jax.errors import UserError
+from ttl_jax.models import Unit
+from ttl_jax.search.bridge import beliefs
+from ttl_jax.search.finalists import rivals
+from ttl_jax.search.trials import (
+    Outcome,
+    Plan,
+    Request,
+    SearchResult,
+    checked_stages,
+    follow,
+    highest,
+    indices,
+    one_by_one,
+)
+
+Asking = Generator[tuple[Request, ...], Mapping[Request, float], bool]
+
+
+@dataclass
+class _Book:
+    """What is known, and what it has cost."""
+
+    rungs: tuple[float, ...]
+    sign: float
+    allowance: float
+    effort: Mapping[int, float] | None
+    first_seed: int
+    scores: dict[Request, float] = field(default_factory=dict)
+
+    def spent(self) -> float:
+        """The cost so far, trials that existed before included."""
+        reached: dict[tuple[int, int], float] = {}
+        for unit, budget, seed in self.scores:
+            key = (unit, seed)
+            reached[key] = max(budget, reached[key] if key in reached else 0.0)
+        return math.fsum(share * self.effort_of(unit) for (unit, _), share in reached.items())
+
+    def effort_of(self, unit: int) -> float:
+        """What a whole training of a unit costs."""
+        return 1.0 if self.effort is None else self.effort[unit]
+
+    def ask(self, requests: Sequence[Request]) -> Asking:
+        """Asks for those requests that the allowance pays for; False if that is not all of them."""
+        before, affordable, left = self.scores, [], self.allowance - self.spent()
+        for request in requests:
+            done = max(
+                (known.budget for known in before if known[0::2] == request[0::2]), default=0.0
+            )  # [0::2]: unit and seed
+            cost = max(request.budget - done, 0.0) * self.effort_of(request.unit)
+            if cost > left + 1e-9:
+                break
+            left -= cost
+            affordable.append(request)
+        if affordable:
+            answers = yield tuple(affordable)
+            self.scores |= {request: self.sign * score for request, score in answers.items()}
+        return len(affordable) == len(requests)
+
+    def at(self, rung: float) -> dict[int, float]:
+        """Scores of the first seed at a rung."""
+        return {r.unit: score for r, score in self.scores.items() if r[1:] == (rung, self.first_seed)}
+
+    def estimates(self) -> dict[int, float]:
+        """A score at the whole budget for every unit tried.
+
+        A unit that was stopped at a rung is taken to gain from there what the leader gained, and not
+        to overtake it. Failed trainings are left out.
+        """
+        whole = self.at(self.rungs[-1])
+        leader = highest(whole)
+        found: dict[int, float] = {}
+        for rung in self.rungs[:-1]:  # a later rung replaces an earlier one
+            level = self.at(rung)
+            gain = whole[leader] - level[leader] if leader in level else 0.0
+            found |= {unit: min(score + gain, whole[leader]) for unit, score in level.items()}
+        found |= whole
+        return {unit: score for unit, score in found.items() if not math.isnan(score)}
+
+
+def halving_plan(
+    stages: Iterable[int | Unit],
+    units: Iterable[int | Unit],
+    *,
+    rungs: Sequence[float] = (1.0,),
+    eta: float = 2.0,
+    seeds: Sequence[int] = (0,),
+    finalists: int = 3,
+    allowance: float = math.inf,
+    effort: Mapping[int, float] | None = None,
+    confidence: float = 0.95,
+    width: int = 1,
+    maximize: bool = True,
+) -> Plan:
+    """The plan behind `halving`, whose arguments these are; `width` units are opened at a time."""
+    candidates, sign = indices(units), 1.0 if maximize else -1.0
+    boundaries = checked_stages(stages, candidates)
+    _check(rungs, eta, seeds, finalists, confidence, width)
+    opening = tuple(sorted({candidates[0], *boundaries, candidates[-1]}))
+    finals = (len(seeds) - 1) * finalists * _dearest(effort, candidates)
+    needed = _dearest_race(opening, rungs, eta, effort) + finals
+    if allowance + 1e-9 < needed:
+        raise UserError(
+            f"an allowance of {allowance:g} trainings does not pay for the opening of {len(opening)} units "
+            f"and the finals, which may cost {needed:g}; raise it, or use fewer stages, seeds or finalists"
+        )
+    book = _Book(tuple(rungs), sign, allowance - finals, effort, seeds[0])
+    rounds: list[int] = []
+    opened, reason = opening, ""
+    while not reason:
+        paid = yield from _race(book, opened, eta)
+        rounds.append(highest(book.at(rungs[-1])))
+        tried = {request.unit for request in book.scores}
+        unseen = [unit for unit in candidates if unit not in tried]
+        expected = beliefs(book.estimates(), unseen)
+        next_step = rungs[0] * min((book.effort_of(unit) for unit in unseen), default=0.0)
+        if not paid or (unseen and book.spent() + next_step > book.allowance + 1e-9):
+            reason = f"the allowance of {allowance:g} trainings is spent"
+        elif not unseen:
+            reason = "every unit was tried"
+        elif math.fsum(belief.chance for belief in expected.values()) < 1 - confidence:
+            reason = f"no unit that was not tried wins, at {confidence:.0%} confidence"
+        else:
+            order = sorted(expected, key=lambda unit: -expected[unit].gain)
+            opened = tuple(order[:width]) or tuple(unseen[:width])
+    book.allowance = allowance
+    best, score, reason = yield from _finals(book, seeds, finalists, confidence, reason)
+    return Outcome(best, sign * score, (*rounds, best) if len(seeds) > 1 else tuple(rounds), reason)
+
+
+def _dearest(effort: Mapping[int, float] | None, units: Sequence[int]) -> float:
+    return 1.0 if effort is None else max(effort[unit] for unit in units)
+
+
+def _dearest_race(
+    opened: Sequence[int], rungs: Sequence[float], eta: float, effort: Mapping[int, float] | None
+) -> float:
+    """What a race costs at most: where the units of the highest effort go on."""
+    efforts = sorted((1.0 if effort is None else effort[unit] for unit in opened), reverse=True)
+    total, before = 0.0, 0.0
+    for rung in rungs:
+        total += (rung - before) * math.fsum(efforts)
+        efforts, before = efforts[: math.ceil(len(efforts) / eta)], rung
+    return total
+
+
+def _race(book: _Book, opened: Sequence[int], eta: float) -> Asking:
+    """Trains the units just opened as far as they keep up; False when the allowance ran out."""
+    alive, enough = list(opened), True
+    whole = {unit: score for unit, score in book.at(book.rungs[-1]).items() if not math.isnan(score)}
+    leader = highest(whole) if whole else None
+    for rung in book.rungs:
+        paid = yield from book.ask([Request(unit, rung, book.first_seed) for unit in alive])
+        enough &= paid
+        level = book.at(rung)
+        group = [unit for unit in (*alive, leader) if unit in level and not math.isnan(level[unit])]
+        kept = sorted(group, key=lambda unit: -level[unit])[: math.ceil(len(group) / eta)]
+        alive = [unit for unit in kept if unit != leader]
+        if not alive:
+            break
+    return enough
+
+
+def _finals(
+    book: _Book, seeds: Sequence[int], count: int, confidence: float, reason: str
+) -> Generator[tuple[Request, ...], Mapping[Request, float], tuple[int, float, str]]:
+    """More seeds for the best few; returns the winner, its mean, and why it is the winner."""
+    whole = book.rungs[-1]
+    first = {unit: score for unit, score in book.at(whole).items() if not math.isnan(score)}
+    best = highest(book.at(whole))
+    scores = {unit: [first[unit]] for unit in sorted(first, key=lambda unit: -first[unit])[:count]}
+    left = tuple(scores)
+    for seed in seeds[1:]:
+        if len(left) < 2:
+            break
+        asked = {unit: Request(unit, whole, seed) for unit in left}
+        yield from book.ask(tuple(asked.values()))  # paid for: finals have their part of the allowance
+        scores = {unit: [*scores[unit], book.scores[asked[unit]]] for unit in left}
+        left = rivals(scores, confidence)
+        if not left:
+            return best, first[best], f"{reason}; every final failed"
+    means = {unit: fmean(scores[unit]) for unit in left}
+    winner = highest(means)
+    if len(seeds) > 1:
+        others = [unit for unit in left if unit != winner]
+        reason += (
+            f"; over seeds unit {winner} is not told apart from {', '.join(map(str, others))}"
+            if others
+            else f"; over seeds no other finalist wins, at {confidence:.0%} confidence"
+        )
+    return winner, means[winner], reason
+
+
+def halving(
+    objective: Callable[[Request], float],
+    stages: Iterable[int | Unit],
+    units: Iterable[int | Unit],
+    *,
+    rungs: Sequence[float] = (1.0,),
+    eta: float = 2.0,
+    seeds: Sequence[int] = (0,),
+    finalists: int = 3,
+    allowance: float = math.inf,
+    effort: Mapping[int, float] | None = None,
+    confidence: float = 0.95,
+    maximize: bool = True,
+    done: Mapping[Request, float] | None = None,
+) -> SearchResult:
+    """Successive halving over units (see the module's head).
+
+    Args:
+        objective: request (unit, budget, seed) -> score, called once a request.
+        stages: boundaries to open with.
+        units: candidates.
+        rungs: shares of a whole training at which learning curves are compared, rising to 1.
+        eta: at each rung the best 1/eta goes on.
+        seeds: the first is that of the search, the others are for the finalists.
+        finalists: how many units get more seeds.
+        allowance: whole trainings (times effort) that may be spent, of which the finals' part is kept
+            for them; the search ends with it.
+        effort: what a whole training costs, by unit; 1 each when not given.
+        confidence: of both stops.
+        maximize: whether high scores are good.
+        done: trials that exist already; they are not run again.
+
+    Raises:
+        UserError: arguments out of range, an allowance that does not pay for the opening, or every
+            training failed.
+    """
+    plan = halving_plan(
+        stages, units, rungs=rungs, eta=eta, seeds=seeds, finalists=finalists, allowance=allowance,
+        effort=effort, confidence=confidence, maximize=maximize,
+    )  # fmt: skip
+    return follow(plan, one_by_one(objective), done=done, effort=effort)
+
+
+def _check(
+    rungs: Sequence[float], eta: float, seeds: Sequence[int], finalists: int, confidence: float, width: int
+) -> None:
+    rising = all(low < high for low, high in zip(rungs, rungs[1:], strict=False))
+    if not rungs or not rising or rungs[0] <= 0 or rungs[-1] != 1:
+        raise UserError(f"rungs={tuple(rungs)} must rise from above 0 to 1, as (0.25, 0.5, 1.0)")
+    if not eta > 1:
+        raise UserError(f"eta={eta} must be above 1")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds={tuple(seeds)} must be one or more different numbers")
+    if finalists < 1 or width < 1:
+        raise UserError(f"finalists={finalists} and width={width} must be 1 or more")
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence={confidence} must lie between 0 and 1")

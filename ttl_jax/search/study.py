@@ -1,0 +1,317 @@
+"""The whole search as a job: a config in, trials under a work folder, one winner, search.json out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from ttl_jax import data, models
+from ttl_jax.analysis.cost import Cost, cost_of
+from ttl_jax.data.config import data_config
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.search.halving import halving_plan
+from ttl_jax.search.pareto import pareto
+from ttl_jax.search.points import Point, boundaries, chosen, points
+from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_up_worker
+from ttl_jax.search.trials import Plan, Request, SearchResult, follow
+from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
+from ttl_jax.training import provenance
+from ttl_jax.training.run import check
+
+METHODS = ("exhaustive", "two_stage", "halving")
+PRICES = ("macs", "params", "latency")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search is about, read from its config.
+
+    Attributes:
+        run: the config of its trainings, without the `search` part.
+        options: the `search` part.
+        points: candidate by unit.
+        stages: boundaries among the candidates.
+        sign: 1 where high scores are good, -1 for a loss.
+    """
+
+    run: Any
+    options: Any
+    points: dict[int, Point]
+    stages: tuple[int, ...]
+    sign: float
+
+    def trial(self, request: Request) -> Any:
+        """The config of one training."""
+        config = self.run.copy_and_resolve_references()
+        with config.unlocked():
+            config.strategy, config.seed = self.points[request.unit].strategy, request.seed
+        return config
+
+
+def read(config: Any) -> Setting:
+    """Checks a search's config.
+
+    Raises:
+        UserError: naming the field.
+    """
+    options = config.search
+    for field, value, choices in (("method", options.method, METHODS), ("price", options.price, PRICES)):
+        if value not in choices:
+            raise UserError(f"config search.{field}={value!r}{nearest(value, choices)}")
+    for field, value in (("workers", options.workers), ("seeds", options.seeds)):
+        if value < 1:
+            raise UserError(f"config search.{field}={value} must be 1 or more")
+    if options.weight < 0:
+        raise UserError(f"config search.weight={options.weight} must not be negative")
+    if options.seeds > 1 and options.method != "halving":
+        raise UserError(
+            f"config search.seeds={options.seeds} is for method=halving; the {options.method} search "
+            "trains each unit once"
+        )
+    run = config.copy_and_resolve_references()
+    with run.unlocked():
+        del run["search"]
+        run.report = False
+    check(run)
+    found = {point.unit: point for point in points(options.kind, run.model.name, run.strategy)}
+    if options.units:
+        found = {unit: found[unit] for unit in chosen(options.units, tuple(found), "search.units")}
+    stages = (
+        chosen(options.stages, tuple(found), "search.stages")
+        if options.stages
+        else boundaries(run.model.name, tuple(found))
+    )
+    return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
+
+
+def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> dict[str, Any]:
+    """Runs or resumes a search; the same call again trains nothing.
+
+    Args:
+        config: from `search_config`, filled in.
+        workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png.
+        datasets: splits instead of those that the config names.
+
+    Returns:
+        The content of search.json.
+
+    Raises:
+        UserError: something in the config or the data has to be mended.
+    """
+    workdir = Path(workdir)
+    setting = read(config)
+    next(_plan(setting))  # refuses bad options before anything is loaded
+    provenance.check(workdir, setting.run)
+    sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
+    costs = unit_costs(setting, len(sets["train"].class_names))
+    provenance.claim(workdir, setting.run)
+    price = relative_price(setting, costs)
+    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, datasets is None))
+    winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
+    tests = [
+        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets)
+        for trial in winners
+        if not math.isnan(trial.score)
+    ]
+    record = _record(setting, result, costs, price, workdir, tests)
+    provenance.write_json(workdir / "search.json", record)
+    from ttl_jax.search.figure import draw
+
+    draw(record, workdir / "figures" / "search.png")
+    return record
+
+
+def folder(workdir: Path, request: Request) -> Path:
+    """Where a trial lies."""
+    return workdir / "trials" / f"unit{request.unit:02d}_seed{request.seed}"
+
+
+def _request(trial: Any) -> Request:
+    return Request(trial.unit, trial.budget, trial.seed)
+
+
+def _plan(setting: Setting) -> Plan:
+    """The search as a plan over values: score, less weight times price, high is good."""
+    options, units = setting.options, tuple(setting.points)
+    if options.method == "exhaustive":
+        return _seeded(exhaustive_plan(units), setting.run.seed)
+    if options.method == "two_stage":
+        return _seeded(two_stage_plan(setting.stages, units), setting.run.seed)
+    if not 0 < options.allowance <= 1:
+        raise UserError(f"config search.allowance={options.allowance} is a share, above 0 up to 1")
+    return halving_plan(
+        setting.stages,
+        units,
+        rungs=tuple(float(rung) for rung in options.rungs),
+        eta=options.eta,
+        seeds=tuple(range(setting.run.seed, setting.run.seed + options.seeds)),
+        finalists=options.finalists,
+        allowance=options.allowance * len(units),
+        confidence=options.confidence,
+        width=options.workers,
+    )
+
+
+def _seeded(plan: Plan, seed: int) -> Plan:
+    """A plan that asks for seed 0, asking for another one."""
+    answers: Mapping[Request, float] | None = None
+    while True:
+        try:
+            wanted = next(plan) if answers is None else plan.send(answers)
+        except StopIteration as end:
+            return end.value
+        given = yield tuple(request._replace(seed=seed) for request in wanted)
+        answers = {request: given[request._replace(seed=seed)] for request in wanted}
+
+
+def unit_costs(setting: Setting, classes: int) -> dict[int, Cost]:
+    """What each candidate's network costs at inference."""
+    size, found = setting.run.data.image_size, {}
+    batches = (1,) if setting.options.price == "latency" else ()
+    networks: dict[Any, Cost] = {}
+    for unit, point in setting.points.items():
+        network = models.create(
+            setting.run.model.name, classes, head=setting.run.model.head or None, **point.shape
+        )
+        if network not in networks:
+            networks[network] = cost_of(network, (size, size, 3), batches=batches)
+        found[unit] = networks[network]
+    return found
+
+
+def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, float]:
+    """Each candidate's price as a share of the dearest one's."""
+
+    def price(found: Cost) -> float:
+        if setting.options.price == "latency":
+            return found.latency_ms[1]
+        return float(found.macs if setting.options.price == "macs" else found.params)
+
+    dearest = max(price(found) for found in costs.values())
+    return {unit: price(found) / dearest for unit, found in costs.items()}
+
+
+def _evaluation(
+    setting: Setting, price: Mapping[int, float], workdir: Path, sets: Mapping[str, Dataset], apart: bool
+) -> Any:
+    """Scores of requests, here or in worker processes; what the folders know already is not asked."""
+    workers = setting.options.workers
+
+    def train_all(requests: Sequence[Request]) -> list[float]:
+        jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
+        new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
+        if workers == 1 or len(new) < 2 or not apart:
+            return [run_trial(*job, sets) for job in jobs]
+        with ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
+        ) as pool:
+            waiting = [
+                pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
+                for config, place, budget in new
+            ]
+            for job in waiting:
+                job.result()
+        return [run_trial(*job, sets) for job in jobs]  # reads the answers
+
+    def evaluate(requests: tuple[Request, ...]) -> list[float]:
+        values = []
+        for request, score in zip(requests, train_all(requests), strict=True):
+            point = setting.points[request.unit]
+            said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
+            print(
+                f"unit {request.unit} ({point.name}), seed {request.seed}, {request.budget:.0%} "
+                f"of the training: {said}",
+                flush=True,
+            )
+            values.append(setting.sign * score - setting.options.weight * price[request.unit])
+        return values
+
+    return evaluate
+
+
+def _record(
+    setting: Setting,
+    result: SearchResult,
+    costs: Mapping[int, Cost],
+    price: Mapping[int, float],
+    workdir: Path,
+    tests: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """search.json."""
+    weight = setting.options.weight
+
+    def raw(unit: int, value: float) -> float | None:
+        return None if math.isnan(value) else setting.sign * (value + weight * price[unit])
+
+    trials = [
+        {
+            "unit": trial.unit,
+            "seed": trial.seed,
+            "budget": trial.budget,
+            "score": raw(trial.unit, trial.score),
+            "cost": trial.cost,
+            "folder": str(folder(workdir, _request(trial)).relative_to(workdir)),
+        }
+        for trial in result.trials
+    ]
+    whole: dict[int, list[float]] = {}
+    for trial in result.trials:
+        score = raw(trial.unit, trial.score)
+        if trial.budget == 1 and score is not None:
+            whole.setdefault(trial.unit, []).append(score)
+    scores = {unit: fmean(whole[unit]) for unit in setting.points if unit in whole}
+    front = pareto(scores, price, maximize=setting.sign > 0)
+    best = setting.points[result.best]
+    return {
+        "kind": setting.options.kind,
+        "method": setting.options.method,
+        "model": setting.run.model.name,
+        "dataset": setting.run.data.name,
+        "select": setting.run.select,
+        "best": result.best,
+        "unit": best.name,
+        "strategy": best.strategy,
+        "score": raw(result.best, result.score),
+        "rounds": list(result.rounds),
+        "stages": list(setting.stages),
+        "reason": result.reason,
+        "cost": round(result.cost, 6),
+        "exhaustive_cost": len(setting.points),
+        "price": setting.options.price,
+        "weight": weight,
+        "front": list(front),
+        "units": [
+            {
+                "unit": unit,
+                "name": point.name,
+                "strategy": point.strategy,
+                "score": scores[unit] if unit in scores else None,
+                "params": costs[unit].params,
+                "macs": costs[unit].macs,
+                "price": price[unit],
+            }
+            for unit, point in setting.points.items()
+        ],
+        "trials": trials,
+        "test": _spread(tests),
+    }
+
+
+def _spread(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and sample standard deviation of each test figure over the winner's seeds."""
+    found: dict[str, Any] = {"seeds": len(tests)}
+    for name in tests[0] if tests else ():
+        values = [test[name] for test in tests]
+        if all(isinstance(value, (int, float)) for value in values):
+            found[name] = fmean(values)
+            if len(values) > 1:
+                found[f"{name}_sd"] = stdev(values)
+    return found

@@ -1,0 +1,117 @@
+"""One trial: a resumable training in a folder of its own, scored on validation only."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ttl_jax import data
+from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.data.config import data_config
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.training import provenance
+from ttl_jax.training.loop import DivergedError, Paused
+from ttl_jax.training.run import train
+
+SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
+
+
+def run_trial(
+    config: Any, folder: Path, budget: float, datasets: Mapping[str, Dataset] | None = None
+) -> float:
+    """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
+
+    The folder keeps what was answered: the same question again trains nothing. The test split is not
+    among what the run is given.
+
+    Args:
+        config: of a run.
+        folder: of this unit and seed.
+        budget: share of the run, up to 1.
+        datasets: splits; those of the config when not given.
+
+    Returns:
+        `config.select` on validation, the best up to there; NaN where the loss diverged or the
+        figure is not defined.
+    """
+    answers = known(folder)
+    if str(float(budget)) in answers:
+        return _number(answers[str(float(budget))]["score"])
+    sets = dict(datasets) if datasets is not None else _splits(json.dumps(config.to_dict()))
+    seen = {name: sets[name] for name in ("train", "val")}
+    why, score, step = "", None, 0
+    try:
+        if budget < 1:
+            result = train(config, folder, seen, pause_after=budget)
+        else:
+            result = train(config, folder, seen)
+        score, step = result.metrics["val"][config.select], result.metrics["best_step"]
+    except Paused:
+        score, step = _best_so_far(folder, config.select)
+    except DivergedError as error:
+        why = str(error)
+    answers[str(float(budget))] = {"score": score, "step": step, "why": why}
+    folder.mkdir(parents=True, exist_ok=True)
+    provenance.write_json(folder / SCORES, answers)
+    return _number(score)
+
+
+def known(folder: Path) -> dict[str, Any]:
+    """What a trial's folder has answered so far."""
+    path = folder / SCORES
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def report_test(config: Any, folder: Path, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """The test scores of a finished trial: looked at once, and read from its result from then on."""
+    path = folder / "result.json"
+    metrics = json.loads(path.read_text())
+    if "test" not in metrics:
+        path.unlink()  # the run is finished: it only evaluates, now with the test split there
+        metrics = train(config, folder, datasets).metrics
+    return metrics["test"]
+
+
+def in_process(config_json: str, folder: str, budget: float) -> float:
+    """`run_trial` for a worker process, which reads the data once."""
+    from ttl_jax.config import default_config
+
+    config = default_config()
+    with config.unlocked():
+        config.update(json.loads(config_json))
+    return run_trial(config, Path(folder), budget)
+
+
+def set_up_worker(workers: int) -> None:
+    """Shares an accelerator's memory among workers, unless the user has said how."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")
+    set_up_jax()
+
+
+@lru_cache(maxsize=1)
+def _splits(config_json: str) -> dict[str, Dataset]:
+    from ttl_jax.config import default_config
+
+    config = default_config()
+    with config.unlocked():
+        config.update(json.loads(config_json))
+    return dict(data.load(data_config(config.data)))
+
+
+def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:
+    """The best validation figure of a paused run, and its step."""
+    sign, best, at = (-1.0 if select == "loss" else 1.0), None, 0
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if "split" in event and event[select] is not None and (best is None or sign * event[select] > best):
+            best, at = sign * event[select], event["step"]
+    return (None if best is None else sign * best), at
+
+
+def _number(score: float | None) -> float:
+    return math.nan if score is None else float(score)
