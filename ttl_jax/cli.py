@@ -115,6 +115,10 @@ def leaks_command(arguments: list[str]) -> None:
 
     settings = data_config(config.data)
     check(settings)
+    if settings.name.startswith("phantom/"):
+        raise UserError(
+            f"data.name={settings.name} is generated patient by patient: there are no files to check"
+        )
     found = examine(read_listing(settings), settings)
     findings = [*found.leaks, *found.conflicts]
     for finding in findings:
