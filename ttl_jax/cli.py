@@ -203,6 +203,33 @@ def bench_command(arguments: list[str]) -> None:
     module.main(arguments[1:])
 
 
+def doctor_command(arguments: list[str]) -> None:
+    """Says what of this machine would stop a run; exit status 2 where something would."""
+    from ttl_jax import doctor
+
+    words = [word for word in arguments if word != "--json"]
+    paths, model, source = {}, "", ""
+    if any(word.startswith("--config") for word in words):
+        config, workdir = _config_and_flags(words, needs_workdir=False)
+        model, source = config.model.name, config.model.weights
+        paths = {"workdir": workdir or "", "data": config.data.path}
+        if source.endswith((".pth", ".pt", ".safetensors", ".h5", ".keras", ".npz")) or "/" in source:
+            paths["weights"] = source
+    elif words:
+        raise UserError(
+            f"argument {words[0]!r} is not understood; doctor takes --json, --config and --workdir"
+        )
+    checks = doctor.examine(paths, model, source)
+    if "--json" in arguments:
+        print(json.dumps(doctor.as_rows(checks), indent=1))
+    else:
+        for check in checks:
+            print(check.line())
+    bad = [check.name for check in checks if check.status == doctor.FAIL]
+    if bad:
+        raise UserError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}")
+
+
 def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[str]], None]:
     """A command that lists things as a table, or as JSON."""
 
@@ -406,6 +433,16 @@ example:
   python -m ttl_jax bench cpu --cases=resnet50:128 --modes=train
 """
 
+DOCTOR_HELP = """usage: python -m ttl_jax doctor [--json] [--config=FILE --workdir=DIR ...]
+
+Python, packages, JAX and its devices, memory, disk, caches, weights, data paths, Google Cloud Storage:
+one line a check, with the remedy. Exit status 2 where a run would fail.
+
+examples:
+  python -m ttl_jax doctor
+  python -m ttl_jax doctor --config=configs/train.py:model=resnet50 --config.data.path=/data --workdir=runs/a
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
@@ -413,6 +450,7 @@ COMMANDS: dict[str, Command] = {
     "search": Command("find the best unit to cut, slim or freeze at", SEARCH_HELP, search_command),
     "analyze": Command("what networks cost and how alike they are", ANALYZE_HELP, analyze_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
+    "doctor": Command("what of this machine would stop a run", DOCTOR_HELP, doctor_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{
         name: Command(summary, _list_help(name), _list_command(rows))

@@ -23,6 +23,7 @@ from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies.average import Soup, WiseFT
 from ttl_jax.training import parallel, prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
@@ -191,6 +192,8 @@ def _train(
     layout = parallel.make_layout(
         config.parallel, config.data.batch_size, penalised=any(item.features for item in bound)
     )
+    if layout.several and isinstance(strategy.after, Soup | WiseFT):
+        raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
     notice.agree = layout.agree if layout.several else None
     train_rows = layout.rows(config.data.batch_size)
     spec = data.parse_augment(config.data.augment)
@@ -289,12 +292,16 @@ def _train(
         def select(candidate: Variables) -> float:
             split = sets["val"]
             scores = evaluation.score(
-                split.labels, logits_for(split, candidate), split.class_names, split.task
+                split.labels,
+                logits_for(split, layout.replicate(candidate)),
+                split.class_names,
+                split.task,
             )
             return selected(scores, config.select)
 
+        best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
         best, averaged = finish(strategy.after, bound[-1], len(bound), variables, best, checkpoints, select)
-        best = without_source_head(best)
+        best = layout.replicate(without_source_head(best))
     finally:
         checkpoints.close()
     result_path = workdir / "result.json"
