@@ -79,19 +79,29 @@ def train_command(arguments: list[str]) -> None:
     set_up_jax()
     import jax
 
-    from ttl_jax import report
+    from ttl_jax import remote, report
     from ttl_jax.training import parallel, preemption, provenance
     from ttl_jax.training.run import check, train
 
     parallel.connect(config.parallel.hosts)
+    mirror = remote.Mirror(workdir) if remote.is_remote(workdir) else None
+    if mirror is not None:
+        workdir = str(mirror.folder)
     first = jax.process_index() == 0
     with preemption.watch(config.preemption_notice) as notice:
         if "--fresh" in arguments and first:
             check(config)
+            if mirror is not None:
+                raise UserError("--fresh does not empty a bucket: name another --workdir")
             moved = provenance.set_aside(Path(workdir))
             if moved is not None:
                 print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
-        result = train(config, workdir, notice=notice)
+        push = mirror.push if mirror is not None and first else None
+        try:
+            result = train(config, workdir, notice=notice, committed=push)
+        finally:
+            if push is not None:
+                push()
     if not first:
         return
     report.print_table(report.rows([result.workdir]))

@@ -9,8 +9,8 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import data, evaluation, models, strategies, weights
+from ttl_jax import data, evaluation, models, remote, strategies, weights
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
@@ -106,7 +106,7 @@ def build_model(
     config: Any, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
-    surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
+    surgery, source, size = strategy.surgery, remote.local(config.model.weights), config.data.image_size
     shape = surgery.shape(config.model.name)
     shape["head"] = config.model.head or shape["head"]
     network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
@@ -142,6 +142,7 @@ def train(
     *,
     pause_after: float = math.inf,
     notice: Notice | None = None,
+    committed: Callable[[], None] | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -151,6 +152,7 @@ def train(
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
         notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
+        committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
@@ -164,11 +166,11 @@ def train(
     provenance.check(workdir, config)
     parallel.check(config.parallel)
     if jax.process_index() > 0:  # the first process alone writes
-        return _train(config, workdir, datasets, pause_after, notice or Notice())
+        return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
     new = not workdir.exists()
     try:
         with provenance.alone(workdir):
-            return _train(config, workdir, datasets, pause_after, notice or Notice())
+            return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
     finally:
         if new and not (workdir / "config.json").exists():  # refused before it began
             shutil.rmtree(workdir, ignore_errors=True)
@@ -180,9 +182,12 @@ def _train(
     datasets: Mapping[str, Dataset] | None,
     pause_after: float,
     notice: Notice,
+    committed: Callable[[], None] | None,
 ) -> Result:
     strategy = strategies.parse(config.strategy)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
+    settings = data_config(config.data)
+    settings = replace(settings, path=remote.local(settings.path), root=remote.local(settings.root))
+    sets = dict(datasets) if datasets is not None else data.load(settings)
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
@@ -278,7 +283,7 @@ def _train(
     )
     if layout.first:
         print_header(config, sets, bound, lengths, variables)
-    checkpoints = Checkpoints(workdir, writes=layout.first)
+    checkpoints = Checkpoints(workdir, writes=layout.first, committed=committed)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
         shapes = jax.tree.map(
