@@ -79,19 +79,29 @@ def train_command(arguments: list[str]) -> None:
     set_up_jax()
     import jax
 
-    from ttl_jax import report
+    from ttl_jax import remote, report
     from ttl_jax.training import parallel, preemption, provenance
     from ttl_jax.training.run import check, train
 
     parallel.connect(config.parallel.hosts)
+    mirror = remote.Mirror(workdir) if remote.is_remote(workdir) else None
+    if mirror is not None:
+        workdir = str(mirror.folder)
     first = jax.process_index() == 0
     with preemption.watch(config.preemption_notice) as notice:
         if "--fresh" in arguments and first:
             check(config)
+            if mirror is not None:
+                raise UserError("--fresh does not empty a bucket: name another --workdir")
             moved = provenance.set_aside(Path(workdir))
             if moved is not None:
                 print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
-        result = train(config, workdir, notice=notice)
+        push = mirror.push if mirror is not None and first else None
+        try:
+            result = train(config, workdir, notice=notice, committed=push)
+        finally:
+            if push is not None:
+                push()
     if not first:
         return
     report.print_table(report.rows([result.workdir]))
@@ -272,6 +282,33 @@ def bench_command(arguments: list[str]) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.main(arguments[1:])
+
+
+def doctor_command(arguments: list[str]) -> None:
+    """Says what of this machine would stop a run; exit status 2 where something would."""
+    from ttl_jax import doctor
+
+    words = [word for word in arguments if word != "--json"]
+    paths, model, source = {}, "", ""
+    if any(word.startswith("--config") for word in words):
+        config, workdir = _config_and_flags(words, needs_workdir=False)
+        model, source = config.model.name, config.model.weights
+        paths = {"workdir": workdir or "", "data": config.data.path}
+        if source.endswith((".pth", ".pt", ".safetensors", ".h5", ".keras", ".npz")) or "/" in source:
+            paths["weights"] = source
+    elif words:
+        raise UserError(
+            f"argument {words[0]!r} is not understood; doctor takes --json, --config and --workdir"
+        )
+    checks = doctor.examine(paths, model, source)
+    if "--json" in arguments:
+        print(json.dumps(doctor.as_rows(checks), indent=1))
+    else:
+        for check in checks:
+            print(check.line())
+    bad = [check.name for check in checks if check.status == doctor.FAIL]
+    if bad:
+        raise UserError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}")
 
 
 def _list_command(rows: Callable[[], list[dict[str, Any]]]) -> Callable[[list[str]], None]:
@@ -538,6 +575,16 @@ example:
   python -m ttl_jax soup runs/skin-seed0 runs/skin-seed1 runs/skin-seed2 --workdir=runs/skin-soup
 """
 
+DOCTOR_HELP = """usage: python -m ttl_jax doctor [--json] [--config=FILE --workdir=DIR ...]
+
+Python, packages, JAX and its devices, memory, disk, caches, weights, data paths, Google Cloud Storage:
+one line a check, with the remedy. Exit status 2 where a run would fail.
+
+examples:
+  python -m ttl_jax doctor
+  python -m ttl_jax doctor --config=configs/train.py:model=resnet50 --config.data.path=/data --workdir=runs/a
+"""
+
 COMMANDS: dict[str, Command] = {
     "train": Command("train and evaluate one model", "", train_command),
     "compare": Command("strategies x models x data sets x seeds", COMPARE_HELP, compare_command),
@@ -548,6 +595,7 @@ COMMANDS: dict[str, Command] = {
     "strategies": Command("the strategies, or the plan of one", STRATEGIES_HELP, strategies_command),
     "prepare": Command("write any source as shards with a manifest", PREPARE_HELP, prepare_command),
     "bench": Command("measure speed, beside PyTorch", BENCH_HELP, bench_command),
+    "doctor": Command("what of this machine would stop a run", DOCTOR_HELP, doctor_command),
     "report": Command("table and HTML report of finished runs", REPORT_HELP, report_command),
     **{
         name: Command(summary, _list_help(name), _list_command(rows))

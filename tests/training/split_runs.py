@@ -1,10 +1,12 @@
-"""Whole small runs on 1 to 8 virtual devices in one process, told as one JSON line (see test_parallel.py).
+"""Whole small runs on 1 to 8 virtual devices in one process, told in FOLDER/found.json.
 
-usage: python split_runs.py FOLDER [DEVICES ...]
+usage: python split_runs.py FOLDER        (what test_parallel.py looks at)
 """
 
 import json
+import math
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,13 +40,15 @@ def datasets():
     return {"train": split("train", 21), "val": split("val", 11), "test": split("test", 9)}
 
 
-def run(folder, strategy, **fields):
-    """Losses of every step, and the test figures and logits, of one run."""
+def run(folder, strategy, pause_after=math.inf, sets=None, read=True, **fields):
+    """Losses of every step, and the test figures and logits, of one run; the figures where not `read`."""
     from ttl_jax.training.run import train
 
     config = default_config()
     set_fields(config, {**FIELDS, "strategy": f"truncated(2)+{strategy}", **fields})
-    metrics = train(config, folder, datasets()).metrics
+    metrics = train(config, folder, sets or datasets(), pause_after=pause_after).metrics
+    if not read:
+        return {"val": metrics["val"], "test": metrics["test"]}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     saved = predictions.load(folder / "predictions" / "test.npz")
     return {
@@ -54,10 +58,46 @@ def run(folder, strategy, **fields):
     }  # fmt: skip
 
 
+RUNS = {
+    **{f"{mode} {count} {strategy}": (mode, count, strategy, {}) for mode, count, strategy in (
+        *((mode, count, "full") for mode in ("jit", "pmap") for count in (1, 2, 4, 8)),
+        ("jit", 1, "lp_ft"), ("jit", 4, "lp_ft"), ("pmap", 2, "lp_ft"),
+        ("jit", 1, "auto_rgn"), ("jit", 8, "auto_rgn"), ("pmap", 4, "auto_rgn"),
+        ("jit", 1, "l2_sp"), ("jit", 2, "l2_sp"), ("pmap", 8, "l2_sp"),
+        ("jit", 1, "bss"), ("pmap", 2, "bss"),
+    )},
+    **{f"{mode} 3 padded": (mode, 3, "full", {}) for mode in ("jit", "pmap")},
+    **{f"{mode} {count} in 2 parts": (mode, count, "full", {"parallel.accumulate": 2})
+       for mode, count in (("jit", 1), ("jit", 4), ("pmap", 2))},
+    "jit 4 sharded": ("jit", 4, "full", {"parallel.shard_above": 1000}),
+    "jit 1 adam": ("jit", 1, "full", {"optimizer.name": "adam", "optimizer.lr": 1e-3}),
+    "jit 4 adam": ("jit", 4, "full", {"optimizer.name": "adam", "optimizer.lr": 1e-3}),
+    "pmap 2 own moments": ("pmap", 2, "full", {"parallel.batch_norm": "device"}),
+}  # fmt: skip
+
+
+def main(place):
+    import jax
+
+    from ttl_jax.training.loop import Paused
+
+    jax.config.update("jax_compilation_cache_dir", str(place / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    found = {}
+    for name, (mode, count, strategy, fields) in RUNS.items():
+        split = {"parallel.mode": mode, "parallel.devices": count}
+        found[name] = run(place / name, strategy, **split, **fields)
+    # A run of four devices, stopped and gone on with on one and on eight.
+    stopped = place / "stopped"
+    try:
+        run(stopped, "full", pause_after=0.5, **{"parallel.devices": 4})
+    except Paused:
+        pass
+    for count in (1, 8):
+        shutil.copytree(stopped, place / f"on{count}")
+        found[f"4 then {count}"] = run(place / f"on{count}", "full", **{"parallel.devices": count})
+    (place / "found.json").write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    print(json.dumps(run(place / "a", "full", **{"parallel.mode": "jit", "parallel.devices": 1})["loss"][:3]))
-    print(json.dumps(run(place / "b", "full", **{"parallel.mode": "jit", "parallel.devices": 4})["loss"][:3]))
-    print(
-        json.dumps(run(place / "c", "full", **{"parallel.mode": "pmap", "parallel.devices": 4})["loss"][:3])
-    )
+    main(Path(sys.argv[1]))

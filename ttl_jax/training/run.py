@@ -9,8 +9,8 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import data, evaluation, models, strategies, weights
+from ttl_jax import data, evaluation, models, remote, strategies, weights
 from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
+from ttl_jax.strategies.average import Soup, WiseFT
 from ttl_jax.training import parallel, prefix, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
@@ -111,7 +112,7 @@ def build_model(
     config: Any, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
-    surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
+    surgery, source, size = strategy.surgery, remote.local(config.model.weights), config.data.image_size
     shape = surgery.shape(config.model.name)
     shape["head"] = config.model.head or shape["head"]
     network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
@@ -147,6 +148,7 @@ def train(
     *,
     pause_after: float = math.inf,
     notice: Notice | None = None,
+    committed: Callable[[], None] | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -156,6 +158,7 @@ def train(
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
         notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
+        committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
@@ -169,11 +172,11 @@ def train(
     provenance.check(workdir, config)
     parallel.check(config.parallel)
     if jax.process_index() > 0:  # the first process alone writes
-        return _train(config, workdir, datasets, pause_after, notice or Notice())
+        return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
     new = not workdir.exists()
     try:
         with provenance.alone(workdir):
-            return _train(config, workdir, datasets, pause_after, notice or Notice())
+            return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
     finally:
         if new and not (workdir / "config.json").exists():  # refused before it began
             shutil.rmtree(workdir, ignore_errors=True)
@@ -185,9 +188,12 @@ def _train(
     datasets: Mapping[str, Dataset] | None,
     pause_after: float,
     notice: Notice,
+    committed: Callable[[], None] | None,
 ) -> Result:
     strategy = strategies.parse(config.strategy)
-    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
+    settings = data_config(config.data)
+    settings = replace(settings, path=remote.local(settings.path), root=remote.local(settings.root))
+    sets = dict(datasets) if datasets is not None else data.load(settings)
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
@@ -197,6 +203,8 @@ def _train(
     layout = parallel.make_layout(
         config.parallel, config.data.batch_size, penalised=any(item.features for item in bound)
     )
+    if layout.several and isinstance(strategy.after, Soup | WiseFT):
+        raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
     notice.agree = layout.agree if layout.several else None
     train_rows = layout.rows(config.data.batch_size)
     spec = data.parse_augment(config.data.augment)
@@ -304,7 +312,7 @@ def _train(
     )
     if layout.first:
         print_header(config, sets, bound, lengths, variables)
-    checkpoints = Checkpoints(workdir, writes=layout.first)
+    checkpoints = Checkpoints(workdir, writes=layout.first, committed=committed)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
         shapes = jax.tree.map(
@@ -318,12 +326,16 @@ def _train(
         def select(candidate: Variables) -> float:
             split = sets["val"]
             scores = evaluation.score(
-                split.labels, logits_for(split, candidate), split.class_names, split.task
+                split.labels,
+                logits_for(split, layout.replicate(candidate)),
+                split.class_names,
+                split.task,
             )
             return selected(scores, config.select)
 
+        best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
         best, averaged = finish(strategy.after, bound[-1], len(bound), variables, best, checkpoints, select)
-        best = without_source_head(best)
+        best = layout.replicate(without_source_head(best))
     finally:
         checkpoints.close()
         shutil.rmtree(workdir / "features", ignore_errors=True)
