@@ -7,12 +7,14 @@ Exit status: 0 done, 1 the run failed, 2 the user must change something (one sen
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax import host
 from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError, nearest
 
@@ -76,6 +78,8 @@ def _config_and_flags(arguments: list[str], needs_workdir: bool = True) -> tuple
 def train_command(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
     config, workdir = _config_and_flags([word for word in arguments if word != "--fresh"])
+    if config.deterministic:
+        os.environ["XLA_FLAGS"] = host.deterministic(os.environ.get("XLA_FLAGS", ""))
     set_up_jax()
     import jax
 

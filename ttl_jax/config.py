@@ -30,6 +30,7 @@ def default_config() -> Any:
     config.log_every_steps = 20  # one line in metrics.jsonl
     config.nan_check_steps = 20  # how often the losses are looked at (each look waits for the device)
 
+    config.deterministic = False  # GPU: only algorithms that give the same bits every time; slower
     config.nan_skip = 0  # so many steps of a run may have a loss that is no number, and change nothing
     config.save_every_minutes = 10.0  # a checkpoint between validations too, where they are far apart
     config.preemption_notice = ""  # besides SIGTERM and SIGINT: "gce" or "file:PATH" (docs/tpu.md)

@@ -28,6 +28,19 @@ TRIED = ("0.10.", "0.12.")
 TUNABLE = "glibc.malloc.hugetlb"
 
 
+# What makes XLA's GPU programs bitwise the same every time: no atomics, no algorithm chosen by timing.
+DETERMINISTIC = {"--xla_gpu_deterministic_ops": "true", "--xla_gpu_autotune_level": "0"}
+
+
+def deterministic(given: str) -> str:
+    """XLA_FLAGS with those for GPUs added; what the user has set is never overridden.
+
+    They have to be set before JAX makes its first array.
+    """
+    flags = [f"{name}={value}" for name, value in DETERMINISTIC.items() if name not in given]
+    return " ".join([*given.split(), *flags])
+
+
 def additions(environment: Mapping[str, str], jaxlib: str, glibc: bool) -> dict[str, str]:
     """The variables to set on top of an environment.
 

@@ -143,3 +143,40 @@ def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, dat
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "new", datasets)
     assert not (tmp_path / "new").exists()
+
+
+class Poisoned(ArrayReader):
+    """Images that read as a float NaN in the named batches."""
+
+    def __init__(self, images, batches):
+        super().__init__(images)
+        object.__setattr__(self, "batches", batches)
+        object.__setattr__(self, "count", [0])
+
+    def read(self, indices):
+        self.count[0] += 1
+        images = super().read(indices).astype(np.float32)
+        return images * np.nan if self.count[0] in self.batches else images
+
+
+def poisoned(split, *batches):
+    fields = {name: getattr(split, name) for name in Dataset.__dataclass_fields__}
+    return Dataset(**{**fields, "images": Poisoned(split.images.images, batches)})
+
+
+def test_bad_batches_are_named_and_so_many_may_change_nothing(tmp_path, config, datasets, capsys):
+    config.strategy, config.data.loader_threads = "truncated(2)+full", 0
+    bad = {**datasets, "train": poisoned(datasets["train"], 3, 5)}
+    with pytest.raises(DivergedError, match=r"at step 3 \(examples train-\d+, .* last good checkpoint stays"):
+        train(config, tmp_path / "stop", bad)
+    record = json.loads((tmp_path / "stop" / "nonfinite.json").read_text())
+    assert record["step"] == 3 and len(record["examples"]) == 8 and record["loss"] == "nan"
+    config.nan_skip = 1
+    bad["train"] = poisoned(datasets["train"], 3, 5)
+    with pytest.raises(DivergedError, match="at step 5"):
+        train(config, tmp_path / "one", bad)
+    config.nan_skip = 2
+    bad["train"] = poisoned(datasets["train"], 3, 5)
+    result = train(config, tmp_path / "two", bad)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.variables))
+    assert "skipped, 0 more may be" in capsys.readouterr().out

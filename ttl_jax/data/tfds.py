@@ -68,7 +68,7 @@ def read_tfds(config: DataConfig) -> Listing:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise UserError(
-            f"data.name={config.name} needs TFDS ({error}): pip install 'ttl-jax[tfds]'"
+            f"data.name={config.name} needs TFDS ({error}): pip install tensorflow-datasets"
         ) from None
     name = config.name.removeprefix(PREFIX)
     try:

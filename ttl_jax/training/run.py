@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import data, evaluation, models, remote, strategies, weights
+from ttl_jax import data, evaluation, host, models, remote, strategies, weights
 from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
@@ -171,6 +172,12 @@ def train(
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
     parallel.check(config.parallel)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.deterministic and jax.default_backend() == "gpu" and host.deterministic(flags) != flags:
+        raise UserError(
+            "config deterministic=True: set XLA_FLAGS to "
+            f"{host.deterministic(flags)!r} before this program starts JAX"
+        )
     if jax.process_index() > 0:  # the first process alone writes
         return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
     new = not workdir.exists()
