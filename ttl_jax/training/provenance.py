@@ -23,8 +23,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 FREE = frozenset(
     {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
      "nan_check_steps", "report", "cache_features", "data.eval_batch_size", "evaluate_test",
-     "save_every_minutes", "deterministic", "preemption_notice", "parallel.mode", "parallel.devices", "parallel.hosts",
-     "parallel.shard_above"}
+     "save_every_minutes", "deterministic", "preemption_notice", "parallel.mode", "parallel.devices",
+     "parallel.hosts", "parallel.shard_above"}
 )  # fmt: skip
 
 
