@@ -1,19 +1,14 @@
 """Whole small runs on 1 to 8 virtual devices in one process, told in FOLDER/found.json.
 
-usage: python split_runs.py FOLDER        (what test_parallel.py looks at)
+usage: XLA_FLAGS=--xla_force_host_platform_device_count=8 python split_runs.py FOLDER
+(what test_parallel.py runs and looks at)
 """
 
 import json
 import math
-import os
 import shutil
 import sys
 from pathlib import Path
-
-FLAG = "--xla_force_host_platform_device_count"
-if FLAG not in os.environ.get("XLA_FLAGS", ""):  # two_processes.py has its own
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=8"
-os.environ["JAX_PLATFORMS"] = "cpu"
 
 import numpy as np
 

@@ -21,9 +21,10 @@ from ttl_jax.training.loss import make_loss
 HERE = Path(__file__).parent
 
 
-def start(script, *arguments, **environment):
+def start(script, devices, *arguments, **environment):
     """A Python of its own: the number of devices is fixed when JAX starts."""
     known = {**os.environ, "TTL_JAX_PLAIN_HOST": "1", "OMP_NUM_THREADS": "1", **environment}
+    known |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     known["PYTHONPATH"] = str(HERE.parent.parent)
     return subprocess.Popen(
         [sys.executable, str(HERE / script), *map(str, arguments)],
@@ -34,7 +35,7 @@ def start(script, *arguments, **environment):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
-    process = start("split_runs.py", place)
+    process = start("split_runs.py", 8, place)
     output, _ = process.communicate()
     assert process.returncode == 0, output[-3000:]
     return json.loads((place / "found.json").read_text())
@@ -103,7 +104,7 @@ def pair(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     who = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    both = [start("two_processes.py", place, JAX_PROCESS_ID=str(index), **who) for index in (0, 1)]
+    both = [start("two_processes.py", 2, place, JAX_PROCESS_ID=str(index), **who) for index in (0, 1)]
     for process in both:
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output[-3000:]
