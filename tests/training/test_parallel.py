@@ -21,9 +21,10 @@ from ttl_jax.training.loss import make_loss
 HERE = Path(__file__).parent
 
 
-def start(script, *arguments, **environment):
+def start(script, devices, *arguments, **environment):
     """A Python of its own: the number of devices is fixed when JAX starts."""
     known = {**os.environ, "TTL_JAX_PLAIN_HOST": "1", "OMP_NUM_THREADS": "1", **environment}
+    known |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     known["PYTHONPATH"] = str(HERE.parent.parent)
     return subprocess.Popen(
         [sys.executable, str(HERE / script), *map(str, arguments)],
@@ -34,7 +35,7 @@ def start(script, *arguments, **environment):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
-    process = start("split_runs.py", place)
+    process = start("split_runs.py", 8, place)
     output, _ = process.communicate()
     assert process.returncode == 0, output[-3000:]
     return json.loads((place / "found.json").read_text())
@@ -60,7 +61,7 @@ def test_any_number_of_devices_trains_alike(found, mode, count):
 
 @pytest.mark.parametrize(
     ("strategy", "splits"),
-    [("lp_ft", ("jit 4", "pmap 2")), ("auto_rgn", ("jit 8", "pmap 4")), ("l2_sp", ("jit 2", "pmap 8")),
+    [("lp_ft", ("jit 4", "pmap 2")), ("auto_rgn", ("jit 8",)), ("l2_sp", ("pmap 8",)),
      ("bss", ("pmap 2",))],
 )  # fmt: skip
 def test_phases_measured_rates_and_penalties_train_alike(found, strategy, splits):
@@ -74,8 +75,7 @@ def test_padding_counts_nowhere(found, mode):
 
 
 def test_a_batch_in_parts_has_the_same_parts_on_any_split(found):
-    close(found["jit 1 in 2 parts"], found["jit 4 in 2 parts"])
-    close(found["jit 1 in 2 parts"], found["pmap 2 in 2 parts"])
+    close(found["jit 4 in 2 parts"], found["pmap 2 in 2 parts"])
 
 
 def test_sharded_leaves_train_alike(found):
@@ -91,9 +91,9 @@ def test_moments_of_each_device_are_another_training(found):
     assert np.isfinite(own).all() and abs(one[0] - own[0]) > 1e-3 * abs(one[0])
 
 
-@pytest.mark.parametrize("count", [1, 8])
-def test_a_run_of_four_devices_goes_on_on_others(found, count):
-    close(found["jit 1 full"], found[f"4 then {count}"])
+def test_a_run_of_four_devices_goes_on_on_one_and_on_eight(found):
+    close(found["4 then 1"], found["4 then 8"])
+    np.testing.assert_allclose(found["4 then 1"]["loss"], found["jit 1 full"]["loss"], rtol=1e-3, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def pair(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     who = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    both = [start("two_processes.py", place, JAX_PROCESS_ID=str(index), **who) for index in (0, 1)]
+    both = [start("two_processes.py", 2, place, JAX_PROCESS_ID=str(index), **who) for index in (0, 1)]
     for process in both:
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output[-3000:]

@@ -1,18 +1,14 @@
 """One of two processes with two virtual devices each, through jax.distributed (see test_parallel.py).
 
 usage: python two_processes.py FOLDER; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID say who
-it is. Every process is given a folder of its own: the second one must leave it empty.
+it is, XLA_FLAGS=--xla_force_host_platform_device_count=2 what it has. Every process is given a folder
+of its own: the second one must leave it empty.
 """
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-os.environ["JAX_PLATFORMS"] = "cpu"
-sys.path.insert(0, str(Path(__file__).parent))
 
 from split_runs import FIELDS, datasets, run
 
