@@ -74,7 +74,7 @@ class Job:
     pause_at: float = math.inf  # the first validation at or after this step raises Paused
     notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
     layout: Layout = ONE
-    ids: Sequence[str] = ()  # of the training examples, to name those of a bad batch
+    ids: Sequence[str] | np.ndarray = ()  # of the training examples, to name those of a bad batch
 
     @property
     def ema(self) -> float | None:
