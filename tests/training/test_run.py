@@ -170,7 +170,7 @@ def test_bad_batches_are_named_and_so_many_may_change_nothing(tmp_path, config, 
     with pytest.raises(DivergedError, match=r"at step 3 \(examples train-\d+, .* last good checkpoint stays"):
         train(config, tmp_path / "stop", bad)
     record = json.loads((tmp_path / "stop" / "nonfinite.json").read_text())
-    assert record["step"] == 3 and len(record["examples"]) == 8 and record["loss"] == "nan"
+    assert record["step"] == 3 and len(record["examples"]) == 8 and record["gradient_norm"] == "nan"
     config.nan_skip = 1
     bad["train"] = poisoned(datasets["train"], 3, 5)
     with pytest.raises(DivergedError, match="at step 5"):
