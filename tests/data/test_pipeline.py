@@ -75,15 +75,15 @@ def test_no_steps_left_gives_no_batches():
 
 
 def test_a_consumer_that_stops_early_leaves_no_threads():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     batches = train_batches(dataset(23), batch_size=5, seed=0, start=0, stop=10_000, threads=3)
     next(batches)
-    assert threading.active_count() > before
+    started = set(threading.enumerate()) - before
+    assert started
     batches.close()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(5)
-    assert threading.active_count() <= before
+    for thread in started:
+        thread.join(5)
+    assert not [thread for thread in started if thread.is_alive()]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 12, 40])

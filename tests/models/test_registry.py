@@ -222,7 +222,7 @@ def test_heads():
         (lambda: models.create("resnet18", 2, cut=10), "has units 1 to 9"),
         (lambda: models.create("resnet18", 2, cut="stage3/blok2"), "did you mean 'stage3/block2'"),
         (lambda: models.create("resnet18", 2, head="linear"), "gap, flatten, mlp"),
-        (lambda: models.create("vgg16", 2, slim_from=3), "not for 'vgg16'"),
+        (lambda: models.create("penet", 2, slim_from=3), "not for 'penet'"),
         (lambda: models.create("resnet18", -1), "0 .features. or more"),
         (lambda: shapes_at("resnet18_3d", 32), "takes volumes .N, D, H, W, C."),
         (lambda: shapes_at("cbr_larget", 160), "too small: nothing is left of them at unit 'stage5/conv'"),

@@ -36,7 +36,7 @@ def main(place):
     assert (jax.process_count(), jax.device_count(), jax.local_device_count()) == (2, 4, 2)
     mine = place / f"process{index}"
     found = {}
-    for mode, strategy in (("jit", "full"), ("pmap", "auto_rgn")):
+    for mode, strategy in (("pmap", "auto_rgn"), ("jit", "full")):
         sets = {name: replace(split, images=Noted(split.images.images)) for name, split in datasets().items()}
         folder = mine / mode
         result = run(folder, strategy, sets=sets, read=index == 0, **{"parallel.mode": mode})

@@ -207,24 +207,29 @@ class Layout:
 
     # Running.
 
-    def compile(self, step: Callable[..., Any], state: Any, batch: Any, *fixed: Any) -> Any:
+    def compile(self, step: Callable[..., Any], state: Any, batch: Any, *fixed: Any) -> tuple[Any, float]:
         """Compiles a step for a placed state and batch, donating the state.
 
         Returns:
-            the executable, called as the step is.
+            the executable, called as the step is, and its floating-point operations on all devices.
         """
         rate = np.float32(0)
-        if self.plain:
-            return jax.jit(step, donate_argnums=0).lower(state, batch, rate, *fixed).compile()
         if self.mode == "pmap":
-            mapped = jax.pmap(
+            jitted: Any = jax.pmap(
                 step, AXIS, in_axes=(0, 0, None, *(None for _ in fixed)), donate_argnums=(0,),
                 devices=list(self.devices),
             )  # fmt: skip
-            return mapped.lower(state, batch, rate, *fixed).compile()
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=(self._shardings(state), everywhere))
-        return jitted.lower(state, batch, rate, *fixed).compile()
+        elif self.plain:
+            jitted = jax.jit(step, donate_argnums=0)
+        else:
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            jitted = jax.jit(step, donate_argnums=0, out_shardings=(self._shardings(state), everywhere))
+        compiled = jitted.lower(state, batch, rate, *fixed).compile()
+        analysis = compiled.cost_analysis()
+        flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
+        # The executable of a pmap over several processes wants global arrays; the pmap takes our part.
+        run = jitted if self.mode == "pmap" and self.several else compiled
+        return run, flops * len(self.devices)
 
     def spread(self, predict: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
         """A jitted (variables, images) -> logits, run with the images split over all devices."""
