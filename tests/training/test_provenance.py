@@ -18,5 +18,5 @@ def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):
     path.write_text(json.dumps(record))
     provenance.check(tmp_path, config)
     config.data.resize = "pad"
-    with pytest.raises(UserError, match="data.resize: absent -> pad"):
+    with pytest.raises(UserError, match="data.resize: squash -> pad"):
         provenance.check(tmp_path, config)

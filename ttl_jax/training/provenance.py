@@ -41,15 +41,12 @@ def check(workdir: Path, config: Any) -> None:
     newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
     before = newer | _dotted(json.loads(path.read_text())["config"])
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
-    # A field younger than the run does not set it apart while it has its default.
-    default = _dotted(json.loads(json.dumps(default_config().to_dict())))
     absent = "absent"
     changed = []
     for key in sorted((before.keys() | now.keys()) - FREE):
         old = before[key] if key in before else absent
         new = now[key] if key in now else absent
-        young = key not in before and key in default and new == default[key]
-        if old != new and not young:
+        if old != new:
             changed.append(f"{key}: {old} -> {new}")
     if changed:
         raise UserError(
