@@ -101,3 +101,17 @@ def test_a_volume_goes_by_its_middle_slice_at_its_own_size(resize, tmp_path):
     for size in (8, 40):
         checked = read_all(listing.images, listing.where, Geometry(size, resize, depth=2), 1.0)
         assert np.array_equal(checked.thumbnails[0], wanted)
+
+
+def test_slices_of_air_do_not_make_patients_one(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    for seed in range(12):
+        volume = blobs(seed)
+        volume[..., [0, 5]] = 0
+        volume[seed, 40, 5] = 9  # of hardly anything: equal thumbnails, other pixels
+        path = place(tmp_path, "ab"[seed % 2], "", f"{seed}.nii")
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), path)
+    config = DataConfig(name="nifti", path=str(tmp_path), image_size=64)
+    found = examine(read_listing(config), config)
+    assert len(set(found.listing.groups)) == 12 and len(found.copies) == 0
+    assert set(found.splits) == set(SPLITS)

@@ -61,7 +61,8 @@ class Checked:
     Attributes:
         reader: all images by their position in the list that was read (faulty ones included: never
             ask for those).
-        hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones.
+        hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones, and for those of one
+            colour throughout, which show nothing that could be copied (slices of air, of every patient).
         thumbnails: gray, for `copies.find_copies` (a volume's: of its middle slice); black for
             faulty ones.
         faults: position -> what is wrong.
@@ -107,6 +108,8 @@ def read_all(
         thumbnails[index] = thumbnail(shown)
         if held:
             pixels[index] = image
+        if (image == image.reshape(-1, 3)[0]).all():
+            return b"", ""
         return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
