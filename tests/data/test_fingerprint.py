@@ -69,10 +69,10 @@ def test_pairs_are_those_of_a_brute_search():
         assert abs(got[pair] - value) < 1e-5
 
 
-def test_black_images_are_copies_of_the_first_only_and_like_nothing_else():
-    pictures = [np.zeros((32, 32), np.uint8)] * 5 + [np.full((32, 32), 9, np.uint8), thumbnail(smooth(1))]
-    pairs = near_pairs(np.stack(pictures), 0.97)
-    assert list(zip(pairs.first, pairs.second, strict=True)) == [(0, place) for place in range(1, 5)]
+def test_copies_are_paired_with_the_first_only_and_black_images_with_none():
+    black = [np.zeros((32, 32), np.uint8)] * 5 + [np.full((32, 32), 9, np.uint8)]
+    pairs = near_pairs(np.stack([*black, *[thumbnail(smooth(1))] * 4]), 0.97)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(6, place) for place in range(7, 10)]
 
 
 def test_a_thumbnail_does_not_depend_on_colour_mode():

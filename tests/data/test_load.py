@@ -222,6 +222,7 @@ def test_a_split_without_images_and_a_class_without_training(tmp_path, save):
         ({"split": "part"}, "data.split='part' .* csv"),
         ({"name": "phantom/mri", "group": "patient"}, "data.group='patient' .* csv"),
         ({"name": "phantom/mri", "splits": "s.json"}, "data.splits='s.json'.* phantom"),
+        ({"name": "phantom/mri", "folds": 5}, "data.folds=5.* phantom"),
     ],
 )
 def test_fields_that_make_no_sense(config, fields, message):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttl_jax.data.dataset import ArrayReader, ImageReader
-from ttl_jax.data.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode, fit, upright
+from ttl_jax.data.decode import Geometry, ImageSource, UnreadableImageError, decode, decode_shown
 from ttl_jax.data.fingerprint import SIDE, thumbnail
 from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.errors import UserError
@@ -61,8 +61,9 @@ class Checked:
     Attributes:
         reader: all images by their position in the list that was read (faulty ones included: never
             ask for those).
-        hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones.
-        thumbnails: gray, for `copies.find_copies` (a volume's: the mean of its slices); black for
+        hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones, and for those of one
+            colour throughout, which show nothing that could be copied (slices of air, of every patient).
+        thumbnails: gray, for `copies.find_copies` (a volume's: of its middle slice); black for
             faulty ones.
         faults: position -> what is wrong.
     """
@@ -101,11 +102,14 @@ def read_all(
 
     def one(index: int) -> tuple[bytes, str]:
         try:
-            image, thumbnails[index] = _look(images[index], geometry)
+            image, shown = decode_shown(images[index], geometry)
         except UnreadableImageError as error:
             return b"", str(error)
+        thumbnails[index] = thumbnail(shown)
         if held:
             pixels[index] = image
+        if (image == image.reshape(-1, 3)[0]).all():
+            return b"", ""
         return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
@@ -119,14 +123,3 @@ def read_all(
         thumbnails=thumbnails,
         faults={index: fault for index, (_, fault) in enumerate(outcomes) if fault},
     )
-
-
-def _look(source: ImageSource, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels at the size wanted, and the thumbnail, from one decoding."""
-    from PIL import Image
-
-    if isinstance(source, Stack):
-        volume = decode(source, geometry)
-        return volume, thumbnail(Image.fromarray(volume.mean(axis=0).astype(np.uint8)))
-    image = upright(source, geometry)
-    return fit(image, geometry), thumbnail(image)

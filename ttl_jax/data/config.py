@@ -36,7 +36,8 @@ class DataConfig:
         on_error: "fail" at an image that cannot be read, or "skip" it and say so.
         allow_leaks: accept a split of the user's own in which a group or a copy of an image straddles.
         duplicates: which images count as copies of each other: "near" (same pixels, or alike), "exact"
-            (same pixels) or "ignore". Copies share a group: a split made here keeps them together.
+            (same pixels) or "ignore". Copies share a group: a split made here keeps them together. An
+            image of one colour is a copy of none.
         likeness: "near": least correlation of two gray thumbnails; lower joins neighbouring slices too.
         resplit: leave the data's own split aside (one that leaks) and make another one here.
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.

@@ -42,7 +42,7 @@ def find_copies(
     """Finds the pairs that count as copies.
 
     Args:
-        hashes: (N,) digests of the decoded pixels.
+        hashes: (N,) digests of the decoded pixels; an empty one equals none.
         thumbnails: of `fingerprint.thumbnail`; read for "near" only.
         mode: "near" (same pixels, or alike), "exact" (same pixels) or "ignore" (none).
         likeness: least correlation of two thumbnails for "near".
@@ -60,7 +60,7 @@ def find_copies(
         first=np.array([one for one, _ in pairs], np.int64),
         second=np.array([other for _, other in pairs], np.int64),
         likeness=np.array([found[pair] for pair in pairs], np.float64),
-        same_pixels=np.array([hashes[one] == hashes[other] for one, other in pairs], bool),
+        same_pixels=np.array([hashes[one] == hashes[other] != b"" for one, other in pairs], bool),
     )
 
 
@@ -69,7 +69,7 @@ def _equal_pairs(hashes: Sequence[bytes]) -> set[tuple[int, int]]:
     first: dict[bytes, int] = {}
     pairs = set()
     for place, digest in enumerate(hashes):
-        if first.setdefault(digest, place) != place:
+        if digest and first.setdefault(digest, place) != place:
             pairs.add((first[digest], place))
     return pairs
 

@@ -93,12 +93,18 @@ def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S 
     Raises:
         UnreadableImageError: missing, damaged, empty, animated, or with NaN.
     """
+    return decode_shown(source, geometry)[0]
+
+
+def decode_shown(source: ImageSource, geometry: Geometry) -> tuple[UInt8[np.ndarray, "... S S 3"], Image]:
+    """As `decode`, and the image to know the example by: `upright`, of a volume its middle slice."""
     if isinstance(source, Stack):
         return _volume(source, geometry)
-    return fit(upright(source, geometry), geometry)
+    image = upright(source, geometry)
+    return fit(image, geometry), image
 
 
-def upright(source: ImageSource, geometry: Geometry) -> Image:
+def upright(source: Path | np.ndarray | Picture, geometry: Geometry) -> Image:
     """A flat image at its own size, "L" or "RGB", before `fit`; raises as `decode`."""
     return _opaque(whole(source), geometry.pad_value)
 
@@ -108,15 +114,20 @@ def fit(image: Image, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
     return np.asarray(_fit(image, geometry).convert("RGB"))
 
 
-def _volume(stack: Stack, geometry: Geometry) -> UInt8[np.ndarray, "D S S 3"]:
+def _volume(stack: Stack, geometry: Geometry) -> tuple[UInt8[np.ndarray, "D S S 3"], Image]:
     from PIL import Image
 
     flat = replace(geometry, depth=0)
-    slices = np.stack([decode(picture, flat) for picture in stack.slices])
+    slices = np.empty((len(stack.slices), *flat.shape), np.uint8)
+    for number, picture in enumerate(stack.slices):
+        image = upright(picture, flat)
+        slices[number] = fit(image, flat)
+        if number == len(stack.slices) // 2:
+            middle = image
     # Each slice as a row: the rows are scaled as PIL scales an image's height.
     rows = Image.fromarray(slices.reshape(len(slices), -1))
     scaled = rows.resize((rows.width, geometry.depth), Image.Resampling.BILINEAR)
-    return np.asarray(scaled).reshape(geometry.shape)
+    return np.asarray(scaled).reshape(geometry.shape), middle
 
 
 def whole(source: ImageSource) -> Image:

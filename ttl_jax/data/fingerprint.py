@@ -62,7 +62,7 @@ def near_pairs(
     """All pairs whose hashes differ in few bits and whose thumbnails correlate.
 
     Equal thumbnails are compared once: each copy is paired with the first of its kind, so that a
-    thousand black images are 999 pairs. A flat thumbnail is like its equals only.
+    thousand copies are 999 pairs. A flat thumbnail shows nothing, and is like none.
 
     Args:
         thumbnails: of `thumbnail`.
@@ -73,11 +73,12 @@ def near_pairs(
     flat = thumbnails.reshape(count, -1)
     _, first_of_kind, kind = np.unique(flat, axis=0, return_index=True, return_inverse=True)
     keeper = first_of_kind[kind.reshape(-1)]
-    copies = np.flatnonzero(keeper != np.arange(count))
+    shows = flat.std(axis=1) >= _FLAT
+    copies = np.flatnonzero((keeper != np.arange(count)) & shows)
     firsts, seconds, alike = [keeper[copies]], [copies], [np.ones(len(copies))]
 
     shown = np.sort(first_of_kind)
-    shown = shown[flat[shown].std(axis=1) >= _FLAT]
+    shown = shown[shows[shown]]
     centred = flat[shown].astype(np.float32)
     centred -= centred.mean(axis=1, keepdims=True)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)

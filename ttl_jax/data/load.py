@@ -78,9 +78,10 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
         from ttl_jax.data import phantom
 
         _refuse_fields(config, config.name)
-        if config.splits:
-            raise UserError(f"data.splits={config.splits!r} is not for data.name={config.name}: a phantom "
-                            "splits its patients by data.split_seed")  # fmt: skip
+        for field in ("splits", "folds", "resplit"):
+            if value := getattr(config, field):
+                raise UserError(f"data.{field}={value!r} is not for data.name={config.name}: a phantom "
+                                "splits its patients by data.split_seed")  # fmt: skip
         return _limited(phantom.load(config), config)
     return assemble(read_listing(config), config, progress)
 
