@@ -120,16 +120,27 @@ def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]
 def _next(
     plans: Mapping[Setting, Plan], workdir: Path, running: Any, failures: Any, workers: int
 ) -> list[Cell]:
-    """The cells to start now, in the order of the settings."""
-    free = workers - len(running)
-    ready = (
-        cell
-        for each in plans.values()
-        for cell in each.todo
-        if str(cells.folder(workdir, cell)) not in running
-        and str(cells.folder(workdir, cell)) not in failures
-    )
-    return [cell for cell, _ in zip(ready, range(free), strict=False)] if free else []
+    """The cells to start now, in the order of the settings.
+
+    A setting that no worker is busy with goes first: its programs are compiled by one of them, and not
+    by two at the same time.
+    """
+    found: list[Cell] = []
+    busy = {cell.setting for cell, _ in running.values()}
+    while len(running) + len(found) < workers:
+        ready = [
+            cell
+            for each in plans.values()
+            for cell in each.todo
+            if str(cells.folder(workdir, cell)) not in running
+            and str(cells.folder(workdir, cell)) not in failures
+            and cell not in found
+        ]
+        if not ready:
+            break
+        found.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
+        busy.add(found[-1].setting)
+    return found
 
 
 def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], failures: dict[str, str]) -> None:

@@ -43,6 +43,7 @@ class Report:
 
 
 _DATASETS: dict[str, Any] = {}  # the data set read last, for the next cell of the same
+_PROGRAMS: list[Any] = []  # what was compiled for the cell before, for the next of the same setting
 
 
 def run_cell(task: Task) -> Report:
@@ -66,12 +67,12 @@ def run_cell(task: Task) -> Report:
 
 
 def _train(task: Task, folder: Path) -> None:
-    import jax
     from ml_collections import ConfigDict
 
     from ttl_jax import data
     from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.data.config import data_config
+    from ttl_jax.training.programs import Programs
     from ttl_jax.training.run import train
 
     set_up_jax()
@@ -80,10 +81,9 @@ def _train(task: Task, folder: Path) -> None:
     if key not in _DATASETS:
         _DATASETS.clear()
         _DATASETS[key] = data.load(data_config(config.data))
-    try:
-        train(config, folder, _DATASETS[key])
-    finally:
-        jax.clear_caches()  # each cell has programs of its own; the ones on disk stay
+    if not _PROGRAMS:
+        _PROGRAMS.append(Programs())
+    train(config, folder, _DATASETS[key], programs=_PROGRAMS[0])
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ttl_jax.data import warp
 from ttl_jax.data.colour import COLOUR
@@ -183,17 +184,19 @@ def _augment_one(image: Array, key: Array, spec: Spec) -> Array:
     return warp.sample(image, pending)
 
 
-def example_keys(seed: int | Array, epoch: Int[Array, " B"], example: Int[Array, " B"]) -> Key[Array, " B"]:
+def example_keys(
+    seed: int | Int[Array, " B"], epoch: Int[Array, " B"], example: Int[Array, " B"]
+) -> Key[Array, " B"]:
     """One typed key for each example and epoch, wherever in a batch it stands.
 
     Args:
-        seed: of the run.
+        seed: of the run, the same for all; as an array it is no constant of a compiled step.
         epoch: (B,).
         example: (B,) position in the training split.
     """
-    root = jax.random.key(seed)
 
-    def one(now: Array, which: Array) -> Array:
-        return jax.random.fold_in(jax.random.fold_in(root, now), which)
+    def one(root: Array, now: Array, which: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(root), now), which)
 
-    return jax.vmap(one)(jnp.asarray(epoch), jnp.asarray(example))
+    whole = jnp.asarray(np.int64(seed) if isinstance(seed, int) else seed)
+    return jax.vmap(one)(jnp.broadcast_to(whole, epoch.shape), jnp.asarray(epoch), jnp.asarray(example))

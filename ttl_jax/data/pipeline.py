@@ -55,6 +55,11 @@ def batch_positions(
     return examples, epochs
 
 
+def seeds(seed: int, count: int) -> Int[np.ndarray, " N"]:
+    """The seed for each of `count` examples: its low 32 bits, which are what `jax.random.key` takes of it."""
+    return np.full(count, seed % 2**32, np.uint32).view(np.int32)
+
+
 _BLOCK = 1024  # draws; classes are even within every block
 
 
@@ -153,7 +158,9 @@ def train_batches(
 
     Yields:
         {"image": uint8 (B, S, S, 3), "label": int32 (B,) or float32 (B, L), "example": int32 (B,)
-        position in the data set, "epoch": int32 (B,) how often the example was drawn before}.
+        position in the data set, "epoch": int32 (B,) how often the example was drawn before, "seed": int32
+        (B,) the low bits of the seed: with it a batch names all that its randomness depends on, so that
+        runs of different seeds share one compiled step}.
 
     Raises:
         UserError: batch_size or threads out of range, or an image that vanished meanwhile.
@@ -186,6 +193,7 @@ def train_batches(
             "label": dataset.labels[examples],
             "example": examples.astype(np.int32),
             "epoch": epochs.astype(np.int32),
+            "seed": seeds(seed, len(examples)),
         }
         if filling:
             batch["mask"] = real.astype(np.float32)

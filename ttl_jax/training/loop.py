@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,7 @@ from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
@@ -75,6 +77,7 @@ class Job:
     pause_at: float = math.inf  # the first validation at or after this step raises Paused
     notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
     layout: Layout = ONE
+    programs: Programs = field(default_factory=Programs)  # compiled before, by this run or one like it
     ids: Sequence[str] | np.ndarray = ()  # of the training examples, to name those of a bad batch
 
     @property
@@ -136,7 +139,6 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         measured=bound.probe is not None,
         averaged=job.ema is not None,
     )
-    compiled: dict[Any, Any] = {}
     if saved:
         template = state
         state = layout.from_first(lambda: checkpoints.restore_last(template, bound.digest), template)
@@ -145,7 +147,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     state = layout.place_state(state)
     try:
         while True:
-            state, progress = _run_phase(job, variables, state, progress, checkpoints, log, compiled)
+            state, progress = _run_phase(job, variables, state, progress, checkpoints, log)
             if progress.phase + 1 == len(job.phases):
                 break
             whole, progress = _next_phase(job, layout.whole(state), progress)
@@ -189,7 +191,6 @@ def _run_phase(
     progress: Progress,
     checkpoints: Checkpoints,
     log: EventLog,
-    executables: dict[Any, tuple[Callable[..., Any], float]],
 ) -> tuple[TrainState, Progress]:
     bound, config = job.phases[progress.phase], job.config
     length = job.lengths[progress.phase]
@@ -204,12 +205,12 @@ def _run_phase(
         *parts,
         mix=job.mix,
         ema=job.ema,
-        seed=config.seed,
         skip=config.nan_skip > 0,
         layout=layout,
     )
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
-    measure = make_measure(*parts) if measured else None
+    key = _step_key(bound, feed.after)
+    measure = job.programs.get(("measure", *key), lambda: make_measure(*parts)) if measured else None
     constants = layout.replicate(anchor(bound, variables) | (job.constants if bound.features else {}))
     fixed = (constants,) if constants else ()
     top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
@@ -249,10 +250,9 @@ def _run_phase(
                 raise Preempted(_leave(job, checkpoints, progress.step)) from None
         placed = layout.place_batch(batch)
         if compiled is None:
-            key = _step_key(bound, feed.after)
-            if key not in executables:
-                executables[key] = compile_step(step, state, placed, constants or None, layout)
-            compiled, flops = executables[key]
+            compiled, flops = job.programs.get(
+                ("step", *key), partial(compile_step, step, state, placed, constants or None, layout)
+            )
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
             began_steps = time.perf_counter()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ttl_jax.errors import UserError, nearest
@@ -32,10 +33,10 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     """
 
     def init(params: Any) -> AdamState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return AdamState(
-            jax.tree.map(lambda leaf: jnp.int32(0), params), zeros, jax.tree.map(jnp.copy, zeros)
-        )
+        def zeros() -> Any:  # made by NumPy: jnp.zeros is a compilation for every shape
+            return jax.tree.map(lambda leaf: jnp.array(np.zeros(leaf.shape, leaf.dtype)), params)
+
+        return AdamState(jax.tree.map(lambda leaf: jnp.int32(0), params), zeros(), zeros())
 
     def update(updates: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
         count = jax.tree.map(lambda age: age + 1, state.count)

@@ -159,7 +159,7 @@ def _phase(
         optimizer,
         make_loss("multiclass", jnp.ones(classes)),
         lambda images, keys: images.astype(jnp.float32) / 255,
-        lambda item: example_keys(0, item["epoch"], item["example"]),
+        lambda item: example_keys(item["seed"], item["epoch"], item["example"]),
     )
     state = jax.eval_shape(
         lambda: initial_state(
@@ -175,6 +175,7 @@ def _phase(
         "label": number,
         "example": number,
         "epoch": number,
+        "seed": number,
     }
     rate = jax.ShapeDtypeStruct((), np.float32)
     given = _constants(bound, network, variables, image, classes)

@@ -18,10 +18,14 @@ import numpy as np
 
 from ttl_jax.data import ArrayReader, ViewsReader, eval_batches
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.pipeline import seeds
 from ttl_jax.models import Network
 from ttl_jax.models.layers import global_average_pool
 from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of
 from ttl_jax.typing import Array
+
+# variables, batch -> features (N, ...)
+Compute = Callable[[Mapping[str, Any], Mapping[str, Any]], Array]
 
 
 def frozen_prefix(bound: LabelledPhase, params: Mapping[str, Any], model: str) -> str | None:
@@ -78,13 +82,34 @@ def _shape(prefix: Prefix, variables: Mapping[str, Any], dataset: Dataset) -> ja
     return jax.eval_shape(prefix.compute, dict(variables), jax.ShapeDtypeStruct(one, jnp.float32))
 
 
+def make_compute(
+    prefix: Prefix,
+    prepare: Callable[[Array, Array], Array],
+    keys_of: Callable[[Mapping[str, Array]], Array],
+) -> Compute:
+    """Builds the jitted function from a batch to its features.
+
+    Args:
+        prefix: from `make_prefix`.
+        prepare: uint8 images and keys -> what the network takes, as in the training step.
+        keys_of: batch -> (N,) keys; called with "epoch" being the number of the view.
+    """
+
+    @jax.jit
+    def compute(variables: Mapping[str, Any], batch: Mapping[str, Array]) -> Array:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys_of(batch))
+        return prefix.compute(variables, prepare(batch["image"], keys))
+
+    return compute
+
+
 def with_features(
     prefix: Prefix,
     variables: Mapping[str, Any],
     dataset: Dataset,
     batch_size: int,
-    prepare: Callable[[Array, Array], Array],
-    keys_of: Callable[[Mapping[str, Array]], Array],
+    compute: Compute,
+    seed: int,
     views: int = 1,
     file: Path | None = None,
 ) -> Dataset:
@@ -95,8 +120,8 @@ def with_features(
         variables: of the network.
         dataset: a split with images.
         batch_size: images at a time.
-        prepare: uint8 images and keys -> what the network takes, as in the training step.
-        keys_of: batch -> (N,) keys; called with "epoch" being the number of the view.
+        compute: from `make_compute`.
+        seed: of the run.
         views: how many augmentations of each image.
         file: where to keep the features (.npy, mapped into memory); None is memory.
     """
@@ -109,15 +134,10 @@ def with_features(
         file.unlink(missing_ok=True)  # that of the phase before may still be mapped
         held = np.lib.format.open_memmap(file, mode="w+", dtype=shape.dtype, shape=size)
 
-    @jax.jit
-    def compute(variables: Mapping[str, Any], batch: Mapping[str, Array]) -> Array:
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys_of(batch))
-        return prefix.compute(variables, prepare(batch["image"], keys))
-
     for view in range(views):
         for batch in eval_batches(dataset, min(batch_size, len(dataset))):
             known = batch["mask"] > 0
-            epoch = np.full_like(batch["epoch"], view)
-            features = compute(dict(variables), {**batch, "epoch": epoch})
+            drawn = {"epoch": np.full_like(batch["epoch"], view), "seed": seeds(seed, len(batch["epoch"]))}
+            features = compute(dict(variables), {**batch, **drawn})
             held[view, batch["example"][known]] = np.asarray(features)[known]
     return replace(dataset, images=ViewsReader(held) if views > 1 else ArrayReader(held[0]))

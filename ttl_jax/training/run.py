@@ -37,6 +37,7 @@ from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.preemption import Notice
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.typing import Array, Variables
@@ -150,6 +151,7 @@ def train(
     pause_after: float = math.inf,
     notice: Notice | None = None,
     committed: Callable[[], None] | None = None,
+    programs: Programs | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -160,6 +162,7 @@ def train(
         pause_after: share of the steps; the first validation from there on raises Paused.
         notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
         committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
+        programs: the same for several runs, on the same data sets, keeps what was compiled.
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
@@ -179,11 +182,11 @@ def train(
             f"{host.deterministic(flags)!r} before this program starts JAX"
         )
     if jax.process_index() > 0:  # the first process alone writes
-        return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
+        return _train(config, workdir, datasets, pause_after, notice or Notice(), committed, programs)
     new = not workdir.exists()
     try:
         with provenance.alone(workdir):
-            return _train(config, workdir, datasets, pause_after, notice or Notice(), committed)
+            return _train(config, workdir, datasets, pause_after, notice or Notice(), committed, programs)
     finally:
         if new and not (workdir / "config.json").exists():  # refused before it began
             shutil.rmtree(workdir, ignore_errors=True)
@@ -196,7 +199,10 @@ def _train(
     pause_after: float,
     notice: Notice,
     committed: Callable[[], None] | None,
+    programs: Programs | None,
 ) -> Result:
+    programs = programs or Programs()
+    programs.claim(config)
     strategy = strategies.parse(config.strategy)
     settings = data_config(config.data)
     settings = replace(settings, path=remote.local(settings.path), root=remote.local(settings.root))
@@ -223,12 +229,14 @@ def _train(
             "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
             "batch that the devices divide"
         )
-    predict = make_predict(network, preprocessing.normalise)
-    predict_views = make_predict(network, preprocessing.normalise, tta=config.data.tta)
+    predictor_of = partial(make_predict, network, preprocessing.normalise)
+    predict = programs.get("predict", predictor_of)
+    tta = config.data.tta
+    predict_views = predict if tta == "none" else programs.get("views", partial(predictor_of, tta=tta))
 
     def keys_of(batch: Mapping[str, Array]) -> Array:
         epoch = batch["epoch"] % views if views else batch["epoch"]
-        return data.example_keys(config.seed, epoch, batch["example"])
+        return data.example_keys(batch["seed"], epoch, batch["example"])
 
     def prepare(images: Array, keys: Array) -> Array:
         augmented = data.augment(images.astype(jnp.float32), keys, spec)
@@ -263,15 +271,19 @@ def _train(
                         variables,
                         sets[name],
                         config.data.eval_batch_size,
-                        function,
-                        keys_of,
+                        programs.get(
+                            ("prefix", unit, name), partial(prefix.make_compute, stand_in, function, keys_of)
+                        ),
+                        config.seed,
                         number,
                         workdir / "features" / f"{name}.npy" if on_disk else None,
                     )
                     for name, (function, number) in wanted.items()
                 }
                 after, ready = unit, _as_they_are
-                predictor = make_predict(network, lambda features: features, after=unit)
+                predictor = programs.get(
+                    ("predict", unit), partial(make_predict, network, lambda features: features, after=unit)
+                )
                 print(f"units up to {unit} computed once ({size / 1e6:.0f} MB)", flush=True)
 
         def validate(variables: Variables) -> dict[str, Any]:
@@ -311,6 +323,7 @@ def _train(
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,
         after=strategy.after,
+        programs=programs,
         mix=partial(data.mix, spec=mixing, classes=len(training.class_names)) if mixing else None,
         pause_at=pause_after * sum(lengths),
         notice=notice,

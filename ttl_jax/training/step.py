@@ -43,7 +43,6 @@ def make_train_step(
     *,
     mix: Mix | None = None,
     ema: float | None = None,
-    seed: int = 0,
     skip: bool = False,
     layout: Layout = ONE,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
@@ -62,7 +61,6 @@ def make_train_step(
         after: the batch holds outputs of this unit (cached features) instead of images.
         mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
         ema: decay of the moving average that the state keeps, if it does.
-        seed: of what is random but belongs to no example (StochNorm's channels).
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
@@ -81,10 +79,11 @@ def make_train_step(
         unit for item in bound.features if isinstance(item.penalty, FeatureDistance) for unit in item.units
     )
 
-    def random_channels(step: Array) -> AbstractContextManager[None]:
+    def random_channels(step: Array, batch: Batch) -> AbstractContextManager[None]:
         if bound.stochastic is None:
             return nullcontext()
-        return stochastic_norm(bound.stochastic, jax.random.fold_in(jax.random.key(seed), step))
+        root = jax.random.key(batch["seed"][0])  # they belong to no example
+        return stochastic_norm(bound.stochastic, jax.random.fold_in(root, step))
 
     def penalties(
         train: Mapping[str, Array],
@@ -124,7 +123,7 @@ def make_train_step(
             if mix is not None:
                 images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
             mask = batch["mask"] if "mask" in batch else None
-            with random_channels(state.step), batch_scope(norm_axis, mask):
+            with random_channels(state.step, batch), batch_scope(norm_axis, mask):
                 output, updated = network.apply(
                     {"params": join(train, frozen), "batch_stats": batch_stats},
                     images,

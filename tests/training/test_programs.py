@@ -1,0 +1,40 @@
+"""Programs kept from run to run give the same bits, and only where the config allows it."""
+
+import jax
+import numpy as np
+import pytest
+
+from ttl_jax.config import set_fields
+from ttl_jax.training.programs import Programs
+from ttl_jax.training.run import train
+
+
+def _steps(programs):
+    return {key: value for key, value in programs.made.items() if key[0] == "step"}
+
+
+@pytest.mark.parametrize("strategy", ["lp_ft", "stochnorm"])
+def test_other_seeds_and_rates_use_the_step_that_was_compiled(tmp_path, config, datasets, strategy):
+    programs = Programs()
+    set_fields(config, {"strategy": strategy})
+    train(config, tmp_path / "first", datasets, programs=programs)
+    compiled = _steps(programs)
+    assert len(compiled) == (2 if strategy == "lp_ft" else 1)
+    set_fields(config, {"seed": 1, "optimizer.lr": 3e-3, "evaluate_test": False})
+    kept = train(config, tmp_path / "kept", datasets, programs=programs)
+    assert _steps(programs) == compiled
+    alone = train(config, tmp_path / "alone", datasets)
+    jax.tree.map(np.testing.assert_array_equal, kept.variables, alone.variables)
+    assert kept.metrics["val"] == alone.metrics["val"]
+
+
+def test_another_config_starts_anew(config):
+    programs = Programs()
+    programs.claim(config)
+    assert programs.get("a", lambda: 1) == programs.get("a", lambda: 2) == 1
+    set_fields(config, {"seed": 5, "optimizer.lr": 1.0})
+    programs.claim(config)
+    assert programs.get("a", lambda: 3) == 1
+    set_fields(config, {"optimizer.momentum": 0.5})
+    programs.claim(config)
+    assert programs.get("a", lambda: 4) == 4
