@@ -38,7 +38,7 @@ def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]
     import jax.numpy as jnp
 
     from ttl_jax import models, strategies, weights
-    from ttl_jax.cli import set_up_jax
+    from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.config import default_config
     from ttl_jax.data import example_keys
     from ttl_jax.training.loss import make_loss

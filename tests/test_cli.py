@@ -34,7 +34,7 @@ def run(capsys, *words):
         (["train", "--config=nowhere.py", "--workdir=x"], "nowhere.py"),
         (["train", TRAIN, "--workdir=x", "extra"], "'extra' is not understood"),
         (["train", TRAIN, "--workdir=x", "--lr=3"], "lr"),
-        (["report"], "needs at least one work folder"),
+        (["report"], "the following arguments are required: folders"),
         (["report", "nowhere"], "is not a work folder"),
         (["models", "--jsn"], "takes --json only"),
         (["search", TRAIN, "--workdir=x"], "has no `search` part; start from configs/search.py"),

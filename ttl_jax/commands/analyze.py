@@ -1,20 +1,33 @@
-"""`python -m ttl_jax analyze ...`: what is said on the command line, and what is answered."""
+"""Costs, similarities, and the table of finished runs and searches."""
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from ttl_jax import models
-from ttl_jax.analysis.compare import MEASURES, compare
-from ttl_jax.analysis.cost import BATCHES, cost, row
-from ttl_jax.analysis.ranking import ranking
-from ttl_jax.analysis.table import table
+from ttl_jax.commands.arguments import Parser
+from ttl_jax.commands.printing import print_rows
+from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError, nearest
 
-KINDS = ("cost", "table", "ranking", *MEASURES)
+SUMMARY = "what networks cost and how alike they are"
+
+HELP = """usage: python -m ttl_jax analyze cost|table|ranking|svcca|pwcca|cka [...] [--json]
+
+  cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
+       [--latency]                   parameters, MACs, activations, file size, milliseconds
+  table DIR [DIR ...] [--latency]    method x AUROC x AUPRC x params x MACs x ms, of runs and searches
+  ranking PREVIEW SEARCH             how well a preview's measures ranked the units that a search trained
+  svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
+                                     similarity of features, unit by unit, beside a random baseline
+
+examples:
+  python -m ttl_jax analyze cost --model=resnet50 --cuts
+  python -m ttl_jax analyze table runs/skin-* runs/search --latency
+  python -m ttl_jax analyze svcca runs/skin-full
+"""
 
 
 class Answer(NamedTuple):
@@ -24,11 +37,15 @@ class Answer(NamedTuple):
     note: str
 
 
-class _Parser(argparse.ArgumentParser):
-    """Faults become one sentence and exit status 2, as everywhere in the program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see `python -m ttl_jax analyze --help`")
+def run(arguments: list[str]) -> None:
+    """Costs, similarities, and the table of finished runs and searches."""
+    set_up_jax()
+    found = analyze(arguments)
+    if "--json" in arguments:
+        print(json.dumps(found.rows, indent=1))
+    else:
+        print_rows(found.rows)
+        print(found.note)
 
 
 def analyze(arguments: Sequence[str]) -> Answer:
@@ -37,20 +54,27 @@ def analyze(arguments: Sequence[str]) -> Answer:
     Raises:
         UserError: arguments that are not understood, or folders that hold no run.
     """
+    from ttl_jax.analysis.compare import MEASURES, compare
+
+    kinds = ("cost", "table", "ranking", *MEASURES)
     kind = arguments[0] if arguments else ""
-    if kind not in KINDS:
-        raise UserError(f"analyze takes one of its kinds first{nearest(kind, KINDS)}")
-    parser = _Parser(prog=f"analyze {kind}", add_help=False, allow_abbrev=False)
+    if kind not in kinds:
+        raise UserError(f"analyze takes one of its kinds first{nearest(kind, kinds)}")
+    parser = Parser(f"analyze {kind}")
     parser.add_argument("--json", action="store_true")
     if kind == "cost":
         return _cost(parser, arguments[1:])
     if kind == "table":
+        from ttl_jax.analysis.table import table
+
         parser.add_argument("folders", nargs="+", type=Path)
         parser.add_argument("--latency", action="store_true")
         given = parser.parse_args(arguments[1:])
         found = table(given.folders, latency=given.latency)
         return Answer(list(found), "test split; ± is the sample standard deviation over seeds")
     if kind == "ranking":
+        from ttl_jax.analysis.ranking import ranking
+
         parser.add_argument("preview", type=Path)
         parser.add_argument("search", type=Path)
         given = parser.parse_args(arguments[1:])
@@ -66,7 +90,10 @@ def analyze(arguments: Sequence[str]) -> Answer:
     return Answer(rows, f"{given.run} against {given.against}, validation images; 1 is the same")
 
 
-def _cost(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def _cost(parser: Parser, arguments: Sequence[str]) -> Answer:
+    from ttl_jax import models
+    from ttl_jax.analysis.cost import BATCHES, cost, row
+
     parser.add_argument("--model", required=True)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--channels", type=int, default=3)

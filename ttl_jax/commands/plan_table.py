@@ -1,56 +1,11 @@
-"""`python -m ttl_jax strategies KEY --model NAME`: the plan as a table, as JSON, and as a picture."""
+"""The plan of a strategy on a network as a table."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
 
-from ttl_jax.errors import UserError
-from ttl_jax.training.plan import Plan, plan
-
-FORMATS = (".png", ".svg", ".pdf")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Faults become one sentence and exit status 2, as everywhere in the program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see `python -m ttl_jax strategies --help`")
-
-
-def show(arguments: Sequence[str]) -> None:
-    """Prints a strategy's plan on a network, and writes its picture where asked to.
-
-    Raises:
-        UserError: arguments, a strategy or a network that are not understood.
-    """
-    parser = _Parser(prog="strategies", add_help=False, allow_abbrev=False)
-    parser.add_argument("strategy")
-    parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--classes", type=int, default=2)
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--out", type=Path, action="append", default=[])
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(list(arguments))
-    for path in given.out:
-        if path.suffix not in FORMATS:
-            raise UserError(f"--out={path}: the picture is written as one of {', '.join(FORMATS)}")
-    found = plan(given.strategy, given.model, given.classes, given.image_size, given.batch)
-    if given.json:
-        print(json.dumps(dataclasses.asdict(found), indent=1))
-    else:
-        print_plan(found)
-    if given.out:
-        from ttl_jax.training.plan_picture import draw
-
-        draw(found, tuple(given.out))
-        print(*(f"picture: {path}" for path in given.out), sep="\n", file=sys.stderr)
+from ttl_jax.training.plan import Plan
 
 
 def print_plan(found: Plan) -> None:

@@ -1,0 +1,27 @@
+"""Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
+
+from __future__ import annotations
+
+from ttl_jax.commands.arguments import config_and_workdir
+
+SUMMARY = "strategies x models x data sets x seeds"
+
+HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config.FIELD=VALUE ...]
+
+Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
+Stopped at any moment, the same command goes on and repeats nothing. More strategies, seeds or
+rates may be added later. Fields: ttl_jax/compare/config.py, and those of `train`.
+
+example:
+  python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
+      --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" --config.compare.seeds="(0, 1, 2)" \\
+      --config.compare.workers=2 --config.total_epochs=5
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
+    config, workdir = config_and_workdir(arguments)
+    from ttl_jax.compare import compare
+
+    compare(config, workdir)

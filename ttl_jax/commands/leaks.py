@@ -1,0 +1,44 @@
+"""Lists what stands in two splits of a data set; exit status 2 where that is anything."""
+
+from __future__ import annotations
+
+from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.errors import UserError
+
+SUMMARY = "what stands in two splits of a data set"
+
+HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
+
+Lists groups and copies of an image that stand in two splits, and same images under two labels:
+same group, same file, same pixels, near-duplicate (DCT hash, then correlation of thumbnails).
+Exit status 2 where something is found, unless data.allow_leaks=True.
+
+examples:
+  python -m ttl_jax leaks --config=configs/train.py:dataset=brain_tumor_mri --config.data.resplit=False
+  python -m ttl_jax leaks --config=configs/train.py --config.data.name=folder --config.data.path=/data/xrays
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
+    config, _ = config_and_workdir(arguments, needs_workdir=False)
+    from ttl_jax.data.config import data_config
+    from ttl_jax.data.load import check, examine, read_listing
+
+    settings = data_config(config.data)
+    check(settings)
+    if settings.name.startswith("phantom/"):
+        raise UserError(
+            f"data.name={settings.name} is generated patient by patient: there are no files to check"
+        )
+    found = examine(read_listing(settings), settings)
+    findings = [*found.leaks, *found.conflicts]
+    for finding in findings:
+        print(finding.line())
+    print(found.overview(), flush=True)
+    if findings and not settings.allow_leaks:
+        remedies = ["data.resplit=True splits anew with copies kept together"] if found.leaks else []
+        remedies += ["give each image one label or leave it out"] if found.conflicts else []
+        raise UserError(
+            f"{found.summary()}; {', '.join(remedies)}, or data.allow_leaks=True accepts what is listed"
+        )

@@ -1,0 +1,40 @@
+"""Prints the table of finished runs and writes one report over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ttl_jax.commands.arguments import Parser
+from ttl_jax.errors import UserError
+
+SUMMARY = "table and HTML report of finished runs"
+
+HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
+
+Prints the table of runs and writes one HTML report over all of them. The work folder of a
+comparison gives the comparison's report.
+
+examples:
+  python -m ttl_jax report runs/skin-* --out=runs/skin.html
+  python -m ttl_jax report runs/compare --out=runs/compare.html
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Prints the table of finished runs and writes one report over them."""
+    from ttl_jax import report
+
+    parser = Parser("report")
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("report.html"))
+    given = parser.parse_args(arguments)
+    folders: list[Path] = given.folders
+    comparison = None
+    if len(folders) == 1 and (folders[0] / "compare.json").exists():
+        comparison, folders = report.read_comparison(folders[0])
+    for folder in folders:
+        if not (folder / "config.json").exists():
+            raise UserError(f"{folder} is not a work folder: it has no config.json")
+    report.print_table(report.rows(folders))
+    title = "Comparison of runs" if comparison is None else "Comparison of strategies"
+    print(f"report: {report.write(folders, given.out, title, comparison=comparison)}")

@@ -1,0 +1,69 @@
+"""Searches the unit to cut at, freeze up to or slim from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.commands.printing import print_rows
+from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.errors import UserError
+
+SUMMARY = "find the best unit to cut, slim or freeze at"
+
+HELP = """usage: python -m ttl_jax search --config=configs/search.py[:name=value,...] --workdir=DIR
+                                [--preview] [--config.FIELD=VALUE ...]
+
+Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or frozen (lwft).
+Selection is on validation; the test split is looked at once, for the winner. The same command again
+trains nothing. kind=all searches all three, trains the winners of both stages with search.seeds seeds
+and prints the TTL paper's table (configs/ttl.py). --preview ranks the units from one forward pass
+instead of training.
+
+examples:
+  python -m ttl_jax search --config=configs/search.py:dataset=phantom/mri,kind=ttl --workdir=runs/cut
+  python -m ttl_jax search --config=configs/search.py:dataset=ham10000,method=halving \\
+      --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
+  python -m ttl_jax search --config=configs/search.py:dataset=ham10000 --workdir=runs/look --preview
+  python -m ttl_jax search --config=configs/ttl.py:dataset=ham10000 --workdir=runs/ttl
+
+fields: those of `train`, and (explained in ttl_jax/search/config.py):
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Searches the unit to cut at, freeze up to or slim from; `--preview` ranks units untrained."""
+    preview = "--preview" in arguments
+    config, workdir = config_and_workdir([word for word in arguments if word != "--preview"])
+    if "search" not in config:
+        raise UserError("--config has no `search` part; start from configs/search.py")
+    set_up_jax()
+    if preview:
+        from ttl_jax.search.preview import preview as look
+
+        record = look(config, workdir)
+        print_rows(record["table"])
+        print(record["proposal"])
+        return
+    if config.search.kind == "all":
+        from ttl_jax.search import paper
+
+        found = paper.paper(config, workdir)
+        print_rows(paper.table(found))
+        print(paper.sentence(found))
+        return
+    from ttl_jax.search.figure import rows, sentence
+    from ttl_jax.search.study import search
+
+    record = search(config, workdir)
+    print_rows(rows(record))
+    print(sentence(record))
+    print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
+
+
+def fields() -> str:
+    """The config fields and their defaults, for the end of the help."""
+    from ttl_jax.search.config import search_config
+
+    options = search_config().search
+    return "".join(f"  --config.search.{name}={value}\n" for name, value in options.items())

@@ -1,0 +1,35 @@
+"""Averages the weights of finished runs, scores the mean, prints the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ttl_jax.commands.arguments import Parser
+from ttl_jax.compilation_cache import set_up_jax
+
+SUMMARY = "average the weights of finished runs"
+
+HELP = """usage: python -m ttl_jax soup RUN RUN [RUN ...] --workdir=DIR [--kind=greedy|uniform]
+
+One model whose weights are the mean of those of finished runs (seeds, rates, strategies of one network
+on one data set). Greedy: from the best down, each run that does not lower the validation figure.
+
+example:
+  python -m ttl_jax soup runs/skin-seed0 runs/skin-seed1 runs/skin-seed2 --workdir=runs/skin-soup
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Averages the weights of finished runs, scores the mean, prints the table."""
+    parser = Parser("soup")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--kind", default="greedy")
+    given = parser.parse_args(arguments)
+    set_up_jax()
+    from ttl_jax import report
+    from ttl_jax.training.soup import soup
+
+    found = soup(given.runs, given.workdir, given.kind)["soup"]
+    report.print_table(report.rows([*given.runs, given.workdir]))
+    print(f"kept: {', '.join(found['kept'])}")

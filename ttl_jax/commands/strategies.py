@@ -1,0 +1,92 @@
+"""Lists the strategies, or shows the plan of one on a network, with its picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.commands.arguments import Parser
+from ttl_jax.commands.printing import list_rows
+from ttl_jax.errors import UserError
+
+FORMATS = (".png", ".svg", ".pdf")
+
+SUMMARY = "the strategies, or the plan of one"
+
+HELP = """usage: python -m ttl_jax strategies [--json]
+       python -m ttl_jax strategies STRATEGY [--model=NAME] [--classes=N] [--image_size=PIXELS]
+                                    [--batch=N] [--out=FILE.png|.svg|.pdf ...] [--json]
+
+Lists the catalogue; or shows the plan of one strategy on a network: phases, labels, trainable
+parameters, operations of a step (XLA's cost analysis), bytes of the optimizer, and its picture.
+
+examples:
+  python -m ttl_jax strategies
+  python -m ttl_jax strategies gradual_last_first --model=resnet50 --out=plan.png --out=plan.svg
+  python -m ttl_jax strategies "truncated(12)+lp_ft+l2_sp+discriminative" --model=resnet50
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Lists the strategies, or shows the plan of one on a network, with its picture."""
+    if not [word for word in arguments if word != "--json"]:
+        list_rows(_strategies(), arguments)
+        return
+    show(arguments)
+
+
+def show(arguments: Sequence[str]) -> None:
+    """Prints a strategy's plan on a network, and writes its picture where asked to.
+
+    Raises:
+        UserError: arguments, a strategy or a network that are not understood.
+    """
+    from ttl_jax.commands.plan_table import print_plan
+    from ttl_jax.training.plan import plan
+
+    parser = Parser("strategies")
+    parser.add_argument("strategy")
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--out", type=Path, action="append", default=[])
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(list(arguments))
+    for path in given.out:
+        if path.suffix not in FORMATS:
+            raise UserError(f"--out={path}: the picture is written as one of {', '.join(FORMATS)}")
+    found = plan(given.strategy, given.model, given.classes, given.image_size, given.batch)
+    if given.json:
+        print(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        print_plan(found)
+    if given.out:
+        from ttl_jax.training.plan_picture import draw
+
+        draw(found, tuple(given.out))
+        print(*(f"picture: {path}" for path in given.out), sep="\n", file=sys.stderr)
+
+
+def _strategies() -> list[dict[str, Any]]:
+    import inspect
+
+    from ttl_jax.strategies.catalogue import CATALOGUE
+
+    return [
+        {
+            "strategy": f"{key}({', '.join(map(_option, inspect.signature(entry).parameters.values()))})",
+            "what it does": inspect.cleandoc(entry.__doc__ or "").split("\n\n")[0].replace("\n", " "),
+        }
+        for key, entry in CATALOGUE.items()
+    ]
+
+
+def _option(parameter: Any) -> str:
+    """An option as a user writes it: name, or name=default."""
+    needed = parameter.default is parameter.empty
+    return parameter.name if needed else f"{parameter.name}={parameter.default!r}"

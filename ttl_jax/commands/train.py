@@ -1,0 +1,88 @@
+"""Trains, evaluates, writes the report, prints the table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ttl_jax import host
+from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.errors import UserError
+
+SUMMARY = "train and evaluate one model"
+
+HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR
+                               [--fresh] [--config.FIELD=VALUE ...]
+
+Fine-tunes a pretrained network, evaluates it once on the test split, writes a report.
+The same command again resumes, or shows the finished result; --fresh moves what is in DIR to DIR.1
+(or .2, ...) and starts anew. SIGTERM, Ctrl-C and a cloud's notice save and end with status 75.
+
+examples:
+  python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe \\
+      --workdir=runs/mri
+  python -m ttl_jax train --config=configs/train.py:model=resnet50,weights=/data/resnet50.pth,strategy=full \\
+      --config.data.name=folder --config.data.path=/data/xrays \\
+      --config.data.image_size=224 --workdir=runs/xrays
+  python -m ttl_jax train --config=configs/train.py --workdir=runs/csv --config.data.name=csv \\
+      --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
+      --config.data.label=diagnosis --config.data.group=patient_id
+
+fields (all of them with explanations: ttl_jax/config.py):
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Trains, evaluates, writes the report, prints the table."""
+    config, workdir = config_and_workdir([word for word in arguments if word != "--fresh"])
+    if config.deterministic:
+        os.environ["XLA_FLAGS"] = host.deterministic(os.environ.get("XLA_FLAGS", ""))
+    set_up_jax()
+    import jax
+
+    from ttl_jax import remote, report
+    from ttl_jax.training import parallel, preemption, provenance
+    from ttl_jax.training.run import check, train
+
+    parallel.connect(config.parallel.hosts)
+    mirror = remote.Mirror(workdir) if remote.is_remote(workdir) else None
+    if mirror is not None:
+        workdir = str(mirror.folder)
+    first = jax.process_index() == 0
+    with preemption.watch(config.preemption_notice) as notice:
+        if "--fresh" in arguments and first:
+            check(config)
+            if mirror is not None:
+                raise UserError("--fresh does not empty a bucket: name another --workdir")
+            moved = provenance.set_aside(Path(workdir))
+            if moved is not None:
+                print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
+        push = mirror.push if mirror is not None and first else None
+        try:
+            result = train(config, workdir, notice=notice, committed=push)
+        finally:
+            if push is not None:
+                push()
+    if not first:
+        return
+    report.print_table(report.rows([result.workdir]))
+    if config.report:
+        print(f"report: {result.report()}")
+
+
+def fields() -> str:
+    """The config fields and their defaults, for the end of the help."""
+    from ttl_jax.config import default_config, paths
+
+    config = default_config()
+    values = config.to_dict()
+
+    def value(path: str) -> Any:
+        node: Any = values
+        for name in path.split("."):
+            node = node[name]
+        return node
+
+    return "".join(f"  --config.{path}={value(path)}\n" for path in paths(config))
