@@ -121,3 +121,9 @@ def test_a_sum_of_surgery_phases_and_rates():
         strategies.parse("bitfit+linear_probe")
     with pytest.raises(UserError, match="both have several phases"):
         strategies.parse("lp_ft+gradual_last_first")
+
+
+def test_layerwise_up_to_the_last_unit_is_a_linear_probe():
+    last, probe = bound("layerwise('stage4/block2')"), bound("linear_probe")
+    assert [item.trainable for item in last] == [item.trainable for item in probe]
+    assert last[0].still == probe[0].still

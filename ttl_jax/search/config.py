@@ -13,7 +13,7 @@ def search_config() -> Any:
 
     config = default_config().unlock()
     search = config.search = ConfigDict()
-    search.kind = "ttl"  # "ttl" (cut at a unit), "tf" (slim above a unit) or "lwft" (freeze up to it)
+    search.kind = "ttl"  # "ttl" (cut at a unit), "tf" (slim above a unit), "lwft" (freeze up to it), "all"
     search.method = "two_stage"  # "exhaustive", "two_stage" or "halving"
     search.units = ""  # which units to try, as "2-9,12"; "" is all of them
     search.stages = ""  # boundaries that stage one tries, as "4,8,14,17"; "" is the network's own
@@ -23,7 +23,7 @@ def search_config() -> Any:
     search.rungs = (0.25, 0.5, 1.0)  # halving: shares of the training at which curves are compared
     search.eta = 2.0  # halving: at each rung the best 1/eta goes on
     search.allowance = 0.5  # halving: share of what the exhaustive search costs; it ends with it
-    search.seeds = 1  # halving: trainings of each finalist, with seeds from config.seed on
+    search.seeds = 1  # halving, kind=all: trainings of each finalist, with seeds from config.seed on
     search.finalists = 3  # halving: how many units get more seeds
     search.confidence = 0.95  # halving: that no other unit wins, of both stops
     search.preview_images = 1000  # --preview: at most so many images of train and val together

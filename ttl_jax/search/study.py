@@ -19,11 +19,12 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.pareto import pareto
-from ttl_jax.search.points import Point, boundaries, chosen, points
+from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
 from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_up_worker
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import check
 
 METHODS = ("exhaustive", "two_stage", "halving")
@@ -63,7 +64,11 @@ def read(config: Any) -> Setting:
         UserError: naming the field.
     """
     options = config.search
-    for field, value, choices in (("method", options.method, METHODS), ("price", options.price, PRICES)):
+    for field, value, choices in (
+        ("kind", options.kind, (*KINDS, "all")),
+        ("method", options.method, METHODS),
+        ("price", options.price, PRICES),
+    ):
         if value not in choices:
             raise UserError(f"config search.{field}={value!r}{nearest(value, choices)}")
     for field, value in (("workers", options.workers), ("seeds", options.seeds)):
@@ -92,13 +97,21 @@ def read(config: Any) -> Setting:
     return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
 
 
-def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> dict[str, Any]:
+def search(
+    config: Any,
+    workdir: str | Path,
+    datasets: Mapping[str, Dataset] | None = None,
+    *,
+    apart: bool | None = None,
+) -> dict[str, Any]:
     """Runs or resumes a search; the same call again trains nothing.
 
     Args:
         config: from `search_config`, filled in.
         workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png.
         datasets: splits instead of those that the config names.
+        apart: whether trials may run in processes of their own, which load what the config names; where
+            that is what `datasets` holds too. Without it: where there are no `datasets`.
 
     Returns:
         The content of search.json.
@@ -114,7 +127,8 @@ def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | N
     costs = unit_costs(setting, len(sets["train"].class_names))
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
-    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, datasets is None))
+    alone = datasets is None if apart is None else apart
+    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, alone))
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
         report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets)
@@ -203,27 +217,11 @@ def _evaluation(
     setting: Setting, price: Mapping[int, float], workdir: Path, sets: Mapping[str, Dataset], apart: bool
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
-    workers = setting.options.workers
-
-    def train_all(requests: Sequence[Request]) -> list[float]:
-        jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
-        new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
-        if workers == 1 or len(new) < 2 or not apart:
-            return [run_trial(*job, sets) for job in jobs]
-        with ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
-        ) as pool:
-            waiting = [
-                pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
-                for config, place, budget in new
-            ]
-            for job in waiting:
-                job.result()
-        return [run_trial(*job, sets) for job in jobs]  # reads the answers
 
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
         values = []
-        for request, score in zip(requests, train_all(requests), strict=True):
+        scores = train_all(setting, workdir, sets, requests, apart=apart)
+        for request, score in zip(requests, scores, strict=True):
             point = setting.points[request.unit]
             said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
             print(
@@ -235,6 +233,33 @@ def _evaluation(
         return values
 
     return evaluate
+
+
+def train_all(
+    setting: Setting,
+    workdir: Path,
+    sets: Mapping[str, Dataset],
+    requests: Sequence[Request],
+    *,
+    apart: bool,
+) -> list[float]:
+    """Validation figures of requests, side by side in processes where `apart` allows it."""
+    workers = setting.options.workers
+    jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
+    new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
+    if workers == 1 or len(new) < 2 or not apart:
+        programs = Programs()
+        return [run_trial(*job, sets, programs) for job in jobs]
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
+    ) as pool:
+        waiting = [
+            pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
+            for config, place, budget in new
+        ]
+        for job in waiting:
+            job.result()
+    return [run_trial(*job, sets) for job in jobs]  # reads the answers
 
 
 def _record(

@@ -16,13 +16,18 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training import provenance
 from ttl_jax.training.loop import DivergedError, Paused
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
 
 def run_trial(
-    config: Any, folder: Path, budget: float, datasets: Mapping[str, Dataset] | None = None
+    config: Any,
+    folder: Path,
+    budget: float,
+    datasets: Mapping[str, Dataset] | None = None,
+    programs: Programs | None = None,
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
 
@@ -34,6 +39,7 @@ def run_trial(
         folder: of this unit and seed.
         budget: share of the run, up to 1.
         datasets: splits; those of the config when not given.
+        programs: what trials on the same data sets have compiled.
 
     Returns:
         `config.select` on validation, the best up to there; NaN where the loss diverged or the
@@ -47,9 +53,9 @@ def run_trial(
     why, score, step = "", None, 0
     try:
         if budget < 1:
-            result = train(config, folder, seen, pause_after=budget)
+            result = train(config, folder, seen, pause_after=budget, programs=programs)
         else:
-            result = train(config, folder, seen)
+            result = train(config, folder, seen, programs=programs)
         score, step = result.metrics["val"][config.select], result.metrics["best_step"]
     except Paused:
         score, step = _best_so_far(folder, config.select)
@@ -84,13 +90,19 @@ def in_process(config_json: str, folder: str, budget: float) -> float:
     config = default_config()
     with config.unlocked():
         config.update(json.loads(config_json))
-    return run_trial(config, Path(folder), budget)
+    return run_trial(config, Path(folder), budget, programs=_programs())
 
 
 def set_up_worker(workers: int) -> None:
     """Shares an accelerator's memory among workers, unless the user has said how."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")
     set_up_jax()
+
+
+@lru_cache(maxsize=1)
+def _programs() -> Programs:
+    """What was compiled for the last trial: another seed of the same unit needs it again."""
+    return Programs()
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from ttl_jax.strategies.penalties import Pull
 from ttl_jax.strategies.probe import Probe
 from ttl_jax.strategies.select import (
     K,
+    Where,
     backbone,
     biases,
     bottom_stages,
@@ -118,9 +119,13 @@ def layerwise(
         raise UserError("layerwise takes either freeze_to (a unit) or stage, as in layerwise(4)")
     frozen = units(1, freeze_to) if freeze_to is not None else stages(1, stage)  # type: ignore[arg-type]
     ratio = head_lr if head_lr is not None else (10.0 if paper_faithful else 1.0)
+    # One label where the rates are the same: above the last unit there is the head alone.
+    rules: tuple[tuple[Where, str], ...] = ((frozen, FREEZE), (~frozen, TRAIN))
+    if ratio != 1.0:
+        rules = ((frozen, FREEZE), (backbone & ~frozen, TRAIN), (head, "head"))
     above = Phase(
-        rules=((frozen, FREEZE), (backbone & ~frozen, TRAIN), (head, "head")),
-        transforms={"head": Train(lr=ratio)},
+        rules=rules,
+        transforms={"head": Train(lr=ratio)} if ratio != 1.0 else None,
         bn="moving" if paper_faithful else None,
     )
     return Strategy("layerwise", phases=(above,))

@@ -1,0 +1,217 @@
+"""The TTL paper's table: FTL beside the winners of both stages of the search, for LWFT, TF and TTL.
+
+Peng et al. 2023, its main comparison (methods.md B.6): stage one tries the ends of the network's stages
+(its winner is the method's "-1"), stage two every unit beside that winner ("-2"). Selection is on
+validation with one seed; only what was selected is trained with more seeds and looks at the test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from ttl_jax import data, models
+from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
+from ttl_jax.data.config import data_config
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.evaluation import paired_difference, predictions
+from ttl_jax.search import study
+from ttl_jax.search.points import KINDS
+from ttl_jax.search.trial import report_test
+from ttl_jax.search.trials import Request
+from ttl_jax.training import provenance
+
+METRICS = ("auroc", "auprc")
+
+
+class Method(NamedTuple):
+    """A row of the table: its name in the paper, and the search and unit that it came from."""
+
+    name: str
+    kind: str
+    unit: int
+
+
+def methods(records: Mapping[str, Mapping[str, Any]]) -> tuple[Method, ...]:
+    """The rows, from the search.json of each kind.
+
+    FTL is the whole network at full width: the last candidate of the slimming search.
+    """
+    rows = [Method("FTL", "tf", records["tf"]["units"][-1]["unit"])]
+    for kind in ("lwft", "tf", "ttl"):
+        for stage, unit in enumerate(records[kind]["rounds"], 1):
+            rows.append(Method(f"{kind.upper()}-{stage}", kind, unit))
+    return tuple(rows)
+
+
+def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> dict[str, Any]:
+    """Runs or resumes the three searches and the final trainings; the same call again trains nothing.
+
+    Args:
+        config: from `search_config`, with `search.kind` = "all".
+        workdir: folder of WORKDIR/KIND (a search each), paper.json.
+        datasets: splits instead of those that the config names.
+
+    Returns:
+        The content of paper.json: "rows", each with its test scores, costs and the difference from
+        FTL, and "searches".
+
+    Raises:
+        UserError: something in the config or the data has to be mended.
+    """
+    workdir = Path(workdir)
+    configs = {kind: _of_kind(config, kind) for kind in KINDS}
+    settings = {kind: study.read(each) for kind, each in configs.items()}
+    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
+    records = {
+        kind: study.search(each, workdir / kind, sets, apart=datasets is None)
+        for kind, each in configs.items()
+    }
+    rows = methods(records)
+    seeds = range(config.seed, config.seed + config.search.seeds)
+    tests: dict[Method, dict[int, dict[str, Any]]] = {row: {} for row in rows}
+    for kind in KINDS:
+        setting, place = settings[kind], workdir / kind
+        wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
+        requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
+        study.train_all(setting, place, sets, requests, apart=datasets is None)
+        for row in rows:
+            for seed in seeds if row.kind == kind else ():
+                request = Request(row.unit, 1.0, seed)
+                run = study.folder(place, request)
+                if (run / "result.json").exists():  # a training that diverged has none
+                    tests[row][seed] = report_test(setting.trial(request), run, sets)
+    found = {
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "select": config.select,
+        "image_size": config.data.image_size,
+        "lr": config.optimizer.lr,
+        "train_examples": len(sets["train"].ids),
+        "test_examples": len(sets["test"].ids),
+        "rows": [
+            _row(row, tests, settings[row.kind], workdir, rows[0], len(sets["train"].class_names))
+            for row in rows
+        ],
+        "searches": {kind: records[kind]["cost"] for kind in KINDS},
+    }
+    provenance.write_json(workdir / "paper.json", found)
+    return found
+
+
+def _of_kind(config: Any, kind: str) -> Any:
+    found = config.copy_and_resolve_references()
+    with found.unlocked():
+        found.search.kind, found.search.method, found.search.seeds = kind, "two_stage", 1
+    return found
+
+
+def _row(
+    row: Method, tests: Any, setting: study.Setting, workdir: Path, base: Method, classes: int
+) -> dict[str, Any]:
+    point, run = setting.points[row.unit], setting.run
+    network = models.create(run.model.name, classes, head=run.model.head or None, **point.shape)
+    spent: Cost = cost_of(network, models.input_shape(run.model.name, run.data.image_size), batches=BATCHES)
+    found: dict[str, Any] = {
+        "method": row.name,
+        "unit": row.unit,
+        "unit_name": point.name,
+        "strategy": point.strategy,
+        "seeds": len(tests[row]),
+    }
+    for metric in METRICS:
+        values = [test[metric] for test in tests[row].values() if test[metric] is not None]
+        found[metric] = fmean(values) if values else None
+        found[f"{metric}_sd"] = stdev(values) if len(values) > 1 else None
+    found["difference"] = _difference(row, base, tests, workdir)
+    return found | {
+        "params": spent.params,
+        "macs": spent.macs,
+        "file_bytes": spent.file_bytes,
+        "latency_ms": {str(batch): value for batch, value in spent.latency_ms.items()},
+        "device": spent.device,
+    }
+
+
+def _difference(row: Method, base: Method, tests: Any, workdir: Path) -> dict[str, Any] | None:
+    """AUROC less that of FTL, patients and seeds resampled together; None for FTL itself."""
+    seeds = [seed for seed in tests[row] if seed in tests[base]]
+    if row == base or not seeds:
+        return None
+
+    def read(method: Method, seed: int) -> Any:
+        run = study.folder(workdir / method.kind, Request(method.unit, 1.0, seed))
+        return predictions.load(run / "predictions" / "test.npz")
+
+    mine, its = [read(row, seed) for seed in seeds], [read(base, seed) for seed in seeds]
+    found = paired_difference(
+        mine[0].labels,
+        [one.logits for one in mine],
+        [one.logits for one in its],
+        mine[0].groups,
+        "auroc",
+        task=mine[0].task,
+    )
+    return {"auroc": found.estimate, "low": found.low, "high": found.high, "p": found.p}
+
+
+def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The paper's columns, as text; ± is the sample standard deviation over seeds."""
+
+    def score(row: Mapping[str, Any], metric: str) -> str:
+        if row[metric] is None:
+            return "not defined"
+        spread = row[f"{metric}_sd"]
+        return f"{100 * row[metric]:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+    def less(row: Mapping[str, Any]) -> str:
+        known = row["difference"]
+        if known is None or known["low"] is None:
+            return ""
+        return _points(known)
+
+    return [
+        {
+            "method": row["method"],
+            "unit": f"{row['unit']} ({row['unit_name']})",
+            "AUROC %": score(row, "auroc"),
+            "AUPRC %": score(row, "auprc"),
+            "AUROC - FTL [95 %]": less(row),
+            "params (M)": f"{row['params'] / 1e6:.3f}",
+            "MACs (M)": f"{row['macs'] / 1e6:.1f}",
+            "file (MB)": f"{row['file_bytes'] / 1e6:.2f}",
+            **{f"ms (batch {batch})": f"{value:.2f}" for batch, value in row["latency_ms"].items()},
+        }
+        for row in found["rows"]
+    ]
+
+
+def _points(known: Mapping[str, Any]) -> str:
+    """A difference in hundredths, with its interval."""
+    estimate, low, high = (f"{100 * known[key]:+.1f}" for key in ("auroc", "low", "high"))
+    return f"{estimate} [{low}, {high}]"
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """What truncation did to the score, and what it saved, in words."""
+    by_name = {row["method"]: row for row in found["rows"]}
+    whole, cut = by_name["FTL"], by_name["TTL-2"]
+    kept = f"TTL-2 keeps {cut['unit_name']} and what is below it"
+    if cut["unit"] == whole["unit"]:
+        return f"{kept}: the whole network; truncation was not chosen."
+    saved = (
+        f"{cut['params'] / whole['params']:.0%} of the parameters and "
+        f"{cut['macs'] / whole['macs']:.0%} of the multiply-accumulates of the whole network"
+    )
+    known = cut["difference"]
+    if known is None or known["low"] is None:
+        return f"{kept}: {saved}."
+    moved = f"{_points(known)} points of AUROC"
+    verdict = "the score rises"
+    if known["low"] <= 0 <= known["high"]:
+        verdict = "no difference in the score can be shown"
+    elif known["high"] < 0:
+        verdict = "the score falls"
+    return f"{kept}: {saved}; {moved} against FTL: {verdict}."
