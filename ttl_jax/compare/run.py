@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ttl_jax.compare.config import check
 from ttl_jax.compare.plan import Plan, plan
 from ttl_jax.compare.table import Board, Line, make_board
 from ttl_jax.compare.worker import Report, Task
+from ttl_jax.data.config import data_config
+from ttl_jax.data.load import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.training import provenance
 
@@ -43,6 +45,7 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
     settings = cells.settings(config)
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
+    _refuse_missing_data(config, settings)
     workdir.mkdir(parents=True, exist_ok=True)
     with _alone(workdir):
         failures = _run(config, workdir, tuners)
@@ -75,6 +78,17 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
         for lr in rates:
             for cell in (cells.tuning_cell(config, setting, lr), *cells.final_cells(config, setting, lr)):
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
+
+
+def _refuse_missing_data(config: Any, settings: Sequence[Setting]) -> None:
+    """Reads the list of every data set's images: what is not there would fail in each of its cells."""
+    for setting in {(each.dataset, each.fold): each for each in settings}.values():
+        made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
+        if not made.data.name.startswith("phantom/"):
+            try:
+                read_listing(data_config(made.data))
+            except UserError as error:
+                raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
 
 
 def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]) -> dict[str, str]:
