@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CASES = "resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128"
 
 
-def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]:
+def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> Callable[[], None]:
     """One step of ours as the training loop runs it, or one inference."""
     import jax
     import jax.numpy as jnp
@@ -48,7 +48,7 @@ def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]
     from ttl_jax.training.step import compile_step, make_train_step
 
     set_up_jax()
-    network, variables = models.create(model, 2), weights.initialise(model, 2)
+    network, variables = models.create(model, classes), weights.initialise(model, classes)
     preprocessing = weights.preprocessing("imagenet", model)
     images = np.random.default_rng(0).integers(0, 255, (batch, size, size, 3)).astype(np.uint8)
     if mode == "infer":
@@ -61,7 +61,7 @@ def jax_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]
         network,
         bound,
         optimizer,
-        make_loss("multiclass", jnp.ones(2)),
+        make_loss("multiclass", jnp.ones(classes)),
         lambda images, keys: preprocessing.normalise(images),
         lambda item: example_keys(0, item["epoch"], item["example"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ttl_jax.errors import UserError, nearest
@@ -29,8 +30,9 @@ def run(arguments: list[str]) -> None:
         )
     if not arguments or arguments[0] not in known:
         raise UserError(f"bench takes the name of a benchmark{nearest((arguments or [''])[0], known)}")
-    spec = importlib.util.spec_from_file_location(arguments[0], folder / f"{arguments[0]}.py")
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{arguments[0]}", folder / f"{arguments[0]}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     module.main(arguments[1:])
