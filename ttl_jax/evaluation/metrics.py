@@ -184,27 +184,20 @@ def _multilabel(
 def _one_class(
     truth: Bool[np.ndarray, "n"], decided: Bool[np.ndarray, "n"], odds: Float[np.ndarray, "n"]
 ) -> dict[str, float | int | None]:
-    from sklearn.metrics import (
-        average_precision_score,
-        precision_recall_fscore_support,
-        roc_auc_score,
-    )
+    from scipy.stats import rankdata
+    from sklearn.metrics import average_precision_score
 
-    support, total = int(truth.sum()), len(truth)
-    both = 0 < support < total
-    recall = precision = f1 = None
-    if support:
-        rates = precision_recall_fscore_support(
-            truth, decided, labels=[True], average=None, zero_division=np.nan
-        )
-        precision, recall, f1 = (_plain(rate[0]) for rate in rates[:3])
-    elif decided.any():
-        precision = 0.0
+    support, said, total = int(truth.sum()), int(decided.sum()), len(truth)
+    both, hits = 0 < support < total, int((truth & decided).sum())
+    auroc = None
+    if both:  # Mann and Whitney's; scikit-learn's functions take minutes for a thousand classes
+        above = float(rankdata(odds)[truth].sum()) - support * (support + 1) / 2
+        auroc = above / (support * (total - support))
     return {
-        "recall": recall,
-        "precision": precision,
-        "f1": f1,
-        "auroc": _plain(roc_auc_score(truth, odds)) if both else None,
+        "recall": hits / support if support else None,
+        "precision": hits / said if said else None,
+        "f1": 2 * hits / (support + said) if support else None,
+        "auroc": auroc,
         "auprc": _plain(average_precision_score(truth, odds)) if both else None,
         "prevalence": support / total if total else None,
         "support": support,
