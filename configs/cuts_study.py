@@ -1,0 +1,37 @@
+"""ResNet-18 cut after each of the units that pretrained weights reach: what depth is worth, unit by unit.
+
+    python -m ttl_jax compare --config=configs/cuts_study.py --workdir=runs/cuts_study
+
+The weights file has ImageNet's stem and stages 1 to 3 (units 1 to 7 of 9). 64 px, at most 400 training
+images, 3 seeds, 6 epochs; each cut's learning rate is the best of two on validation. Results:
+docs/results/ttl_study.md. Behind the colon: weights=FILE.
+"""
+
+from ttl_jax.compare.config import default_config
+from ttl_jax.config import parse_arg, set_fields
+
+CUTS = tuple(f"truncated({unit})" for unit in range(1, 8))
+
+
+def get_config(arg=None):
+    given = parse_arg(arg, weights="../shared/weights/resnet18_imagenet_to_layer3.safetensors")
+    config = default_config()
+    set_fields(
+        config,
+        {
+            "compare.strategies": CUTS,
+            "compare.reference": CUTS[-1],
+            "compare.models": ("resnet18",),
+            "compare.datasets": ("ham10000", "brain_tumor_mri"),
+            "compare.seeds": (0, 1, 2),
+            "compare.lrs": (3e-4, 1e-3),
+            "compare.keep": "none",
+            "model.weights": given["weights"],
+            "data.image_size": 64,
+            "data.train_limit": 400,
+            "data.augment": "none",
+            "total_epochs": 6.0,
+            "eval_every_epochs": 2.0,
+        },
+    )
+    return config
