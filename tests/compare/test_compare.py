@@ -89,17 +89,31 @@ def test_a_process_that_dies_is_told_of_and_replaced(tmp_path):
         engine.close()
 
 
-def test_a_process_is_replaced_before_it_has_grown_large(tmp_path, monkeypatch):
+def test_a_process_is_replaced_before_it_has_grown_large_but_not_within_a_setting(tmp_path, monkeypatch):
     monkeypatch.setattr("ttl_jax.compare.engines.local.LIFE", 2)
     engine, seen = LocalEngine(1), []
     try:
-        for name in "abc":
+        for name in ("one/a", "one/b", "one/c", "two/a"):
             engine.submit(Task(str(tmp_path / name), {"data": {}}))
             seen.append(engine._workers[0]._process.pid)
             wait(engine)
     finally:
         engine.close()
-    assert seen[0] == seen[1] != seen[2]
+    assert seen[0] == seen[1] == seen[2] != seen[3]
+
+
+def test_a_cell_goes_to_the_process_that_has_its_settings_programs(tmp_path):
+    engine = LocalEngine(2)
+    try:
+        for name in ("one/a", "two/a"):
+            engine.submit(Task(str(tmp_path / name), {"data": {}}))
+        while any(worker.task for worker in engine._workers.values()):
+            wait(engine)
+        engine.submit(Task(str(tmp_path / "two/b"), {"data": {}}))
+        assert [worker.task is not None for worker in engine._workers.values()] == [False, True]
+        wait(engine)
+    finally:
+        engine.close()
 
 
 def wait(engine):

@@ -9,11 +9,14 @@ import sys
 import threading
 import time
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from ttl_jax.compare.worker import Report, Task, run_cell
 
-LIFE = 10  # cells a process runs: what JAX and malloc keep from one to the next grows to gigabytes
+# Cells after which a process is replaced, once it comes to another setting: what JAX and malloc keep
+# from one setting's programs to the next's grows to gigabytes.
+LIFE = 10
 
 
 class LocalEngine:
@@ -29,15 +32,23 @@ class LocalEngine:
         self._workers: dict[int, _Worker] = {}
 
     def submit(self, task: Task) -> None:
-        """Hands a task to an idle worker, or to a new one."""
-        for place, share in enumerate(self._shares):
-            worker = self._workers[place] if place in self._workers else None
-            if worker is None:
-                worker = self._workers[place] = _Worker(self._context, share)
-            if worker.task is None:
-                worker.give(task)
-                return
-        raise RuntimeError("every worker is busy")
+        """Hands a task to the idle worker that has its setting's programs, to another, or to a new one."""
+        idle = {
+            place: self._workers[place] if place in self._workers else None
+            for place in range(len(self._shares))
+            if place not in self._workers or self._workers[place].task is None
+        }
+        if not idle:
+            raise RuntimeError("every worker is busy")
+        same = [place for place, worker in idle.items() if worker and worker.setting == _setting(task)]
+        place = (same or list(idle))[0]
+        worker = idle[place]
+        if worker is not None and worker.served >= LIFE and not same:
+            self._workers.pop(place).stop()
+            worker = None
+        if worker is None:
+            worker = self._workers[place] = _Worker(self._context, self._shares[place])
+        worker.give(task)
 
     def wait(self, seconds: float) -> list[Report]:
         """See `Engine.wait`."""
@@ -48,7 +59,7 @@ class LocalEngine:
             report = worker.report()
             if report is not None:
                 found.append(report)
-                if report.status == "lost" or worker.served >= LIFE:
+                if report.status == "lost":
                     self._workers.pop(place).stop()
         return found
 
@@ -64,6 +75,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.task: Task | None = None
         self.served = 0
+        self.setting = Path()
         self._began = 0.0
         self._process = context.Process(
             target=_serve, args=(theirs, os.getpid(), cores, list(sys.path)), daemon=True
@@ -72,7 +84,7 @@ class _Worker:
         theirs.close()  # so that the pipe ends when the worker does
 
     def give(self, task: Task) -> None:
-        self.task, self._began = task, time.perf_counter()
+        self.task, self.setting, self._began = task, _setting(task), time.perf_counter()
         try:
             self.pipe.send(task)
         except OSError:
@@ -99,6 +111,11 @@ class _Worker:
         self._process.kill()
         self._process.join(5)
         self.pipe.close()
+
+
+def _setting(task: Task) -> Path:
+    """The folder above a cell's: cells in it differ in rate and seed."""
+    return Path(task.folder).parent
 
 
 def _shares(workers: int) -> list[frozenset[int]]:
