@@ -42,6 +42,7 @@ def test_only_the_winners_of_the_stages_look_at_the_test_split(tmp_path, config,
     gap = np.mean(rows["TTL-2"]["scores"]) - np.mean(rows["FTL"]["scores"])
     assert rows["TTL-2"]["difference"]["auroc"] == pytest.approx(gap)
     assert rows["TTL-2"]["params"] <= rows["FTL"]["params"]
+    assert (tmp_path / "paper.md").read_text().count("\n") == 2 + 7 + 2
     assert len(paper.table(found)) == 7 and "TTL-2" in paper.sentence(found)
 
     reads = sum(datasets["test"].images.reads)

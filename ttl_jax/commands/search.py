@@ -51,6 +51,7 @@ def run(arguments: list[str]) -> None:
         found = paper.paper(config, workdir)
         print_rows(paper.table(found))
         print(paper.sentence(found))
+        print(f"table: {Path(workdir) / 'paper.md'}")
         return
     from ttl_jax.search.figure import rows, sentence
     from ttl_jax.search.study import search

@@ -51,7 +51,7 @@ def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
 
     Args:
         config: from `search_config`, with `search.kind` = "all".
-        workdir: folder of WORKDIR/KIND (a search each), paper.json.
+        workdir: folder of WORKDIR/KIND (a search each), paper.json, paper.md.
         datasets: splits instead of those that the config names.
 
     Returns:
@@ -98,6 +98,7 @@ def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         "searches": {kind: records[kind]["cost"] for kind in KINDS},
     }
     provenance.write_json(workdir / "paper.json", found)
+    (workdir / "paper.md").write_text(markdown(found), encoding="utf-8")
     return found
 
 
@@ -186,6 +187,13 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
         }
         for row in found["rows"]
     ]
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table and its sentence, to be copied into a text."""
+    rows = table(found)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{sentence(found)}\n"
 
 
 def _points(known: Mapping[str, Any]) -> str:
