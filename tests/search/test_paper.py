@@ -25,7 +25,7 @@ def larger(datasets):
 
 def test_only_the_winners_of_the_stages_look_at_the_test_split(tmp_path, config, larger):
     set_fields(config, {
-        "search.kind": "all", "search.seeds": 2, "search.units": "2,8", "search.stages": "8",
+        "search.kind": "all", "search.seeds": 2, "search.units": "1,2,8", "search.stages": "",
         "model.name": "cbr_tiny", "data.image_size": 96, "total_steps": 2,
     })  # fmt: skip
     found = paper.paper(config, tmp_path, larger)

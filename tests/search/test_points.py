@@ -1,5 +1,7 @@
 """What choosing a unit means for each kind, and how units are named in a config."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from ttl_jax import models, strategies
@@ -61,3 +63,18 @@ def test_units_are_chosen_by_ranges():
 def test_what_cannot_be_is_refused(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_freezing_up_to_a_pool_is_no_candidate_of_its_own():
+    names = [point.name for point in points("lwft", "vgg19")]
+    assert len(names) == 16 + 2 and not any("pool" in name for name in names)
+    assert names == [point.name for point in points("ttl", "vgg19") if "pool" not in point.name]
+
+
+def test_every_candidate_binds_to_its_network():
+    for kind in ("ttl", "tf", "lwft"):
+        for point in points(kind, "cbr_tiny"):
+            network = models.create("cbr_tiny", 2, **point.shape)
+            image = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
+            shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
+            assert strategies.bind(strategies.parse(point.strategy), shapes, "cbr_tiny")

@@ -18,7 +18,7 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import paired_difference, predictions
 from ttl_jax.search import study
-from ttl_jax.search.points import KINDS
+from ttl_jax.search.points import KINDS, Point, chosen, points
 from ttl_jax.search.trial import report_test
 from ttl_jax.search.trials import Request
 from ttl_jax.training import provenance
@@ -83,6 +83,20 @@ def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
                 run = study.folder(place, request)
                 if (run / "result.json").exists():  # a training that diverged has none
                     tests[row][seed] = report_test(setting.trial(request), run, sets)
+
+    costs: dict[Any, Cost] = {}
+
+    def spent(row: Method) -> Cost:
+        """Measured once for every network: LWFT's is the whole one."""
+        shape = settings[row.kind].points[row.unit].shape
+        network = models.create(
+            config.model.name, len(sets["train"].class_names), head=config.model.head or None, **shape
+        )
+        if network not in costs:
+            size = models.input_shape(config.model.name, config.data.image_size)
+            costs[network] = cost_of(network, size, batches=BATCHES)
+        return costs[network]
+
     found = {
         "model": config.model.name,
         "dataset": config.data.name,
@@ -92,7 +106,7 @@ def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         "train_examples": len(sets["train"].ids),
         "test_examples": len(sets["test"].ids),
         "rows": [
-            _row(row, tests, settings[row.kind], workdir, rows[0], len(sets["train"].class_names))
+            _row(row, settings[row.kind].points[row.unit], tests, spent(row), workdir, rows[0])
             for row in rows
         ],
         "searches": {kind: records[kind]["cost"] for kind in KINDS},
@@ -106,15 +120,15 @@ def _of_kind(config: Any, kind: str) -> Any:
     found = config.copy_and_resolve_references()
     with found.unlocked():
         found.search.kind, found.search.method, found.search.seeds = kind, "two_stage", 1
+        if found.search.units:  # those of them that are candidates of this kind
+            candidates = [point.unit for point in points(kind, found.model.name)]
+            units = [unit.index for unit in models.units(found.model.name)]
+            wanted = chosen(found.search.units, units, "search.units")
+            found.search.units = ",".join(str(unit) for unit in wanted if unit in candidates)
     return found
 
 
-def _row(
-    row: Method, tests: Any, setting: study.Setting, workdir: Path, base: Method, classes: int
-) -> dict[str, Any]:
-    point, run = setting.points[row.unit], setting.run
-    network = models.create(run.model.name, classes, head=run.model.head or None, **point.shape)
-    spent: Cost = cost_of(network, models.input_shape(run.model.name, run.data.image_size), batches=BATCHES)
+def _row(row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base: Method) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": row.name,
         "unit": row.unit,

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from ttl_jax import models
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies import anatomy_of
 
 KINDS = ("ttl", "tf", "lwft")
 
@@ -45,8 +49,11 @@ def points(kind: str, model: str, base: str = "full") -> tuple[Point, ...]:
     units, added = models.units(model), "" if base in ("", "full") else f"+{base}"
     if kind == "ttl":
         return tuple(Point(u.index, u.name, f"truncated({u.index}){added}", {"cut": u.index}) for u in units)
-    if kind == "lwft":
-        return tuple(Point(u.index, u.name, f"layerwise({u.index}){added}", {}) for u in units)
+    if kind == "lwft":  # freezing up to a pool is freezing up to what is below it
+        holding = _units_with_parameters(model)
+        return tuple(
+            Point(u.index, u.name, f"layerwise({u.index}){added}", {}) for u in units if u.index in holding
+        )
     found = [
         Point(kept, units[kept - 1].name, f"transfusion({block}){added}", {"slim_from": block})
         for block, kept in _slim_points(model)
@@ -54,6 +61,14 @@ def points(kind: str, model: str, base: str = "full") -> tuple[Point, ...]:
     ]
     whole = Point(units[-1].index, units[-1].name, base or "full", {})
     return (*found, whole)
+
+
+def _units_with_parameters(model: str) -> set[int]:
+    network = models.create(model, 2)
+    image = jax.ShapeDtypeStruct((1, *models.input_shape(model)), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
+    anatomy = anatomy_of(shapes, model)
+    return {leaf.unit for leaf in anatomy.leaves} - {anatomy.head}
 
 
 def _slim_points(model: str) -> list[tuple[int, int]]:
