@@ -125,7 +125,9 @@ def leaks_command(arguments: list[str]) -> None:
     """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
     config, _ = _config_and_flags(arguments, needs_workdir=False)
     from ttl_jax.data.config import data_config
-    from ttl_jax.data.load import check, examine, read_listing
+    from ttl_jax.data.examine import examine
+    from ttl_jax.data.load import check
+    from ttl_jax.data.sources import read_listing
 
     settings = data_config(config.data)
     check(settings)

@@ -11,7 +11,7 @@ from ttl_jax.config import default_config, set_fields
 from ttl_jax.data import DataConfig, parse_augment, presets
 from ttl_jax.data.builders import BUILDERS
 from ttl_jax.data.builders.chexpert import GROUPS, LABELS
-from ttl_jax.data.load import SOURCES, read_listing
+from ttl_jax.data.sources import SOURCES, read_listing
 from ttl_jax.errors import UserError
 
 

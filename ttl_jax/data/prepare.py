@@ -25,10 +25,12 @@ import numpy as np
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.decode import ImageSource, UnreadableImageError
 from ttl_jax.data.encode import encode
+from ttl_jax.data.examine import refuse_or_report
 from ttl_jax.data.listing import SPLITS, Listing
-from ttl_jax.data.load import check, read_listing, refuse_or_report
+from ttl_jax.data.load import check
 from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.data.record import FORMAT, MANIFEST, digest, read_manifest
+from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 
 NOTES = ".resume"
