@@ -74,7 +74,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
     Raises:
         UserError: an image cannot be read, or the split file is not of these data.
     """
-    depth = config.depth if config.slices == "volume" else 0
+    depth = config.depth if listing.volumes else 0
     geometry = Geometry(config.image_size, config.resize, config.pad_value, depth)
     checked = read_all(listing.images, listing.where, geometry, config.cache_gb, progress=progress)
     if config.name == "nifti" and isinstance(checked.reader, DecodingReader):
