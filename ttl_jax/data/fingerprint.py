@@ -53,7 +53,7 @@ def thumbnail(image: Image) -> UInt8[np.ndarray, "32 32"]:
     return np.asarray(image.convert("L").resize((SIDE, SIDE), pil.Resampling.BILINEAR))
 
 
-def orient(squares: np.ndarray, orientation: tuple[bool, bool, bool]) -> np.ndarray:
+def orient(squares: np.ndarray, orientation: tuple[bool, ...]) -> np.ndarray:
     """Squares (N, S, S) in one of ORIENTATIONS."""
     transposed, down, across = orientation
     turned = squares.swapaxes(1, 2) if transposed else squares
@@ -80,7 +80,7 @@ def _bits(low: Float[np.ndarray, "N 8 8"]) -> Bool[np.ndarray, "N 63"]:
     return waves > np.median(waves, axis=1, keepdims=True)
 
 
-def _orient_low(low: Float[np.ndarray, "N 8 8"], orientation: tuple[bool, bool, bool]) -> np.ndarray:
+def _orient_low(low: Float[np.ndarray, "N 8 8"], orientation: tuple[bool, ...]) -> np.ndarray:
     """The frequencies of `orient`ed thumbnails: a mirror changes the sign of the odd ones along its axis."""
     transposed, down, across = orientation
     odd = np.where(np.arange(HASH_SIDE) % 2, -1, 1).astype(low.dtype)

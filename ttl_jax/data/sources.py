@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ttl_jax.data.builders import BUILDERS
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.dicom import read_dicom
+from ttl_jax.data.dicom_listing import read_dicom
 from ttl_jax.data.folder import read_folder
 from ttl_jax.data.listing import Listing
 from ttl_jax.data.nifti import read_nifti
@@ -33,13 +33,19 @@ LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
 }
 PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
 SOURCES = (*LISTINGS, *PHANTOMS, f"{PREFIX}NAME")
+# What an error shows where nothing is near: families of names by their first part.
+_FAMILIES = tuple(
+    dict.fromkeys(
+        f"{family}/..." if rest else family for family, _, rest in (name.partition("/") for name in SOURCES)
+    )
+)
 # Fields that only some sources read. A group that is silently not looked at would be a leak.
 _FIELDS = {
     "group": ("csv", "dicom", "nifti", "tfds"),
     "split": ("csv", "dicom", "nifti"),
     "window": ("dicom", "nifti"),
     "slices": ("dicom", "nifti"),
-    "depth": ("dicom", "nifti"),
+    "depth": ("dicom", "nifti", "npz", "record", "medmnist", "radfusion"),
     "spacing": ("dicom", "nifti"),
     "plane": ("nifti",),
 }
@@ -56,7 +62,8 @@ def read_listing(config: DataConfig) -> Listing:
         return read_tfds(config)
     if config.name not in LISTINGS:
         raise UserError(
-            f"there is no data source {config.name!r} for data.name{nearest(config.name, SOURCES)}"
+            f"there is no data source {config.name!r} for data.name"
+            f"{nearest(config.name, SOURCES if '/' in config.name else _FAMILIES)}"
         )
     if not config.path:
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
@@ -68,7 +75,7 @@ def refuse_fields(config: DataConfig, source: str) -> None:
     """Refuses fields that were set for a source that does not read them."""
     for field, readers in _FIELDS.items():
         value = getattr(config, field)
-        if source in readers or value == getattr(DataConfig, field):
+        if source.partition("/")[0] in readers or value == getattr(DataConfig, field):
             continue
         columns = " names a column and" if field in ("group", "split") else ""
         raise UserError(
