@@ -29,6 +29,7 @@ def get_config(arg=None):
             "model.name": given["model"],
             "model.weights": given["weights"],
             "strategy": given["strategy"],
+            "select": presets.metric(given["dataset"]),
         },
     )
     return config

@@ -22,8 +22,8 @@ from PIL import Image
 from ttl_jax import data
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
-from ttl_jax.data.load import read_listing
 from ttl_jax.data.prepare import prepare
+from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 
 COUNT = 200

@@ -11,7 +11,7 @@ from ttl_jax.config import default_config, set_fields
 from ttl_jax.data import DataConfig, parse_augment, presets
 from ttl_jax.data.builders import BUILDERS
 from ttl_jax.data.builders.chexpert import GROUPS, LABELS
-from ttl_jax.data.load import SOURCES, read_listing
+from ttl_jax.data.sources import SOURCES, read_listing
 from ttl_jax.errors import UserError
 
 
@@ -134,6 +134,8 @@ def test_every_preset_fills_in_fields_that_exist(name):
     parse_augment(config.data.augment)
     preset = presets.PRESETS[name]
     assert preset.licence and preset.citation
+    set_fields(config, {"select": preset.metric})
+    assert all(key.startswith("data.") for key in preset.fields)  # as `compare` needs them
 
 
 def test_a_published_layout_is_split_and_read(tmp_path, save):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ttl_jax.data.card import card
@@ -25,3 +27,12 @@ def test_labels_that_are_unknown_are_not_counted():
     labels = [[1.0, np.nan], [1.0, 1.0], [0.0, np.nan]]
     found = card({"train": split("train", labels, ["p", "q", "r"], "multilabel")})
     assert found["splits"]["train"]["classes"] == {"a": 2, "b": 1} and found["straddling"] == 0
+
+
+def test_what_was_skipped_is_told_once():
+    lines = ("a.png is damaged", "b.png")
+    parts = {name: split(name, [0, 1], [f"p{name}", f"q{name}"]) for name in ("train", "test")}
+    assert card({name: replace(part, skipped=lines) for name, part in parts.items()})["skipped"] == list(
+        lines
+    )
+    assert card(parts)["skipped"] == []

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from ttl_jax.data.fingerprint import hash_bits, near_pairs, thumbnail
 
@@ -52,14 +52,17 @@ def test_pairs_are_those_of_a_brute_search():
     base = np.stack([thumbnail(smooth(seed)) for seed in range(12)])
     noise = np.random.default_rng(0).normal(0, 6, (60, 32, 32))
     thumbnails = np.clip(base[np.arange(60) % 12] + noise, 0, 255).astype(np.uint8)
-    bits = hash_bits(thumbnails)
-    flat = thumbnails.reshape(60, -1).astype(np.float64)
-    want = {
-        (one, other): np.corrcoef(flat[one], flat[other])[0, 1]
-        for one in range(60)
-        for other in range(one + 1, 60)
-        if (bits[one] != bits[other]).sum() <= 6 and np.corrcoef(flat[one], flat[other])[0, 1] >= 0.9
-    }
+    thumbnails[::3] = thumbnails[::3, ::-1].swapaxes(1, 2)  # a third of them turned by a quarter
+    eight = [np.rot90(flipped, turns, (1, 2)) for flipped in (thumbnails, thumbnails[:, :, ::-1])
+             for turns in range(4)]  # fmt: skip
+    want: dict[tuple[int, int], float] = {}
+    for number, turned in enumerate(eight):
+        bits, other_bits = hash_bits(thumbnails), hash_bits(turned)
+        for one in range(60):
+            for other in range(one + 1, 60):
+                likeness = np.corrcoef(thumbnails[one].ravel(), turned[other].ravel())[0, 1]
+                if (bits[one] != other_bits[other]).sum() <= 6 and likeness >= (0.95 if number else 0.9):
+                    want[one, other] = max(likeness, want.get((one, other), 0.0))
     pairs = near_pairs(thumbnails, 0.9)
     got = dict(
         zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), pairs.likeness, strict=True)
@@ -78,3 +81,22 @@ def test_copies_are_paired_with_the_first_only_and_black_images_with_none():
 def test_a_thumbnail_does_not_depend_on_colour_mode():
     gray = smooth(5).convert("L")
     assert np.array_equal(thumbnail(gray), thumbnail(gray.convert("RGB")))
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_turned_or_mirrored_copy_saved_as_jpeg_is_found_among_strangers(turn):
+    pictures = [smooth(seed) for seed in range(40)]
+    copy = pictures[7].rotate(90 * (turn % 4))
+    copy = jpeg(ImageOps.mirror(copy) if turn >= 4 else copy, 80)
+    thumbnails = np.stack([thumbnail(image) for image in [*pictures, copy]])
+    pairs = near_pairs(thumbnails, 0.97)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(7, 40)]
+    assert pairs.likeness[0] > 0.999
+
+
+def test_turned_pairs_must_be_more_alike():
+    base = thumbnail(smooth(2)).astype(np.float64)
+    noisy = np.clip(base + np.random.default_rng(1).normal(0, 0.2 * base.std(), base.shape), 0, 255)
+    upright = near_pairs(np.stack([base, noisy]).astype(np.uint8), 0.97)
+    assert 0.97 < upright.likeness[0] < 0.985
+    assert not len(near_pairs(np.stack([base, noisy[::-1]]).astype(np.uint8), 0.97).first)

@@ -11,9 +11,10 @@ from tests.data.dicom_files import save_dicom
 from ttl_jax.data import DataConfig
 from ttl_jax.data.cache import read_all
 from ttl_jax.data.decode import Geometry
+from ttl_jax.data.examine import examine
 from ttl_jax.data.leaks import NEAR, SAME_PIXELS
-from ttl_jax.data.load import examine, read_listing
 from ttl_jax.data.prepare import prepare
+from ttl_jax.data.sources import read_listing
 
 SPLITS = ("train", "val", "test")
 

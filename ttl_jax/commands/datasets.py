@@ -26,6 +26,8 @@ def _datasets() -> list[dict[str, Any]]:
     return [
         {
             "data set": name,
+            "group": preset.group or "none named",
+            "metric": preset.metric,
             "licence": preset.licence,
             "citation": preset.citation,
             "note": preset.note,

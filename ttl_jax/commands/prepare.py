@@ -19,9 +19,10 @@ become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids are the file names
 table's other columns are kept.
 
 fields (as in --config.data.FIELD; explanations: ttl_jax/data/config.py):
-  --name=csv|folder|npz|dicom|nifti (guessed from SOURCE)  --on_error=fail|skip
+  --name=csv|folder|npz|dicom|nifti (guessed from SOURCE), or a published layout (see `datasets`)
+  --on_error=fail|skip
   --root=DIR --image=COL --label=COL[,COL] --group=COL --split=COL    tables
-  --window=lung --slices=all --spacing=MM --plane=axial               DICOM, NIfTI
+  --window=lung --slices=all|middle|volume|N --spacing=MM --plane=axial  DICOM, NIfTI (docs/datasets.md)
 
 examples:
   python -m ttl_jax prepare xrays --out=prepared/xrays

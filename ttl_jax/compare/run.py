@@ -17,7 +17,7 @@ from ttl_jax.compare.plan import Plan, plan
 from ttl_jax.compare.table import Board, Line, make_board
 from ttl_jax.compare.worker import Report, Task
 from ttl_jax.data.config import data_config
-from ttl_jax.data.load import read_listing
+from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.training import provenance
 

@@ -157,7 +157,7 @@ def augment(images: Float[Array, "B S S C"], keys: Key[Array, " B"], spec: Spec)
     pixels continued outwards.
 
     Args:
-        images: float32 0..255.
+        images: float32 0..255; of volumes (B, D, S, S, C), whose slices are all changed alike.
         keys: typed keys, one for each example (`example_keys`).
         spec: from `parse_augment`; static under jit.
     """
@@ -167,6 +167,8 @@ def augment(images: Float[Array, "B S S C"], keys: Key[Array, " B"], spec: Spec)
 
 
 def _augment_one(image: Array, key: Array, spec: Spec) -> Array:
+    if image.ndim == 4:  # a volume: every slice in the same way, so that the body stays whole
+        return jax.vmap(lambda one: _augment_one(one, key, spec))(image)
     key = jax.random.fold_in(key, _TAG)
     pending: list[Array] = []
     for number, step in enumerate(spec):

@@ -1,4 +1,5 @@
-"""What a report must say of the data: sizes, classes, and that no patient stands in two splits."""
+"""What a report must say of the data: sizes, classes, what was skipped, and that no patient stands in two
+splits."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from ttl_jax.data.dataset import Dataset
 
 
 def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """{"splits": {split: {"examples", "groups", "classes": {name: count}}}, "straddling": groups}.
+    """{"splits": {split: {"examples", "groups", "classes": {name: count}}}, "straddling": groups, "skipped"}.
 
-    "straddling" counts groups (patients) that stand in more than one of the splits.
+    "straddling" counts groups (patients) that stand in more than one of the splits; "skipped" has a
+    sentence for each image of the whole data set that could not be read (data.on_error=skip).
     """
     splits = {}
     for name, split in sets.items():
@@ -31,4 +33,5 @@ def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
     return {
         "splits": splits,
         "straddling": sum(sum(group in each for each in members) > 1 for group in everyone),
+        "skipped": list(dict.fromkeys(line for split in sets.values() for line in split.skipped)),
     }

@@ -44,11 +44,17 @@ class Picture(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stack:
-    """A volume: the pictures of its slices, in order."""
+    """A volume.
 
-    slices: tuple[Picture, ...]
+    Attributes:
+        slices: pictures or uint8 (H, W), in order.
+        millimetres: from one slice to the next, between rows, between columns; None is unknown.
+    """
+
+    slices: tuple[Picture | np.ndarray, ...]
+    millimetres: tuple[float, float, float] | None = None
 
 
 ImageSource = Path | np.ndarray | Picture | Stack

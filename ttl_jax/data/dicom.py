@@ -1,4 +1,4 @@
-"""DICOM files in class folders or named in a table; patients as groups, no identifying text kept.
+"""One DICOM file: its header without identifying text, and its frames as images.
 
 Pixels follow the standard's chain (PS3.4, N.2): stored values -> modality LUT or rescale slope and
 intercept -> VOI LUT or window -> MONOCHROME1 inverted. Compressed transfer syntaxes are decoded by
@@ -10,22 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.csv_file import read_csv
-from ttl_jax.data.decode import ImageSource, UnreadableImageError, reason
-from ttl_jax.data.file_kinds import DICOM
-from ttl_jax.data.folder import read_folder
-from ttl_jax.data.frames import Unreadable, check_slices, examples_of, in_millimetres
-from ttl_jax.data.listing import Listing
-from ttl_jax.data.table import read_table
-from ttl_jax.data.window import PERCENTILES, Window, parse_window, spread, to_bytes
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.data.decode import UnreadableImageError, reason
+from ttl_jax.data.dicom_series import Place
+from ttl_jax.data.frames import in_millimetres
+from ttl_jax.data.window import PERCENTILES, Window, spread, to_bytes
 from ttl_jax.typing import Float
 
 if TYPE_CHECKING:
@@ -35,7 +29,10 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'ttl-jax[dicom]' brings its decoders"
 KEY_VARIABLE = "TTL_JAX_PATIENT_KEY"
 _PATIENT = ("PatientID", "PatientName", "OtherPatientIDs")
-_HEADER = (*_PATIENT, "NumberOfFrames", "Rows", "Columns")
+_HEADER = (
+    *_PATIENT, "NumberOfFrames", "Rows", "Columns", "SeriesInstanceUID", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing",
+)  # fmt: skip
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 MAX_PIXELS = 200_000_000  # of a frame: a header may claim more than any memory holds
 
@@ -48,11 +45,13 @@ class Header:
         frames: images in it.
         group: its patient (or what data.group names), hashed; "" where the file does not say.
         names: what identifies the patient, as lower-case letters and digits, to be kept out of ids.
+        place: its series, and where in the patient it lies.
     """
 
     frames: int
     group: str
     names: frozenset[str]
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -93,69 +92,6 @@ class DicomFrame:
             raise UnreadableImageError(f"cannot be decoded ({reason(error)})") from None
 
 
-def read_dicom(config: DataConfig) -> Listing:
-    """Lists DICOM files; each frame of a multi-frame file is an example (see `data.slices`).
-
-    The group is a keyed hash of PatientID (or of the DICOM keyword in `data.group`; "file" is the
-    file itself). It hides the number from a reader, not from somebody who tries all numbers: the
-    environment variable TTL_JAX_PATIENT_KEY holds a secret that prevents it. Where a file's name
-    holds the patient's number or name, its id is a hash too.
-
-    Args:
-        config: path (a folder of class folders, or a table), group, window, slices, spacing, and for
-            a table root, image, label, split.
-
-    Raises:
-        UserError: pydicom is not installed, a field makes no sense, a file without the group's
-            attribute, or a fault of the folder or the table.
-    """
-    try:
-        import pydicom  # noqa: F401
-    except ImportError:
-        raise UserError("data.name=dicom needs pydicom: pip install 'ttl-jax[dicom]'") from None
-    window = parse_window(config.window)
-    check_slices(config.slices)
-    table = not Path(config.path).is_dir()
-    column = bool(table and config.group and config.group in read_csv(config.path).columns)
-    if table:
-        files = read_table(config if column else replace(config, group=""), DICOM)
-    else:
-        files = read_folder(config.path, DICOM)
-    keyword = "" if column else config.group or "PatientID"
-    _check_keyword(keyword)
-    pictures: list[list[ImageSource]] = []
-    groups: list[str] = []
-    ids: list[str] = []
-    hidden = 0
-    for path, where, name, group in zip(files.images, files.where, files.ids, files.groups, strict=True):
-        assert isinstance(path, Path)
-        names: frozenset[str] = frozenset()
-        try:
-            header = read_header(path, keyword)
-        except UnreadableImageError as error:
-            pictures.append([Unreadable.example(str(error), config.slices)])
-        else:
-            names = header.names
-            if not column and not header.group:
-                raise UserError(
-                    f"{where} has no {keyword} to tell patients apart; set data.group to another DICOM "
-                    "keyword such as StudyInstanceUID, or to file"
-                )
-            group = group if column else header.group
-
-            def frame(number: int, path: Path = path) -> DicomFrame:
-                return DicomFrame(path, number, window, config.spacing)
-
-            pictures.append(examples_of(header.frames, config.slices, frame))
-        identifying = _names_patient(name, names)
-        hidden += identifying
-        ids.append(f"file-{_hash(name)}" if identifying else name)
-        groups.append(str(group))
-    if hidden:
-        print(f"{hidden} file names hold the patient's number or name: their ids are hashed", flush=True)
-    return replace(files, ids=np.array(ids)).expand(pictures, np.array(groups))
-
-
 def read_header(path: Path, keyword: str = "PatientID") -> Header:
     """Reads what the listing needs, without the pixels.
 
@@ -183,7 +119,17 @@ def read_header(path: Path, keyword: str = "PatientID") -> Header:
         if not 0 < frames <= _room(path, header):
             raise UnreadableImageError(f"claims {frames} frames, which a file of its size cannot hold")
         kind = "patient" if keyword == "PatientID" else "group"
-        return Header(frames, f"{kind}-{_hash(value)}" if value else "", frozenset({*names, number} - {""}))
+        return Header(
+            frames,
+            f"{kind}-{hashed(value)}" if value else "",
+            frozenset({*names, number} - {""}),
+            Place(
+                _text(header, "SeriesInstanceUID"),
+                _numbers(header, "ImagePositionPatient"),
+                _numbers(header, "ImageOrientationPatient"),
+                _spacing(header, 0),
+            ),
+        )
     except UnreadableImageError:
         raise
     except Exception as error:  # pydicom reads values when they are asked for, and raises then
@@ -215,29 +161,19 @@ def _open(path: Path, attributes: list[str] | None = None) -> Dataset:
         raise UnreadableImageError(f"cannot be read as DICOM ({reason(error)})") from None
 
 
-def _check_keyword(keyword: str) -> None:
-    from pydicom.datadict import keyword_dict
-
-    if keyword not in ("", "file") and keyword not in keyword_dict:
-        hint = nearest(keyword, tuple(keyword_dict))
-        raise UserError(f"data.group={keyword!r} is no DICOM keyword, and no column of a table{hint}")
-
-
 def _text(header: Dataset, keyword: str) -> str:
     value = header.get(keyword)
     return "" if value is None else str(value).strip().strip("\0")
 
 
-def _hash(text: str) -> str:
+def _numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
+    return tuple(float(value) for value in header.get(keyword) or ())
+
+
+def hashed(text: str) -> str:
+    """A keyed hash: the same text gives the same, and does not tell the text."""
     key = os.environ.get(KEY_VARIABLE, "").encode()[:64]
     return hashlib.blake2b(text.encode(), digest_size=10, key=key).hexdigest()
-
-
-def _names_patient(file: str, names: frozenset[str]) -> bool:
-    """Whether a file's name holds one of the names as a part, or a long one anywhere."""
-    parts = set(re.split(r"[\W_]+", file.lower()))
-    joined = re.sub(r"[\W_]+", "", file.lower())
-    return any(name in parts or (len(name) > 4 and name in joined) for name in names)
 
 
 def _pixels(path: Path, header: Dataset, frame: int, window: Window | str) -> np.ndarray:

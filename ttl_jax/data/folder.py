@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.file_kinds import IMAGES, KINDS, FileKind
-from ttl_jax.data.listing import SPLIT_ALIASES, Listing, no_splits
+from ttl_jax.data.listing import SPLIT_ALIASES, Listing, make_listing
 from ttl_jax.errors import UserError, nearest
 
 
@@ -52,17 +52,14 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
     _report_left_out(root, other, kind)
     names = _class_names(root, labels, splits)
     number = {name: place for place, name in enumerate(names)}
-    ids = np.array([file.relative_to(root).as_posix() for file in files])
-    return Listing(
-        source=str(root),
-        images=files,
-        where=[str(file) for file in files],
-        labels=np.array([number[label] for label in labels], np.int32),
-        ids=ids,
-        groups=ids,
-        class_names=names,
-        task="multiclass",
-        splits=np.array(splits) if parts[0][0] else no_splits(len(files)),
+    return make_listing(
+        str(root),
+        files,
+        [str(file) for file in files],
+        [file.relative_to(root).as_posix() for file in files],
+        np.array([number[label] for label in labels]),
+        names,
+        splits=splits if parts[0][0] else None,
         splits_from=f"the folders {', '.join(folder.name + '/' for _, folder in parts)}",
     )
 

@@ -39,7 +39,12 @@ def check_slices(text: str) -> None:
         raise UserError(f"data.slices={text!r} is neither 'all', 'middle' or 'volume' nor a number above 0")
 
 
-def examples_of(count: int, text: str, picture: Callable[[int], Picture]) -> list[ImageSource]:
+def examples_of(
+    count: int,
+    text: str,
+    picture: Callable[[int], Picture],
+    millimetres: tuple[float, float, float] | None = None,
+) -> list[ImageSource]:
     """The examples of a file with `count` frames or slices.
 
     Args:
@@ -47,9 +52,10 @@ def examples_of(count: int, text: str, picture: Callable[[int], Picture]) -> lis
         text: `data.slices`. "volume" makes one example of them all; a number K takes the middles of K
             equal parts, frames (2 i + 1) count / 2 K rounded down, and all where there are not K.
         picture: frame number -> its picture.
+        millimetres: of `Stack`.
     """
     if text == "volume":
-        return [Stack(tuple(picture(number) for number in range(count)))]
+        return [Stack(tuple(picture(number) for number in range(count)), millimetres)]
     wanted = 1 if text == "middle" else count if text == "all" else int(text)
     if wanted >= count:
         return [picture(number) for number in range(count)]

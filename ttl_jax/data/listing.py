@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ttl_jax.data.dataset import Task
-from ttl_jax.data.decode import ImageSource
+from ttl_jax.data.decode import ImageSource, Stack
 
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {
@@ -48,6 +48,11 @@ class Listing:
     splits_from: str = ""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def volumes(self) -> bool:
+        """Whether the examples are volumes."""
+        return any(isinstance(image, Stack) for image in self.images)
+
     def take(self, indices: np.ndarray) -> Listing:
         """The examples at `indices`, in that order."""
         return replace(
@@ -80,6 +85,49 @@ class Listing:
             ids=np.array([name + mark for name, mark in zip(every.ids, marks, strict=True)]),
             groups=np.repeat(groups, counts),
         )
+
+
+def make_listing(
+    source: str,
+    images: Sequence[ImageSource],
+    where: Sequence[str],
+    ids: Sequence[str],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    splits_from: str = "",
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> Listing:
+    """A Listing from rows.
+
+    Args:
+        source: what to call it in messages.
+        images: one for each example.
+        where: where each comes from.
+        ids: unique text.
+        labels: int (N,) class numbers, or float (N, L) with NaN = unknown: several labels.
+        class_names: in the order of the labels.
+        groups: patients or lesions; None where none are named: every example for itself.
+        splits: "train", "val" and "test"; None where the source has none of its own.
+        splits_from: what they come from.
+        columns: other columns (N,).
+    """
+    several = labels.ndim == 2
+    return Listing(
+        source=source,
+        images=images,
+        where=where,
+        labels=labels.astype(np.float32 if several else np.int32),
+        ids=np.array(ids),
+        groups=np.array(ids if groups is None else groups),
+        class_names=tuple(class_names),
+        task="multilabel" if several else "multiclass",
+        splits=no_splits(len(ids)) if splits is None else np.array(splits, dtype="U5"),
+        splits_from=splits_from,
+        columns=columns or {},
+    )
 
 
 def no_splits(count: int) -> np.ndarray:

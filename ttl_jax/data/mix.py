@@ -71,7 +71,7 @@ def _mixup(image: Array, other: Array, key: Array, step: Augmentation) -> tuple[
 def _cutmix(image: Array, other: Array, key: Array, step: Augmentation) -> tuple[Array, Array]:
     share_key, place_key = jax.random.split(key)
     share = jax.random.beta(share_key, step.arguments[0], step.arguments[0])
-    side = image.shape[0]
+    side = image.shape[-2]  # of a volume's slices too, which all get the same square
     length = side * jnp.sqrt(1 - share)
     centre = jax.random.uniform(place_key, (2,)) * side
     low = jnp.clip(jnp.floor(centre - length / 2), 0, side)

@@ -125,7 +125,8 @@ def read_nifti(config: DataConfig) -> Listing:
     for path in files.images:
         assert isinstance(path, Path)
         try:
-            count = _shape(_open(path))[PLANES[config.plane]]
+            opened = _open(path)
+            count = _shape(opened)[PLANES[config.plane]]
         except UnreadableImageError as error:
             pictures.append([Unreadable.example(str(error), config.slices)])
             continue
@@ -133,7 +134,8 @@ def read_nifti(config: DataConfig) -> Listing:
         def cut(number: int, path: Path = path) -> NiftiSlice:
             return NiftiSlice(path, config.plane, number, window, config.spacing)
 
-        pictures.append(examples_of(count, config.slices, cut))
+        millimetres = _millimetres(opened, config.plane, config.spacing)
+        pictures.append(examples_of(count, config.slices, cut, millimetres))
     groups = files.groups
     if not config.group:
         subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]
@@ -141,6 +143,17 @@ def read_nifti(config: DataConfig) -> Listing:
             [found[1] if found else name for found, name in zip(subjects, files.ids.tolist(), strict=True)]
         )
     return files.expand(pictures, groups)
+
+
+def _millimetres(opened: Nifti1Image, plane: str, spacing: float) -> tuple[float, float, float]:
+    """Of a voxel from slice to slice, and of a slice's pixel: height and width, `spacing` if that is set."""
+    import nibabel
+
+    sizes = nibabel.affines.voxel_sizes(opened.affine)
+    axes = nibabel.orientations.io_orientation(opened.affine)[:, 0]
+    along = {int(axis): float(size) for axis, size in zip(axes, sizes, strict=True)}
+    width, height = (along[axis] for axis in range(3) if axis != PLANES[plane])
+    return along[PLANES[plane]], spacing or height, spacing or width
 
 
 _reading = threading.Lock()

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.dataset import Task
-from ttl_jax.data.decode import reason
+from ttl_jax.data.decode import ImageSource, Stack, reason
 from ttl_jax.data.labels import check_known
-from ttl_jax.data.listing import SPLITS, Listing, no_splits
+from ttl_jax.data.listing import SPLITS, Listing, make_listing
 from ttl_jax.errors import UserError, nearest
+
+LEAST_COLUMNS = 8  # of a volume's slice; fewer would be colours
 
 
 def read_npz(path: str | Path) -> Listing:
     """Reads {train,val,test}_images and {train,val,test}_labels (Yang et al. 2023, MedMNIST v2).
 
-    Images are uint8 (N, H, W) or (N, H, W, 3), labels (N,) or (N, 1) class numbers or (N, L > 1)
-    zeros and ones. Missing val or test arrays are allowed. The file has no patients, so every image
-    is its own group.
+    Images are uint8 (N, H, W) or (N, H, W, 3), volumes (N, D, H, W >= 8); labels
+    (N,) or (N, 1) class numbers or (N, L > 1) zeros and ones. Missing val or test arrays are allowed. The
+    file has no patients, so every image is its own group.
 
     Raises:
         UserError: another layout, another kind of numbers, or counts that differ.
@@ -39,28 +40,42 @@ def read_npz(path: str | Path) -> Listing:
                 hint = nearest(name, tuple(found))
                 raise UserError(f"{path} has no array {name!r}{hint}; MedMNIST's layout is needed")
         images.append(check_images(found[names[0]], f"{path}, {names[0]}"))
-        part = found[names[1]]
-        _check_count(part, found[names[0]], f"{path}, {names[1]}")
-        labels.append(part.reshape(len(part), -1))
-        splits += [split] * len(part)
-        ids += [f"{split}/{number:06d}" for number in range(len(part))]
+        labels.append(_columns(found[names[1]], found[names[0]], f"{path}, {names[1]}"))
+        splits += [split] * len(images[-1])
+        ids += [f"{split}/{number:06d}" for number in range(len(images[-1]))]
+    if len(shapes := sorted({part.ndim for part in images})) > 1:
+        raise UserError(f"{path} has images of {shapes} dimensions in its splits; give all the same")
     widths = sorted({part.shape[1] for part in labels})
     if len(widths) > 1:
         raise UserError(f"{path} has labels of {widths} columns in its splits; give all the same")
-    everything = np.concatenate(labels)
-    numbers, names_, task = array_labels(everything, str(path), ids)
-    return Listing(
-        source=str(path),
-        images=[image for part in images for image in part],
-        where=[f"{path}, image {name}" for name in ids],
-        labels=numbers,
-        ids=np.array(ids),
-        groups=np.array(ids),
-        class_names=names_,
-        task=task,
-        splits=np.array(splits),
+    numbers, class_names = array_labels(np.concatenate(labels), str(path), ids)
+    return make_listing(
+        str(path),
+        [image for part in images for image in _each(part)],
+        [f"{path}, image {name}" for name in ids],
+        ids,
+        numbers,
+        class_names,
+        splits=splits,
         splits_from=f"the arrays of {path}",
     )
+
+
+def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
+    """Lists a pair of arrays; every image is its own group.
+
+    Args:
+        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3); volumes (N, D, H, W >= 8).
+        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, and NaN for unknown.
+
+    Raises:
+        UserError: another shape, another kind of numbers, or counts that differ.
+    """
+    check_images(images, "images")
+    ids = [f"{number:06d}" for number in range(len(images))]
+    numbers, names = array_labels(_columns(labels, images, "labels"), "labels", ids)
+    where = [f"image {number}" for number in range(len(images))]
+    return make_listing("the arrays given", _each(images), where, ids, numbers, names)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -91,35 +106,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
-    """Lists a pair of arrays; every image is its own group.
-
-    Args:
-        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, and NaN for unknown.
-
-    Raises:
-        UserError: another shape, another kind of numbers, or counts that differ.
-    """
-    check_images(images, "images")
-    _check_count(labels, images, "labels")
-    ids = [f"{number:06d}" for number in range(len(images))]
-    numbers, names, task = array_labels(labels.reshape(len(labels), -1), "labels", ids)
-    return Listing(
-        source="the arrays given",
-        images=list(images),
-        where=[f"image {number}" for number in range(len(images))],
-        labels=numbers,
-        ids=np.array(ids),
-        groups=np.array(ids),
-        class_names=names,
-        task=task,
-        splits=no_splits(len(images)),
-    )
-
-
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
-    """Refuses anything but uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+    """Refuses anything but uint8 (N, H, W), (N, H, W, 1), (N, H, W, 3) or, volumes, (N, D, H, W >= 8).
 
     Raises:
         UserError: naming the shape or type, and the image where one is NaN.
@@ -132,15 +120,30 @@ def check_images(images: np.ndarray, where: str) -> np.ndarray:
         )
     if images.dtype != np.uint8:
         raise UserError(f"{where} are {images.dtype}; scale them to 0..255 and save uint8")
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
-        raise UserError(f"{where} have shape {images.shape}; (N, H, W) or (N, H, W, 3) is needed")
+    if images.ndim not in (3, 4) or (
+        images.ndim == 4 and images.shape[-1] not in (1, 3) and not _volumes(images)
+    ):
+        raise UserError(
+            f"{where} have shape {images.shape}; (N, H, W), (N, H, W, 3) or (N, D, H, W) is needed"
+        )
     if not images.size:
         raise UserError(f"{where} are empty (shape {images.shape}); a split needs images")
     return images
 
 
-def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...], Task]:
-    """Labels (N, L) of any kind to (labels, class names, task).
+def _volumes(images: np.ndarray) -> bool:
+    return images.ndim == 4 and images.shape[-1] >= LEAST_COLUMNS
+
+
+def _each(images: np.ndarray) -> list[ImageSource]:
+    """Images (N, H, W[, C]) one by one, volumes (N, D, H, W) as stacks of their slices."""
+    if _volumes(images):
+        return [Stack(tuple(volume)) for volume in images]
+    return list(images)
+
+
+def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels (N, L) of any kind to (labels, class names).
 
     Raises:
         UserError: fractions, negative classes, other values than 0 and 1 in several columns, or one
@@ -159,7 +162,7 @@ def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.nda
             )
         names = tuple(str(number) for number in range(labels.shape[1]))
         check_known(names, known)
-        return known, names, "multilabel"
+        return known, names
     column = labels[:, 0]
     if column.dtype.kind not in "biuU":
         raise UserError(f"{where}: labels are {column.dtype}; a class is an integer or a word")
@@ -170,11 +173,13 @@ def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.nda
     if len(values) < 2:
         raise UserError(f"{where} has one class only ({values[0]}); there is nothing to learn")
     names = tuple(str(value) for value in values.tolist())
-    return numbers.reshape(-1).astype(np.int32), names, "multiclass"
+    return numbers.reshape(-1).astype(np.int32), names
 
 
-def _check_count(labels: np.ndarray, images: np.ndarray, where: str) -> None:
+def _columns(labels: np.ndarray, images: np.ndarray, where: str) -> np.ndarray:
+    """Labels as (N, L), one row for each image."""
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] == 0):
         raise UserError(f"{where} have shape {labels.shape}; (N,), (N, 1) or (N, L) is needed")
     if len(labels) != len(images):
         raise UserError(f"{where} are {len(labels)} labels for {len(images)} images; give one for each")
+    return labels.reshape(len(labels), -1)

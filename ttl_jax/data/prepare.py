@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.decode import ImageSource, UnreadableImageError
+from ttl_jax.data.decode import ImageSource, Stack, UnreadableImageError
 from ttl_jax.data.encode import encode
+from ttl_jax.data.examine import refuse_or_report
 from ttl_jax.data.listing import SPLITS, Listing
-from ttl_jax.data.load import check, read_listing, refuse_or_report
+from ttl_jax.data.load import check
 from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.data.record import FORMAT, MANIFEST, digest, read_manifest
+from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 
 NOTES = ".resume"
@@ -86,7 +88,7 @@ def prepare(
 
     Labels, groups and ids, official splits and other columns come out as the source itself gives
     them; images keep their size and lose all metadata. 16-bit images, DICOM frames and NIfTI slices
-    are stored as the 8 bits that the source would give.
+    are stored as the 8 bits that the source would give, volumes slice by slice.
 
     Args:
         config: which source; on_error="skip" leaves unreadable images out and counts them.
@@ -103,8 +105,6 @@ def prepare(
         raise UserError("a phantom has no files to prepare; give data.name=phantom/... to train itself")
     if config.name == "record":
         raise UserError(f"{config.path} is prepared already; train on it with data.name=record")
-    if config.slices == "volume":
-        raise UserError("whole volumes are not prepared (data.slices=volume); prepare their slices")
     if workers is not None and workers < 1:
         raise UserError(f"--workers={workers} is less than one process")
     listing = read_listing(config)
@@ -185,9 +185,10 @@ def _differing(found: Any, source: dict[str, Any]) -> str:
 
 
 def _plan(listing: Listing, folder: Path) -> list[Shard]:
-    """Cuts the listing: 64 to 4096 images a shard, and about 64 shards in between."""
+    """Cuts the listing: 64 to 4096 images or slices a shard, and about 64 shards in between."""
     count = len(listing.images)
-    each = min(4096, max(64, -(-count // 64)))
+    records = sum(len(_slices(image)) for image in listing.images)
+    each = max(1, min(4096, max(64, -(-records // 64))) * count // records)
     total = -(-count // each)
     pieces = [listing.images[start : start + each] for start in range(0, count, each)]
     return [
@@ -203,7 +204,7 @@ def _starts(shards: list[Shard]) -> list[int]:
 def _fingerprint(images: Sequence[ImageSource]) -> str:
     """Changes when an image's file, its size or time, or the way to read it does."""
     digest = hashlib.sha256(FORMAT.encode())
-    for image in images:
+    for image in (part for whole in images for part in _slices(whole)):
         if isinstance(image, np.ndarray):
             digest.update(f"{image.shape}{image.dtype}".encode() + image.tobytes())
             continue
@@ -215,6 +216,11 @@ def _fingerprint(images: Sequence[ImageSource]) -> str:
             state = None
         digest.update(f"{state.st_size},{state.st_mtime_ns};".encode() if state else b"none;")
     return digest.hexdigest()
+
+
+def _slices(image: ImageSource) -> Sequence[ImageSource]:
+    """What an example's records are: the slices of a volume, or the image."""
+    return image.slices if isinstance(image, Stack) else (image,)
 
 
 def _finished(shard: Shard) -> bool:
@@ -286,7 +292,7 @@ def _write_shard(shard: Shard) -> Iterator[None]:
     from array_record.python.array_record_module import ArrayRecordWriter
 
     note: dict[str, Any] = {"fingerprint": shard.fingerprint, "faults": {}}
-    for name in ("sha256", "size", "height", "width"):
+    for name in ("sha256", "size", "height", "width", "slices"):
         note[name] = []
     with _partial(shard.folder / NOTES / shard.name) as partial:
         # One record a chunk: images are compressed already and read in any order.
@@ -294,15 +300,17 @@ def _write_shard(shard: Shard) -> Iterator[None]:
         try:
             for place, image in enumerate(shard.images):
                 try:
-                    content, (height, width) = encode(image)
+                    encoded = [encode(part) for part in _slices(image)]
                 except UnreadableImageError as error:
                     note["faults"][str(place)] = str(error)
                 else:
-                    writer.write(content)
-                    note["sha256"].append(hashlib.sha256(content).hexdigest())
-                    note["size"].append(len(content))
-                    note["height"].append(height)
-                    note["width"].append(width)
+                    note["slices"].append(len(encoded))
+                    for content, (height, width) in encoded:
+                        writer.write(content)
+                        note["sha256"].append(hashlib.sha256(content).hexdigest())
+                        note["size"].append(len(content))
+                        note["height"].append(height)
+                        note["width"].append(width)
                 yield
         finally:
             writer.close()
@@ -352,6 +360,12 @@ def _manifest(
         }
         for shard, note in zip(shards, notes, strict=True)
     ]
+    volumes: dict[str, Any] = {}
+    if kept.volumes:
+        volumes["slices"] = [count for note in notes for count in note["slices"]]
+        volumes["millimetres"] = [
+            image.millimetres if isinstance(image, Stack) else None for image in kept.images
+        ]
     return {
         "format": FORMAT,
         "source": _source(config),
@@ -373,6 +387,7 @@ def _manifest(
             "bytes": together["size"],
             "height": together["height"],
             "width": together["width"],
+            **volumes,
         },
         "columns": {name: _plain(values) for name, values in kept.columns.items()},
     }

@@ -2,7 +2,9 @@
 
 Each record is the bytes of one PNG or JPEG file. All else is in the manifest: a JSON object with
 "examples", lists of one length with the id, label (null is unknown), group, split, sha256, bytes,
-height and width of each image, in the order of the records. "digest" is `digest` of all the rest.
+height and width of each image, in the order of the records. Volumes have "slices", how many records each
+is, and "millimetres", of a voxel along slices, rows and columns (null is unknown); their sha256, bytes,
+height and width are of the slices. "digest" is `digest` of all the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttl_jax.data.decode import UnreadableImageError, read_stream, reason
+from ttl_jax.data.decode import Stack, UnreadableImageError, read_stream, reason
 from ttl_jax.data.listing import Listing
 from ttl_jax.errors import UserError
 
@@ -71,20 +73,19 @@ def read_record(folder: str | Path) -> Listing:
     manifest = read_manifest(folder)
     try:
         images: list[RecordImage] = []
-        where: list[str] = []
         for shard in manifest["shards"]:
             path = folder / shard["file"]
             _check_shard(path, int(shard["bytes"]))
             images += [RecordImage(path, number) for number in range(int(shard["records"]))]
-            where += [f"{path}, record {number}" for number in range(int(shard["records"]))]
         examples = manifest["examples"]
+        each = _examples(images, examples)
         multilabel = manifest["task"] == "multilabel"
         labels = np.array(examples["label"], np.float32 if multilabel else np.int32)
         listing = Listing(
             source=str(folder),
-            images=images,
-            where=[f"{place} ({name})" for place, name in zip(where, examples["id"], strict=True)],
-            labels=labels.reshape(len(images), -1) if multilabel else labels,
+            images=each,
+            where=[_where(image, name) for image, name in zip(each, examples["id"], strict=True)],
+            labels=labels.reshape(len(each), -1) if multilabel else labels,
             ids=np.array(examples["id"]),
             groups=np.array(examples["group"]),
             class_names=tuple(manifest["class_names"]),
@@ -99,6 +100,26 @@ def read_record(folder: str | Path) -> Listing:
     if skipped:
         print(f"{folder}: {skipped} images of the source could not be read and are not in it", flush=True)
     return listing
+
+
+def _examples(images: list[RecordImage], examples: dict[str, Any]) -> list[RecordImage | Stack]:
+    """The images, or the volumes that they are slices of."""
+    if "slices" not in examples:
+        return list(images)
+    ends = np.cumsum(examples["slices"]).tolist()
+    if ends[-1:] != [len(images)]:
+        raise ValueError(f"{len(images)} records for {ends[-1:]} slices")
+    sizes = [None if size is None else tuple(size) for size in examples["millimetres"]]
+    return [
+        Stack(tuple(images[end - count : end]), size)
+        for end, count, size in zip(ends, examples["slices"], sizes, strict=True)
+    ]
+
+
+def _where(image: RecordImage | Stack, name: str) -> str:
+    first = image.slices[0] if isinstance(image, Stack) else image
+    assert isinstance(first, RecordImage)
+    return f"{first.path}, record {first.number} ({name})"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttl_jax.data.config import DataConfig
-from ttl_jax.data.dataset import Task
 from ttl_jax.data.decode import UnreadableImageError, read_stream, reason
 from ttl_jax.data.labels import check_known
-from ttl_jax.data.listing import SPLIT_ALIASES, Listing, no_splits
+from ttl_jax.data.listing import SPLIT_ALIASES, Listing, make_listing
 from ttl_jax.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -111,25 +110,24 @@ def read_tfds(config: DataConfig) -> Listing:
             ids.append(f"{part}/{index:08d}")
             groups.append(_text(record[config.group]) if config.group else ids[-1])
             splits.append(SPLIT_ALIASES[part.lower()])
-    labels, class_names, task = _labels(name, names, values, features)
-    return Listing(
-        source=f"TFDS {name}",
-        images=images,
-        where=[f"TFDS {name}, {item}" for item in ids],
-        labels=labels,
-        ids=np.array(ids),
-        groups=np.array(groups),
-        class_names=class_names,
-        task=task,
+    labels, class_names = _labels(name, names, values, features)
+    return make_listing(
+        f"TFDS {name}",
+        images,
+        [f"TFDS {name}, {item}" for item in ids],
+        ids,
+        labels,
+        class_names,
+        groups=groups,
         # One split only is no split: TFDS calls all data "train" where the owner has none.
-        splits=np.array(splits) if len(used) > 1 else no_splits(len(ids)),
+        splits=splits if len(used) > 1 else None,
         splits_from=f"the splits of TFDS {name}",
     )
 
 
 def _labels(
     name: str, names: tuple[str, ...], values: list[list[Any]], features: Any
-) -> tuple[np.ndarray, tuple[str, ...], Task]:
+) -> tuple[np.ndarray, tuple[str, ...]]:
     try:
         table = np.array(values, np.float64).reshape(len(values), -1)
     except (TypeError, ValueError):
@@ -144,14 +142,14 @@ def _labels(
             )
         given = getattr(features[names[0]], "names", None)
         classes = tuple(given) if given else tuple(str(value) for value in range(int(numbers.max()) + 1))
-        return numbers, classes, "multiclass"
+        return numbers, classes
     # -1 is CheXpert's uncertain, in TFDS too
     labels = np.where(table < 0, np.nan, table).astype(np.float32)
     columns = (
         names if len(names) == table.shape[1] else tuple(f"{names[0]}{at}" for at in range(table.shape[1]))
     )
     check_known(columns, labels)
-    return labels, columns, "multilabel"
+    return labels, columns
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""Test-time augmentation: exact mirrors and turns of a batch, whose logits are averaged."""
+"""Test-time augmentation: exact mirrors and turns of a batch, whose logits are averaged.
+
+Of volumes (B, D, S, S, C) every slice is mirrored or turned in its plane.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,19 @@ def _identity(images: Array) -> Array:
 
 
 def _across(images: Array) -> Array:
-    return images[:, :, ::-1]
+    return images[..., ::-1, :]
 
 
 def _down(images: Array) -> Array:
-    return images[:, ::-1]
+    return images[..., ::-1, :, :]
 
 
 def _both(images: Array) -> Array:
-    return images[:, ::-1, ::-1]
+    return images[..., ::-1, ::-1, :]
 
 
 def _transposed(view: View) -> View:
-    return lambda images: jnp.swapaxes(view(images), 1, 2)
+    return lambda images: jnp.swapaxes(view(images), -3, -2)
 
 
 _FLIPS: tuple[View, ...] = (_identity, _across, _down, _both)

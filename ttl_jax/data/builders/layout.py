@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.dataset import Task
-from ttl_jax.data.listing import Listing, no_splits
+from ttl_jax.data.listing import Listing, make_listing
 from ttl_jax.errors import UserError
 
 
@@ -32,6 +31,7 @@ def listing(
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     splits_from: str = "",
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> Listing:
     """A Listing of files under `source`; ids are their paths in it.
 
@@ -43,25 +43,24 @@ def listing(
         groups: patients or lesions; None where the owner names none: every image for itself.
         splits: of the owner's own; None where there are none.
         splits_from: what they come from.
+        columns: other columns (N,).
 
     Raises:
         UserError: no files.
     """
     if not files:
         raise UserError(f"{source} holds none of the images expected there; unpack the data set anew")
-    ids = np.array([file.relative_to(source).as_posix() for file in files])
-    task: Task = "multilabel" if labels.ndim == 2 else "multiclass"
-    return Listing(
-        source=str(source),
-        images=list(files),
-        where=[str(file) for file in files],
-        labels=labels.astype(np.float32 if labels.ndim == 2 else np.int32),
-        ids=ids,
-        groups=ids if groups is None else np.array(list(groups)),
-        class_names=tuple(class_names),
-        task=task,
-        splits=no_splits(len(files)) if splits is None else np.array(list(splits), dtype="U5"),
+    return make_listing(
+        str(source),
+        files,
+        [str(file) for file in files],
+        [file.relative_to(source).as_posix() for file in files],
+        labels,
+        class_names,
+        groups=groups,
+        splits=splits,
         splits_from=splits_from,
+        columns=columns,
     )
 
 
