@@ -1,5 +1,7 @@
 """Cholec80's frames, from a video whose frames tell their number by their gray."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -31,14 +33,21 @@ def film(path, seconds=SECONDS):
         made.mux(stream.encode())
 
 
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    path = tmp_path_factory.mktemp("footage") / "whole.mp4"
+    film(path)
+    return path
+
+
 @pytest.fixture
-def cholec80(tmp_path):
+def cholec80(tmp_path, footage):
     for folder in ("videos", "phase_annotations", "tool_annotations"):
         (tmp_path / folder).mkdir()
     for video in (1, 40, 41):
         stem = f"video{video:02}"
-        film(tmp_path / "videos" / f"{stem}.mp4")
-        phases = [f"{number}\t{PHASES[number // 250 % 7]}" for number in range(SECONDS * 25)]
+        shutil.copy(footage, tmp_path / "videos" / f"{stem}.mp4")
+        phases = [f"{number}\t{PHASES[number // 125 % 7]}" for number in range(SECONDS * 25)]
         (tmp_path / "phase_annotations" / f"{stem}-phase.txt").write_text(
             "\n".join(["Frame\tPhase", *phases])
         )
@@ -53,7 +62,7 @@ def test_one_frame_a_second_by_video(cholec80):
     found = read_listing(DataConfig(name="cholec80/phase", path=str(cholec80)))
     assert len(found.ids) == 120 and found.ids[41] == "video40/000025"
     assert found.class_names == PHASES and found.labels[:40].tolist() == [
-        second // 10 for second in range(40)
+        second // 5 % 7 for second in range(40)
     ]
     assert found.splits.tolist() == ["train"] * 80 + ["test"] * 40
     assert found.groups[0] == "video01" and len(set(found.groups)) == 3
@@ -76,7 +85,7 @@ def test_a_short_video_is_skipped_frame_by_frame(cholec80):
                         duplicates="ignore")  # fmt: skip
     sets = data.load(config)
     assert len(sets["test"]) == 30 and len(sets["test"].skipped) == 10
-    assert "video41.mp4, frame 975 has no frame 975" in sets["test"].skipped[-1]
+    assert "video41.mp4, frame 975 is past the end of the video" in sets["test"].skipped[-1]
 
 
 def test_faults(cholec80):

@@ -47,7 +47,7 @@ class VideoFrame:
         if isinstance(found, str):
             raise UnreadableImageError(found)
         if place not in found:
-            raise UnreadableImageError(f"has no frame {self.number}")
+            raise UnreadableImageError("is past the end of the video")
         return found[place]
 
 
