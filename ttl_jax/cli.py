@@ -7,7 +7,6 @@ Exit status: 0 done, 1 the run failed, 2 the user must change something (one sen
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,8 +77,7 @@ def _config_and_flags(arguments: list[str], needs_workdir: bool = True) -> tuple
 def train_command(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
     config, workdir = _config_and_flags([word for word in arguments if word != "--fresh"])
-    if config.deterministic:
-        os.environ["XLA_FLAGS"] = host.deterministic(os.environ.get("XLA_FLAGS", ""))
+    host.set_deterministic(config.deterministic)
     set_up_jax()
     import jax
 
@@ -88,37 +86,37 @@ def train_command(arguments: list[str]) -> None:
     from ttl_jax.training.run import check, train
 
     parallel.connect(config.parallel.hosts)
-    mirror = remote.Mirror(workdir) if remote.is_remote(workdir) else None
-    if mirror is not None:
-        workdir = str(mirror.folder)
-    first = jax.process_index() == 0
-    with preemption.watch(config.preemption_notice) as notice:
-        if "--fresh" in arguments and first:
-            check(config)
-            if mirror is not None:
-                raise UserError("--fresh does not empty a bucket: name another --workdir")
-            moved = provenance.set_aside(Path(workdir))
-            if moved is not None:
-                print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
-        push = mirror.push if mirror is not None and first else None
-        try:
-            result = train(config, workdir, notice=notice, committed=push)
-        finally:
-            if push is not None:
-                push()
+    fresh, first = "--fresh" in arguments, jax.process_index() == 0
+    if fresh and first:
+        check(config)
+        if remote.is_remote(workdir) and jax.process_count() > 1:
+            raise UserError("--fresh is for a bucket's run of one process: name another --workdir")
+        moved = None if remote.is_remote(workdir) else provenance.set_aside(Path(workdir))
+        if moved is not None:
+            print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
+    with (
+        remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
+        preemption.watch(config.preemption_notice) as notice,
+    ):
+        result = train(config, folder, notice=notice, committed=push)
     if not first:
         return
     report.print_table(report.rows([result.workdir]))
     if config.report:
-        print(f"report: {result.report()}")
+        print(f"report: {workdir.rstrip('/')}/report.html")
 
 
 def compare_command(arguments: list[str]) -> None:
     """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
     config, workdir = _config_and_flags(arguments)
+    from ttl_jax import remote
     from ttl_jax.compare import compare
+    from ttl_jax.compare.config import one_machine
 
-    compare(config, workdir)
+    if remote.is_remote(workdir):
+        one_machine(config)
+    with remote.workfolder(workdir) as (folder, push):
+        compare(config, folder, committed=push)
 
 
 def leaks_command(arguments: list[str]) -> None:
@@ -148,16 +146,16 @@ def leaks_command(arguments: list[str]) -> None:
 
 def report_command(arguments: list[str]) -> None:
     """Prints the table of finished runs and writes one report over them."""
-    from ttl_jax import report
+    from ttl_jax import remote, report
 
-    out, folders = "report.html", []
+    out, folders = "report.html", list[Path]()
     for word in arguments:
         if word.startswith("--out="):
             out = word.removeprefix("--out=")
         elif word.startswith("-"):
             raise UserError(f"report takes work folders and --out=FILE, not {word!r}")
         else:
-            folders.append(Path(word))
+            folders.append(Path(remote.local(word, without=("checkpoints",))))
     if not folders:
         raise UserError("report needs at least one work folder, as in: report runs/* --out=all.html")
     comparison = None
@@ -168,7 +166,9 @@ def report_command(arguments: list[str]) -> None:
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
     title = "Comparison of runs" if comparison is None else "Comparison of strategies"
-    print(f"report: {report.write(folders, Path(out), title, comparison=comparison)}")
+    with remote.output(out) as place:
+        report.write(folders, place, title, comparison=comparison)
+    print(f"report: {out}")
 
 
 def search_command(arguments: list[str]) -> None:
@@ -177,26 +177,32 @@ def search_command(arguments: list[str]) -> None:
     config, workdir = _config_and_flags([word for word in arguments if word != "--preview"])
     if "search" not in config:
         raise UserError("--config has no `search` part; start from configs/search.py")
+    host.set_deterministic(config.deterministic)
     set_up_jax()
-    if preview:
-        from ttl_jax.search.preview import preview as look
+    from ttl_jax import remote
 
-        record = look(config, workdir)
-        _print_rows(record["table"])
-        print(record["proposal"])
-        return
-    from ttl_jax.search.figure import rows, sentence
-    from ttl_jax.search.study import search
+    with remote.workfolder(workdir) as (folder, push):
+        if preview:
+            from ttl_jax.search.preview import preview as look
 
-    record = search(config, workdir)
+            record = look(config, folder)
+            _print_rows(record["table"])
+            print(record["proposal"])
+            return
+        from ttl_jax.search.figure import rows, sentence
+        from ttl_jax.search.study import search
+
+        record = search(config, folder, committed=push)
     _print_rows(rows(record))
     print(sentence(record))
-    print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
+    print(f"figure: {workdir.rstrip('/')}/figures/search.png")
 
 
 def soup_command(arguments: list[str]) -> None:
     """Averages the weights of finished runs, scores the mean, prints the table."""
-    kind, workdir, runs = "greedy", "", []
+    from ttl_jax import remote
+
+    kind, workdir, runs = "greedy", "", list[Path]()
     for word in arguments:
         if word.startswith("--kind="):
             kind = word.removeprefix("--kind=")
@@ -205,24 +211,26 @@ def soup_command(arguments: list[str]) -> None:
         elif word.startswith("-"):
             raise UserError(f"soup takes work folders, --workdir=DIR and --kind=greedy|uniform, not {word!r}")
         else:
-            runs.append(Path(word))
+            runs.append(Path(remote.local(word)))
     if not workdir:
         raise UserError("--workdir=DIR is missing: the folder that the soup is written to")
     set_up_jax()
     from ttl_jax import report
     from ttl_jax.training.soup import soup
 
-    found = soup(runs, Path(workdir), kind)["soup"]
-    report.print_table(report.rows([*runs, Path(workdir)]))
+    with remote.workfolder(workdir) as (folder, _):
+        found = soup(runs, folder, kind)["soup"]
+    report.print_table(report.rows([*runs, folder]))
     print(f"kept: {', '.join(found['kept'])}")
 
 
 def analyze_command(arguments: list[str]) -> None:
     """Costs, similarities, and the table of finished runs and searches."""
     set_up_jax()
+    from ttl_jax import remote
     from ttl_jax.analysis.command import analyze
 
-    found = analyze(arguments)
+    found = analyze([word if word.startswith("-") else remote.local(word) for word in arguments])
     if "--json" in arguments:
         print(json.dumps(found.rows, indent=1))
     else:
@@ -234,8 +242,10 @@ def prepare_command(arguments: list[str]) -> None:
     """Writes a folder, table, DICOM or NIfTI source as shards with a manifest."""
     from dataclasses import fields, replace
 
+    from ttl_jax import remote
     from ttl_jax.data.config import DataConfig
     from ttl_jax.data.guess import guess_source
+    from ttl_jax.data.here import here
     from ttl_jax.data.prepare import prepare
 
     kinds: dict[str, Callable[[str], Any]] = {
@@ -260,12 +270,15 @@ def prepare_command(arguments: list[str]) -> None:
     if len(sources) != 1 or "out" not in given:
         raise UserError("prepare needs one source and --out=DIR, as in: prepare images --out=prepared")
     out, workers = given.pop("out"), given.pop("workers", None)
-    given.setdefault("name", guess_source(sources[0]))
-    done = prepare(replace(DataConfig(path=sources[0]), **given), out, workers)
+    settings = here(replace(DataConfig(path=sources[0]), **given))
+    if "name" not in given:
+        settings = replace(settings, name=guess_source(settings.path))
+    with remote.workfolder(out) as (folder, _):
+        done = prepare(settings, folder, workers)
     print(
-        f"{done.folder}: {done.images} images in {done.size / 1e6:.1f} MB, {done.skipped} skipped; shards: "
+        f"{out}: {done.images} images in {done.size / 1e6:.1f} MB, {done.skipped} skipped; shards: "
         f"{done.made} written, {done.kept} kept\ntrain on it with: --config.data.name=record "
-        f"--config.data.path={done.folder}"
+        f"--config.data.path={out}"
     )
 
 

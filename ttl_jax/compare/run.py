@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ttl_jax import remote
 from ttl_jax.compare import cells, engines, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
@@ -24,12 +25,13 @@ class FailedCellsError(RuntimeError):
     """Some cells could not be run; everything else is done and written."""
 
 
-def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
+def compare(config: Any, workdir: str | Path, committed: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
         config: from `ttl_jax.compare.default_config`, filled in.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
+        committed: called whenever a cell has ended (to copy the folder elsewhere).
 
     Returns:
         the content of compare.json.
@@ -39,13 +41,13 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
         FailedCellsError: cells failed; the same command tries them again.
     """
     check(config)
-    workdir = Path(workdir)
+    workdir = remote.only_local(workdir)
     settings = cells.settings(config)
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
     workdir.mkdir(parents=True, exist_ok=True)
     with _alone(workdir):
-        failures = _run(config, workdir, tuners)
+        failures = _run(config, workdir, tuners, committed)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
@@ -77,7 +79,9 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
-def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]) -> dict[str, str]:
+def _run(
+    config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None], committed: Callable[[], None]
+) -> dict[str, str]:
     """Runs until nothing is left that can be run; returns folder -> message of what failed."""
     plans = {setting: plan(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
     board: Board = make_board(sys.stdout)
@@ -105,6 +109,7 @@ def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]
                     clock.add(cell, report.seconds)
                 plans[cell.setting] = plan(config, workdir, cell.setting, tuners[cell.setting])
                 prune.prune(config, workdir, plans[cell.setting])
+                committed()
                 _announce(board, report, cell, config, workdir, plans, clock)
     except KeyboardInterrupt:
         board.close()

@@ -17,6 +17,7 @@ from ttl_jax.data.decode import RESIZE_MODES, Geometry
 from ttl_jax.data.dicom import read_dicom
 from ttl_jax.data.folder import read_folder
 from ttl_jax.data.folds import assign_folds, splits_of_fold
+from ttl_jax.data.here import here
 from ttl_jax.data.leaks import Finding, find_conflicts, find_leaks, leaking_images, summary
 from ttl_jax.data.listing import SPLITS, Listing, no_splits
 from ttl_jax.data.nifti import read_nifti
@@ -74,6 +75,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
         UserError: anything about the data that the user has to mend, in one sentence.
     """
     check(config)
+    config = here(config)
     if config.name in _PHANTOMS:
         from ttl_jax.data import phantom
 
@@ -102,7 +104,7 @@ def read_listing(config: DataConfig) -> Listing:
     if not config.path:
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
     _refuse_fields(config, config.name)
-    return LISTINGS[config.name](config)
+    return LISTINGS[config.name](here(config))
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> Splits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax import data, models
+from ttl_jax import data, models, remote
 from ttl_jax.analysis.cost import Cost, cost_of
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
@@ -92,13 +92,20 @@ def read(config: Any) -> Setting:
     return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
 
 
-def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> dict[str, Any]:
+def search(
+    config: Any,
+    workdir: str | Path,
+    datasets: Mapping[str, Dataset] | None = None,
+    *,
+    committed: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Runs or resumes a search; the same call again trains nothing.
 
     Args:
         config: from `search_config`, filled in.
         workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png.
         datasets: splits instead of those that the config names.
+        committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
         The content of search.json.
@@ -106,7 +113,7 @@ def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | N
     Raises:
         UserError: something in the config or the data has to be mended.
     """
-    workdir = Path(workdir)
+    workdir = remote.only_local(workdir)
     setting = read(config)
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
@@ -114,7 +121,8 @@ def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | N
     costs = unit_costs(setting, len(sets["train"].class_names))
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
-    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, datasets is None))
+    evaluation = _evaluation(setting, price, workdir, sets, datasets is None, committed)
+    result = follow(_plan(setting), evaluation)
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
         report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets)
@@ -200,16 +208,26 @@ def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, flo
 
 
 def _evaluation(
-    setting: Setting, price: Mapping[int, float], workdir: Path, sets: Mapping[str, Dataset], apart: bool
+    setting: Setting,
+    price: Mapping[int, float],
+    workdir: Path,
+    sets: Mapping[str, Dataset],
+    apart: bool,
+    committed: Callable[[], None],
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
     workers = setting.options.workers
+
+    def run_here(job: tuple[Any, Path, float]) -> float:
+        score = run_trial(*job, sets)
+        committed()
+        return score
 
     def train_all(requests: Sequence[Request]) -> list[float]:
         jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
         new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
         if workers == 1 or len(new) < 2 or not apart:
-            return [run_trial(*job, sets) for job in jobs]
+            return [run_here(job) for job in jobs]
         with ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
         ) as pool:
@@ -219,6 +237,7 @@ def _evaluation(
             ]
             for job in waiting:
                 job.result()
+                committed()
         return [run_trial(*job, sets) for job in jobs]  # reads the answers
 
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
