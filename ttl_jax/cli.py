@@ -270,9 +270,9 @@ def prepare_command(arguments: list[str]) -> None:
     if len(sources) != 1 or "out" not in given:
         raise UserError("prepare needs one source and --out=DIR, as in: prepare images --out=prepared")
     out, workers = given.pop("out"), given.pop("workers", None)
-    settings = here(replace(DataConfig(path=sources[0]), **given))
+    settings = replace(DataConfig(path=sources[0]), **given)
     if "name" not in given:
-        settings = replace(settings, name=guess_source(settings.path))
+        settings = replace(settings, name=guess_source(here(settings).path))
     with remote.workfolder(out) as (folder, _):
         done = prepare(settings, folder, workers)
     print(
