@@ -13,12 +13,7 @@
 #   NAME=ttl-jax  TYPE=v5litepod-4  IMAGE=tpu-ubuntu2204-base (v6e: v2-alpha-tpuv6e)
 #   SPOT=0|1  QUEUED=0|1  DATA=a local folder to stage  HOSTS=one|auto (auto for a slice of several hosts)
 source "$(dirname "$0")/common.sh"
-take_dry_run "$@"
-set -- ${ARGS[@]+"${ARGS[@]}"}
-
-COMMAND=${1:-help}
-[[ $# -gt 0 ]] && shift
-[[ ${1:-} == -- ]] && shift
+begin "$@"
 NAME=${NAME:-ttl-jax} TYPE=${TYPE:-v5litepod-4} IMAGE=${IMAGE:-tpu-ubuntu2204-base}
 SPOT=${SPOT:-0} QUEUED=${QUEUED:-0} DATA=${DATA:-} HOSTS=${HOSTS:-one}
 WHERE=()
@@ -55,9 +50,14 @@ install() {
   local file="${TMPDIR:-/tmp}/ttl_jax.tar.gz"
   archive "$file"
   run gcloud compute tpus tpu-vm scp "$file" "$NAME:ttl_jax.tar.gz" --worker=all "${WHERE[@]}"
-  everywhere 'sudo apt-get install -y -q python3.11 python3.11-venv && mkdir -p ttl_jax &&
-    tar -xzf ttl_jax.tar.gz -C ttl_jax && cd ttl_jax && python3.11 -m venv .venv &&
-    .venv/bin/pip install -q -c constraints.txt -e ".[gcs]" "jax[tpu]" && .venv/bin/python -m ttl_jax doctor'
+  local steps=(
+    'sudo apt-get install -y -q python3.11 python3.11-venv'
+    'mkdir -p ttl_jax' 'tar -xzf ttl_jax.tar.gz -C ttl_jax' 'cd ttl_jax' 'python3.11 -m venv .venv'
+    '.venv/bin/pip install -q -c constraints.txt -e ".[gcs]" "jax[tpu]"' '.venv/bin/python -m ttl_jax doctor'
+  )
+  local command=${steps[0]} step
+  for step in "${steps[@]:1}"; do command+=" && $step"; done
+  everywhere "$command"
 }
 
 stage() {
@@ -65,12 +65,13 @@ stage() {
 }
 
 start() {
-  local words
-  printf -v words ' %q' "$@" --workdir="gs://$BUCKET/runs/$NAME" --config.preemption_notice=gce \
-    --config.parallel.hosts="$HOSTS"
+  local word words='' loop
+  for word in "$@" --workdir="gs://$BUCKET/runs/$NAME" --config.preemption_notice=gce \
+    --config.parallel.hosts="$HOSTS"; do words+=" $(quoted "$word")"; done
   # Status 75 is "start me again": at once if the machine is still ours.
-  everywhere "cd ttl_jax && nohup setsid bash -c 'while :; do .venv/bin/python -m ttl_jax train$words; s=\$?;
-    echo \$s > ../status; [ \$s = 75 ] || exit \$s; sleep 5; done' > ../run.log 2>&1 < /dev/null & sleep 1"
+  loop="while :; do .venv/bin/python -m ttl_jax train$words; s=\$?; echo \$s > ../status; \
+[ \$s = 75 ] || exit \$s; sleep 5; done"
+  everywhere "cd ttl_jax && rm -f ../status && nohup setsid bash -c $(quoted "$loop") > ../run.log 2>&1 < /dev/null & sleep 1"
 }
 
 logs() { tpu ssh --worker=0 --command='tail -n 50 -F run.log'; }
@@ -112,10 +113,10 @@ case $COMMAND in
       create
       install
       stage
-      start "$@"
+      start ${ARGS[@]+"${ARGS[@]}"}
     else
-      "$COMMAND" "$@"
+      "$COMMAND" ${ARGS[@]+"${ARGS[@]}"}
     fi
     ;;
-  *) sed -n '2,17p' "$0" ;;
+  *) die "there is no command '$COMMAND': $0 help" ;;
 esac

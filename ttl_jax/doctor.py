@@ -13,6 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ttl_jax import remote
+from ttl_jax.errors import UserError
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 GB = 1e9
 LEAST_PYTHON = (3, 11)
@@ -61,7 +64,10 @@ def examine(paths: Mapping[str, str] | None = None, model: str = "", source: str
         lambda: writable("cache", cache, "set TTL_JAX_CACHE to a folder of yours"),
         lambda: weights(model, source),
         lambda: [place(name, path) for name, path in given.items() if name != "workdir"],
-        lambda: gcs([*given.values(), cache]),
+        lambda: gcs(
+            [path for name, path in given.items() if name != "workdir"],
+            [path for name, path in given.items() if name == "workdir"],
+        ),
     ]
     found: list[Check] = []
     for test in tests:
@@ -158,7 +164,7 @@ def _free_memory() -> float | None:
 
 def disk(name: str, path: str) -> Check:
     """Bytes free where a path is, or will be."""
-    if _is_remote(path):
+    if remote.is_remote(path):
         return Check(name, OK, f"{path} is remote")
     there = _nearest(Path(path))
     free = shutil.disk_usage(there).free
@@ -206,37 +212,36 @@ def weights(model: str, source: str) -> Check:
 
 def place(name: str, path: str) -> Check:
     """A path that a run reads exists."""
-    if _is_remote(path) or Path(path).exists():
+    if remote.is_remote(path) or Path(path).exists():
         return Check(name, OK, path)
     return Check(name, FAIL, f"{path} does not exist", f"mend the path: it is relative to {Path.cwd()}")
 
 
-def gcs(paths: Iterable[str]) -> list[Check]:
-    """Google Cloud Storage can be read, where a path lies there."""
-    remote = [path for path in paths if _is_remote(path)]
-    if not remote:
+def gcs(read: Iterable[str], written: Iterable[str] = ()) -> list[Check]:
+    """Google Cloud Storage can be read and written, where a path lies there."""
+    reads, writes = (
+        [path for path in read if remote.is_remote(path)],
+        [path for path in written if remote.is_remote(path)],
+    )
+    if not reads and not writes:
         return [Check("gcs", OK, "not used")]
     if _installed("gcsfs") is None:
         return [
-            Check("gcs", FAIL, f"{remote[0]} needs gcsfs", "pip install -c constraints.txt 'ttl-jax[gcs]'")
-        ]
-    from etils import epath
-
+            Check("gcs", FAIL, f"{[*reads, *writes][0]} needs gcsfs",
+                  "pip install -c constraints.txt 'ttl-jax[gcs]'")
+        ]  # fmt: skip
     found = []
-    for path in remote:
+    for path, doing in [*((path, "read") for path in reads), *((path, "written") for path in writes)]:
         try:
-            there = epath.Path(path).exists() or epath.Path(path).parent.exists()
-        except Exception as error:  # credentials, network, permissions: each library has its own
-            reason = str(error).splitlines()[0][:160]
-            found.append(Check("gcs", FAIL, f"{path}: {reason}", "gcloud auth application-default login"))
-            continue
-        remedy = "" if there else "make the bucket, or mend the path"
-        found.append(Check("gcs", OK if there else FAIL, path if there else f"{path} is not there", remedy))
+            if doing == "written":
+                remote.bucket(path).probe()
+            elif not remote.bucket(path).exists():
+                found.append(Check("gcs", FAIL, f"{path} is not there", remote.ACCESS))
+                continue
+            found.append(Check("gcs", OK, f"{path} can be {doing}"))
+        except UserError as error:
+            found.append(Check("gcs", FAIL, str(error)))
     return found
-
-
-def _is_remote(path: str) -> bool:
-    return "://" in path
 
 
 def as_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:

@@ -41,6 +41,22 @@ def deterministic(given: str) -> str:
     return " ".join([*given.split(), *flags])
 
 
+def deterministic_fault(given: str) -> str:
+    """What of XLA_FLAGS would let a GPU's results differ from run to run: "" where nothing would."""
+    off = [f"--xla_gpu_deterministic_ops={value}" for value in ("false", "0")]
+    against = [flag for flag in given.split() if flag in off]
+    if against:
+        return f"XLA_FLAGS has {against[0]}: take it out"
+    wanted = deterministic(given)
+    return "" if wanted == given else f"set XLA_FLAGS to {wanted!r} before this program starts JAX"
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Adds the flags to this process's environment, where they are wanted; before JAX starts."""
+    if wanted:
+        os.environ["XLA_FLAGS"] = deterministic(os.environ.get("XLA_FLAGS", ""))
+
+
 def additions(environment: Mapping[str, str], jaxlib: str, glibc: bool) -> dict[str, str]:
     """The variables to set on top of an environment.
 

@@ -20,7 +20,7 @@ from ttl_jax.errors import UserError
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "--config.compare.models=('resnet18',)", "--config.model.weights=none",
-    "--config.compare.strategies=('linear_probe',)", "--config.compare.seeds=(0, 1)",
+    "--config.compare.strategies=('truncated(1)+linear_probe',)", "--config.compare.seeds=(0, 1)",
     "--config.compare.lrs=(1e-3, 1e-2)", "--config.data.image_size=16", "--config.total_steps=2",
     "--config.data.phantom_patients=24", "--config.data.phantom_images_per_patient=1",
 ]  # fmt: skip
@@ -184,6 +184,7 @@ def test_other_engines_run_the_same_cells(tmp_path, config):
     if not others:
         pytest.skip("neither ray nor submitit is installed")
     config.compare.seeds, config.compare.lrs, config.report = (0,), (1e-3,), False
+    config.compare.strategies = ("truncated(1)+linear_probe",)  # what is compiled in every process
     results = {}
     for name in ("local", *others):
         config.compare.engine = name

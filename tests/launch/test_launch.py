@@ -2,8 +2,10 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -53,12 +55,16 @@ def test_spot_queued_and_pod():
 @pytest.mark.parametrize(
     ("script", "words", "expected"),
     [
+        ("gke.sh", ["create"], ["clusters create my-cluster", "node-pools create .*--spot", "kubectl apply"]),
         ("gke.sh", ["image"], ["docker build", "docker push"]),
+        ("gke.sh", ["stage"], ["storage rsync --recursive /images gs://my-bucket/data"]),
         ("gke.sh", ["up"], ["get-credentials my-cluster", "kubectl apply"]),
         ("gke.sh", ["logs"], ["kubectl logs"]),
         ("gke.sh", ["down"], ["kubectl delete jobset"]),
+        ("gke.sh", ["destroy"], ["clusters delete my-cluster"]),
         ("gke.sh", ["xpk"], ["xpk workload create"]),
         ("ray.sh", ["up"], ["ray up"]),
+        ("ray.sh", ["stage"], ["ray rsync-up .* /images/ /shared/data/"]),
         ("ray.sh", ["compare"], ["compare.engine=ray"]),
         ("ray.sh", ["logs"], ["ray attach"]),
         ("ray.sh", ["down"], ["ray down"]),
@@ -67,10 +73,70 @@ def test_spot_queued_and_pod():
     ],
 )  # fmt: skip
 def test_dry_runs_print_every_command(script, words, expected, tmp_path):
-    lines = dry(script, *words, "--dry-run", TMPDIR=str(tmp_path))
+    lines = dry(script, *words, "--dry-run", TMPDIR=str(tmp_path), DATA="/images")
     assert len(lines) == len(expected)
     for pattern, line in zip(expected, lines, strict=True):
         assert re.search(pattern, line), line
+
+
+GIVEN = ["--config=configs/train.py", "--config.strategy=truncated(3)+l2_sp", "--config.x=('a b', r'\\|&')"]
+
+
+def stand_in(folder, name, text):
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_the_arguments_reach_the_program_which_is_started_again_after_75(tmp_path):
+    """The command for the machine is run here, ssh being a shell and Python a script that notes its words."""
+    home, tools = tmp_path / "home", tmp_path / "tools"
+    (home / "ttl_jax" / ".venv" / "bin").mkdir(parents=True)
+    tools.mkdir()
+    stand_in(
+        tools,
+        "gcloud",
+        f'for w; do case $w in --command=*) cd {home}; bash -c "${{w#--command=}}"; esac; done',
+    )
+    stand_in(tools, "sleep", "exit 0")
+    noting = "printf '%s\\n' \"$@\" >> ../words; [ -e ../again ] && exit 0; touch ../again; exit 75"
+    stand_in(home / "ttl_jax" / ".venv" / "bin", "python", noting)
+    known = {**SETTINGS, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)}
+    subprocess.run(
+        ["bash", HERE / "tpu_vm.sh", "start", "--", *GIVEN], env=known, check=True, capture_output=True
+    )
+    for _ in range(600):
+        if (home / "status").exists() and (home / "status").read_text() == "0\n":
+            break
+        time.sleep(0.02)
+    once = ["-m", "ttl_jax", "train", *GIVEN, "--workdir=gs://my-bucket/runs/ttl-jax",
+            "--config.preemption_notice=gce", "--config.parallel.hosts=one"]  # fmt: skip
+    assert (home / "words").read_text().splitlines() == [*once, *once]
+
+
+def test_a_job_set_carries_the_arguments_as_they_are_typed(tmp_path):
+    yaml = pytest.importorskip("yaml", reason="pip install pyyaml")
+    dry("gke.sh", "up", "--dry-run", "--", *GIVEN, TMPDIR=str(tmp_path))
+    (filled,) = tmp_path.glob("tmp.*")
+    text = filled.read_text()
+    assert "_HERE" not in text
+    job = yaml.safe_load(text)["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (command,) = job["template"]["spec"]["containers"][0]["args"]
+    words = shlex.split(command)
+    assert words[:5] == ["exec", "python", "-m", "ttl_jax", "train"] and words[5:8] == GIVEN
+    assert "--workdir=gs://my-bucket/runs/gke" in words
+
+
+@pytest.mark.parametrize(
+    "script", sorted(path.name for path in HERE.glob("*.sh") if path.name != "common.sh")
+)
+def test_help_is_the_comment_and_every_command_that_it_names_is_one(script):
+    ended = subprocess.run(["bash", HERE / script, "help"], capture_output=True, text=True)
+    assert ended.returncode == 0 and "Settings" in ended.stdout and "source" not in ended.stdout
+    wrong = subprocess.run(
+        ["bash", HERE / script, "nonsense"], capture_output=True, text=True, env={**os.environ, **SETTINGS}
+    )
+    assert wrong.returncode == 2 and "no command 'nonsense'" in wrong.stderr
 
 
 def test_slurm_joins_its_nodes_where_there_are_several():

@@ -40,7 +40,9 @@ class Answer(NamedTuple):
 def run(arguments: list[str]) -> None:
     """Costs, similarities, and the table of finished runs and searches."""
     set_up_jax()
-    found = analyze(arguments)
+    from ttl_jax import remote
+
+    found = analyze([word if word.startswith("-") else remote.local(word) for word in arguments])
     if "--json" in arguments:
         print(json.dumps(found.rows, indent=1))
     else:

@@ -22,6 +22,11 @@ example:
 def run(arguments: list[str]) -> None:
     """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
     config, workdir = config_and_workdir(arguments)
+    from ttl_jax import remote
     from ttl_jax.compare import compare
+    from ttl_jax.compare.config import one_machine
 
-    compare(config, workdir)
+    if remote.is_remote(workdir):
+        one_machine(config)
+    with remote.workfolder(workdir) as (folder, push):
+        compare(config, folder, committed=push)

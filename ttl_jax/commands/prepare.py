@@ -35,8 +35,10 @@ def run(arguments: list[str]) -> None:
     """Writes a folder, table, DICOM or NIfTI source as shards with a manifest."""
     from dataclasses import fields, replace
 
+    from ttl_jax import remote
     from ttl_jax.data.config import DataConfig
     from ttl_jax.data.guess import guess_source
+    from ttl_jax.data.here import here
     from ttl_jax.data.prepare import prepare
 
     kinds: dict[str, Callable[[str], Any]] = {
@@ -61,10 +63,13 @@ def run(arguments: list[str]) -> None:
     if len(sources) != 1 or "out" not in given:
         raise UserError("prepare needs one source and --out=DIR, as in: prepare images --out=prepared")
     out, workers = given.pop("out"), given.pop("workers", None)
-    given.setdefault("name", guess_source(sources[0]))
-    done = prepare(replace(DataConfig(path=sources[0]), **given), out, workers)
+    settings = replace(DataConfig(path=sources[0]), **given)
+    if "name" not in given:
+        settings = replace(settings, name=guess_source(here(settings).path))
+    with remote.workfolder(out) as (folder, _):
+        done = prepare(settings, folder, workers)
     print(
-        f"{done.folder}: {done.images} images in {done.size / 1e6:.1f} MB, {done.skipped} skipped; shards: "
+        f"{out}: {done.images} images in {done.size / 1e6:.1f} MB, {done.skipped} skipped; shards: "
         f"{done.made} written, {done.kept} kept\ntrain on it with: --config.data.name=record "
-        f"--config.data.path={done.folder}"
+        f"--config.data.path={out}"
     )

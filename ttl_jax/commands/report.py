@@ -22,13 +22,13 @@ examples:
 
 def run(arguments: list[str]) -> None:
     """Prints the table of finished runs and writes one report over them."""
-    from ttl_jax import report
+    from ttl_jax import remote, report
 
     parser = Parser("report")
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("report.html"))
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--out", default="report.html")
     given = parser.parse_args(arguments)
-    folders: list[Path] = given.folders
+    folders = [Path(remote.local(word, without=("checkpoints",))) for word in given.folders]
     comparison = None
     if len(folders) == 1 and (folders[0] / "compare.json").exists():
         comparison, folders = report.read_comparison(folders[0])
@@ -37,4 +37,6 @@ def run(arguments: list[str]) -> None:
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
     title = "Comparison of runs" if comparison is None else "Comparison of strategies"
-    print(f"report: {report.write(folders, given.out, title, comparison=comparison)}")
+    with remote.output(given.out) as place:
+        report.write(folders, place, title, comparison=comparison)
+    print(f"report: {given.out}")

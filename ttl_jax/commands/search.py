@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from ttl_jax import host
 from ttl_jax.commands.arguments import config_and_workdir
 from ttl_jax.commands.printing import print_rows
 from ttl_jax.compilation_cache import set_up_jax
@@ -37,29 +36,32 @@ def run(arguments: list[str]) -> None:
     config, workdir = config_and_workdir([word for word in arguments if word != "--preview"])
     if "search" not in config:
         raise UserError("--config has no `search` part; start from configs/search.py")
+    host.set_deterministic(config.deterministic)
     set_up_jax()
-    if preview:
-        from ttl_jax.search.preview import preview as look
+    from ttl_jax import remote
 
-        record = look(config, workdir)
-        print_rows(record["table"])
-        print(record["proposal"])
-        return
-    if config.search.kind == "all":
-        from ttl_jax.search import paper
+    with remote.workfolder(workdir) as (folder, push):
+        if preview:
+            from ttl_jax.search.preview import preview as look
 
-        found = paper.paper(config, workdir)
-        print_rows(paper.table(found))
-        print(paper.sentence(found))
-        print(f"table: {Path(workdir) / 'paper.md'}")
-        return
-    from ttl_jax.search.figure import rows, sentence
-    from ttl_jax.search.study import search
+            record = look(config, folder)
+            print_rows(record["table"])
+            print(record["proposal"])
+        elif config.search.kind == "all":
+            from ttl_jax.search import paper
 
-    record = search(config, workdir)
-    print_rows(rows(record))
-    print(sentence(record))
-    print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
+            found = paper.paper(config, folder, committed=push)
+            print_rows(paper.table(found))
+            print(paper.sentence(found))
+            print(f"table: {workdir.rstrip('/')}/paper.md")
+        else:
+            from ttl_jax.search.figure import rows, sentence
+            from ttl_jax.search.study import search
+
+            record = search(config, folder, committed=push)
+            print_rows(rows(record))
+            print(sentence(record))
+            print(f"figure: {workdir.rstrip('/')}/figures/search.png")
 
 
 def fields() -> str:

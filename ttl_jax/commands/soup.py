@@ -22,14 +22,16 @@ example:
 def run(arguments: list[str]) -> None:
     """Averages the weights of finished runs, scores the mean, prints the table."""
     parser = Parser("soup")
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--workdir", required=True)
     parser.add_argument("--kind", default="greedy")
     given = parser.parse_args(arguments)
     set_up_jax()
-    from ttl_jax import report
+    from ttl_jax import remote, report
     from ttl_jax.training.soup import soup
 
-    found = soup(given.runs, given.workdir, given.kind)["soup"]
-    report.print_table(report.rows([*given.runs, given.workdir]))
+    runs = [Path(remote.local(word)) for word in given.runs]
+    with remote.workfolder(given.workdir) as (folder, _):
+        found = soup(runs, folder, given.kind)["soup"]
+    report.print_table(report.rows([*runs, folder]))
     print(f"kept: {', '.join(found['kept'])}")

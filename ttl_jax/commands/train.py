@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,7 @@ fields (all of them with explanations: ttl_jax/config.py):
 def run(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
     config, workdir = config_and_workdir([word for word in arguments if word != "--fresh"])
-    if config.deterministic:
-        os.environ["XLA_FLAGS"] = host.deterministic(os.environ.get("XLA_FLAGS", ""))
+    host.set_deterministic(config.deterministic)
     set_up_jax()
     import jax
 
@@ -47,29 +45,24 @@ def run(arguments: list[str]) -> None:
     from ttl_jax.training.run import check, train
 
     parallel.connect(config.parallel.hosts)
-    mirror = remote.Mirror(workdir) if remote.is_remote(workdir) else None
-    if mirror is not None:
-        workdir = str(mirror.folder)
-    first = jax.process_index() == 0
-    with preemption.watch(config.preemption_notice) as notice:
-        if "--fresh" in arguments and first:
-            check(config)
-            if mirror is not None:
-                raise UserError("--fresh does not empty a bucket: name another --workdir")
-            moved = provenance.set_aside(Path(workdir))
-            if moved is not None:
-                print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
-        push = mirror.push if mirror is not None and first else None
-        try:
-            result = train(config, workdir, notice=notice, committed=push)
-        finally:
-            if push is not None:
-                push()
+    fresh, first = "--fresh" in arguments, jax.process_index() == 0
+    if fresh and first:
+        check(config)
+        if remote.is_remote(workdir) and jax.process_count() > 1:
+            raise UserError("--fresh is for a bucket's run of one process: name another --workdir")
+        moved = None if remote.is_remote(workdir) else provenance.set_aside(Path(workdir))
+        if moved is not None:
+            print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
+    with (
+        remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
+        preemption.watch(config.preemption_notice) as notice,
+    ):
+        result = train(config, folder, notice=notice, committed=push)
     if not first:
         return
     report.print_table(report.rows([result.workdir]))
     if config.report:
-        print(f"report: {result.report()}")
+        print(f"report: {workdir.rstrip('/')}/report.html")
 
 
 def fields() -> str:

@@ -47,6 +47,19 @@ def default_config() -> Any:
     return config.lock()
 
 
+def one_machine(config: Any) -> None:
+    """Refuses an engine of several machines: a work folder in a bucket has its local copy on this one.
+
+    Raises:
+        UserError: naming the engine.
+    """
+    if config.compare.engine != "local":
+        raise UserError(
+            f"config compare.engine={config.compare.engine!r} needs a --workdir that its machines share (a "
+            "mounted file system): one in a bucket is for compare.engine='local'"
+        )
+
+
 def check(config: Any) -> None:
     """Refuses what would fail in every cell, or after hours in one.
 

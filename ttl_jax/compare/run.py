@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ttl_jax import remote
 from ttl_jax.compare import cells, engines, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
@@ -26,12 +27,13 @@ class FailedCellsError(RuntimeError):
     """Some cells could not be run; everything else is done and written."""
 
 
-def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
+def compare(config: Any, workdir: str | Path, committed: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
         config: from `ttl_jax.compare.default_config`, filled in.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
+        committed: called whenever a cell has ended (to copy the folder elsewhere).
 
     Returns:
         the content of compare.json.
@@ -41,14 +43,14 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
         FailedCellsError: cells failed; the same command tries them again.
     """
     check(config)
-    workdir = Path(workdir)
+    workdir = remote.only_local(workdir)
     settings = cells.settings(config)
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
     _refuse_missing_data(config, settings)
     workdir.mkdir(parents=True, exist_ok=True)
     with _alone(workdir):
-        failures = _run(config, workdir, tuners)
+        failures = _run(config, workdir, tuners, committed)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
@@ -91,7 +93,9 @@ def _refuse_missing_data(config: Any, settings: Sequence[Setting]) -> None:
                 raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
 
 
-def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]) -> dict[str, str]:
+def _run(
+    config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None], committed: Callable[[], None]
+) -> dict[str, str]:
     """Runs until nothing is left that can be run; returns folder -> message of what failed."""
     plans = {setting: plan(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
     board: Board = make_board(sys.stdout)
@@ -119,6 +123,7 @@ def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]
                     clock.add(cell, report.seconds)
                 plans[cell.setting] = plan(config, workdir, cell.setting, tuners[cell.setting])
                 prune.prune(config, workdir, plans[cell.setting])
+                committed()
                 _announce(board, report, cell, config, workdir, plans, clock)
     except KeyboardInterrupt:
         board.close()

@@ -69,14 +69,15 @@ def run_cell(task: Task) -> Report:
 def _train(task: Task, folder: Path) -> None:
     from ml_collections import ConfigDict
 
-    from ttl_jax import data
+    from ttl_jax import data, host
     from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.data.config import data_config
     from ttl_jax.training.programs import Programs
     from ttl_jax.training.run import train
 
-    set_up_jax()
     config = ConfigDict(task.config).lock()
+    host.set_deterministic(config.deterministic)
+    set_up_jax()
     key = json.dumps(task.config["data"], sort_keys=True)
     if key not in _DATASETS:
         _DATASETS.clear()

@@ -11,6 +11,7 @@ from ttl_jax.data.copies import MODES
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.decode import RESIZE_MODES
 from ttl_jax.data.examine import examine, fold_of_each
+from ttl_jax.data.here import here
 from ttl_jax.data.listing import SPLITS, Listing
 from ttl_jax.data.npz import read_arrays
 from ttl_jax.data.progress import Progress
@@ -37,6 +38,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
         UserError: anything about the data that the user has to mend, in one sentence.
     """
     check(config)
+    config = here(config)
     if config.name in PHANTOMS:
         from ttl_jax.data import phantom
 

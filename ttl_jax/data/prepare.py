@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax import remote
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.decode import ImageSource, Stack, UnreadableImageError
 from ttl_jax.data.encode import encode
@@ -141,7 +142,8 @@ def prepare(
 def _source(config: DataConfig) -> dict[str, Any]:
     source = {name: getattr(config, name) for name in _SOURCE_FIELDS}
     for name in ("path", "root"):
-        source[name] = os.path.abspath(source[name]) if source[name] else ""
+        if source[name] and not remote.is_remote(source[name]):
+            source[name] = os.path.abspath(source[name])
     defaults = {item.name: item.default for item in fields(DataConfig)}
     return {name: value for name, value in source.items() if value != defaults[name] or name == "name"}
 

@@ -9,6 +9,7 @@ from ttl_jax.data.builders import BUILDERS
 from ttl_jax.data.config import DataConfig
 from ttl_jax.data.dicom_listing import read_dicom
 from ttl_jax.data.folder import read_folder
+from ttl_jax.data.here import here
 from ttl_jax.data.listing import Listing
 from ttl_jax.data.nifti import read_nifti
 from ttl_jax.data.npz import read_npz
@@ -68,7 +69,7 @@ def read_listing(config: DataConfig) -> Listing:
     if not config.path:
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
     refuse_fields(config, config.name)
-    return LISTINGS[config.name](config)
+    return LISTINGS[config.name](here(config))
 
 
 def refuse_fields(config: DataConfig, source: str) -> None:

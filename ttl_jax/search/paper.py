@@ -7,7 +7,7 @@ validation with one seed; only what was selected is trained with more seeds and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -46,13 +46,20 @@ def methods(records: Mapping[str, Mapping[str, Any]]) -> tuple[Method, ...]:
     return tuple(rows)
 
 
-def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> dict[str, Any]:
+def paper(
+    config: Any,
+    workdir: str | Path,
+    datasets: Mapping[str, Dataset] | None = None,
+    *,
+    committed: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Runs or resumes the three searches and the final trainings; the same call again trains nothing.
 
     Args:
         config: from `search_config`, with `search.kind` = "all".
         workdir: folder of WORKDIR/KIND (a search each), paper.json, paper.md.
         datasets: splits instead of those that the config names.
+        committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
         The content of paper.json: "rows", each with its test scores, costs and the difference from
@@ -66,7 +73,7 @@ def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
     settings = {kind: study.read(each) for kind, each in configs.items()}
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     records = {
-        kind: study.search(each, workdir / kind, sets, apart=datasets is None)
+        kind: study.search(each, workdir / kind, sets, apart=datasets is None, committed=committed)
         for kind, each in configs.items()
     }
     rows = methods(records)
@@ -76,7 +83,7 @@ def paper(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | No
         setting, place = settings[kind], workdir / kind
         wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
         requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
-        study.train_all(setting, place, sets, requests, apart=datasets is None)
+        study.train_all(setting, place, sets, requests, apart=datasets is None, committed=committed)
         for row in rows:
             for seed in seeds if row.kind == kind else ():
                 request = Request(row.unit, 1.0, seed)

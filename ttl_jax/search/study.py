@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax import data, models
+from ttl_jax import data, models, remote
 from ttl_jax.analysis.cost import Cost, cost_of
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
@@ -103,6 +103,7 @@ def search(
     datasets: Mapping[str, Dataset] | None = None,
     *,
     apart: bool | None = None,
+    committed: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Runs or resumes a search; the same call again trains nothing.
 
@@ -112,6 +113,7 @@ def search(
         datasets: splits instead of those that the config names.
         apart: whether trials may run in processes of their own, which load what the config names; where
             that is what `datasets` holds too. Without it: where there are no `datasets`.
+        committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
         The content of search.json.
@@ -119,7 +121,7 @@ def search(
     Raises:
         UserError: something in the config or the data has to be mended.
     """
-    workdir = Path(workdir)
+    workdir = remote.only_local(workdir)
     setting = read(config)
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
@@ -128,7 +130,7 @@ def search(
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
-    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, alone))
+    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, alone, committed))
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
         report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets)
@@ -214,13 +216,18 @@ def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, flo
 
 
 def _evaluation(
-    setting: Setting, price: Mapping[int, float], workdir: Path, sets: Mapping[str, Dataset], apart: bool
+    setting: Setting,
+    price: Mapping[int, float],
+    workdir: Path,
+    sets: Mapping[str, Dataset],
+    apart: bool,
+    committed: Callable[[], None],
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
 
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
         values = []
-        scores = train_all(setting, workdir, sets, requests, apart=apart)
+        scores = train_all(setting, workdir, sets, requests, apart=apart, committed=committed)
         for request, score in zip(requests, scores, strict=True):
             point = setting.points[request.unit]
             said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
@@ -242,14 +249,18 @@ def train_all(
     requests: Sequence[Request],
     *,
     apart: bool,
+    committed: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Validation figures of requests, side by side in processes where `apart` allows it."""
     workers = setting.options.workers
     jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
     new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
     if workers == 1 or len(new) < 2 or not apart:
-        programs = Programs()
-        return [run_trial(*job, sets, programs) for job in jobs]
+        programs, scores = Programs(), []
+        for job in jobs:
+            scores.append(run_trial(*job, sets, programs))
+            committed()
+        return scores
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
     ) as pool:
@@ -257,8 +268,9 @@ def train_all(
             pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
             for config, place, budget in new
         ]
-        for job in waiting:
-            job.result()
+        for training in waiting:
+            training.result()
+            committed()
     return [run_trial(*job, sets) for job in jobs]  # reads the answers
 
 

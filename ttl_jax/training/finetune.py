@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import data as data_package
+from ttl_jax import remote
 from ttl_jax.config import default_config, paths, set_fields
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
@@ -34,7 +35,7 @@ def finetune(
         weights: a catalogue key, a path, or "none".
         strategy: as "lp_ft" or "truncated(12)+l2_sp(alpha=0.01)".
         workdir: where the run's files go; a temporary folder when not given. The same call with the
-            same folder resumes.
+            same folder resumes. One in a bucket (gs://...) is worked in through a local copy.
         **config: any config field by its full dotted name with "__" for ".", or by its last name
             where that is unique: `total_epochs=5, lr=1e-4, data__image_size=64`.
 
@@ -56,7 +57,8 @@ def finetune(
         datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), own)
     elif settings is not data:
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
-    return train(settings, workdir or tempfile.mkdtemp(prefix="ttl_jax_"), datasets)
+    with remote.workfolder(workdir or tempfile.mkdtemp(prefix="ttl_jax_")) as (folder, push):
+        return train(settings, folder, datasets, committed=push)
 
 
 def _full_name(name: str, known: tuple[str, ...]) -> str:

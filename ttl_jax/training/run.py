@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def build_model(
     config: Any, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
-    surgery, source, size = strategy.surgery, remote.local(config.model.weights), config.data.image_size
+    surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
     shape = surgery.shape(config.model.name)
     shape["head"] = config.model.head or shape["head"]
     network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
@@ -170,17 +170,14 @@ def train(
         UserError: something in the config or the data has to be mended.
         DivergedError: the loss stopped being a number.
     """
-    workdir = Path(workdir)
+    workdir = remote.only_local(workdir)
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
     parallel.check(config.parallel)
-    flags = os.environ.get("XLA_FLAGS", "")
-    if config.deterministic and jax.default_backend() == "gpu" and host.deterministic(flags) != flags:
-        raise UserError(
-            "config deterministic=True: set XLA_FLAGS to "
-            f"{host.deterministic(flags)!r} before this program starts JAX"
-        )
+    fault = host.deterministic_fault(os.environ.get("XLA_FLAGS", ""))
+    if config.deterministic and fault and jax.default_backend() == "gpu":
+        raise UserError(f"config deterministic=True: {fault}")
     if jax.process_index() > 0:  # the first process alone writes
         return _train(config, workdir, datasets, pause_after, notice or Notice(), committed, programs)
     new = not workdir.exists()
@@ -204,9 +201,7 @@ def _train(
     programs = programs or Programs()
     programs.claim(config)
     strategy = strategies.parse(config.strategy)
-    settings = data_config(config.data)
-    settings = replace(settings, path=remote.local(settings.path), root=remote.local(settings.root))
-    sets = dict(datasets) if datasets is not None else data.load(settings)
+    sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)

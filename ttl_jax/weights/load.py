@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax import models
+from ttl_jax import models, remote
 from ttl_jax.errors import UserError
 from ttl_jax.models import volume
 from ttl_jax.typing import Variables
@@ -112,7 +112,7 @@ def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[d
         if set(source) <= {"params", "batch_stats"}:  # variables
             return {key: np.asarray(value) for key, value in flatten(source).items()}, "given"
         return {key: np.asarray(value) for key, value in source.items()}, "given"
-    path = Path(source).expanduser()
+    path = Path(remote.local(str(source))).expanduser()
     # A key of the catalogue comes first: the current folder may well hold data called "imagenet".
     unknown = not path.exists() and len(path.parts) == 1 and not path.suffix
     if str(source) in keys() or unknown:
@@ -224,7 +224,7 @@ def preprocessing(source: str | Path, name: str) -> Preprocessing:
     if (str(source), name) in CATALOGUE:
         return CATALOGUE[str(source), name].preprocessing
     usual = USUAL.get(name, IMAGENET)
-    path = Path(source).expanduser()
+    path = Path(remote.local(str(source))).expanduser()
     stem = path.name.lower()
     if path.is_file():
         arrays = read(path)
