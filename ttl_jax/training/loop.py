@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.checkpoint import Checkpoints
@@ -26,7 +28,8 @@ from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import Plateau, learning_rates
-from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
+from ttl_jax.training.solve import solve
+from ttl_jax.training.state import TrainState, initial_state, join, ones, split, start_average
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
 from ttl_jax.typing import Variables
 
@@ -50,11 +53,13 @@ class Feed:
         prepare: from a batch's "image" to what the network takes.
         validate: variables -> scores.
         after: the unit whose outputs the batches hold instead of images, if any.
+        train: the training split, of images or these outputs.
     """
 
     batches: Callable[[int, int], Iterator[Batch]]
     prepare: Prepare
     validate: Callable[[Variables], dict[str, Any]]
+    train: Dataset
     after: str | None = None
 
 
@@ -147,7 +152,9 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     state = layout.place_state(state)
     try:
         while True:
-            state, progress = _run_phase(job, variables, state, progress, checkpoints, log)
+            solved = job.phases[progress.phase].phase.solver is not None
+            phase = _solve_phase if solved else _run_phase
+            state, progress = phase(job, variables, state, progress, checkpoints, log)
             if progress.phase + 1 == len(job.phases):
                 break
             whole, progress = _next_phase(job, layout.whole(state), progress)
@@ -308,6 +315,50 @@ def _run_phase(
 
 
 def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
+def _solve_phase(
+    job: Job,
+    variables: Variables,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    log: EventLog,
+) -> tuple[TrainState, Progress]:
+    """A phase whose head is solved for; it counts as all its steps."""
+    bound, length, began = job.phases[progress.phase], job.lengths[progress.phase], time.perf_counter()
+    if not job.layout.plain:
+        raise UserError(f"phase {bound.phase.name!r} is solved on one device: set parallel.devices=1")
+    feed = job.feed(bound, state.variables)
+    found = solve(
+        job.network,
+        bound,
+        state,
+        feed.train,
+        feed.after,
+        job.loss,
+        lambda variables: selected(feed.validate(variables), job.config.select),
+    )
+    _, frozen = split(state.params, bound.trainable)
+    state = replace(state, params=join(found.head, frozen), step=state.step + length)
+    progress = replace(
+        progress,
+        step=progress.step + length,
+        flops_per_step=(*progress.flops_per_step[: progress.phase], found.flops / length),
+        seconds=progress.seconds + time.perf_counter() - began,
+    )
+    log.event(
+        step=progress.step,
+        epoch=round(progress.step / job.steps_per_epoch, 4),
+        phase=bound.phase.name,
+        loss=found.loss,
+        l2=found.l2,
+        iterations=found.iterations,
+        lr=0.0,
+        img_per_s=round(length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9), 2),
+    )
+    progress, _ = _evaluate(job, feed, state, progress, 0.0, checkpoints, log)
+    return state, progress
+
+
     """Waits for the last save; returns what the user is told."""
     job.notice.saving = True
     checkpoints.wait()

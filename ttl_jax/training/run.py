@@ -277,7 +277,7 @@ def _train(
                 rows=train_rows.own,
             )
 
-        return Feed(batches, ready, validate, after)
+        return Feed(batches, ready, validate, given["train"], after)
 
     steps_per_epoch = len(training.ids) / config.data.batch_size
     lengths = lengths_of(config, bound, steps_per_epoch)
