@@ -108,6 +108,7 @@ class Progress:
     finished: bool = False
     due: bool = False  # the validation at this step is still to be done: the run was stopped within it
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
+    together: int = 1  # runs that were trained as one program; `seconds` is this one's share
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
@@ -216,7 +217,7 @@ def _run_phase(
         layout=layout,
     )
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
-    key = _step_key(bound, feed.after)
+    key = step_key(bound, feed.after)
     measure = job.programs.get(("measure", *key), lambda: make_measure(*parts)) if measured else None
     constants = layout.replicate(anchor(bound, variables) | (job.constants if bound.features else {}))
     fixed = (constants,) if constants else ()
@@ -246,7 +247,7 @@ def _run_phase(
 
     for batch in feed.batches(progress.step, stop):
         if measure is not None and (
-            progress.step == progress.phase_start or _crosses(progress.step, job.steps_per_epoch)
+            progress.step == progress.phase_start or crosses(progress.step, job.steps_per_epoch)
         ):
             ahead = progress.step + bound.probe.probe.batches  # type: ignore[union-attr]
             try:
@@ -272,8 +273,8 @@ def _run_phase(
         if len(losses) > AHEAD:
             jax.block_until_ready(losses[-1 - AHEAD][1])
         last = progress.step == stop
-        evaluate = last or _crosses(progress.step, job.eval_every)
-        log_now = _crosses(progress.step, config.log_every_steps)
+        evaluate = last or crosses(progress.step, job.eval_every)
+        log_now = crosses(progress.step, config.log_every_steps)
         leave = job.notice.asked()
         due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
         save = leave or (due and not layout.several)  # clocks differ between processes
@@ -314,7 +315,6 @@ def _run_phase(
     return state, progress
 
 
-def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
 def _solve_phase(
     job: Job,
     variables: Variables,
@@ -359,20 +359,21 @@ def _solve_phase(
     return state, progress
 
 
+def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
     """Waits for the last save; returns what the user is told."""
     job.notice.saving = True
     checkpoints.wait()
     return f"{job.notice.reason}: saved at step {step}"
 
 
-def _step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
+def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
     """What a phase's compiled step depends on: two phases that agree on it share one."""
     probe = bound.probe.probe if bound.probe is not None else None
     scales = tuple(bound.scales.items())
     return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
 
 
-def _crosses(step: int, every: float) -> bool:
+def crosses(step: int, every: float) -> bool:
     """Whether a multiple of `every` lies in the step that ends at `step`."""
     return math.floor(step / every + 1e-9) > math.floor((step - 1) / every + 1e-9)
 

@@ -419,6 +419,7 @@ def _costs(
     return {
         "best_step": best_step,
         "seconds": round(progress.seconds, 2),
+        "trained_together": progress.together,
         "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
         "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
         "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),
