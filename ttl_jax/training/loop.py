@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.checkpoint import Checkpoints
@@ -68,7 +68,7 @@ class Job:
     """What the loop needs, already built: no config is looked up by name in here but its numbers."""
 
     config: Any
-    network: nn.Module
+    network: Network
     phases: tuple[LabelledPhase, ...]
     lengths: tuple[int, ...]
     loss: Loss

@@ -114,7 +114,7 @@ def pixels(dataset: Dataset) -> str:
     for start in range(0, len(dataset), 256):
         images = dataset.images.read(np.arange(start, min(start + 256, len(dataset))))
         found.update(f"{images.shape} {images.dtype}".encode())
-        found.update(np.ascontiguousarray(images))
+        found.update(np.ascontiguousarray(images).data)
     return found.hexdigest()
 
 
@@ -137,7 +137,7 @@ def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: An
             if not path.startswith("source_head/") and models.unit_of(model, path) in below:
                 array = np.asarray(leaf)
                 found.update(f"{collection}/{path} {array.shape} {array.dtype}".encode())
-                found.update(np.ascontiguousarray(array))
+                found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

@@ -87,7 +87,7 @@ def solve(
     def variables(head: Head) -> Variables:
         return {"params": join(head, frozen), "batch_stats": state.batch_stats}
 
-    def loss_of(head: Head, features: Array) -> Array:
+    def loss_of(head: Head, features: Array | np.ndarray) -> Array:
         logits: Any = network.apply(variables(head), features, train=False, after=after)
         return loss(logits, jnp.asarray(training.labels))
 
@@ -121,7 +121,7 @@ def _ridge(features: Float[np.ndarray, "n d"], labels: np.ndarray) -> tuple[Head
 
 
 def _lbfgs(
-    loss_of: Callable[[Head, Array], Array],
+    loss_of: Callable[[Head, Any], Array],
     start: Mapping[str, Array],
     penalties: Float[Array, " k"],
     features: np.ndarray,
