@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.compare import cells, engines, prune, summary, tune
+from ttl_jax.compare import budget, cells, engines, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
 from ttl_jax.compare.plan import Plan, plan
@@ -40,7 +40,8 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
     """
     check(config)
     workdir = Path(workdir)
-    settings = cells.settings(config)
+    cells.settings(config)  # two names for one folder are refused before anything is read
+    settings = cells.settings(config, folds.resolve(config, workdir), budget.lengths(config, workdir))
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,8 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
         rates = config.compare.lrs or (config.optimizer.lr,)
+    if budget.solved(setting.strategy):
+        return None
         for lr in rates:
             for cell in (cells.tuning_cell(config, setting, lr), *cells.final_cells(config, setting, lr)):
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
