@@ -117,8 +117,10 @@ def compare_command(arguments: list[str]) -> None:
     """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
     config, workdir = _config_and_flags(arguments)
     from ttl_jax.compare import compare
+    from ttl_jax.training import preemption
 
-    compare(config, workdir)
+    with preemption.watch(config.preemption_notice) as notice:
+        compare(config, workdir, notice)
 
 
 def leaks_command(arguments: list[str]) -> None:
@@ -187,8 +189,10 @@ def search_command(arguments: list[str]) -> None:
         return
     from ttl_jax.search.figure import rows, sentence
     from ttl_jax.search.study import search
+    from ttl_jax.training import preemption
 
-    record = search(config, workdir)
+    with preemption.watch(config.preemption_notice) as notice:
+        record = search(config, workdir, notice=notice)
     _print_rows(rows(record))
     print(sentence(record))
     print(f"figure: {Path(workdir) / 'figures' / 'search.png'}")
@@ -468,8 +472,9 @@ def _list_help(name: str) -> str:
 COMPARE_HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config.FIELD=VALUE ...]
 
 Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
-Stopped at any moment, the same command goes on and repeats nothing. More strategies, seeds or
-rates may be added later. Fields: ttl_jax/compare/config.py, and those of `train`.
+Stopped at any moment, the same command goes on and repeats nothing; SIGTERM and Ctrl-C save the cells
+under way and end with status 75. More strategies, seeds or rates may be added later. Fields:
+ttl_jax/compare/config.py, and those of `train`; how cells are made comparable: docs/comparing.md.
 
 example:
   python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\

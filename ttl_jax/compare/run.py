@@ -18,18 +18,23 @@ from ttl_jax.compare.table import Board, Line, make_board
 from ttl_jax.compare.worker import Report, Task
 from ttl_jax.errors import UserError
 from ttl_jax.training import provenance
+from ttl_jax.training.preemption import Notice, Preempted
+
+POLL = 1.0  # seconds between looks at the notice
+SAVING = 6.0  # seconds that cells under way have to save: with these two, less than ten
 
 
 class FailedCellsError(RuntimeError):
     """Some cells could not be run; everything else is done and written."""
 
 
-def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
+def compare(config: Any, workdir: str | Path, notice: Notice | None = None) -> dict[str, Any]:
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
         config: from `ttl_jax.compare.default_config`, filled in.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
+        notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
 
     Returns:
         the content of compare.json.
@@ -37,6 +42,7 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the config is wrong, or another one than the cells there were made with.
         FailedCellsError: cells failed; the same command tries them again.
+        Preempted: the notice asked to stop; the same call goes on.
     """
     check(config)
     workdir = Path(workdir)
@@ -46,7 +52,7 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
     _refuse_other_config(config, workdir, settings, tuners)
     workdir.mkdir(parents=True, exist_ok=True)
     with _alone(workdir):
-        failures = _run(config, workdir, tuners)
+        failures = _run(config, workdir, tuners, notice or Notice())
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
@@ -63,6 +69,8 @@ def compare(config: Any, workdir: str | Path) -> dict[str, Any]:
 
 
 def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
+    if budget.solved(setting.strategy):
+        return None
     if config.compare.tuner == "optuna":
         return tune.Optuna(workdir / "optuna", setting, config)
     rates = config.compare.lrs
@@ -73,14 +81,14 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
         rates = config.compare.lrs or (config.optimizer.lr,)
-    if budget.solved(setting.strategy):
-        return None
         for lr in rates:
             for cell in (cells.tuning_cell(config, setting, lr), *cells.final_cells(config, setting, lr)):
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
-def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]) -> dict[str, str]:
+def _run(
+    config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None], notice: Notice
+) -> dict[str, str]:
     """Runs until nothing is left that can be run; returns folder -> message of what failed."""
     plans = {setting: plan(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
     board: Board = make_board(sys.stdout)
@@ -101,7 +109,11 @@ def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]
             if not running:
                 break
             assert engine is not None
-            for report in engine.wait(1.0):
+            reports = engine.wait(POLL)
+            if notice.asked():
+                board.close()
+                raise Preempted(f"{notice.reason}: {_left(len(running))}")
+            for report in reports:
                 cell, _ = running.pop(report.folder)
                 _note(report, cell, config.compare.retries, losses, failures)
                 if report.status == "done":
@@ -116,8 +128,16 @@ def _run(config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None]
     finally:
         board.close()
         if engine is not None:
-            engine.close()
+            engine.close(SAVING if notice.asked() else 0.0)
     return failures
+
+
+def _left(count: int) -> str:
+    return (
+        "1 cell under way keeps what it saved"
+        if count == 1
+        else f"{count} cells under way keep what they saved"
+    )
 
 
 def _next(

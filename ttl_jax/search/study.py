@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -24,6 +24,7 @@ from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
+from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.run import check
 
 METHODS = ("exhaustive", "two_stage", "halving")
@@ -92,21 +93,28 @@ def read(config: Any) -> Setting:
     return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
 
 
-def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None) -> dict[str, Any]:
+def search(
+    config: Any,
+    workdir: str | Path,
+    datasets: Mapping[str, Dataset] | None = None,
+    notice: Notice | None = None,
+) -> dict[str, Any]:
     """Runs or resumes a search; the same call again trains nothing.
 
     Args:
         config: from `search_config`, filled in.
         workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png.
         datasets: splits instead of those that the config names.
+        notice: of `preemption.watch`: polled, so that trainings under way can be asked to save and stop.
 
     Returns:
         The content of search.json.
 
     Raises:
         UserError: something in the config or the data has to be mended.
+        Preempted: the notice asked to stop; the same call goes on.
     """
-    workdir = Path(workdir)
+    workdir, notice = Path(workdir), notice or Notice()
     setting = read(config)
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
@@ -114,10 +122,10 @@ def search(config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | N
     costs = unit_costs(setting, len(sets["train"].class_names))
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
-    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, datasets is None))
+    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, datasets is None, notice))
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
-        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets)
+        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets, notice)
         for trial in winners
         if not math.isnan(trial.score)
     ]
@@ -200,7 +208,12 @@ def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, flo
 
 
 def _evaluation(
-    setting: Setting, price: Mapping[int, float], workdir: Path, sets: Mapping[str, Dataset], apart: bool
+    setting: Setting,
+    price: Mapping[int, float],
+    workdir: Path,
+    sets: Mapping[str, Dataset],
+    apart: bool,
+    notice: Notice,
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
     workers = setting.options.workers
@@ -209,7 +222,7 @@ def _evaluation(
         jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
         new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
         if workers == 1 or len(new) < 2 or not apart:
-            return [run_trial(*job, sets) for job in jobs]
+            return [run_trial(*job, sets, notice) for job in jobs]
         with ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
         ) as pool:
@@ -217,6 +230,12 @@ def _evaluation(
                 pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
                 for config, place, budget in new
             ]
+            while wait(waiting, timeout=1.0).not_done:
+                if notice.asked():
+                    for worker in active_children():
+                        worker.terminate()  # it saves, and says so by ending
+                    pool.shutdown(cancel_futures=True)
+                    raise Preempted(f"{notice.reason}: the trainings under way keep what they saved")
             for job in waiting:
                 job.result()
         return [run_trial(*job, sets) for job in jobs]  # reads the answers
