@@ -2,7 +2,7 @@
 
 import pytest
 
-from ttl_jax.compare import cells
+from ttl_jax.compare import budget, cells, folds
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
 from ttl_jax.config import set_fields
@@ -77,7 +77,9 @@ def test_tuning_of_another_length_has_folders_of_its_own(tmp_path, config):
         ("lrs", (0.1, -1.0), "different rates above 0"),
         ("lr_range", (0.1, 0.01), "must rise"),
         ("engine", "slurm", "compare.engine='slurm'"),
-        ("folds", 2, "folds are 3 or more"),
+        ("folds", "2", "folds are 3 or more"),
+        ("folds", "many", "folds are 3 or more"),
+        ("budget", "flop", "did you mean 'flops'"),
         ("workers", 0, "must be at least 1"),
         ("tune_epochs", 1.0, "needs total_epochs"),
     ],
@@ -89,9 +91,9 @@ def test_a_bad_field_is_one_sentence(config, field, value, message):
 
 
 def test_folds_are_settings_of_their_own(tmp_path, config):
-    set_fields(config, {"compare.folds": 3, "compare.datasets": ("breastmnist",)})
+    set_fields(config, {"compare.folds": "3", "compare.datasets": ("breastmnist",)})
     check(config)
-    found = cells.settings(config)
+    found = cells.settings(config, folds.resolve(config, tmp_path))
     assert [setting.fold for setting in found] == [0, 1, 2]
     made = [cells.cell_config(config, cells.tuning_cell(config, setting, 1e-3)) for setting in found]
     assert [(each.data.folds, each.data.fold) for each in made] == [(3, 0), (3, 1), (3, 2)]
@@ -99,3 +101,70 @@ def test_folds_are_settings_of_their_own(tmp_path, config):
     config.compare.datasets = ("phantom/mri",)
     with pytest.raises(UserError, match="phantom/mri is generated and has no folds"):
         check(config)
+
+
+def test_few_images_without_a_test_split_are_cross_validated(tmp_path, config, capsys):
+    """The split of their own, the number that train, and what was decided before all count."""
+    names = {"few": 40, "official": 40, "many": 1600}
+    for name, count in names.items():
+        write_folder(tmp_path / name, count, official=name == "official")
+    set_fields(config, {"compare.datasets": (), "data.name": "folder", "data.image_size": 8})
+
+    def resolved(name, workdir, **fields):
+        set_fields(config, {"data.path": str(tmp_path / name), "data.train_limit": 0, **fields})
+        return folds.resolve(config, tmp_path / workdir)[""]
+
+    assert resolved("few", "a") == 5
+    assert "5 folds of whole groups, as there are about 28 training images" in capsys.readouterr().out
+    assert resolved("official", "b") == 0
+    assert resolved("official", "c", **{"data.resplit": True}) == 5
+    assert resolved("many", "d", **{"data.resplit": False}) == 0
+    assert resolved("many", "e", **{"data.train_limit": 400}) == 5
+    assert resolved("many", "a") == 5  # decided once
+    (tmp_path / "f" / "cells").mkdir(parents=True)
+    assert resolved("few", "f") == 0  # begun with one split
+    assert resolved("many", "g", **{"compare.folds": "4"}) == 4
+
+
+def write_folder(place, count, official):
+    from PIL import Image
+
+    for number in range(count):
+        split = ("train", "test")[number % 4 == 3] if official else ""
+        path = place / split / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (1, 1), (number % 256, number // 256, 0)).save(path)
+
+
+def test_a_budget_of_operations_scales_a_cell_s_length(config):
+    config.compare.strategies = ("full", "linear_probe", "linear_probe(solver='ridge')")
+    config.compare.budget = "flops"
+    counts = zip(config.compare.strategies, (300.0, 100.0, 100.0), strict=True)
+    flops = {("", "resnet18", name): count for name, count in counts}
+    found = budget.relative(config, flops)
+    assert list(found.values()) == [1.0, 3.0, 1.0]  # what is solved takes no steps
+    config.compare.reference = "linear_probe"
+    assert list(budget.relative(config, flops).values()) == [0.3333, 1.0, 1.0]
+    assert budget.sentence(config) == (
+        "the training operations that linear_probe takes in 2 steps, without cached features"
+    )
+    set_fields(
+        config, {"total_steps": 0, "total_epochs": 4.0, "eval_every_epochs": 2.0, "compare.datasets": ()}
+    )
+    settings = cells.settings(config, None, found)
+    assert [setting.length for setting in settings] == [1.0, 3.0, 1.0]
+    made = cells.cell_config(config, cells.final_cells(config, settings[1], 1e-3)[0])
+    assert (made.total_epochs, made.eval_every_epochs, made.total_steps) == (12.0, 6.0, 0)
+    config.total_steps = 10
+    made = cells.cell_config(config, cells.final_cells(config, settings[1], 1e-3)[0])
+    assert made.total_steps == 30
+
+
+def test_operations_are_those_of_the_plan(tmp_path, config):
+    """A frozen backbone's step has its forward pass alone: about a third, or less where updates weigh."""
+    config.compare.strategies, config.compare.budget = ("full", "linear_probe"), "flops"
+    config.data.image_size = 64
+    found = budget.lengths(config, tmp_path)
+    longer = found["phantom/dermoscopy", "resnet18", "linear_probe"]
+    assert found["phantom/dermoscopy", "resnet18", "full"] == 1 and 2.5 < longer < 4
+    assert budget.lengths(config, tmp_path) == found  # read from budget.json

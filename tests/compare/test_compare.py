@@ -135,7 +135,7 @@ class Scripted:
     def wait(self, seconds):
         return [Report(self.given[-1].folder, self.statuses.pop(0), "it went wrong", 2.0)]
 
-    def close(self):
+    def close(self, seconds=0.0):
         self.statuses = None
 
 

@@ -7,6 +7,7 @@ import pytest
 from ttl_jax.errors import UserError
 from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.study import read, search
+from ttl_jax.training.preemption import Notice, Preempted
 
 
 def run_files(folder):
@@ -76,6 +77,13 @@ def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, dat
     with pytest.raises(UserError, match=message):
         search(config, tmp_path / "new", datasets)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_search_that_is_asked_to_stop_goes_on_where_it_was(tmp_path, config, datasets, capsys):
+    with pytest.raises(Preempted, match="SIGTERM: saved at step 1"):
+        search(config, tmp_path, datasets, Notice("SIGTERM"))
+    search(config, tmp_path, datasets)
+    assert capsys.readouterr().out.count("resumed at step 1 ") == 1
 
 
 def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, config):

@@ -55,7 +55,7 @@ def test_a_string_is_a_sum_of_calls():
     ("text", "message"),
     [
         ("linear_prob", "did you mean 'linear_probe'"),
-        ("linear_probe(3)", "too many positional arguments"),
+        ("full(3)", "too many positional arguments"),
         ("linear_probe(depth=3)", "unexpected keyword argument 'depth'"),
         ("full(open('x'))", "must be numbers, strings or booleans"),
         ("full-linear_probe", "not of the form"),

@@ -2,74 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ttl_jax.errors import UserError
+from ttl_jax.training.ridge import Ridge, checked, ridge_probe
 from ttl_jax.typing import Float, Int
+
+__all__ = ["Ridge", "h_score", "leep", "logme", "ridge_probe"]
 
 Features = Float[np.ndarray, "examples features"]
 Labels = Int[np.ndarray, " examples"]
-
-
-class Ridge(NamedTuple):
-    """A linear probe in closed form.
-
-    Attributes:
-        weights: (features, classes), of standardised features.
-        intercept: (classes,).
-        centre, scale: (features,), with which features are standardised.
-        alpha: the penalty that was chosen.
-        left_out: (examples, classes) predictions of each training example by the probe of the others.
-    """
-
-    weights: np.ndarray
-    intercept: np.ndarray
-    centre: np.ndarray
-    scale: np.ndarray
-    alpha: float
-    left_out: np.ndarray
-
-    def __call__(self, features: Features) -> Float[np.ndarray, "examples classes"]:
-        """Scores of new examples: near 1 for the class, near -1 for the others."""
-        return (features - self.centre) / self.scale @ self.weights + self.intercept
-
-
-def ridge_probe(features: Features, labels: Labels, alphas: tuple[float, ...] = ()) -> Ridge:
-    """Ridge regression on targets of 1 and -1, the penalty chosen by leave-one-out error.
-
-    One singular value decomposition gives every penalty and every left-out prediction in closed form
-    (PRESS; Hastie, Tibshirani and Friedman 2009, 7.10 and 3.4.1).
-
-    Args:
-        features: (n, d).
-        labels: (n,) class numbers from 0.
-        alphas: penalties to choose from, relative to n; by default 13 from 1e-6 to 1e3.
-
-    Raises:
-        UserError: shapes that do not fit, or fewer than two classes.
-    """
-    x, y, classes = _checked(features, labels)
-    targets = np.where(y[:, None] == np.arange(classes), 1.0, -1.0)
-    centre, scale = x.mean(0), x.std(0)
-    scale = np.where(scale > 1e-12, scale, 1.0)
-    mean = targets.mean(0)
-    u, s, vt = np.linalg.svd((x - centre) / scale, full_matrices=False)
-    projected = u.T @ (targets - mean)
-    best: tuple[float, float, np.ndarray] | None = None
-    for alpha in alphas or tuple(np.logspace(-6, 3, 13)):
-        shrink = s**2 / (s**2 + alpha * len(x))
-        fitted = mean + (u * shrink) @ projected
-        leverage = 1 / len(x) + ((u * shrink) * u).sum(1)  # the intercept's share, and the features'
-        left_out = targets - (targets - fitted) / np.maximum(1 - leverage, 1e-9)[:, None]
-        error = float(np.mean((targets - left_out) ** 2))
-        if best is None or error < best[0]:
-            best = (error, float(alpha), left_out)
-    assert best is not None
-    _, alpha, left_out = best
-    inverse = s / (s**2 + alpha * len(x))
-    return Ridge(vt.T @ (inverse[:, None] * projected), mean, centre, scale, alpha, left_out)
 
 
 def logme(features: Features, labels: Labels) -> float:
@@ -82,7 +24,7 @@ def logme(features: Features, labels: Labels) -> float:
 
     Args, raises: as `ridge_probe`.
     """
-    x, y, classes = _checked(features, labels)
+    x, y, classes = checked(features, labels)
     n, d = x.shape
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     squares = s**2
@@ -130,7 +72,7 @@ def h_score(features: Features, labels: Labels, *, shrink: bool = True) -> float
     Raises:
         UserError: as `ridge_probe`.
     """
-    x, y, classes = _checked(features, labels)
+    x, y, classes = checked(features, labels)
     x = x - x.mean(0)
     means = np.stack(
         [x[y == number].mean(0) if (y == number).any() else 0 * x[0] for number in range(classes)]
@@ -155,23 +97,9 @@ def leep(source: Float[np.ndarray, "examples source_classes"], labels: Labels) -
     Raises:
         UserError: shapes that do not fit, or rows that are no probabilities.
     """
-    theta, y, classes = _checked(source, labels)
+    theta, y, classes = checked(source, labels)
     if theta.min() < 0 or not np.allclose(theta.sum(1), 1, atol=1e-3):
         raise UserError("LEEP takes probabilities: each row must sum to 1")
     joint = np.stack([theta[y == number].sum(0) for number in range(classes)]) / len(y)  # P(y, z)
     given = joint / np.maximum(joint.sum(0), 1e-300)
     return float(np.mean(np.log(np.maximum((theta * given[y]).sum(1), 1e-300))))
-
-
-def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    x, y = np.asarray(features, np.float64), np.asarray(labels)
-    if x.ndim != 2 or y.shape != (len(x),) or y.dtype.kind not in "iu":
-        raise UserError(
-            f"features of shape {x.shape} and labels of shape {y.shape} ({y.dtype}) are not "
-            "(examples, features) and whole numbers (examples,)"
-        )
-    if not np.isfinite(x).all():
-        raise UserError("features hold values that are not finite")
-    if len(np.unique(y)) < 2:
-        raise UserError("all examples are of one class: there is nothing to tell apart")
-    return x, y, int(y.max()) + 1

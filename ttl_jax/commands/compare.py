@@ -9,8 +9,9 @@ SUMMARY = "strategies x models x data sets x seeds"
 HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config.FIELD=VALUE ...]
 
 Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
-Stopped at any moment, the same command goes on and repeats nothing. More strategies, seeds or
-rates may be added later. Fields: ttl_jax/compare/config.py, and those of `train`.
+Stopped at any moment, the same command goes on and repeats nothing; SIGTERM and Ctrl-C save the cells
+under way and end with status 75. More strategies, seeds or rates may be added later. Fields:
+ttl_jax/compare/config.py, and those of `train`; how cells are made comparable: docs/comparing.md.
 
 example:
   python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
@@ -25,8 +26,12 @@ def run(arguments: list[str]) -> None:
     from ttl_jax import remote
     from ttl_jax.compare import compare
     from ttl_jax.compare.config import one_machine
+    from ttl_jax.training import preemption
 
     if remote.is_remote(workdir):
         one_machine(config)
-    with remote.workfolder(workdir) as (folder, push):
-        compare(config, folder, committed=push)
+    with (
+        remote.workfolder(workdir) as (folder, push),
+        preemption.watch(config.preemption_notice) as notice,
+    ):
+        compare(config, folder, notice, push)

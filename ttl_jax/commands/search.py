@@ -39,8 +39,12 @@ def run(arguments: list[str]) -> None:
     host.set_deterministic(config.deterministic)
     set_up_jax()
     from ttl_jax import remote
+    from ttl_jax.training import preemption
 
-    with remote.workfolder(workdir) as (folder, push):
+    with (
+        remote.workfolder(workdir) as (folder, push),
+        preemption.watch(config.preemption_notice) as notice,
+    ):
         if preview:
             from ttl_jax.search.preview import preview as look
 
@@ -50,7 +54,7 @@ def run(arguments: list[str]) -> None:
         elif config.search.kind == "all":
             from ttl_jax.search import paper
 
-            found = paper.paper(config, folder, committed=push)
+            found = paper.paper(config, folder, notice=notice, committed=push)
             print_rows(paper.table(found))
             print(paper.sentence(found))
             print(f"table: {workdir.rstrip('/')}/paper.md")
@@ -58,7 +62,7 @@ def run(arguments: list[str]) -> None:
             from ttl_jax.search.figure import rows, sentence
             from ttl_jax.search.study import search
 
-            record = search(config, folder, committed=push)
+            record = search(config, folder, notice=notice, committed=push)
             print_rows(rows(record))
             print(sentence(record))
             print(f"figure: {workdir.rstrip('/')}/figures/search.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,21 @@ from ttl_jax.errors import UserError
 class Setting:
     """What gets a learning rate of its own: a strategy on a model and a data set, or on a fold of it.
 
-    `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed.
+    `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed, else one of
+    `folds`; `length` is that of its trainings, as a multiple of the config's.
     """
 
     dataset: str
     model: str
     strategy: str
     fold: int | None = None
+    folds: int = 0
+    length: float = 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What tells it from the others of its comparison."""
+        return (self.dataset, self.model, self.strategy) + (() if self.fold is None else (str(self.fold),))
 
 
 @dataclass(frozen=True)
@@ -60,26 +69,35 @@ class Outcome:
     message: str = ""
 
 
-def settings(config: Any) -> tuple[Setting, ...]:
+def settings(
+    config: Any,
+    folds: Mapping[str, int] | None = None,
+    lengths: Mapping[tuple[str, str, str], float] | None = None,
+) -> tuple[Setting, ...]:
     """Every setting, data set by data set, so that a worker's data set is read once.
+
+    Args:
+        folds: of each data set, from `folds.resolve`; one split each where not given.
+        lengths: from `budget.lengths`, 1 where not given.
 
     Raises:
         UserError: two names that would get the same folder.
     """
     section = config.compare
-    folds = range(section.folds) if section.folds else (None,)
-    found = tuple(
-        Setting(dataset, model, strategy, fold)
-        for dataset, fold, model, strategy in itertools.product(
-            section.datasets or ("",), folds, section.models, section.strategies
-        )
-    )
+    found = []
+    for dataset in section.datasets or ("",):
+        count = folds[dataset] if folds else 0
+        for fold, model, strategy in itertools.product(
+            range(count) if count else (None,), section.models, section.strategies
+        ):
+            length = lengths[dataset, model, strategy] if lengths else 1.0
+            found.append(Setting(dataset, model, strategy, fold, count, length))
     slugs: dict[Path, Setting] = {}
     for setting in found:
         other = slugs.setdefault(_place(setting), setting)
         if other != setting:
             raise UserError(f"{other} and {setting} would share a folder; write one of them otherwise")
-    return found
+    return tuple(found)
 
 
 def tuning_cell(config: Any, setting: Setting, lr: float) -> Cell:
@@ -121,14 +139,26 @@ def cell_config(config: Any, cell: Cell) -> Any:
             "strategy": cell.setting.strategy,
             "optimizer.lr": cell.lr,
             "seed": cell.seed,
-            "total_epochs": cell.epochs or config.total_epochs,
+            **_lengths(config, cell),
             "evaluate_test": cell.final,
             "report": False,
         },
     )
     if cell.setting.fold is not None:
-        run_config.set_fields(made, {"data.folds": section["folds"], "data.fold": cell.setting.fold})
+        run_config.set_fields(made, {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold})
     return made.lock()
+
+
+def _lengths(config: Any, cell: Cell) -> dict[str, Any]:
+    """How long a cell trains; validations are as many whatever the length."""
+    epochs, factor = cell.epochs or config.total_epochs, cell.setting.length
+    if factor == 1:
+        return {"total_epochs": epochs}
+    return {
+        "total_epochs": float(f"{epochs * factor:.4g}"),
+        "total_steps": max(1, round(config.total_steps * factor)) if config.total_steps else 0,
+        "eval_every_epochs": float(f"{config.eval_every_epochs * factor:.4g}"),
+    }
 
 
 def _data_fields(config: Any, dataset: str, data_dir: str) -> dict[str, Any]:

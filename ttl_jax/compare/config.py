@@ -12,6 +12,7 @@ from ttl_jax.errors import UserError, nearest
 ENGINES = ("local", "ray", "submitit")
 TUNERS = ("grid", "optuna")
 KEPT = ("none", "best", "all")
+BUDGETS = ("epochs", "flops")
 # What makes a data set the one that it is: here a preset is never overruled.
 IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
 
@@ -31,7 +32,10 @@ def default_config() -> Any:
     config.compare.datasets = ("phantom/dermoscopy",)  # presets; () is the one that `data` describes
     config.compare.data_dir = "../shared/data"  # where the presets look for files
     config.compare.seeds = (0, 1, 2)  # the same for every strategy: common random numbers
-    config.compare.folds = 0  # 3 or more: cross-validation by whole groups, rates tuned in every fold
+    # Cross-validation by whole groups, rates tuned in every fold: "0" (one split), "3" or more folds, or
+    # "auto": 5 where fewer than 1,000 images train and the data have no test split of their own.
+    config.compare.folds = "auto"
+    config.compare.budget = "epochs"  # equal for all: "epochs", or "flops": as many operations as `reference`
     config.compare.lrs = (1e-4, 3e-4, 1e-3, 3e-3)  # grid; one or none (optimizer.lr) means no tuning
     config.compare.extend = 0  # grid: rates tried beyond it while the best one is its lowest or highest
     config.compare.tuner = "grid"  # "grid" or "optuna" (the study is kept in WORKDIR/optuna)
@@ -80,7 +84,7 @@ def check(config: Any) -> None:
             raise UserError(f"config compare.models: no model {name!r}{nearest(name, models.names())}")
     for name in section.datasets:
         presets.fields(name, section.data_dir)
-    for field, choices in (("engine", ENGINES), ("tuner", TUNERS), ("keep", KEPT)):
+    for field, choices in (("engine", ENGINES), ("tuner", TUNERS), ("keep", KEPT), ("budget", BUDGETS)):
         if section[field] not in choices:
             raise UserError(f"config compare.{field}={section[field]!r}{nearest(section[field], choices)}")
     for field in ("workers", "trials"):
@@ -91,11 +95,17 @@ def check(config: Any) -> None:
     low, high = section.lr_range
     if not 0 < low < high:
         raise UserError(f"config compare.lr_range={tuple(section.lr_range)} must rise, from above 0")
-    if section.folds and section.folds < 3:
-        raise UserError(f"config compare.folds={section.folds}: folds are 3 or more (train, val, test), or 0")
-    phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
-    if section.folds and phantoms:
-        raise UserError(f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds")
+    if section.folds != "auto":
+        if not section.folds.isdigit() or 0 < int(section.folds) < 3:
+            raise UserError(
+                f"config compare.folds={section.folds!r}: folds are 3 or more (train, val, test), '0' or "
+                "'auto'"
+            )
+        phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
+        if int(section.folds) and phantoms:
+            raise UserError(
+                f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds"
+            )
     if section.tune_epochs < 0:
         raise UserError(f"config compare.tune_epochs={section.tune_epochs} is negative")
     if section.tune_epochs and config.total_steps:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ttl_jax import remote
-from ttl_jax.compare import cells, engines, prune, summary, tune
+from ttl_jax.compare import budget, cells, engines, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
 from ttl_jax.compare.plan import Plan, plan
@@ -21,18 +21,28 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.training import provenance
+from ttl_jax.training.preemption import Notice, Preempted
+
+POLL = 1.0  # seconds between looks at the notice
+SAVING = 6.0  # seconds that cells under way have to save: with these two, less than ten
 
 
 class FailedCellsError(RuntimeError):
     """Some cells could not be run; everything else is done and written."""
 
 
-def compare(config: Any, workdir: str | Path, committed: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def compare(
+    config: Any,
+    workdir: str | Path,
+    notice: Notice | None = None,
+    committed: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
         config: from `ttl_jax.compare.default_config`, filled in.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
+        notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).
 
     Returns:
@@ -41,16 +51,18 @@ def compare(config: Any, workdir: str | Path, committed: Callable[[], None] = la
     Raises:
         UserError: the config is wrong, or another one than the cells there were made with.
         FailedCellsError: cells failed; the same command tries them again.
+        Preempted: the notice asked to stop; the same call goes on.
     """
     check(config)
     workdir = remote.only_local(workdir)
-    settings = cells.settings(config)
+    cells.settings(config)  # two names for one folder are refused before anything is read
+    _refuse_missing_data(config)
+    settings = cells.settings(config, folds.resolve(config, workdir), budget.lengths(config, workdir))
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
-    _refuse_missing_data(config, settings)
     workdir.mkdir(parents=True, exist_ok=True)
     with _alone(workdir):
-        failures = _run(config, workdir, tuners, committed)
+        failures = _run(config, workdir, tuners, notice or Notice(), committed)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
@@ -67,6 +79,8 @@ def compare(config: Any, workdir: str | Path, committed: Callable[[], None] = la
 
 
 def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
+    if budget.solved(setting.strategy):
+        return None
     if config.compare.tuner == "optuna":
         return tune.Optuna(workdir / "optuna", setting, config)
     rates = config.compare.lrs
@@ -82,9 +96,9 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
-def _refuse_missing_data(config: Any, settings: Sequence[Setting]) -> None:
+def _refuse_missing_data(config: Any) -> None:
     """Reads the list of every data set's images: what is not there would fail in each of its cells."""
-    for setting in {(each.dataset, each.fold): each for each in settings}.values():
+    for setting in {each.dataset: each for each in cells.settings(config)}.values():
         made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
         if not made.data.name.startswith("phantom/"):
             try:
@@ -94,7 +108,11 @@ def _refuse_missing_data(config: Any, settings: Sequence[Setting]) -> None:
 
 
 def _run(
-    config: Any, workdir: Path, tuners: Mapping[Setting, tune.Tuner | None], committed: Callable[[], None]
+    config: Any,
+    workdir: Path,
+    tuners: Mapping[Setting, tune.Tuner | None],
+    notice: Notice,
+    committed: Callable[[], None],
 ) -> dict[str, str]:
     """Runs until nothing is left that can be run; returns folder -> message of what failed."""
     plans = {setting: plan(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
@@ -116,7 +134,11 @@ def _run(
             if not running:
                 break
             assert engine is not None
-            for report in engine.wait(1.0):
+            reports = engine.wait(POLL)
+            if notice.asked():
+                board.close()
+                raise Preempted(f"{notice.reason}: {_left(len(running))}")
+            for report in reports:
                 cell, _ = running.pop(report.folder)
                 _note(report, cell, config.compare.retries, losses, failures)
                 if report.status == "done":
@@ -132,8 +154,16 @@ def _run(
     finally:
         board.close()
         if engine is not None:
-            engine.close()
+            engine.close(SAVING if notice.asked() else 0.0)
     return failures
+
+
+def _left(count: int) -> str:
+    return (
+        "1 cell under way keeps what it saved"
+        if count == 1
+        else f"{count} cells under way keep what they saved"
+    )
 
 
 def _next(

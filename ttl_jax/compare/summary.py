@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ttl_jax.compare import cells, tune
+from ttl_jax.compare import budget, cells, tune
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
 from ttl_jax.evaluation.seeds import mean_interval
@@ -35,13 +36,12 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
         "settings": settings,
         "statistics": statistics(config, workdir, settings),
         "protocol": {
-            "replication": _replication(section),
-            "folds": section.folds,
+            "replication": _replication(section, plans),
+            "folds": max(plan.setting.folds for plan in plans),
             "common_random_numbers": "same splits, head initialisation and order of examples per seed",
             "select": config.select,
-            "budget": f"{config.total_steps} steps"
-            if config.total_steps
-            else f"{config.total_epochs} epochs",
+            "budget": budget.sentence(config),
+            "cores": _cores(section),
             "tuner": section.tuner,
             "lrs": list(section.lrs),
             "tuned_on": f"validation, seed {section.seeds[0]}",
@@ -52,11 +52,25 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     }
 
 
-def _replication(section: Any) -> str:
+def _replication(section: Any, plans: list[Plan]) -> str:
     seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
-    if section.folds:
-        return f"{section.folds} folds of whole groups, {seeds} each"
-    return f"{seeds} on one fixed split"
+
+    def said(folds: int) -> str:
+        return f"{folds} folds of whole groups, {seeds} each" if folds else f"{seeds} on one fixed split"
+
+    by_dataset = {plan.setting.dataset or "data": plan.setting.folds for plan in plans}
+    if len(set(by_dataset.values())) == 1:
+        return said(next(iter(by_dataset.values())))
+    return "; ".join(f"{name}: {said(folds)}" for name, folds in by_dataset.items())
+
+
+def _cores(section: Any) -> str:
+    """How the cores were shared out: it is part of what the last digits depend on."""
+    if section.engine != "local":
+        return f"those that {section.engine} gave each cell"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    each = cores // section.workers if cores >= section.workers else cores
+    return f"{each} of {cores} for each of {section.workers} cells at a time; another share rounds otherwise"
 
 
 def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
@@ -79,6 +93,8 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
         "dataset": setting.dataset,
         "model": setting.model,
         "strategy": setting.strategy,
+        "folds": setting.folds,
+        "length": setting.length,  # of its trainings, as a multiple of the budget's steps or epochs
         "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
         "lr_at_edge": any(plan.rate is not None and tune.at_edge(plan.tuning, plan.rate) for plan in folds),
         "tuning": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
 from ttl_jax.compare.cells import Cell, Setting
@@ -70,7 +70,7 @@ class LiveBoard:
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """Faults are printed above the table."""
         if "message" in about:
-            setting = " ".join(str(value) for value in astuple(cell.setting) if value not in (None, ""))
+            setting = " ".join(name for name in cell.setting.names if name)
             self._live.console.print(
                 f"{what}: {setting}, lr {cell.lr:g}, seed {cell.seed}: {about['message']}", markup=False
             )

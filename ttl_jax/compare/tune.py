@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,7 +79,7 @@ class Optuna:
             backend = JournalFileBackend(str(folder / "journal.log"))
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
-                study_name="/".join(str(value) for value in astuple(setting) if value is not None),
+                study_name="/".join(setting.names),
                 direction="maximize",
                 load_if_exists=True,
             )

@@ -5,6 +5,7 @@ Nothing heavy is imported before a cell is run, so that an engine can set the pr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -16,10 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.training.preemption import Notice, Preempted
+
 
 @dataclass(frozen=True)
 class Task:
-    """A cell to be run: its folder, and its run's config as nested dictionaries."""
+    """A cell to be run.
+
+    Attributes:
+        folder: its own.
+        config: its run's, as nested dictionaries.
+    """
 
     folder: str
     config: dict[str, Any]
@@ -46,14 +54,19 @@ _DATASETS: dict[str, Any] = {}  # the data set read last, for the next cell of t
 _PROGRAMS: list[Any] = []  # what was compiled for the cell before, for the next of the same setting
 
 
-def run_cell(task: Task) -> Report:
-    """Runs or resumes a cell; every fault but a killed process comes back as a Report."""
+def run_cell(task: Task, notice: Notice | None = None) -> Report:
+    """Runs or resumes a cell; every fault but a killed process comes back as a Report.
+
+    Where the notice asks to stop, the cell is saved and "lost": whoever asked knows why.
+    """
     began, folder = time.perf_counter(), Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
     status, message = "done", ""
     with _only_one(folder), _output_to(folder / "log.txt"):
         try:
-            _train(task, folder)
+            _train(task, folder, notice)
+        except Preempted as error:
+            status, message = "lost", str(error)
         except Exception as error:
             from ttl_jax.training.loop import DivergedError
             from ttl_jax.training.provenance import write_json
@@ -66,7 +79,7 @@ def run_cell(task: Task) -> Report:
     return Report(task.folder, status, message, time.perf_counter() - began)
 
 
-def _train(task: Task, folder: Path) -> None:
+def _train(task: Task, folder: Path, notice: Notice | None) -> None:
     from ml_collections import ConfigDict
 
     from ttl_jax import data, host
@@ -84,14 +97,12 @@ def _train(task: Task, folder: Path) -> None:
         _DATASETS[key] = data.load(data_config(config.data))
     if not _PROGRAMS:
         _PROGRAMS.append(Programs())
-    train(config, folder, _DATASETS[key], programs=_PROGRAMS[0])
+    train(config, folder, _DATASETS[key], notice=notice, programs=_PROGRAMS[0])
 
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Waits until no other process works in the folder: one that was left behind stops within seconds."""
-    import fcntl
-
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -22,6 +22,7 @@ from ttl_jax.search.points import KINDS, Point, chosen, points
 from ttl_jax.search.trial import report_test
 from ttl_jax.search.trials import Request
 from ttl_jax.training import provenance
+from ttl_jax.training.preemption import Notice
 
 METRICS = ("auroc", "auprc")
 
@@ -51,6 +52,7 @@ def paper(
     workdir: str | Path,
     datasets: Mapping[str, Dataset] | None = None,
     *,
+    notice: Notice | None = None,
     committed: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Runs or resumes the three searches and the final trainings; the same call again trains nothing.
@@ -59,6 +61,7 @@ def paper(
         config: from `search_config`, with `search.kind` = "all".
         workdir: folder of WORKDIR/KIND (a search each), paper.json, paper.md.
         datasets: splits instead of those that the config names.
+        notice: of `preemption.watch`: polled, so that trainings under way can be asked to save and stop.
         committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
@@ -67,13 +70,16 @@ def paper(
 
     Raises:
         UserError: something in the config or the data has to be mended.
+        Preempted: the notice asked to stop; the same call goes on.
     """
-    workdir = Path(workdir)
+    workdir, notice = Path(workdir), notice or Notice()
     configs = {kind: _of_kind(config, kind) for kind in KINDS}
     settings = {kind: study.read(each) for kind, each in configs.items()}
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     records = {
-        kind: study.search(each, workdir / kind, sets, apart=datasets is None, committed=committed)
+        kind: study.search(
+            each, workdir / kind, sets, apart=datasets is None, notice=notice, committed=committed
+        )
         for kind, each in configs.items()
     }
     rows = methods(records)
@@ -83,13 +89,15 @@ def paper(
         setting, place = settings[kind], workdir / kind
         wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
         requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
-        study.train_all(setting, place, sets, requests, apart=datasets is None, committed=committed)
+        study.train_all(
+            setting, place, sets, requests, apart=datasets is None, notice=notice, committed=committed
+        )
         for row in rows:
             for seed in seeds if row.kind == kind else ():
                 request = Request(row.unit, 1.0, seed)
                 run = study.folder(place, request)
                 if (run / "result.json").exists():  # a training that diverged has none
-                    tests[row][seed] = report_test(setting.trial(request), run, sets)
+                    tests[row][seed] = report_test(setting.trial(request), run, sets, notice)
 
     costs: dict[Any, Cost] = {}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -24,6 +24,7 @@ from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
+from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import check
 
@@ -103,6 +104,7 @@ def search(
     datasets: Mapping[str, Dataset] | None = None,
     *,
     apart: bool | None = None,
+    notice: Notice | None = None,
     committed: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Runs or resumes a search; the same call again trains nothing.
@@ -113,6 +115,7 @@ def search(
         datasets: splits instead of those that the config names.
         apart: whether trials may run in processes of their own, which load what the config names; where
             that is what `datasets` holds too. Without it: where there are no `datasets`.
+        notice: of `preemption.watch`: polled, so that trainings under way can be asked to save and stop.
         committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
@@ -120,8 +123,9 @@ def search(
 
     Raises:
         UserError: something in the config or the data has to be mended.
+        Preempted: the notice asked to stop; the same call goes on.
     """
-    workdir = remote.only_local(workdir)
+    workdir, notice = remote.only_local(workdir), notice or Notice()
     setting = read(config)
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
@@ -130,10 +134,10 @@ def search(
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
-    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, alone, committed))
+    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, alone, notice, committed))
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
-        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets)
+        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets, notice)
         for trial in winners
         if not math.isnan(trial.score)
     ]
@@ -221,13 +225,14 @@ def _evaluation(
     workdir: Path,
     sets: Mapping[str, Dataset],
     apart: bool,
+    notice: Notice,
     committed: Callable[[], None],
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
 
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
         values = []
-        scores = train_all(setting, workdir, sets, requests, apart=apart, committed=committed)
+        scores = train_all(setting, workdir, sets, requests, apart=apart, notice=notice, committed=committed)
         for request, score in zip(requests, scores, strict=True):
             point = setting.points[request.unit]
             said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
@@ -249,7 +254,8 @@ def train_all(
     requests: Sequence[Request],
     *,
     apart: bool,
-    committed: Callable[[], None] = lambda: None,
+    notice: Notice,
+    committed: Callable[[], None],
 ) -> list[float]:
     """Validation figures of requests, side by side in processes where `apart` allows it."""
     workers = setting.options.workers
@@ -258,19 +264,26 @@ def train_all(
     if workers == 1 or len(new) < 2 or not apart:
         programs, scores = Programs(), []
         for job in jobs:
-            scores.append(run_trial(*job, sets, programs))
+            scores.append(run_trial(*job, sets, notice, programs))
             committed()
         return scores
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
     ) as pool:
-        waiting = [
+        waiting = {
             pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
             for config, place, budget in new
-        ]
-        for training in waiting:
-            training.result()
-            committed()
+        }
+        while waiting:
+            ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+            for training in ended:
+                training.result()
+                committed()
+            if notice.asked():
+                for worker in active_children():
+                    worker.terminate()  # it saves, and says so by ending
+                pool.shutdown(cancel_futures=True)
+                raise Preempted(f"{notice.reason}: the trainings under way keep what they saved")
     return [run_trial(*job, sets) for job in jobs]  # reads the answers
 
 

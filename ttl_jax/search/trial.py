@@ -14,11 +14,13 @@ from ttl_jax import data
 from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.training import provenance
+from ttl_jax.training import preemption, provenance
 from ttl_jax.training.loop import DivergedError, Paused
+from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
+SAVING = 6.0  # seconds that a worker has to save when asked to stop
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
 
@@ -27,6 +29,7 @@ def run_trial(
     folder: Path,
     budget: float,
     datasets: Mapping[str, Dataset] | None = None,
+    notice: Notice | None = None,
     programs: Programs | None = None,
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
@@ -39,11 +42,15 @@ def run_trial(
         folder: of this unit and seed.
         budget: share of the run, up to 1.
         datasets: splits; those of the config when not given.
+        notice: polled, so that the training can be asked to save and stop.
         programs: what trials on the same data sets have compiled.
 
     Returns:
         `config.select` on validation, the best up to there; NaN where the loss diverged or the
         figure is not defined.
+
+    Raises:
+        Preempted: the notice asked to stop; the same call goes on.
     """
     answers = known(folder)
     if str(float(budget)) in answers:
@@ -53,9 +60,9 @@ def run_trial(
     why, score, step = "", None, 0
     try:
         if budget < 1:
-            result = train(config, folder, seen, pause_after=budget, programs=programs)
+            result = train(config, folder, seen, pause_after=budget, notice=notice, programs=programs)
         else:
-            result = train(config, folder, seen, programs=programs)
+            result = train(config, folder, seen, notice=notice, programs=programs)
         score, step = result.metrics["val"][config.select], result.metrics["best_step"]
     except Paused:
         score, step = _best_so_far(folder, config.select)
@@ -73,24 +80,27 @@ def known(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def report_test(config: Any, folder: Path, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def report_test(
+    config: Any, folder: Path, datasets: Mapping[str, Dataset], notice: Notice | None = None
+) -> dict[str, Any]:
     """The test scores of a finished trial: looked at once, and read from its result from then on."""
     path = folder / "result.json"
     metrics = json.loads(path.read_text())
     if "test" not in metrics:
         path.unlink()  # the run is finished: it only evaluates, now with the test split there
-        metrics = train(config, folder, datasets).metrics
+        metrics = train(config, folder, datasets, notice=notice).metrics
     return metrics["test"]
 
 
 def in_process(config_json: str, folder: str, budget: float) -> float:
-    """`run_trial` for a worker process, which reads the data once."""
+    """`run_trial` for a worker process, which reads the data once, and saves when it is sent SIGTERM."""
     from ttl_jax.config import default_config
 
     config = default_config()
     with config.unlocked():
         config.update(json.loads(config_json))
-    return run_trial(config, Path(folder), budget, programs=_programs())
+    with preemption.watch(grace=SAVING) as notice:
+        return run_trial(config, Path(folder), budget, notice=notice, programs=_programs())
 
 
 def set_up_worker(workers: int) -> None:

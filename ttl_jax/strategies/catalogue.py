@@ -29,7 +29,7 @@ from ttl_jax.strategies.select import (
     top_stages,
     units,
 )
-from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Strategy, Surgery, Train
+from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Solver, Strategy, Surgery, Train
 
 # Who trains, and when
 
@@ -39,9 +39,23 @@ def full() -> Strategy:
     return Strategy("full")
 
 
-def linear_probe() -> Strategy:
-    """The backbone stays at its pretrained values, the new head trains (LP)."""
-    return Strategy("linear_probe", phases=(Phase(rules=((head, TRAIN), (backbone, FREEZE)), name="probe"),))
+def linear_probe(solver: str | None = None, l2: float | None = None) -> Strategy:
+    """The backbone stays at its pretrained values, the new head trains (LP).
+
+    Args:
+        solver: "lbfgs" minimises the loss outright, "ridge" fits +1 and -1 in closed form (squared error:
+            the run's loss is not read), its penalty chosen by left-out training examples and its outputs
+            scaled to probabilities on these. No learning rate, no steps, no seed. None: the run's
+            optimizer.
+        l2: lbfgs: weight of l2 / 2 ||kernel||^2; the best power of ten on validation when not given.
+    """
+    if solver not in (None, "lbfgs", "ridge"):
+        raise UserError(f"linear_probe: solver={solver!r} is not 'lbfgs' or 'ridge'")
+    if l2 is not None and (solver != "lbfgs" or l2 < 0):
+        raise UserError(f"linear_probe: l2={l2} is for solver='lbfgs', and not negative")
+    rules = ((head, TRAIN), (backbone, FREEZE))
+    how = Solver(solver, l2) if solver else None
+    return Strategy("linear_probe", phases=(Phase(rules=rules, name="probe", solver=how),))
 
 
 def lp_ft(share: float = 0.3, lr: float = 0.1) -> Strategy:

@@ -78,6 +78,19 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Solver:
+    """How a phase that trains the head alone is solved outright instead of stepped through.
+
+    Attributes:
+        name: "lbfgs" (the run's loss, minimised) or "ridge" (squared error, in closed form).
+        l2: lbfgs: the penalty l2 / 2 ||kernel||^2; None is the best of a few powers of ten on validation.
+    """
+
+    name: str
+    l2: float | None = None
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of training with one label tree.
 
@@ -97,6 +110,7 @@ class Phase:
         probe: measures that give every leaf a learning-rate multiplier anew while the phase runs.
         each: "stages" repeats the phase for k = 1 .. number of stages, with K replaced by k.
         name: shown in tables and logs.
+        solver: solves the phase; its `until` still counts as steps of the budget.
     """
 
     rules: tuple[tuple[Where, str], ...] | None = None
@@ -109,6 +123,7 @@ class Phase:
     probe: Probe | None = None
     each: str | None = None
     name: str | None = None
+    solver: Solver | None = None
 
 
 @dataclass(frozen=True)

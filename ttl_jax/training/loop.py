@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError
+from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.checkpoint import Checkpoints
@@ -26,7 +28,8 @@ from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import Plateau, learning_rates
-from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
+from ttl_jax.training.solve import solve
+from ttl_jax.training.state import TrainState, initial_state, join, ones, split, start_average
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
 from ttl_jax.typing import Variables
 
@@ -50,11 +53,13 @@ class Feed:
         prepare: from a batch's "image" to what the network takes.
         validate: variables -> scores.
         after: the unit whose outputs the batches hold instead of images, if any.
+        train: the training split, of images or these outputs.
     """
 
     batches: Callable[[int, int], Iterator[Batch]]
     prepare: Prepare
     validate: Callable[[Variables], dict[str, Any]]
+    train: Dataset
     after: str | None = None
 
 
@@ -63,7 +68,7 @@ class Job:
     """What the loop needs, already built: no config is looked up by name in here but its numbers."""
 
     config: Any
-    network: nn.Module
+    network: Network
     phases: tuple[LabelledPhase, ...]
     lengths: tuple[int, ...]
     loss: Loss
@@ -103,6 +108,7 @@ class Progress:
     finished: bool = False
     due: bool = False  # the validation at this step is still to be done: the run was stopped within it
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
+    together: int = 1  # runs that were trained as one program; `seconds` is this one's share
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
@@ -147,7 +153,9 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     state = layout.place_state(state)
     try:
         while True:
-            state, progress = _run_phase(job, variables, state, progress, checkpoints, log)
+            solved = job.phases[progress.phase].phase.solver is not None
+            phase = _solve_phase if solved else _run_phase
+            state, progress = phase(job, variables, state, progress, checkpoints, log)
             if progress.phase + 1 == len(job.phases):
                 break
             whole, progress = _next_phase(job, layout.whole(state), progress)
@@ -209,7 +217,7 @@ def _run_phase(
         layout=layout,
     )
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
-    key = _step_key(bound, feed.after)
+    key = step_key(bound, feed.after)
     measure = job.programs.get(("measure", *key), lambda: make_measure(*parts)) if measured else None
     constants = layout.replicate(anchor(bound, variables) | (job.constants if bound.features else {}))
     fixed = (constants,) if constants else ()
@@ -239,7 +247,7 @@ def _run_phase(
 
     for batch in feed.batches(progress.step, stop):
         if measure is not None and (
-            progress.step == progress.phase_start or _crosses(progress.step, job.steps_per_epoch)
+            progress.step == progress.phase_start or crosses(progress.step, job.steps_per_epoch)
         ):
             ahead = progress.step + bound.probe.probe.batches  # type: ignore[union-attr]
             try:
@@ -265,8 +273,8 @@ def _run_phase(
         if len(losses) > AHEAD:
             jax.block_until_ready(losses[-1 - AHEAD][1])
         last = progress.step == stop
-        evaluate = last or _crosses(progress.step, job.eval_every)
-        log_now = _crosses(progress.step, config.log_every_steps)
+        evaluate = last or crosses(progress.step, job.eval_every)
+        log_now = crosses(progress.step, config.log_every_steps)
         leave = job.notice.asked()
         due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
         save = leave or (due and not layout.several)  # clocks differ between processes
@@ -307,6 +315,50 @@ def _run_phase(
     return state, progress
 
 
+def _solve_phase(
+    job: Job,
+    variables: Variables,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    log: EventLog,
+) -> tuple[TrainState, Progress]:
+    """A phase whose head is solved for; it counts as all its steps."""
+    bound, length, began = job.phases[progress.phase], job.lengths[progress.phase], time.perf_counter()
+    if not job.layout.plain:
+        raise UserError(f"phase {bound.phase.name!r} is solved on one device: set parallel.devices=1")
+    feed = job.feed(bound, state.variables)
+    found = solve(
+        job.network,
+        bound,
+        state,
+        feed.train,
+        feed.after,
+        job.loss,
+        lambda variables: selected(feed.validate(variables), job.config.select),
+    )
+    _, frozen = split(state.params, bound.trainable)
+    state = replace(state, params=join(found.head, frozen), step=state.step + length)
+    progress = replace(
+        progress,
+        step=progress.step + length,
+        flops_per_step=(*progress.flops_per_step[: progress.phase], found.flops / length),
+        seconds=progress.seconds + time.perf_counter() - began,
+    )
+    log.event(
+        step=progress.step,
+        epoch=round(progress.step / job.steps_per_epoch, 4),
+        phase=bound.phase.name,
+        loss=found.loss,
+        l2=found.l2,
+        iterations=found.iterations,
+        lr=0.0,
+        img_per_s=round(length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9), 2),
+    )
+    progress, _ = _evaluate(job, feed, state, progress, 0.0, checkpoints, log)
+    return state, progress
+
+
 def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
     """Waits for the last save; returns what the user is told."""
     job.notice.saving = True
@@ -314,14 +366,14 @@ def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
     return f"{job.notice.reason}: saved at step {step}"
 
 
-def _step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
+def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
     """What a phase's compiled step depends on: two phases that agree on it share one."""
     probe = bound.probe.probe if bound.probe is not None else None
     scales = tuple(bound.scales.items())
     return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
 
 
-def _crosses(step: int, every: float) -> bool:
+def crosses(step: int, every: float) -> bool:
     """Whether a multiple of `every` lies in the step that ends at `step`."""
     return math.floor(step / every + 1e-9) > math.floor((step - 1) / every + 1e-9)
 

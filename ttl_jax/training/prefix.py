@@ -7,21 +7,24 @@ views of each image.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ttl_jax import models
 from ttl_jax.data import ArrayReader, ViewsReader, eval_batches
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.pipeline import seeds
 from ttl_jax.models import Network
 from ttl_jax.models.layers import global_average_pool
-from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of
+from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of, flatten
+from ttl_jax.training.feature_store import Hold, in_memory
 from ttl_jax.typing import Array
 
 # variables, batch -> features (N, ...)
@@ -53,10 +56,12 @@ class Prefix:
         compute: (variables, images float (N, S, S, 3) as the network takes them) -> features (N, ...).
             With nothing but a pooling head above, the features are pooled already: a small fraction
             of the map.
+        pooled: whether they are.
     """
 
     after: str
     compute: Callable[[Mapping[str, Any], Array], Array]
+    pooled: bool
 
 
 def make_prefix(network: Network, after: str) -> Prefix:
@@ -68,7 +73,7 @@ def make_prefix(network: Network, after: str) -> Prefix:
         features = captured[after]
         return global_average_pool(features) if pooled and features.ndim > 2 else features
 
-    return Prefix(after, compute)
+    return Prefix(after, compute, pooled)
 
 
 def feature_bytes(prefix: Prefix, variables: Mapping[str, Any], dataset: Dataset, views: int = 1) -> int:
@@ -103,6 +108,39 @@ def make_compute(
     return compute
 
 
+def pixels(dataset: Dataset) -> str:
+    """A digest of a split's images, in their order."""
+    found = hashlib.blake2b(digest_size=20)
+    for start in range(0, len(dataset), 256):
+        images = dataset.images.read(np.arange(start, min(start + 256, len(dataset))))
+        found.update(f"{images.shape} {images.dtype}".encode())
+        found.update(np.ascontiguousarray(images).data)
+    return found.hexdigest()
+
+
+def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: Any) -> str:
+    """Names the features of a split by all that enters them.
+
+    Args:
+        prefix: from `make_prefix`.
+        variables: of the network; the bytes of those up to the prefix's unit count, whatever is above.
+        model: the network's registered name.
+        about: the rest, as JSON takes it: the images' digest, how they are prepared, the compute type.
+    """
+    names = [unit.name for unit in models.units(model)]
+    below = set(names[: names.index(prefix.after) + 1])
+    about |= {"model": model, "after": prefix.after, "pooled": prefix.pooled}
+    about |= {"jax": jax.__version__, "backend": jax.default_backend()}
+    found = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=20)
+    for collection in ("params", "batch_stats"):
+        for path, leaf in flatten(variables[collection]).items():
+            if not path.startswith("source_head/") and models.unit_of(model, path) in below:
+                array = np.asarray(leaf)
+                found.update(f"{collection}/{path} {array.shape} {array.dtype}".encode())
+                found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
 def with_features(
     prefix: Prefix,
     variables: Mapping[str, Any],
@@ -111,7 +149,7 @@ def with_features(
     compute: Compute,
     seed: int,
     views: int = 1,
-    file: Path | None = None,
+    hold: Hold = in_memory,
 ) -> Dataset:
     """The same data set with features in the place of its images.
 
@@ -123,21 +161,20 @@ def with_features(
         compute: from `make_compute`.
         seed: of the run.
         views: how many augmentations of each image.
-        file: where to keep the features (.npy, mapped into memory); None is memory.
+        hold: where the features are kept; it computes them unless it has them.
     """
     shape = _shape(prefix, variables, dataset)
     size = (views, len(dataset), *shape.shape[1:])
-    if file is None:
-        held = np.empty(size, shape.dtype)
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)  # that of the phase before may still be mapped
-        held = np.lib.format.open_memmap(file, mode="w+", dtype=shape.dtype, shape=size)
 
-    for view in range(views):
-        for batch in eval_batches(dataset, min(batch_size, len(dataset))):
-            known = batch["mask"] > 0
-            drawn = {"epoch": np.full_like(batch["epoch"], view), "seed": seeds(seed, len(batch["epoch"]))}
-            features = compute(dict(variables), {**batch, **drawn})
-            held[view, batch["example"][known]] = np.asarray(features)[known]
+    def fill(held: np.ndarray) -> None:
+        for view in range(views):
+            for batch in eval_batches(dataset, min(batch_size, len(dataset))):
+                known = batch["mask"] > 0
+                drawn = {"epoch": np.full_like(batch["epoch"], view), "seed": seeds(seed, len(known))}
+                features = compute(dict(variables), {**batch, **drawn})
+                held[view, batch["example"][known]] = np.asarray(features)[known]
+        what = f"{dataset.name}: units up to {prefix.after} computed once"
+        print(f"{what} ({held.nbytes / 1e6:.1f} MB)", flush=True)
+
+    held = hold(size, shape.dtype, fill)
     return replace(dataset, images=ViewsReader(held) if views > 1 else ArrayReader(held[0]))

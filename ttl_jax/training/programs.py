@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from ttl_jax import data, strategies
+
 # What the programs take as an argument, or never see.
 ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test")
 
@@ -51,3 +53,26 @@ class Programs:
         if key not in self.made:
             self.made[key] = make()
         return self.made[key]
+
+
+def one_program(config: Any) -> bool:
+    """Whether runs of this config may be trained together: one phase of steps on features that stay.
+
+    That only the head trains, in the end, is known when the strategy meets its network.
+    """
+    strategy = strategies.parse(config.strategy)
+    return (
+        len(strategy.phases) == 1
+        and strategy.phases[0].solver is None
+        and strategy.after is None
+        and not strategy.penalties
+        and not data.parse_augment(config.data.augment)
+        and not data.parse_mix(config.data.mix)
+        and config.data.sampling == "uniform"
+        and config.cache_features
+        and config.schedule.name != "plateau"
+        and config.early_stop.patience == 0
+        and config.nan_skip == 0
+        and config.parallel.accumulate == 1
+        and config.parallel.hosts == "one"
+    )

@@ -28,10 +28,12 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.strategies.average import Soup, WiseFT
-from ttl_jax.training import parallel, prefix, provenance
+from ttl_jax.training import parallel, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
+from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.finish import finish
+from ttl_jax.training.inputs import Inputs
 from ttl_jax.training.loop import Feed, Job, Progress, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.loss import Loss, check_loss, log_prior, make_loss
@@ -105,6 +107,7 @@ def check(config: Any) -> None:
     if config.data.sampling not in ("uniform", "balanced"):
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
+    data.parse_augment(config.data.augment)
     data.views.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
@@ -152,6 +155,7 @@ def train(
     notice: Notice | None = None,
     committed: Callable[[], None] | None = None,
     programs: Programs | None = None,
+    features: FeatureStore | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -163,6 +167,8 @@ def train(
         notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
         committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
         programs: the same for several runs, on the same data sets, keeps what was compiled.
+        features: shared with other runs, processes too: outputs of frozen units are computed once for
+            all of them, as far as `config.cache_disk_gb` allows.
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
@@ -178,12 +184,13 @@ def train(
     fault = host.deterministic_fault(os.environ.get("XLA_FLAGS", ""))
     if config.deterministic and fault and jax.default_backend() == "gpu":
         raise UserError(f"config deterministic=True: {fault}")
+    rest = datasets, pause_after, notice or Notice(), committed, programs or Programs(), features
     if jax.process_index() > 0:  # the first process alone writes
-        return _train(config, workdir, datasets, pause_after, notice or Notice(), committed, programs)
+        return _train(config, workdir, *rest)
     new = not workdir.exists()
     try:
         with provenance.alone(workdir):
-            return _train(config, workdir, datasets, pause_after, notice or Notice(), committed, programs)
+            return _train(config, workdir, *rest)
     finally:
         if new and not (workdir / "config.json").exists():  # refused before it began
             shutil.rmtree(workdir, ignore_errors=True)
@@ -196,9 +203,9 @@ def _train(
     pause_after: float,
     notice: Notice,
     committed: Callable[[], None] | None,
-    programs: Programs | None,
+    programs: Programs,
+    features: FeatureStore | None,
 ) -> Result:
-    programs = programs or Programs()
     programs.claim(config)
     strategy = strategies.parse(config.strategy)
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
@@ -215,8 +222,8 @@ def _train(
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
     notice.agree = layout.agree if layout.several else None
     train_rows = layout.rows(config.data.batch_size)
-    spec = data.parse_augment(config.data.augment)
-    mixing, views = data.parse_mix(config.data.mix), config.data.views
+    mixing = data.parse_mix(config.data.mix)
+    inputs = Inputs(config, network, preprocessing, sets, programs, features, workdir)
     if mixing and strategy.keeps_source_head:
         raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
     if mixing and (layout.axis or layout.accumulate > 1 or train_rows.padded != config.data.batch_size):
@@ -229,17 +236,6 @@ def _train(
     tta = config.data.tta
     predict_views = predict if tta == "none" else programs.get("views", partial(predictor_of, tta=tta))
 
-    def keys_of(batch: Mapping[str, Array]) -> Array:
-        epoch = batch["epoch"] % views if views else batch["epoch"]
-        return data.example_keys(batch["seed"], epoch, batch["example"])
-
-    def prepare(images: Array, keys: Array) -> Array:
-        augmented = data.augment(images.astype(jnp.float32), keys, spec)
-        return preprocessing.normalise(augmented)
-
-    def plain(images: Array, keys: Array) -> Array:
-        return preprocessing.normalise(images)
-
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
         rows = layout.rows(min(config.data.eval_batch_size, len(split.ids)), parts=1)
         batches = data.eval_batches(split, rows.padded, rows=rows.own)
@@ -247,48 +243,25 @@ def _train(
 
     def feed(bound: strategies.LabelledPhase, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
-        inputs, ready, predictor, after = sets, prepare, predict, None
-        unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
+        given, ready, predictor, after, cached = sets, inputs.prepare, predict, None, None
         # The starting network of a feature penalty wants the images themselves.
-        repeats = (not spec or views) and not mixing and "source" not in constants and not layout.several
-        if unit is not None and repeats and config.cache_features:
-            stand_in = prefix.make_prefix(network, unit)
-            wanted = {"train": (prepare, views if spec else 1), "val": (plain, 1)}
-            size = sum(
-                prefix.feature_bytes(stand_in, variables, sets[name], number)
-                for name, (_, number) in wanted.items()
+        if config.cache_features and not (mixing or "source" in constants or layout.several):
+            cached = inputs.frozen(bound, variables)
+        if cached is not None:
+            after, given = cached
+            ready = as_they_are
+            predictor = programs.get(
+                ("predict", after), partial(make_predict, network, lambda features: features, after=after)
             )
-            on_disk = size > config.data.cache_gb * 1e9
-            if not on_disk or size <= config.cache_disk_gb * 1e9:
-                inputs = {
-                    name: prefix.with_features(
-                        stand_in,
-                        variables,
-                        sets[name],
-                        config.data.eval_batch_size,
-                        programs.get(
-                            ("prefix", unit, name), partial(prefix.make_compute, stand_in, function, keys_of)
-                        ),
-                        config.seed,
-                        number,
-                        workdir / "features" / f"{name}.npy" if on_disk else None,
-                    )
-                    for name, (function, number) in wanted.items()
-                }
-                after, ready = unit, _as_they_are
-                predictor = programs.get(
-                    ("predict", unit), partial(make_predict, network, lambda features: features, after=unit)
-                )
-                print(f"units up to {unit} computed once ({size / 1e6:.0f} MB)", flush=True)
 
         def validate(variables: Variables) -> dict[str, Any]:
-            split = inputs["val"]
+            split = given["val"]
             logits = logits_for(split, variables, predictor)
             return evaluation.score(split.labels, logits, split.class_names, split.task)
 
         def batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
             return data.train_batches(
-                inputs["train"],
+                given["train"],
                 batch_size=config.data.batch_size,
                 seed=config.seed,
                 start=start,
@@ -299,11 +272,10 @@ def _train(
                 rows=train_rows.own,
             )
 
-        return Feed(batches, ready, validate, after)
+        return Feed(batches, ready, validate, given["train"], after)
 
     steps_per_epoch = len(training.ids) / config.data.batch_size
-    total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
-    lengths = tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+    lengths = lengths_of(config, bound, steps_per_epoch)
     if layout.first:
         provenance.claim(workdir, config)
     job = Job(
@@ -311,8 +283,8 @@ def _train(
         network=network,
         phases=bound,
         lengths=lengths,
-        loss=_loss(config, training),
-        keys_of=keys_of,
+        loss=loss_of(config, training),
+        keys_of=inputs.keys_of,
         feed=feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
@@ -380,12 +352,20 @@ def _train(
     return Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
 
 
-def _as_they_are(images: Array, keys: Array) -> Array:
+def lengths_of(
+    config: Any, bound: tuple[strategies.LabelledPhase, ...], steps_per_epoch: float
+) -> tuple[int, ...]:
+    """The steps of every phase."""
+    total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
+    return tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+
+
+def as_they_are(images: Array, keys: Array) -> Array:
     """Cached features need no preparation."""
     return images
 
 
-def _loss(config: Any, training: Dataset) -> Loss:
+def loss_of(config: Any, training: Dataset) -> Loss:
     """The loss that the config names, with weights and frequencies counted on the training split."""
     weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
@@ -434,6 +414,7 @@ def _costs(
     return {
         "best_step": best_step,
         "seconds": round(progress.seconds, 2),
+        "trained_together": progress.together,
         "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
         "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
         "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),

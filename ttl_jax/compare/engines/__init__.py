@@ -17,8 +17,8 @@ class Engine(Protocol):
     def wait(self, seconds: float) -> list[Report]:
         """Reports of tasks that have ended, after one has or the time is over."""
 
-    def close(self) -> None:
-        """Ends everything, tasks under way too."""
+    def close(self, seconds: float = 0.0) -> None:
+        """Ends everything, tasks under way too; where the engine can, these get so long to save."""
 
 
 def start(config: Any, workdir: Path) -> Engine:

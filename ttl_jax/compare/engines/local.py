@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.compare.worker import Report, Task, run_cell
+from ttl_jax.training import preemption
 
+SAVING = 6.0  # seconds that a worker has to save its cell when asked to stop
 # Cells after which a process is replaced, once it comes to another setting: what JAX and malloc keep
 # from one setting's programs to the next's grows to gigabytes.
 LIFE = 10
@@ -63,8 +65,14 @@ class LocalEngine:
                     self._workers.pop(place).stop()
         return found
 
-    def close(self) -> None:
-        """Stops the workers at once; their checkpoints stay."""
+    def close(self, seconds: float = 0.0) -> None:
+        """Stops the workers; asked to save first, they have so long for it. Checkpoints stay."""
+        busy = [worker for worker in self._workers.values() if worker.task is not None] if seconds else []
+        until = time.perf_counter() + seconds
+        for worker in busy:
+            worker.ask()
+        for worker in busy:  # a report, or the end of the pipe
+            connection.wait([worker.pipe], timeout=max(0.0, until - time.perf_counter()))
         for worker in self._workers.values():
             worker.stop()
         self._workers.clear()
@@ -107,6 +115,9 @@ class _Worker:
         self.task, self.served = None, self.served + 1
         return report
 
+    def ask(self) -> None:
+        self._process.terminate()
+
     def stop(self) -> None:
         self._process.kill()
         self._process.join(5)
@@ -128,18 +139,20 @@ def _shares(workers: int) -> list[frozenset[int]]:
 
 def _serve(pipe: Any, parent: int, cores: frozenset[int], path: list[str]) -> None:
     """The worker's life: tasks in, reports out, until the pipe or the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     sys.path[:] = path
     if cores:
         os.sched_setaffinity(0, cores)  # before JAX counts them
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(run_cell(task))
+    with preemption.watch(grace=SAVING) as notice:  # Ctrl-C reaches workers too: they save, the parent leaves
+        while True:
+            try:
+                task = pipe.recv()
+            except EOFError:
+                return
+            pipe.send(run_cell(task, notice))
+            if notice.reason:
+                return
 
 
 def _end_with(parent: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from typing import Any
 
@@ -19,7 +21,10 @@ class RayEngine:
             raise UserError("compare.engine=ray needs: pip install 'ttl-jax[ray]'") from None
         self._ray, self._began = ray, not ray.is_initialized()
         if self._began:
+            handler = signal.getsignal(signal.SIGTERM)
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray takes it over, and would end without a word
         gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
         # max_calls=1: a process of its own, so that a task that dies takes no other along.
         self._run = ray.remote(num_gpus=gpus, max_retries=0, max_calls=1)(run_cell)
@@ -44,7 +49,7 @@ class RayEngine:
             first = str(error).splitlines()[0]
             return Report(task.folder, "lost", f"its Ray task ended: {first}", time.perf_counter() - began)
 
-    def close(self) -> None:
+    def close(self, seconds: float = 0.0) -> None:
         """Cancels what is under way, and ends the local Ray if this engine began it."""
         for reference in self._tasks:
             self._ray.cancel(reference, force=True)

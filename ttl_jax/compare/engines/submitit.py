@@ -49,7 +49,7 @@ class SubmititEngine:
         first = str(error).splitlines()[0]
         return Report(task.folder, "lost", f"its job ended: {first}", time.perf_counter() - began)
 
-    def close(self) -> None:
+    def close(self, seconds: float = 0.0) -> None:
         """Cancels the jobs that have not ended."""
         for job, _, _ in self._jobs:
             job.cancel()

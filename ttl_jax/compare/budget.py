@@ -1,0 +1,92 @@
+"""Equal budgets: how long each strategy trains, so that all take the same epochs or the same operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ttl_jax import strategies
+from ttl_jax.compare import cells
+from ttl_jax.compare.cells import Setting
+from ttl_jax.training import provenance
+
+Key = tuple[str, str, str]  # data set, model, strategy
+
+
+def reference(config: Any) -> str:
+    """The strategy that the others are held against: `compare.reference`, or the first."""
+    names = config.compare.strategies
+    return config.compare.reference if config.compare.reference in names else names[0]
+
+
+def lengths(config: Any, workdir: Path) -> dict[Key, float]:
+    """How many times as long each strategy trains as the reference; {} for budget="epochs".
+
+    Counted are the operations of a training step (XLA's count of the lowered program, phases by their
+    share; a head of two classes; no feature is cached, no probe's measuring counted). A solved probe
+    takes no steps and keeps its length of 1. Counts are kept in WORKDIR/budget.json.
+    """
+    if config.compare.budget == "epochs":
+        return {}
+    path = workdir / "budget.json"
+    counts: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    wanted = {}
+    for dataset in config.compare.datasets or ("",):
+        for model in config.compare.models:
+            for strategy in config.compare.strategies:
+                setting = Setting(dataset, model, strategy)
+                run = cells.cell_config(config, cells.final_cells(config, setting, 1.0)[0])
+                wanted[dataset, model, strategy] = (
+                    strategy, model, run.data.image_size, run.data.batch_size,
+                )  # fmt: skip
+    missing = [what for what in dict.fromkeys(wanted.values()) if _name(what) not in counts]
+    if missing:
+        print(f"counting the operations of {len(missing)} training steps", flush=True)
+        # A process of its own: this one must not take an accelerator from the cells.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            found = list(pool.map(operations, *zip(*missing, strict=True)))
+        counts |= {_name(what): flops for what, flops in zip(missing, found, strict=True)}
+        workdir.mkdir(parents=True, exist_ok=True)
+        provenance.write_json(path, counts)
+    return relative(config, {key: counts[_name(what)] for key, what in wanted.items()})
+
+
+def relative(config: Any, flops: Mapping[Key, float]) -> dict[Key, float]:
+    """The reference's operations of a step over each strategy's, to four digits."""
+    base = reference(config)
+    return {
+        key: 1.0 if solved(key[2]) else float(f"{flops[(*key[:2], base)] / count:.4g}")
+        for key, count in flops.items()
+    }
+
+
+def solved(strategy: str) -> bool:
+    """Whether no phase of a strategy takes steps: then it has no learning rate either."""
+    return all(phase.solver is not None for phase in strategies.parse(strategy).phases)
+
+
+def operations(strategy: str, model: str, image_size: int, batch: int) -> float:
+    """Floating-point operations of a mean training step."""
+    from ttl_jax.compilation_cache import set_up_jax
+    from ttl_jax.training.plan import plan
+
+    set_up_jax()
+    found = plan(strategy, model, image_size=image_size, batch=batch)
+    return sum(phase.share * phase.flops for phase in found.phases)
+
+
+def _name(what: tuple[str, str, int, int]) -> str:
+    strategy, model, image_size, batch = what
+    return f"{strategy} on {model}, {image_size} px, batch {batch}"
+
+
+def sentence(config: Any) -> str:
+    """The budget in words."""
+    whole = f"{config.total_steps} steps" if config.total_steps else f"{config.total_epochs:g} epochs"
+    if config.compare.budget == "epochs":
+        return whole
+    return f"the training operations that {reference(config)} takes in {whole}, without cached features"

@@ -1,0 +1,70 @@
+"""Which data sets are compared by cross-validation: what `compare.folds` comes to for each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttl_jax.compare import cells
+from ttl_jax.compare.cells import Setting
+from ttl_jax.data.config import DataConfig, data_config
+from ttl_jax.data.load import read_listing
+from ttl_jax.training import provenance
+
+FOLDS = 5  # of "auto"
+SMALL = 1000  # training images below which one split says little
+
+
+def resolve(config: Any, workdir: Path) -> dict[str, int]:
+    """Folds of every data set; 0 is one split.
+
+    A number holds for all. "auto" is `FOLDS` folds of whole groups for a data set that leaves fewer than
+    `SMALL` training images (after train_limit and train_share) and has no test split of its own, and one
+    split for any other. It is decided once and kept in WORKDIR/folds.json; a comparison that was begun
+    before there was such a file goes on with one split.
+    """
+    names = config.compare.datasets or ("",)
+    if config.compare.folds != "auto":
+        return dict.fromkeys(names, int(config.compare.folds))
+    path = workdir / "folds.json"
+    known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    begun = (workdir / "cells").exists() and not path.exists()
+    for name in names:
+        if name not in known:
+            images = None if begun else _small(_data(config, name))
+            known[name] = 0 if images is None else FOLDS
+            if images is not None:
+                print(
+                    f"{name or 'data'}: {FOLDS} folds of whole groups, as there are about {images} training "
+                    "images and no test split of their own; compare.folds=0 keeps to one split",
+                    flush=True,
+                )
+    workdir.mkdir(parents=True, exist_ok=True)
+    provenance.write_json(path, known)
+    return {name: known[name] for name in names}
+
+
+def _data(config: Any, name: str) -> DataConfig:
+    setting = Setting(name, config.compare.models[0], config.compare.strategies[0])
+    return data_config(cells.cell_config(config, cells.final_cells(config, setting, 1.0)[0]).data)
+
+
+def _small(settings: DataConfig) -> int | None:
+    """About how many training images there are, if these are few and the split is made here."""
+    given = settings.folds or (settings.splits and Path(settings.splits).exists())
+    if settings.name.startswith("phantom/") or given:
+        return None
+    listing = read_listing(settings)
+    if not settings.resplit and (listing.splits == "test").any():
+        return None
+    if len(np.unique(listing.groups)) < FOLDS:
+        return None
+    held_out = settings.test_fraction
+    if settings.resplit or not (listing.splits == "val").any():
+        held_out += settings.val_fraction
+    images = round(len(listing.ids) * (1 - held_out) * settings.train_share)
+    images = min(images, settings.train_limit or images)
+    return images if images < SMALL else None

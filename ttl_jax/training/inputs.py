@@ -1,0 +1,120 @@
+"""What the network gets for an example: its image, drawn and normalised, or the outputs of frozen units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from ttl_jax import data, weights
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.models import Network
+from ttl_jax.strategies import LabelledPhase
+from ttl_jax.training import prefix
+from ttl_jax.training.feature_store import FeatureStore, Hold, in_file, in_memory
+from ttl_jax.training.programs import Programs
+from ttl_jax.typing import Array, Variables
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of one run.
+
+    Attributes:
+        config: of the run.
+        network: after the strategy's surgery.
+        preprocessing: of its weights.
+        sets: "train", "val" and what else there is.
+        programs: keeps what is compiled here.
+        store: of features that runs share, if they do.
+        workdir: of the run.
+    """
+
+    config: Any
+    network: Network
+    preprocessing: weights.Preprocessing
+    sets: Mapping[str, Dataset]
+    programs: Programs
+    store: FeatureStore | None
+    workdir: Path
+    _pixels: dict[str, str] = field(default_factory=dict)
+
+    def keys_of(self, batch: Mapping[str, Array]) -> Array:
+        """(N,) PRNG keys, a function of (seed, epoch or view, example) alone."""
+        views = self.config.data.views
+        epoch = batch["epoch"] % views if views else batch["epoch"]
+        return data.example_keys(batch["seed"], epoch, batch["example"])
+
+    def prepare(self, images: Array, keys: Array) -> Array:
+        """uint8 images and their keys -> augmented, normalised."""
+        spec = data.parse_augment(self.config.data.augment)
+        return self.preprocessing.normalise(data.augment(images.astype(jnp.float32), keys, spec))
+
+    def plain(self, images: Array, keys: Array) -> Array:
+        """uint8 images -> normalised."""
+        return self.preprocessing.normalise(images)
+
+    def frozen(self, bound: LabelledPhase, variables: Variables) -> tuple[str, dict[str, Dataset]] | None:
+        """The outputs of the phase's frozen bottom units in the place of the images.
+
+        Returns:
+            (the highest of these units, {"train", "val"}); None where there are none, where images are
+            augmented anew in every epoch, or where there is no room.
+        """
+        config = self.config
+        spec, views = data.parse_augment(config.data.augment), config.data.views
+        unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
+        if unit is None or (spec and not views):
+            return None
+        stand_in = prefix.make_prefix(self.network, unit)
+        wanted = {"train": (self.prepare, views if spec else 1), "val": (self.plain, 1)}
+        size = sum(
+            prefix.feature_bytes(stand_in, variables, self.sets[name], number)
+            for name, (_, number) in wanted.items()
+        )
+        fits_on_disk = size <= config.cache_disk_gb * 1e9
+        if size > config.data.cache_gb * 1e9 and not fits_on_disk:
+            return None
+
+        def hold(name: str, number: int) -> Hold:
+            if self.store is not None and fits_on_disk:
+                return self.store.hold(self._key(stand_in, variables, name, number))
+            if size > config.data.cache_gb * 1e9:
+                return in_file(self.workdir / "features" / f"{name}.npy")
+            return in_memory
+
+        return unit, {
+            name: prefix.with_features(
+                stand_in,
+                variables,
+                self.sets[name],
+                config.data.eval_batch_size,
+                self.programs.get(
+                    ("prefix", unit, name), partial(prefix.make_compute, stand_in, function, self.keys_of)
+                ),
+                config.seed,
+                number,
+                hold(name, number),
+            )
+            for name, (function, number) in wanted.items()
+        }
+
+    def _key(self, stand_in: prefix.Prefix, variables: Variables, name: str, number: int) -> str:
+        config = self.config
+        if name not in self._pixels:
+            self._pixels[name] = prefix.pixels(self.sets[name])
+        spec = data.parse_augment(config.data.augment) if name == "train" else ()
+        return prefix.digest(
+            stand_in,
+            variables,
+            config.model.name,
+            pixels=self._pixels[name],
+            preprocessing=repr(self.preprocessing),
+            dtype=config.model.dtype,
+            batch=config.data.eval_batch_size,  # another one would round otherwise
+            views=[repr(spec), config.seed, number] if spec else [],
+        )
