@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 
 # What the programs take as an argument, or never see.
-ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test")
+ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")
 
 T = TypeVar("T")
 
