@@ -84,6 +84,7 @@ def train_command(arguments: list[str]) -> None:
     import jax
 
     from ttl_jax import remote, report
+    from ttl_jax.analysis.gallery import write_gallery
     from ttl_jax.training import parallel, preemption, provenance
     from ttl_jax.training.run import check, train
 
@@ -102,7 +103,7 @@ def train_command(arguments: list[str]) -> None:
                 print(f"--fresh: moved what was in {workdir} to {moved}", flush=True)
         push = mirror.push if mirror is not None and first else None
         try:
-            result = train(config, workdir, notice=notice, committed=push)
+            result = train(config, workdir, notice=notice, committed=push, illustrate=write_gallery)
         finally:
             if push is not None:
                 push()
