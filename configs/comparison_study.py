@@ -32,7 +32,7 @@ def get_config():
             "compare.lrs": (1e-3, 3e-3, 1e-2),
             "compare.extend": 1,
             "compare.keep": "none",
-            "compare.folds": 0,
+            "compare.folds": "0",
             "data.image_size": 64,
             "data.train_limit": 400,
             "data.augment": "none",

@@ -26,7 +26,7 @@ def get_config(arg=None):
             "compare.seeds": (0, 1, 2),
             "compare.lrs": (3e-4, 1e-3),
             "compare.keep": "none",
-            "compare.folds": 0,
+            "compare.folds": "0",
             "model.weights": given["weights"],
             "data.image_size": 64,
             "data.train_limit": 400,

@@ -89,6 +89,8 @@ def default_config() -> Any:
     config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never
 
     config.report = True  # write report.html at the end
+    config.report_images = True  # the report shows images of the test split: errors, and where it looked
+    config.loggers = ("csv",)  # besides metrics.jsonl: "csv", "tensorboard", "wandb", "mlflow"; () is none
     config.evaluate_test = True  # False: only "val" is scored at the end, as for a tuning run
     return config.lock()
 

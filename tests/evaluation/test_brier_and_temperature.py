@@ -5,7 +5,14 @@ import pytest
 from scipy import optimize
 from sklearn.metrics import brier_score_loss, log_loss
 
-from ttl_jax.evaluation import brier_decomposition, calibration, fit_temperature, probabilities
+from ttl_jax.evaluation import (
+    brier_decomposition,
+    brier_parts,
+    calibration,
+    fit_temperature,
+    probabilities,
+    score,
+)
 
 
 def test_murphys_three_parts_add_up_exactly_without_bins():
@@ -92,3 +99,19 @@ def test_what_is_always_right_is_sharpened_to_the_limit():
     assert 50 < fit_temperature(np.array([1, 0]), logits) <= 100
     with pytest.raises(ValueError, match="no examples"):
         fit_temperature(np.empty(0, int), np.empty((0, 2)))
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_parts_of_several_classes_add_up_to_the_brier_score(task):
+    random = np.random.default_rng(5)
+    logits = random.normal(size=(90, 3)) * 2
+    labels = random.integers(3, size=90)
+    if task == "multilabel":
+        labels = random.integers(2, size=(90, 3)).astype(float)
+        labels[random.random(labels.shape) < 0.2] = np.nan
+    found = brier_parts(labels, logits, task)
+    assert found.brier == pytest.approx(score(labels, logits, "abc", task)["brier"])
+    assert found.brier == pytest.approx(
+        found.reliability - found.resolution + found.uncertainty + found.within
+    )
+    assert found.uncertainty > 0.1 and brier_parts(labels[:0], logits[:0], task) is None

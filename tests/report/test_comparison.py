@@ -19,7 +19,7 @@ from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
-from ttl_jax.report import compared, compared_figures
+from ttl_jax.report import compared, compared_figures, html
 from ttl_jax.report.errors import confident_errors
 
 SIGNALS = {"full": 1.0, "lp_ft": 3.0, "linear_probe": 0.9, "truncated(12)+l2_sp(alpha=0.1)": 0.6}
@@ -143,10 +143,14 @@ def test_tables_hold_the_figures(found, tmp_path):
     assert len(rows) == 8
     first = found["settings"][0]
     assert float(rows[0]["auroc"]) == first["test"]["auroc"]["mean"] and rows[0]["p"] == ""
+    assert (rows[0]["accuracy_low"], rows[0]["params"]) == ("0.1", "9")
     assert rows[1]["edge"] == "True" and float(rows[1]["difference"]) > 0
     lines = paths[".md"].splitlines()
     assert len(lines) == 10 and len({line.count("|") for line in lines}) == 1
     assert "| 0.001* |" in lines[3]
+    for figure in ("auroc", "accuracy", "ece"):
+        assert f"| {first['test'][figure]['mean']:.3f} [0.100, 0.900] |" in lines[2]
+    assert "| 1 min 00 s | 4 T | 1 k |" in lines[2]
     tex = paths[".tex"]
     assert tex.count(r"\\" + "\n") == 9 and r"ham\_10000" in tex and r"l2\_sp" in tex
     for line in tex.splitlines()[4:-2]:
@@ -209,6 +213,9 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
       field.value = "ham lp_ft"; field.dispatchEvent(new Event("input"));
       said.filtered = names(); said.count = at("#comparison .filter output").textContent;
       said.errors = window.faults; said.svgs = document.querySelectorAll("#comparison svg").length;
+      said.tables = [...document.querySelectorAll("#comparison table")].map((table) => table.id);
+      said.reached = [...document.querySelectorAll(".scroll, th button, summary, a, input")]
+        .every((each) => each.tabIndex >= 0);
       said.wide = document.documentElement.scrollWidth <= window.innerWidth;
       const out = document.createElement("pre"); out.id = "said"; out.textContent = JSON.stringify(said);
       document.body.append(out);
@@ -231,6 +238,7 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
     assert said["sorted"] == [name for _, name in sorted(aurocs, key=lambda key: -aurocs[key])]
     assert said["filtered"] == ["lp_ft"] and said["count"] == "1 of 8"
     assert said["errors"] == [] and said["wide"] and said["svgs"] == 3
+    assert said["tables"] == ["comparison-table", "mcnemar", "trust"] and said["reached"]
     assert "Uncaught" not in done.stderr
 
 
@@ -240,12 +248,29 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
     assert text.count("AUROC against cost on") == 2 and "mathdefault" not in text
     assert "No group stands in more than one split." in text and "edge of the grid" in text
-    assert text.count('class="sortable subgroups"') == 8
+    for kind in ("subgroups", "thresholds", "calibration"):
+        assert text.count(f'class="sortable {kind}"') == 8
+    assert text.count("Decision curves: net benefit") == 8 and "Decisions against full" in text
     held = predictions.load(made[0] / found["settings"][0]["cells"][0]["folder"] / "predictions" / "test.npz")
     women = held.columns["sex"] == "F"
     odds = held.logits[:, 1] - held.logits[:, 0]
     assert f"{roc_auc_score(held.labels[women], odds[women]):.3f}" in text.split("<h3>Subgroups</h3>")[1]
     assert "&lt;i&gt;" in text and "<i>" not in text  # ids of the surest errors are text
+
+
+def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
+    budgets = ("MAX_FIGURE_BYTES", "MAX_IMAGE_BYTES", "MAX_PICTURE_BYTES")
+    assert sum(getattr(html, name) for name in budgets) <= 3_500_000  # tables of many cells take a third more
+    picture = '<svg width="1" height="1" viewBox="0 0 9 9"><text>plan</text></svg>'
+    found["pictures"] = [
+        {"strategy": name, "model": "resnet50", "svg": picture} for name in ("full", "lp_ft")
+    ]
+    monkeypatch.setattr(html, "MAX_FIGURE_BYTES", 10)
+    monkeypatch.setattr(html, "MAX_PICTURE_BYTES", 150)
+    text = write(found, made[0], tmp_path).read_text()
+    assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
+    assert "Figures of the first 1 settings are shown" in text
+    assert "not shown: lp_ft; see figures/strategies" in text
 
 
 def test_the_report_command_takes_a_comparison_s_folder(found, made, tmp_path, capsys):

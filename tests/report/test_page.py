@@ -12,7 +12,7 @@ import pytest
 
 from ttl_jax import report
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation import bootstrap_ci, predictions
+from ttl_jax.evaluation import bootstrap_ci, calibration, fit_temperature, predictions, score
 
 VOID = {"meta", "br", "path", "use", "rect", "link", "img"}
 
@@ -76,12 +76,37 @@ def test_a_single_run(run, tmp_path):
     shown = [attributes.get("data-value") for attributes, _ in page.all("td")]
     for key in ("auroc", "auprc", "accuracy", "mcc", "ece", "brier"):
         assert str(result["test"][key]) in shown and str(result["shifted"][key]) in shown
-    # learning curve, ROC and PR, confusion matrix, reliability diagram
-    assert len(page.all("svg")) == 4 and len(page.all("figcaption")) == 4
+    # learning curve, ROC and PR, confusion matrix, reliability diagram, decision curve
+    assert len(page.all("svg")) == 5 and len(page.all("figcaption")) == 5
+    assert str(score(*_of(directory, "test"))["ece"]) in shown  # the calibration table
+    headings = [text for _, text in page.all("h3")]
+    assert "Calibration" in headings and "Thresholds chosen on validation" in headings
     assert any("prevalence" in text for _, text in page.all("svg"))
     assert "python -m ttl_jax train" in page.all("pre")[0][1]
     assert any("jax 0.10.2" in text and "Git 0123abc" in text for _, text in page.all("p"))
     assert any(text == "data.image_size" for _, text in page.all("th"))
+
+
+def _of(directory, split):
+    found = predictions.load(directory / "predictions" / f"{split}.npz")
+    return found.labels, found.logits, found.class_names, found.task
+
+
+def test_thresholds_come_from_validation_and_probabilities_are_scaled_by_it(run, tmp_path):
+    directory = run("one")
+    page = page_of([directory], tmp_path)
+    labels, logits, *_ = _of(directory, "val")
+    odds = np.sort((logits[:, 1] - logits[:, 0])[labels == 1])
+    at = odds[int(0.1 * len(odds))]  # leaves nine positives in ten at or above it
+    labels, logits, *_ = _of(directory, "test")
+    said = logits[:, 1] - logits[:, 0] >= at
+    shown = [attributes.get("data-value") for attributes, _ in page.all("td")]
+    assert str(said[labels == 1].mean()) in shown and str(labels[said].mean()) in shown
+    temperature = fit_temperature(*_of(directory, "val")[:2])
+    named = [text for _, text in page.all("th", scope="row")]
+    assert f"at temperature {temperature:.2f}" in named
+    scaled = calibration(labels, logits / temperature, adaptive=True)
+    assert str(scaled.ece) in shown
 
 
 def test_intervals_resample_whole_patients(run, tmp_path):

@@ -38,7 +38,7 @@ def print_plan(found: Plan) -> None:
                 str(row.leaves),
                 f"{row.parameters:,}",
                 row.statistics,
-                f"{phase.flops / 1e9:,.4g}" if first else "",
+                f"{(phase.flops or 0.0) / 1e9:,.4g}" if first else "",
                 f"{phase.optimizer_bytes / 1e6:,.4g}" if first else "",
             )
     console.print(table)

@@ -41,6 +41,7 @@ def run(arguments: list[str]) -> None:
     import jax
 
     from ttl_jax import remote, report
+    from ttl_jax.analysis.gallery import write_gallery
     from ttl_jax.training import parallel, preemption, provenance
     from ttl_jax.training.run import check, train
 
@@ -57,7 +58,7 @@ def run(arguments: list[str]) -> None:
         remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
-        result = train(config, folder, notice=notice, committed=push)
+        result = train(config, folder, notice=notice, committed=push, illustrate=write_gallery)
     if not first:
         return
     report.print_table(report.rows([result.workdir]))

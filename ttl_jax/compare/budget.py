@@ -76,7 +76,7 @@ def operations(strategy: str, model: str, image_size: int, batch: int) -> float:
 
     set_up_jax()
     found = plan(strategy, model, image_size=image_size, batch=batch)
-    return sum(phase.share * phase.flops for phase in found.phases)
+    return sum(phase.share * (phase.flops or 0.0) for phase in found.phases)
 
 
 def _name(what: tuple[str, str, int, int]) -> str:

@@ -8,6 +8,7 @@ from ttl_jax import config as run_config
 from ttl_jax import models, strategies
 from ttl_jax.data import presets
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.training import loggers
 
 ENGINES = ("local", "ray", "submitit")
 TUNERS = ("grid", "optuna")
@@ -26,6 +27,7 @@ def default_config() -> Any:
     from ml_collections import ConfigDict
 
     config = run_config.default_config().unlock()
+    config.report_images = False  # a comparison's report is made to be handed on
     config.compare = ConfigDict()
     config.compare.strategies = ("full", "linear_probe")  # as in `python -m ttl_jax strategies`
     config.compare.models = ("efficientnet_lite0",)  # as in `python -m ttl_jax models`
@@ -77,6 +79,7 @@ def check(config: Any) -> None:
             raise UserError(f"config compare.{field} is empty; name at least one")
         if len(set(values)) < len(values):
             raise UserError(f"config compare.{field}={tuple(values)} names something twice")
+    loggers.check(config.loggers)
     for text in section.strategies:
         strategies.parse(text)
     for name in section.models:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.compare import budget, cells, tune
+from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
 from ttl_jax.evaluation.seeds import mean_interval
@@ -24,7 +25,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
     "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds.
-    "statistics": see `statistics.statistics`. "protocol", "command", "versions": how it was done.
+    "statistics": see `statistics.statistics`. "pictures": see `pictures.write_pictures`.
+    "protocol", "command", "versions": how it was done.
     """
     section = config.compare
     rows: dict[tuple[str, str, str], list[Plan]] = {}
@@ -35,6 +37,7 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     return {
         "settings": settings,
         "statistics": statistics(config, workdir, settings),
+        "pictures": write_pictures(workdir, settings, config.data.image_size) if config.report else [],
         "protocol": {
             "replication": _replication(section, plans),
             "folds": max(plan.setting.folds for plan in plans),
@@ -137,5 +140,6 @@ def write_outputs(workdir: Path, found: dict[str, Any], report: bool) -> list[Pa
     paths = [workdir / "compare.json", *reports.write_tables(found, workdir)]
     if folders and report:
         title = "Comparison of strategies"
-        paths.append(reports.write(folders, workdir / "report.html", title, comparison=found))
+        comparison = reports.with_pictures(found, workdir)
+        paths.append(reports.write(folders, workdir / "report.html", title, comparison=comparison))
     return paths

@@ -83,6 +83,7 @@ def _train(task: Task, folder: Path, notice: Notice | None) -> None:
     from ml_collections import ConfigDict
 
     from ttl_jax import data, host
+    from ttl_jax.analysis.gallery import write_gallery
     from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.data.config import data_config
     from ttl_jax.training.programs import Programs
@@ -97,7 +98,14 @@ def _train(task: Task, folder: Path, notice: Notice | None) -> None:
         _DATASETS[key] = data.load(data_config(config.data))
     if not _PROGRAMS:
         _PROGRAMS.append(Programs())
-    train(config, folder, _DATASETS[key], notice=notice, programs=_PROGRAMS[0])
+    train(
+        config,
+        folder,
+        _DATASETS[key],
+        notice=notice,
+        programs=_PROGRAMS[0],
+        illustrate=write_gallery,
+    )
 
 
 @contextmanager

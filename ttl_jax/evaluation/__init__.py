@@ -2,7 +2,7 @@
 
 from ttl_jax.evaluation import predictions
 from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
-from ttl_jax.evaluation.brier import Brier, brier_decomposition
+from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
 from ttl_jax.evaluation.calibration import Calibration, calibration
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.metrics import confusion, score
@@ -14,6 +14,7 @@ from ttl_jax.evaluation.multiple import (
     friedman_nemenyi,
     holm,
 )
+from ttl_jax.evaluation.one_against_rest import Question, questions
 from ttl_jax.evaluation.paired import (
     Difference,
     McNemar,
@@ -24,6 +25,7 @@ from ttl_jax.evaluation.paired import (
 )
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide, log_odds, probabilities
+from ttl_jax.evaluation.proportion import Proportion, clustered_proportion
 from ttl_jax.evaluation.seeds import MeanInterval, mean_interval
 from ttl_jax.evaluation.subgroups import Subgroup, subgroups
 from ttl_jax.evaluation.temperature import fit_temperature
@@ -37,10 +39,10 @@ from ttl_jax.evaluation.thresholds import (
 
 __all__ = [
     "Brier", "Calibration", "DeLong", "DecisionCurve", "Difference", "Friedman", "Interval", "McNemar",
-    "MeanInterval", "Operating", "Predictions", "SignedRank", "Subgroup", "bayesian_signed_rank",
-    "bootstrap_ci", "brier_decomposition", "calibration", "cliques", "confusion", "decide",
-    "decision_curve", "delong", "delong_covariance", "fit_temperature", "fold_difference",
-    "friedman_nemenyi", "holm",
-    "log_odds", "mcnemar", "mean_interval", "operating_point", "paired_difference",
-    "paired_permutation", "predictions", "probabilities", "score", "subgroups", "threshold_at",
+    "MeanInterval", "Operating", "Predictions", "Proportion", "Question", "SignedRank", "Subgroup",
+    "bayesian_signed_rank", "bootstrap_ci", "brier_decomposition", "brier_parts", "calibration",
+    "cliques", "clustered_proportion", "confusion", "decide", "decision_curve", "delong",
+    "delong_covariance", "fit_temperature", "fold_difference", "friedman_nemenyi", "holm", "log_odds",
+    "mcnemar", "mean_interval", "operating_point", "paired_difference", "paired_permutation",
+    "predictions", "probabilities", "questions", "score", "subgroups", "threshold_at",
 ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from ttl_jax.evaluation.probability import Task, checked_labels, probabilities
 from ttl_jax.typing import Float, Shaped
 
 
@@ -60,3 +61,32 @@ def brier_decomposition(
         uncertainty=float(base * (1 - base)),
         within=float((inside**2).mean() - 2 * (inside * apart).mean()),
     )
+
+
+def brier_parts(
+    labels: Shaped[np.ndarray, "..."],
+    logits: Float[np.ndarray, "examples classes"],
+    task: Task = "multiclass",
+    bins: int | None = 15,
+) -> Brier | None:
+    """Decomposes the Brier score as `score` defines it, class by class; None where nothing is known.
+
+    "multiclass": the sum over classes, each against the rest (0 to 2). "multilabel": the mean over
+    labels, weighted by their known entries (0 to 1).
+
+    Raises:
+        ValueError: shapes or values that do not fit.
+    """
+    chances = probabilities(logits, task)
+    truth = checked_labels(labels, chances, task)
+    parts, weights = [], []
+    for place in range(chances.shape[1]):
+        events = truth[:, place] if task == "multilabel" else (truth == place).astype(np.float64)
+        known = ~np.isnan(events)
+        if known.any():
+            parts.append(astuple(brier_decomposition(events[known], chances[known, place], bins)))
+            weights.append(known.sum() if task == "multilabel" else 1.0)
+    if not parts:
+        return None
+    scale = sum(weights) if task == "multilabel" else 1.0
+    return Brier(*(float(value) for value in np.asarray(weights) @ np.asarray(parts) / scale))

@@ -19,9 +19,10 @@ Found = Mapping[str, Any]
 class Line:
     """A strategy on a data set and model: what the tables say of it, None where it is not known.
 
-    auroc, low, high: mean over seeds and its 95 % interval. difference (with d_low, d_high, p, after
-    Holm): less the reference. seconds, flops: of a training; trainable: parameters. edge: the best
-    rate is the lowest or highest tried.
+    auroc, low, high: mean over seeds and its 95 % interval; so of the other figures.
+    difference (with d_low, d_high, p, after Holm): less the reference. seconds, flops: of a training;
+    trainable: parameters, of params in the whole network. edge: the best rate is the lowest or highest
+    tried.
     """
 
     dataset: str
@@ -32,9 +33,15 @@ class Line:
     low: float | None
     high: float | None
     auprc: float | None
+    auprc_low: float | None
+    auprc_high: float | None
     prevalence: float | None
     accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
     ece: float | None
+    ece_low: float | None
+    ece_high: float | None
     difference: float | None
     d_low: float | None
     d_high: float | None
@@ -45,6 +52,7 @@ class Line:
     seconds: float | None
     flops: float | None
     trainable: float | None
+    params: float | None
     note: str
 
 
@@ -61,7 +69,15 @@ def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
         raise UserError(f"{folder / 'compare.json'} is not readable: {error!r}; run compare again") from None
     if not cells:
         raise UserError(f"{folder} holds no finished cell yet; run compare again")
-    return found, cells
+    return with_pictures(found, folder), cells
+
+
+def with_pictures(found: Found, folder: Path) -> dict[str, Any]:
+    """The same with each strategy's picture as SVG text, those that are missing left out."""
+    pictures = found["pictures"] if "pictures" in found else ()  # an older compare.json has none
+    there = [each for each in pictures if (folder / each["path"]).is_file()]
+    read = [{**each, "svg": (folder / each["path"]).read_text(encoding="utf-8")} for each in there]
+    return {**found, "pictures": read}
 
 
 def lines(found: Found) -> tuple[Line, ...]:
@@ -87,9 +103,15 @@ def lines(found: Found) -> tuple[Line, ...]:
                 low=look_up(test, "auroc", "low"),
                 high=look_up(test, "auroc", "high"),
                 auprc=look_up(test, "auprc", "mean"),
+                auprc_low=look_up(test, "auprc", "low"),
+                auprc_high=look_up(test, "auprc", "high"),
                 prevalence=look_up(test, "prevalence", "mean"),
                 accuracy=look_up(test, "accuracy", "mean"),
+                accuracy_low=look_up(test, "accuracy", "low"),
+                accuracy_high=look_up(test, "accuracy", "high"),
                 ece=look_up(test, "ece", "mean"),
+                ece_low=look_up(test, "ece", "low"),
+                ece_high=look_up(test, "ece", "high"),
                 difference=look_up(against, "estimate"),
                 d_low=look_up(against, "low"),
                 d_high=look_up(against, "high"),
@@ -100,6 +122,7 @@ def lines(found: Found) -> tuple[Line, ...]:
                 seconds=each["seconds"],
                 flops=each["flops"],
                 trainable=each["trainable_params"],
+                params=each["params"],
                 note=each["note"],
             )
         )

@@ -1,4 +1,4 @@
-"""The wrong decisions that a model was surest of: where to look first, by name only."""
+"""The decisions that a model was surest of, wrong and right: where to look first, by name only."""
 
 from __future__ import annotations
 
@@ -12,36 +12,54 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class ConfidentError:
-    """An example decided wrongly: its id and patient, the label, the decision, and how sure it was."""
+class Decision:
+    """What was said of an example: its id and patient, the label, the decision, and how sure it was.
+
+    row: of the prediction file; place: column of the class that the decision is about.
+    """
 
     id: str
     group: str
     true: str
     decided: str
     confidence: float
+    row: int
+    place: int
+    right: bool
 
 
-def confident_errors(predictions: Predictions, most: int = SHOWN) -> tuple[ConfidentError, ...]:
+def confident_errors(predictions: Predictions, most: int = SHOWN) -> tuple[Decision, ...]:
     """The wrong decisions of highest confidence; of several labels, each known one is a decision."""
+    return tuple(each for each in _surest_first(predictions) if not each.right)[:most]
+
+
+def confident_right(predictions: Predictions, most: int) -> tuple[Decision, ...]:
+    """The right decisions of highest confidence, the classes in turn."""
+    turns: dict[int, int] = {}
+    found = []
+    for each in _surest_first(predictions):
+        if each.right:
+            turns[each.place] = turns.get(each.place, 0) + 1
+            found.append((turns[each.place], each))
+    found.sort(key=lambda pair: pair[0])
+    return tuple(each for _, each in found)[:most]
+
+
+def _surest_first(predictions: Predictions) -> list[Decision]:
     chances, names = predictions.probabilities, predictions.class_names
     found = []
     if predictions.task == "multiclass":
-        said = chances.argmax(axis=1)
-        for row in np.flatnonzero(said != predictions.labels):
-            found.append(
-                (float(chances[row, said[row]]), int(row), names[predictions.labels[row]], names[said[row]])
-            )
+        for row, place in enumerate(chances.argmax(axis=1)):
+            true, sure = names[int(predictions.labels[row])], float(chances[row, place])
+            found.append(_decision(predictions, sure, row, int(place), true, names[place]))
     else:
-        said = (chances >= 0.5).astype(int)
-        wrong = ~np.isnan(predictions.labels) & (said != predictions.labels)
-        for row, place in zip(*np.nonzero(wrong), strict=True):
+        for row, place in zip(*np.nonzero(~np.isnan(predictions.labels)), strict=True):
             words = (f"no {names[place]}", names[place])
-            yes = int(said[row, place])
             sure = float(max(chances[row, place], 1 - chances[row, place]))
-            found.append((sure, int(row), words[1 - yes], words[yes]))
-    found.sort(key=lambda each: (-each[0], each[1]))
-    return tuple(
-        ConfidentError(str(predictions.ids[row]), str(predictions.groups[row]), true, decided, sure)
-        for sure, row, true, decided in found[:most]
-    )
+            true, said = words[int(predictions.labels[row, place])], words[int(chances[row, place] >= 0.5)]
+            found.append(_decision(predictions, sure, int(row), int(place), true, said))
+    return sorted(found, key=lambda each: (-each.confidence, each.row))
+
+
+def _decision(held: Predictions, sure: float, row: int, place: int, true: str, said: str) -> Decision:
+    return Decision(str(held.ids[row]), str(held.groups[row]), true, said, sure, row, place, true == said)

@@ -63,17 +63,24 @@ def _escape(text: str) -> str:
 
 def _cells(rows: tuple[Line, ...], reference: str, to: str) -> tuple[list[str], list[list[str]]]:
     head = ["data set", "model", "strategy", "AUROC [95 %]", f"vs {reference}, points [95 %]", "p (Holm)",
-            "AUPRC (prevalence)", "accuracy", "ECE", "rate", "time", "FLOPs", "trainable"]  # fmt: skip
+            "AUPRC [95 %] (prevalence)", "accuracy [95 %]", "ECE [95 %]", "rate", "time",
+            "FLOPs", "trainable"]  # fmt: skip
     body = []
     for row in rows:
-        spread = "" if row.low is None else f" [{wording.number(row.low)}, {wording.number(row.high)}]"
         against = "" if row.d_low is None else f" [{points(row.d_low)}, {points(row.d_high)}]"
         share = "" if row.prevalence is None else f" ({wording.number(row.prevalence)})"
         body.append([
-            row.dataset, row.model, row.strategy, wording.number(row.auroc) + spread,
-            points(row.difference) + against, p_value(row.p), wording.number(row.auprc) + share,
-            wording.number(row.accuracy), wording.number(row.ece),
+            row.dataset, row.model, row.strategy, _spread(row.auroc, row.low, row.high),
+            points(row.difference) + against, p_value(row.p),
+            _spread(row.auprc, row.auprc_low, row.auprc_high) + share,
+            _spread(row.accuracy, row.accuracy_low, row.accuracy_high),
+            _spread(row.ece, row.ece_low, row.ece_high),
             wording.ABSENT if row.lr is None else f"{row.lr:g}" + "*" * row.edge,
             wording.duration(row.seconds), wording.amount(row.flops), wording.amount(row.trainable),
         ])  # fmt: skip
     return head, body
+
+
+def _spread(mean: float | None, low: float | None, high: float | None) -> str:
+    text = wording.number(mean)
+    return text if low is None else f"{text} [{wording.number(low)}, {wording.number(high)}]"

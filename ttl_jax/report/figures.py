@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax.evaluation.calibration import calibration
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import log_odds
@@ -110,26 +109,6 @@ def confusion_matrix(predictions: Predictions) -> str | None:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    return made.svg
-
-
-def reliability(predictions: Predictions) -> str | None:
-    """Accuracy against confidence in 15 bins, over how many decisions each bin holds."""
-    found = calibration(predictions.labels, predictions.logits, predictions.task)
-    if found.ece is None:
-        return None
-    middles, width = (found.edges[1:] + found.edges[:-1]) / 2, found.edges[1] * 0.94
-    with drawing(5.2, 4.6, f"Reliability diagram, expected calibration error {found.ece:.3f}") as made:
-        upper, lower = made.figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.bar(middles, np.nan_to_num(found.accuracy), width=width, color=SERIES[0], alpha=0.35)
-        upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="calibrated")
-        full = found.count > 0
-        upper.plot(found.confidence[full], found.accuracy[full], "o-", color=SERIES[0],
-                   markersize=4, label="this model")  # fmt: skip
-        upper.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="accuracy")
-        upper.legend(loc="upper left")
-        lower.bar(middles, found.count, width=width, color=MUTED, alpha=0.6)
-        lower.set(xlabel="confidence of the decision", ylabel="count")
     return made.svg
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from ttl_jax.evaluation.bootstrap import Interval
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.subgroups import subgroups
-from ttl_jax.report import compared, compared_figures, curves, figures, wording
+from ttl_jax.report import compared, compared_figures, curves, decision_figures, figures, wording
+from ttl_jax.report.calibrated import Rescaled, rescaled
+from ttl_jax.report.compared_decisions import decision_tests, trusts
 from ttl_jax.report.errors import confident_errors
+from ttl_jax.report.gallery import gallery
+from ttl_jax.report.operating import OperatingRow, operating_rows
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 from ttl_jax.report.rows import (
     COSTS,
@@ -24,8 +29,13 @@ from ttl_jax.report.rows import (
     settings_that_differ,
     validation_score,
 )
+from ttl_jax.report.svg import inline
 
-MAX_DETAILED = 24  # settings that get figures of their own; keeps the page below 5 MB
+# What keeps the page below 5 MB; what does not fit is named in the page.
+MAX_DETAILED = 24  # settings that get figures of their own
+MAX_FIGURE_BYTES = 2_200_000  # of their figures
+MAX_IMAGE_BYTES = 700_000  # of galleries
+MAX_PICTURE_BYTES = 600_000  # of plans of strategies
 _SPLITS = {"test": "Test", "shifted": "Shifted test", "val": "Validation"}
 _PER_CLASS = ("recall", "precision", "f1", "auroc", "auprc", "prevalence", "support")
 
@@ -103,12 +113,14 @@ def render(
         lstrip_blocks=True,
     )
     differing = settings_that_differ(runs)
+    details = _details(main)
+    _leave_galleries_out(details)
     return environment.get_template("page.html").render(
         title=title,
         today=datetime.date.today().isoformat(),
         runs=runs,
         headlines=_headlines(main) if comparison is None else compared.headlines(comparison),
-        compared=None if comparison is None else _compared(comparison),
+        compared=None if comparison is None else _compared(comparison, runs),
         cards=_cards(runs),
         wording=wording,
         spread=_spread,
@@ -119,8 +131,9 @@ def render(
             for split, found in tables.items()
         ],
         overviews=_overviews(main) if len(main) > 1 else [],
-        details=[_detail(row) for row in main[:MAX_DETAILED]],
-        left_out=main[MAX_DETAILED:],
+        details=details,
+        patients=any(each["gallery"] and not each["gallery"].generated for each in details),
+        left_out=main[len(details) :],
         differing=differing,
         shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
         settings=[(run, flat(run.config)) for run in runs],
@@ -129,7 +142,7 @@ def render(
     )
 
 
-def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     """What page_comparison.html shows."""
     rows, statistics, protocol = compared.lines(found), found["statistics"], found["protocol"]
     drawn = []
@@ -146,6 +159,24 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
         if svg is not None:
             drawn.append(Drawn(svg, f"{dataset}: blue, joined and named are those that nothing else beats at "
                                     "the price."))  # fmt: skip
+    by_parts = {run.path.resolve().parts: run for run in runs}
+
+    def held(folder: str, split: str) -> Predictions | None:
+        parts = Path(folder).parts
+        known = [run for path, run in by_parts.items() if path[-len(parts) :] == parts]
+        return known[0].predictions(split) if known else None
+
+    trusted = trusts(found, held)
+    several = len({row.model for row in rows}) > 1
+    pictures = [
+        Drawn(
+            inline(each["svg"], f"Plan of {each['strategy']} on {each['model']}"),
+            f"{each['strategy']}, {each['model']}" if several else each["strategy"],
+        )
+        for each in (found["pictures"] if "pictures" in found else ())
+    ]
+    sizes = itertools.accumulate(len(drawn.svg) for drawn in pictures)
+    fitting = sum(size <= MAX_PICTURE_BYTES for size in sizes)
     return {
         "lines": rows,
         "reference": statistics["reference"],
@@ -159,6 +190,11 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
         "bayes": statistics["bayes"],
         "rope": statistics["rope"],
         "figures": drawn,
+        "decisions": decision_tests(found, held),
+        "trusts": trusted,
+        "operating": any(each.sensitivity is not None for each in trusted),
+        "pictures": pictures[:fitting],
+        "pictures_left_out": pictures[fitting:],
     }
 
 
@@ -243,14 +279,32 @@ def _overviews(rows: Sequence[Row]) -> list[Drawn]:
     return [Drawn(svg, caption) for svg, caption in drawn if svg is not None]
 
 
+def _details(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A section a setting, of as many as fit."""
+    found: list[dict[str, Any]] = []
+    used = 0
+    for row in rows[:MAX_DETAILED]:
+        detail = _detail(row)
+        used += sum(len(drawn.svg) for drawn, _ in detail["figures"])
+        if found and used > MAX_FIGURE_BYTES:
+            break
+        found.append(detail)
+    return found
+
+
 def _detail(row: Row) -> dict[str, Any]:
     """A setting's own section: of its first seed that has results on the split."""
     scored = [run for run in row.runs if run.scores(row.split) is not None]
     run = (scored or row.runs)[0]
     predictions = run.predictions(row.split)
+    validation = None if row.split == "val" else run.predictions("val")
     scores = run.scores(row.split)
+    calibrated: Rescaled | None = None
+    operating: tuple[OperatingRow, ...] = ()
     drawn = [(curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide")]
     if predictions is not None and len(predictions):
+        calibrated = rescaled(validation, predictions)
+        operating = operating_rows(validation, predictions) if validation is not None else ()
         drawn += [
             (figures.ranking_curves(predictions), _about_curves(predictions), "wide"),
             (
@@ -259,10 +313,15 @@ def _detail(row: Row) -> dict[str, Any]:
                 "",
             ),
             (
-                figures.reliability(predictions),
-                f"Expected calibration error {wording.number(look_up(scores, 'ece'))}, "
+                decision_figures.net_benefit(predictions, calibrated.temperature),
+                "Net benefit of acting from a threshold probability on, in true positives a patient less "
+                "false positives weighed by the odds of the threshold; beside acting on everybody or nobody.",
+                "" if len(predictions.class_names) == 2 else "wide",
+            ),
+            (
+                decision_figures.reliability(predictions, calibrated.scaled),
                 "15 bins of equal width. Above the diagonal: too modest; below: too sure.",
-                "",
+                "" if calibrated.scaled is None else "wide",
             ),
         ]
     return {
@@ -271,12 +330,25 @@ def _detail(row: Row) -> dict[str, Any]:
         "scores": scores,
         "data": None if predictions is None else _about_data(predictions),
         "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
+        "calibrated": () if calibrated is None else calibrated.rows,
+        "operating": operating,
         "per_class": _per_class(scores),
         "decisions": _decisions(predictions),
         "subgroups": () if predictions is None else subgroups(predictions, resamples=500),
         "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
+        "gallery": gallery(run),
+        "gallery_left_out": False,
     }
+
+
+def _leave_galleries_out(details: Sequence[dict[str, Any]]) -> None:
+    """Drops galleries, from the first that would take the page beyond MAX_IMAGE_BYTES of images."""
+    used = 0
+    for detail in details:
+        used += detail["gallery"].size if detail["gallery"] else 0
+        if used > MAX_IMAGE_BYTES:
+            detail |= {"gallery": None, "gallery_left_out": detail["gallery"] is not None}
 
 
 def _about_curves(predictions: Predictions) -> str:

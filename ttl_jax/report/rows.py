@@ -18,7 +18,7 @@ METRICS = (
 )  # fmt: skip
 COSTS = ("seconds", "params", "trainable_params", "flops_per_step")
 # Fields that tell no setting from another: runs that differ in these alone share a row.
-NO_SETTING = ("seed", "evaluate_test", "report")
+NO_SETTING = ("seed", "evaluate_test", "report", "report_images", "loggers")
 LOWER_IS_BETTER = ("ece", "brier", "loss")
 
 

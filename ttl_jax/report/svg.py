@@ -83,11 +83,17 @@ def drawing(width: float, height: float, title: str) -> Iterator[Drawing]:
         file = io.StringIO()
         blank: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         made.figure.savefig(file, format="svg", metadata=blank)
-    made.svg = _inline(file.getvalue(), title, f"f{next(_numbers)}-")
+    made.svg = inline(file.getvalue(), title)
 
 
-def _inline(text: str, title: str, prefix: str) -> str:
-    """The <svg> element alone, with ids of its own, CSS colours and no namespaces."""
+def inline(text: str, title: str) -> str:
+    """The <svg> element alone, with ids of its own, CSS colours and no namespaces.
+
+    Args:
+        text: an SVG file as Matplotlib writes it.
+        title: what a screen reader says of it.
+    """
+    prefix = f"f{next(_numbers)}-"
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
@@ -98,6 +104,8 @@ def _inline(text: str, title: str, prefix: str) -> str:
     for colour, name in _VARIABLES.items():
         text = text.replace(colour, f"var(--{name}, {colour})")
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    # a hundredth of a point is finer than any screen
+    text = re.sub(r' (d|x|y|transform)="[^"]*"', lambda each: re.sub(r"(\.\d\d)\d+", r"\1", each[0]), text)
     size = re.search(r'viewBox="0 0 ([\d.]+) ', text)
     wide = float(size.group(1)) if size else 0.0
     # points of paper become pixels, a third larger, and shrink with a narrow window

@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.training.loggers import Logger
+
 
 class EventLog:
-    """Appends events to metrics.jsonl, and shows them.
+    """Appends events to metrics.jsonl, sends them to the loggers, and shows them.
 
     On a terminal: one live line with progress, rate and remaining time. Elsewhere: one JSON line an
     event on standard output.
     """
 
-    def __init__(self, path: Path, total_steps: int, *, resume_step: int = 0, silent: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        total_steps: int,
+        *,
+        resume_step: int = 0,
+        silent: bool = False,
+        loggers: Sequence[Logger] = (),
+    ) -> None:
         self._path, self._total = path, total_steps
         self._terminal = sys.stdout.isatty()
         self._started, self._first = time.perf_counter(), resume_step
         self._shown = ""
+        self._loggers = loggers
         self._silent = silent  # a process that is not the first neither writes nor shows
         if silent:
             return
@@ -33,6 +45,8 @@ class EventLog:
             beside = path.with_suffix(".tmp")  # a kill in between must not lose them
             beside.write_text("".join(line + "\n" for line in kept))
             beside.replace(path)
+        for logger in loggers:
+            logger.begin(resume_step)
 
     def event(self, **values: Any) -> None:
         """Writes one event and shows it."""
@@ -41,6 +55,8 @@ class EventLog:
         line = json.dumps(values)
         with self._path.open("a") as file:
             file.write(line + "\n")
+        for logger in self._loggers:
+            logger.event(values)
         if not self._terminal:
             print(line, flush=True)
             return

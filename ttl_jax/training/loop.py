@@ -21,6 +21,7 @@ from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor
 from ttl_jax.training.log import EventLog
+from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, make_optimizer
@@ -83,6 +84,7 @@ class Job:
     notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
     layout: Layout = ONE
     programs: Programs = field(default_factory=Programs)  # compiled before, by this run or one like it
+    loggers: Sequence[Logger] = ()  # take the events besides metrics.jsonl
     ids: Sequence[str] | np.ndarray = ()  # of the training examples, to name those of a bad batch
 
     @property
@@ -149,7 +151,13 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         template = state
         state = layout.from_first(lambda: checkpoints.restore_last(template, bound.digest), template)
         print(f"resumed at step {progress.step} in phase {bound.phase.name!r}", flush=True)
-    log = EventLog(log_path, sum(job.lengths), resume_step=progress.step, silent=not layout.first)
+    log = EventLog(
+        log_path,
+        sum(job.lengths),
+        resume_step=progress.step,
+        silent=not layout.first,
+        loggers=job.loggers,
+    )
     state = layout.place_state(state)
     try:
         while True:

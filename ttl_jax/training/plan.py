@@ -54,7 +54,8 @@ class PhasePlan:
         share: of the run's steps.
         rows: the label table.
         trainable: parameters that are differentiated and updated.
-        flops: floating-point operations of one step, by XLA's cost analysis of the lowered program.
+        flops: floating-point operations of one step, by XLA's cost analysis of the lowered program;
+            None where they were not counted.
         optimizer_bytes: of the optimizer's state.
         units: bottom to top, the head last.
         measured: learning rates are measured while training (Auto-RGN, Auto-SNR).
@@ -64,7 +65,7 @@ class PhasePlan:
     share: float
     rows: tuple[LabelRow, ...]
     trainable: int
-    flops: float
+    flops: float | None
     optimizer_bytes: int
     units: tuple[UnitPlan, ...]
     measured: bool
@@ -94,7 +95,9 @@ class Plan:
     image_size: int
 
 
-def plan(text: str, model: str, classes: int = 2, image_size: int = 224, batch: int = 32) -> Plan:
+def plan(
+    text: str, model: str, classes: int = 2, image_size: int = 224, batch: int = 32, count: bool = True
+) -> Plan:
     """Works the plan of a strategy out from shapes alone.
 
     Args:
@@ -103,6 +106,7 @@ def plan(text: str, model: str, classes: int = 2, image_size: int = 224, batch: 
         classes: outputs of the head.
         image_size: pixels.
         batch: examples a step.
+        count: whether to count operations, for which the step of every phase is traced (seconds).
 
     Raises:
         UserError: whatever is wrong with the strategy on this network.
@@ -134,7 +138,9 @@ def plan(text: str, model: str, classes: int = 2, image_size: int = 224, batch: 
         dropped,
         _fresh(strategy, model, variables["params"], network),
         tuple(
-            _phase(item, length / sum(lengths), network, variables, model, classes, image.shape[1:], batch)
+            _phase(
+                item, length / sum(lengths), network, variables, model, classes, image.shape[1:], batch, count
+            )
             for item, length in zip(bound, lengths, strict=True)
         ),
         batch,
@@ -151,6 +157,7 @@ def _phase(
     classes: int,
     image: tuple[int, ...],
     batch: int,
+    count: bool,
 ) -> PhasePlan:
     optimizer = make_optimizer(bound, default_config().optimizer)
     step = make_train_step(
@@ -169,28 +176,37 @@ def _phase(
             measured=bound.probe is not None,
         )
     )
-    number = jax.ShapeDtypeStruct((batch,), np.int32)
+    sizes = {path: leaf.size for path, leaf in flatten(variables["params"]).items()}
+    flops = (
+        _operations(step, state, (batch, *image), _constants(bound, network, variables, image, classes))
+        if count
+        else None
+    )
+    return PhasePlan(
+        bound.phase.name or "",
+        share,
+        tuple(strategies.table(bound, variables["params"], model)),
+        sum(sizes[path] for path in bound.trainable),
+        flops,
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
+        _units(bound, variables["params"], model),
+        bound.probe is not None,
+    )
+
+
+def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[str, Any]) -> float:
+    """Of one training step on a batch of that shape."""
+    number = jax.ShapeDtypeStruct(images[:1], np.int32)
     data = {
-        "image": jax.ShapeDtypeStruct((batch, *image), np.uint8),
+        "image": jax.ShapeDtypeStruct(images, np.uint8),
         "label": number,
         "example": number,
         "epoch": number,
         "seed": number,
     }
     rate = jax.ShapeDtypeStruct((), np.float32)
-    given = _constants(bound, network, variables, image, classes)
-    analysis = jax.jit(step).lower(state, data, rate, given).cost_analysis()
-    sizes = {path: leaf.size for path, leaf in flatten(variables["params"]).items()}
-    return PhasePlan(
-        bound.phase.name or "",
-        share,
-        tuple(strategies.table(bound, variables["params"], model)),
-        sum(sizes[path] for path in bound.trainable),
-        float(analysis["flops"]) if analysis else 0.0,
-        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
-        _units(bound, variables["params"], model),
-        bound.probe is not None,
-    )
+    analysis = jax.jit(step).lower(state, data, rate, constants).cost_analysis()
+    return float(analysis["flops"]) if analysis else 0.0
 
 
 def _constants(

@@ -40,7 +40,9 @@ def draw(plan: Plan, paths: tuple[Path, ...]) -> None:
     names = [*units[:-1], *plan.dropped, units[-1]]  # the head on top of what was dropped, to be seen
     rows = {name: place for place, name in enumerate(names)}
     width = MARGIN + COLUMN * len(plan.phases)
-    with matplotlib.rc_context({"font.size": 7.5, "svg.fonttype": "none", "svg.hashsalt": "ttl_jax"}):
+    # one family: an SVG names the fonts anew at every word
+    style: dict[Any, Any] = {"font.size": 7.5, "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "ttl_jax"}):
         figure = Figure(figsize=(max(width, 6.0), ROW * len(names) + 2.0), layout="constrained")
         axes = figure.subplots()
         for place, phase in enumerate(plan.phases):
@@ -80,7 +82,8 @@ def draw(plan: Plan, paths: tuple[Path, ...]) -> None:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
-            figure.savefig(path, dpi=150, metadata=metadata)
+            # an SVG stands on the page's own colour, light or dark
+            figure.savefig(path, dpi=150, metadata=metadata, transparent=path.suffix == ".svg")
 
 
 def _inside(unit: UnitPlan, phase: PhasePlan) -> str:
@@ -93,7 +96,5 @@ def _inside(unit: UnitPlan, phase: PhasePlan) -> str:
 
 
 def _title(phase: PhasePlan) -> str:
-    return (
-        f"{phase.name}\n{phase.share:.0%} of steps\n{phase.trainable:,} train\n"
-        f"{phase.flops / 1e9:.3g} GFLOP a step"
-    )
+    counted = "" if phase.flops is None else f"\n{phase.flops / 1e9:.3g} GFLOP a step"
+    return f"{phase.name}\n{phase.share:.0%} of steps\n{phase.trainable:,} train{counted}"

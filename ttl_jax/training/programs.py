@@ -16,7 +16,7 @@ import jax
 from ttl_jax import data, strategies
 
 # What the programs take as an argument, or never see.
-ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test")
+ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")
 
 T = TypeVar("T")
 

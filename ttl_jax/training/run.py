@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.strategies.average import Soup, WiseFT
-from ttl_jax.training import parallel, provenance
+from ttl_jax.training import loggers, parallel, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
 from ttl_jax.training.feature_store import FeatureStore
@@ -78,6 +79,9 @@ class Result:
         return self.workdir / "report.html"
 
 
+Illustrate = Callable[[Result, Mapping[str, Dataset], Callable[[Array], Array]], object]
+
+
 def check(config: Any) -> None:
     """Refuses values that would only fail after minutes.
 
@@ -108,6 +112,7 @@ def check(config: Any) -> None:
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
     data.parse_augment(config.data.augment)
+    loggers.check(config.loggers)
     data.views.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")
@@ -156,6 +161,7 @@ def train(
     committed: Callable[[], None] | None = None,
     programs: Programs | None = None,
     features: FeatureStore | None = None,
+    illustrate: Illustrate | None = None,
 ) -> Result:
     """Runs or resumes one training, evaluates it, and writes its files.
 
@@ -169,6 +175,8 @@ def train(
         programs: the same for several runs, on the same data sets, keeps what was compiled.
         features: shared with other runs, processes too: outputs of frozen units are computed once for
             all of them, as far as `config.cache_disk_gb` allows.
+        illustrate: called before the report, with the result, the splits and the network's normalisation,
+            where config.report_images allows images.
 
     Raises:
         Paused: see `pause_after`; the same call without it goes on, bit for bit.
@@ -184,13 +192,18 @@ def train(
     fault = host.deterministic_fault(os.environ.get("XLA_FLAGS", ""))
     if config.deterministic and fault and jax.default_backend() == "gpu":
         raise UserError(f"config deterministic=True: {fault}")
-    rest = datasets, pause_after, notice or Notice(), committed, programs or Programs(), features
+    rest = (
+        datasets, pause_after, notice or Notice(), committed, programs or Programs(), features, illustrate,
+    )  # fmt: skip
     if jax.process_index() > 0:  # the first process alone writes
         return _train(config, workdir, *rest)
     new = not workdir.exists()
     try:
-        with provenance.alone(workdir):
-            return _train(config, workdir, *rest)
+        with (
+            provenance.alone(workdir),
+            loggers.opened(config.loggers, workdir, config.to_dict()) as places,
+        ):
+            return _train(config, workdir, *rest, places)
     finally:
         if new and not (workdir / "config.json").exists():  # refused before it began
             shutil.rmtree(workdir, ignore_errors=True)
@@ -205,6 +218,8 @@ def _train(
     committed: Callable[[], None] | None,
     programs: Programs,
     features: FeatureStore | None,
+    illustrate: Illustrate | None,
+    places: Sequence[loggers.Logger] = (),
 ) -> Result:
     programs.claim(config)
     strategy = strategies.parse(config.strategy)
@@ -296,6 +311,7 @@ def _train(
         notice=notice,
         layout=layout,
         ids=training.ids,
+        loggers=places,
     )
     if layout.first:
         print_header(config, sets, bound, lengths, variables)
@@ -343,13 +359,18 @@ def _train(
         metrics["data"] = card(sets)
         if layout.first:
             provenance.write_json(result_path, metrics)
+            for place, event in itertools.product(places, loggers.result_events(metrics)):
+                place.event(event)
+    best = best if layout.plain else jax.tree.map(jnp.asarray, jax.device_get(best))
+    result = Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
+    if illustrate is not None and layout.first and config.report_images and config.evaluate_test:
+        illustrate(result, sets, preprocessing.normalise)
     if layout.first and config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
 
         beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy.name}")
         beside.replace(workdir / "report.html")
-    best = best if layout.plain else jax.tree.map(jnp.asarray, jax.device_get(best))
-    return Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
+    return result
 
 
 def lengths_of(

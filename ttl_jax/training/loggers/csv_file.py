@@ -1,0 +1,68 @@
+"""WORKDIR/metrics.csv: a row an event, a column a figure, for spreadsheets and pandas."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FIRST = ["step", "epoch", "split", "phase", "loss"]  # columns that stand in front
+
+
+class CsvFile:
+    """Follows metrics.jsonl; a column that comes later is filled with nothing before."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / "metrics.csv"
+        self._columns: list[str] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def begin(self, step: int) -> None:
+        """Writes what metrics.jsonl holds, which ends at this step."""
+        self._rows, self._columns = [], list(FIRST)
+        source = self._folder / "metrics.jsonl"
+        lines = source.read_text(encoding="utf-8").splitlines() if source.exists() else []
+        for values in map(json.loads, lines):
+            self._take(values)
+        self._write_all()
+
+    def event(self, values: Mapping[str, Any]) -> None:
+        """Appends a row; the whole file is written anew where a column is new."""
+        if not self._columns:  # a run that only had its end left to do
+            self.begin(values["step"])
+        known = len(self._columns)
+        row = self._take(values)
+        if len(self._columns) > known:
+            self._write_all()
+            return
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    def close(self) -> None:
+        """Every row is on disk already."""
+
+    def _take(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        row = {
+            name: "" if value is None else value
+            for name, value in values.items()
+            if not isinstance(value, Mapping | list | tuple)
+        }
+        row = {**row, "split": row["split"] if "split" in row else "train"}
+        self._columns += [name for name in row if name not in self._columns]
+        self._rows.append(row)
+        return row
+
+    def _write_all(self) -> None:
+        beside = self._path.with_suffix(".csv.tmp")
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, self._columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self._rows)
+        beside.replace(self._path)
+
+
+def make(folder: Path, config: Mapping[str, Any]) -> CsvFile:
+    """The logger of a run."""
+    return CsvFile(folder)
