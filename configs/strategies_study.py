@@ -35,6 +35,7 @@ def get_config():
             "compare.datasets": ("pneumoniamnist", "brain_tumor_mri"),
             "compare.seeds": (0, 1, 2),
             "compare.folds": "0",  # one split each: three seeds of 28 strategies are two hours already
+            "compare.together": False,  # so that a probe's seconds are those of a run of its own
             "compare.lrs": (1e-3, 3e-3, 1e-2),
             "compare.extend": 1,
             "compare.keep": "none",

@@ -28,6 +28,7 @@ def default_config() -> Any:
 
     config = run_config.default_config().unlock()
     config.report_images = False  # a comparison's report is made to be handed on
+    config.cache_disk_gb = 4.0  # WORKDIR/features: frozen units' outputs, computed once for all cells
     config.compare = ConfigDict()
     config.compare.strategies = ("full", "linear_probe")  # as in `python -m ttl_jax strategies`
     config.compare.models = ("efficientnet_lite0",)  # as in `python -m ttl_jax models`
@@ -44,6 +45,7 @@ def default_config() -> Any:
     config.compare.trials = 8  # optuna: learning rates tried for each setting
     config.compare.lr_range = (1e-5, 1e-2)  # optuna: lowest and highest, sampled in the logarithm
     config.compare.tune_epochs = 0.0  # length of tuning runs; 0 is total_epochs, and the best is kept
+    config.compare.together = True  # probes of a setting on the same features train as one program
     config.compare.engine = "local"  # "local", "ray" or "submitit"
     config.compare.workers = 1  # cells at a time
     config.compare.retries = 1  # how often a cell whose process died is started again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.training import provenance
 from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.training.programs import one_program
 
 POLL = 1.0  # seconds between looks at the notice
 SAVING = 6.0  # seconds that cells under way have to save: with these two, less than ten
@@ -63,6 +65,8 @@ def compare(
     workdir.mkdir(parents=True, exist_ok=True)
     with _alone(workdir):
         failures = _run(config, workdir, tuners, notice or Notice(), committed)
+        if not failures:
+            shutil.rmtree(workdir / "features", ignore_errors=True)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
@@ -127,7 +131,7 @@ def _run(
             for cell in _next(plans, workdir, running, failures, config.compare.workers):
                 place = cells.folder(workdir, cell)
                 engine = engine or engines.start(config, workdir)
-                engine.submit(Task(str(place), cells.cell_config(config, cell).to_dict()))
+                engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})
             board.show(_lines(plans, running, failures, workdir, clock))
@@ -164,6 +168,21 @@ def _left(count: int) -> str:
         if count == 1
         else f"{count} cells under way keep what they saved"
     )
+
+
+def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Task:
+    """A cell's task; probes take along what else of their setting is to be run now."""
+
+    def place(cell: Cell) -> str:
+        return str(cells.folder(workdir, cell))
+
+    store = str(workdir / "features") if config.cache_disk_gb > 0 else ""
+    made = cells.cell_config(config, cell)
+    others = (
+        [other for other in todo if other != cell] if config.compare.together and one_program(made) else []
+    )
+    along = tuple((place(other), cells.cell_config(config, other).to_dict()) for other in others)
+    return Task(place(cell), made.to_dict(), store, along)
 
 
 def _next(

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,15 @@ class Task:
     Attributes:
         folder: its own.
         config: its run's, as nested dictionaries.
+        features: folder of the features that the cells share; "" where they share none.
+        others: folder and config of cells that this worker may train along with it, as one program; each
+            is still to be run by itself, and then only has to be scored.
     """
 
     folder: str
     config: dict[str, Any]
+    features: str = ""
+    others: tuple[tuple[str, dict[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,10 @@ def _train(task: Task, folder: Path, notice: Notice | None) -> None:
     from ttl_jax.analysis.gallery import write_gallery
     from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.data.config import data_config
+    from ttl_jax.training.feature_store import FeatureStore
     from ttl_jax.training.programs import Programs
     from ttl_jax.training.run import train
+    from ttl_jax.training.together import train_together
 
     config = ConfigDict(task.config).lock()
     host.set_deterministic(config.deterministic)
@@ -98,14 +105,38 @@ def _train(task: Task, folder: Path, notice: Notice | None) -> None:
         _DATASETS[key] = data.load(data_config(config.data))
     if not _PROGRAMS:
         _PROGRAMS.append(Programs())
+    store = FeatureStore(Path(task.features), config.cache_disk_gb * 1e9) if task.features else None
+    sets, programs = _DATASETS[key], _PROGRAMS[0]
+    with _free(task.others) as others:
+        if others:
+            members = [(config, folder), *((ConfigDict(made).lock(), place) for place, made in others)]
+            train_together(members, sets, programs=programs, features=store)
     train(
         config,
         folder,
-        _DATASETS[key],
+        sets,
         notice=notice,
-        programs=_PROGRAMS[0],
+        programs=programs,
+        features=store,
         illustrate=write_gallery,
     )
+
+
+@contextmanager
+def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[Path, dict[str, Any]]]]:
+    """Those cells that no other worker is at, held."""
+    with ExitStack() as held:
+        found = []
+        for name, config in cells:
+            folder = Path(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context((folder / "lock").open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            found.append((folder, config))
+        yield found
 
 
 @contextmanager
