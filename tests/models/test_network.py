@@ -1,5 +1,8 @@
 """Still units, captured features, cached features, and dropout that belongs to the example."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,32 +58,37 @@ def test_a_cut_network_gives_the_features_of_the_whole_one(resnet):
 
 
 def test_dropout_belongs_to_the_example_not_to_its_place():
-    network = models.create("efficientnet_b0", 3)
-    variables = network.init(jax.random.key(0), IMAGES)
-    # Fresh weights shrink an untrained depthwise network to nothing: the head makes up for it.
-    variables["params"]["head"]["kernel"] *= 1e14
-    units = [unit.name for unit in models.units("efficientnet_b0")]
-    keys = jax.random.split(jax.random.key(7), 4)
+    # Cut: every skip connection drops its branch with a probability of its own, here 0.025 and 0.05.
+    # A cut network's head has no dropout of its own.
+    network = models.create("efficientnet_b0", 3, cut="stage3/block2")
+    network = network.clone(head=replace(network.head, dropout=0.2))
+    images = jax.random.normal(jax.random.key(1), (32, 32, 32, 3))
+    variables = jax.jit(network.init)(jax.random.key(0), images)
+    units = tuple(unit.name for unit in models.units("efficientnet_b0"))
+    keys = jax.random.split(jax.random.key(7), 32)
 
-    def run(order, **options):
-        logits, _ = network.apply(
-            variables,
-            IMAGES[order],
-            train=True,
-            keys=keys[order],
-            mutable=["batch_stats"],
-            **options,
+    @partial(jax.jit, static_argnums=2)
+    def logits(images, keys, still):
+        found, _ = network.apply(
+            variables, images, train=True, keys=keys, still=still, mutable=["batch_stats"]
         )
-        return np.asarray(logits)
+        return found / scale  # an untrained network's are small
 
-    order = np.array([2, 0, 3, 1])
-    straight = run(np.arange(4), still=units)  # only the head's dropout is on
-    np.testing.assert_allclose(run(order, still=units), straight[order], rtol=1e-5, atol=1e-6)
-    silent = run(np.arange(4), still=(*units, "head"))
-    assert np.abs(straight - silent).max() > 1e-3
-    np.testing.assert_allclose(silent, network.apply(variables, IMAGES), rtol=1e-6)
-    with_depth = run(np.arange(4), still=("head",))
-    assert np.abs(with_depth - run(np.arange(4), still=("head", *units))).max() > 1e-3
+    def run(order, still):
+        return np.asarray(logits(images[order], keys[order], still))
+
+    inference, scale = jax.jit(network.apply)(variables, images), 1.0
+    scale = float(np.abs(inference).max())
+    straight, order = np.arange(32), np.random.default_rng(0).permutation(32)
+    noisy = run(straight, units)  # only the head's dropout is on
+    np.testing.assert_allclose(run(order, units), noisy[order], rtol=1e-5, atol=1e-6)
+    silent = run(straight, (*units, "head"))
+    assert np.abs(noisy - silent).max() > 1e-3
+    np.testing.assert_allclose(silent, inference / scale, rtol=1e-5, atol=1e-6)
+    # Whole branches too: with other keys others are dropped, all else (the batch's statistics) being equal.
+    dropped = run(straight, ("head",))
+    np.testing.assert_allclose(run(order, ("head",)), dropped[order], rtol=1e-4, atol=1e-4)
+    assert np.abs(dropped - np.asarray(logits(images, keys[::-1], ("head",)))).max() > 1e-3
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
