@@ -262,7 +262,8 @@ def prepare_command(arguments: list[str]) -> None:
     if len(sources) != 1 or "out" not in given:
         raise UserError("prepare needs one source and --out=DIR, as in: prepare images --out=prepared")
     out, workers = given.pop("out"), given.pop("workers", None)
-    given.setdefault("name", guess_source(sources[0]))
+    if "name" not in given:
+        given["name"] = guess_source(sources[0])
     done = prepare(replace(DataConfig(path=sources[0]), **given), out, workers)
     print(
         f"{done.folder}: {done.images} images in {done.size / 1e6:.1f} MB, {done.skipped} skipped; shards: "
