@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import data
+from ttl_jax.cli import main
 from ttl_jax.data import DataConfig, presets
 from ttl_jax.data.builders.medmnist import FILES, IMAGES, VOLUMES
 from ttl_jax.data.decode import Geometry, decode
@@ -80,3 +81,21 @@ def test_other_files_under_a_sets_name(tmp_path, stem, shape, classes, columns, 
     write(tmp_path / f"{stem}.npz", shape, classes, columns)
     with pytest.raises(UserError, match=message):
         read_listing(DataConfig(name=f"medmnist/{stem}", path=str(tmp_path)))
+
+
+def test_the_command_prepares_volumes_by_name(tmp_path, capsys):
+    arrays = write(tmp_path / "vesselmnist3d.npz", (28, 28, 28), 2, counts=(3, 2, 2))
+    out = tmp_path / "out"
+    words = [
+        "ttl_jax",
+        "prepare",
+        str(tmp_path),
+        "--name=medmnist/vesselmnist3d",
+        f"--out={out}",
+        "--workers=1",
+    ]
+    assert main(words) == 0 and "7 images in" in capsys.readouterr().out
+    found = read_listing(DataConfig(name="record", path=str(out)))
+    assert found.class_names == ("vessel", "aneurysm") and found.splits.tolist()[3] == "val"
+    read = np.stack([np.asarray(picture.read()) for picture in found.images[4].slices])
+    assert np.array_equal(read, arrays["val_images"][1])
