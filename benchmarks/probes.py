@@ -1,0 +1,155 @@
+"""Probes on cached features: `python -m ttl_jax bench probes [--seeds=4] [--rates=8] [--images=546]`.
+
+loop     one probe by the ordinary loop (`train`): its training alone
+one      one probe by the program that trains many
+many     all of them, seeds x learning rates, by that program
+lbfgs    one probe solved by L-BFGS for eight penalties; ridge: in closed form
+
+The features are there before the clock starts, and every program is compiled; validations count, files
+of weights and checkpoints do not (`files`, once: what all folders of `many` take to write). In turn, in
+one process; medians with the 25th and 75th percentile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def datasets(count: int, held_out: int, size: int) -> dict[str, Any]:
+    """Random images with labels: only the time matters here."""
+    from ttl_jax.data import ArrayReader, Dataset
+
+    rng = np.random.default_rng(0)
+
+    def split(name: str, count: int) -> Dataset:
+        ids = np.array([f"{name}-{number}" for number in range(count)])
+        images = rng.integers(0, 255, (count, size, size, 3)).astype(np.uint8)
+        labels = (np.arange(count) % 2).astype(np.int32)
+        return Dataset(name, labels, ids, ids, ("a", "b"), "multiclass", ArrayReader(images))
+
+    return {"train": split("train", count), "val": split("val", held_out), "test": split("test", 4)}
+
+
+def config_of(model: str, epochs: int, seed: int, rate: float, strategy: str = "linear_probe") -> Any:
+    """A probe's config, of ImageNet weights where the model has some here."""
+    from ttl_jax.config import default_config, set_fields
+
+    config = default_config()
+    set_fields(
+        config,
+        {
+            "model.name": model, "strategy": strategy, "seed": seed, "optimizer.lr": rate,
+            "total_epochs": float(epochs), "data.augment": "none", "report": False, "cache_disk_gb": 4.0,
+            "evaluate_test": False, "log_every_steps": 100, "save_every_minutes": 1000.0,
+        },
+    )  # fmt: skip
+    return config
+
+
+class Bench:
+    """The ways to train, each a function that returns its seconds."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path) -> None:
+        from ttl_jax.training.feature_store import FeatureStore
+        from ttl_jax.training.programs import Programs
+
+        self.given, self.folder = given, folder
+        self.sets = datasets(given.images, given.held_out, given.size)
+        self.store, self.number = FeatureStore(folder / "features", 4e9), 0
+        self.programs = {name: Programs() for name in ("steps", "lbfgs", "ridge")}
+
+    def loop(self, strategy: str = "linear_probe", programs: str = "steps") -> float:
+        from ttl_jax.training.run import train
+
+        self.number += 1
+        config = config_of(self.given.model, self.given.epochs, self.number, 1e-3, strategy)
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = train(config, self.folder / f"run{self.number}", self.sets,
+                          programs=self.programs[programs], features=self.store)  # fmt: skip
+        return found.metrics["seconds"]
+
+    def together(self, seeds: int, rates: int, write: bool = False) -> float:
+        from ttl_jax.training import together
+
+        members = [
+            (
+                config_of(self.given.model, self.given.epochs, seed, float(rate)),
+                self.folder / f"{seed}-{rate}",
+            )
+            for seed in range(seeds)
+            for rate in np.geomspace(1e-4, 1e-2, rates)
+        ]
+        with contextlib.redirect_stdout(io.StringIO()):
+            if write:
+                began = time.perf_counter()
+                together.train_together(members, self.sets, programs=self.programs["steps"],
+                                        features=self.store)  # fmt: skip
+                return time.perf_counter() - began
+            self.programs["steps"].claim(members[0][0])
+            probes = together.prepare(members, seeds, self.sets, self.programs["steps"], self.store)
+            assert probes is not None
+            began = time.perf_counter()
+            together.fit(probes)
+        return time.perf_counter() - began
+
+
+def main(arguments: list[str]) -> None:
+    from ttl_jax.compilation_cache import set_up_jax
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--images", type=int, default=546)
+    parser.add_argument("--held_out", type=int, default=78)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--rates", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", default="", help="also write the figures to this JSON file")
+    given = parser.parse_args(arguments)
+    set_up_jax()
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(given, Path(name))
+        ways: dict[str, Callable[[], float]] = {
+            "loop": bench.loop,
+            "one": lambda: bench.together(1, 1),
+            "many": lambda: bench.together(given.seeds, given.rates),
+            "lbfgs": lambda: bench.loop("linear_probe(solver='lbfgs')", "lbfgs"),
+            "ridge": lambda: bench.loop("linear_probe(solver='ridge')", "ridge"),
+        }
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for number in range(given.repeats + 1):  # the first of each compiles
+            for way, run in ways.items():
+                once = run()
+                if number:
+                    seconds[way].append(once)
+        files = bench.together(given.seeds, given.rates, write=True)
+    found: dict[str, Any] = {}
+    for way, values in seconds.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        found[way] = middle
+        print(f"{way:6} {1e3 * middle:.0f} ms ({1e3 * low:.0f}-{1e3 * high:.0f})", flush=True)
+    count = given.seeds * given.rates
+    found |= {"files": files, "probes": count, "many / one": found["many"] / found["one"],
+              "many / loop": found["many"] / found["loop"]}  # fmt: skip
+    print(f"files  {1e3 * files:.0f} ms, training of all {count} included")
+    print(f"{count} probes take {found['many / one']:.2f} times the time of one by the same program, "
+          f"{found['many / loop']:.2f} times that of one by the ordinary loop")  # fmt: skip
+    if given.out:
+        Path(given.out).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
