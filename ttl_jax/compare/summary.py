@@ -124,7 +124,8 @@ def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
             known.setdefault(key, []).append(run["test"][metric])
     if not known:
         return None
-    found = mean_interval([sum(values) / len(values) for values in known.values()])
+    bounds = 0.0, 2.0 if metric == "brier" else 1.0  # over several classes its sum reaches 2
+    found = mean_interval([sum(values) / len(values) for values in known.values()], bounds=bounds)
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 

@@ -19,11 +19,18 @@ class MeanInterval:
     sd: float | None
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
+def mean_interval(
+    values: Sequence[float], level: float = 0.95, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> MeanInterval:
     """Student's t interval: mean +- t(n - 1) * s / sqrt(n), s the sample standard deviation.
 
     It speaks of other seeds on the same test set; how far another test set would differ is the
     bootstrap's to say.
+
+    Args:
+        values: one a seed.
+        level: of confidence.
+        bounds: what the figure can be at all; the interval ends there.
 
     Raises:
         ValueError: no values.
@@ -38,4 +45,5 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
         return MeanInterval(mean, None, None, 1, None)
     sd = float(found.std(ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, len(found) - 1)) * sd / len(found) ** 0.5
-    return MeanInterval(mean, mean - half, mean + half, len(found), sd)
+    low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
+    return MeanInterval(mean, low, high, len(found), sd)
