@@ -142,7 +142,7 @@ class InThisProcess:
     def wait(self, seconds):
         return [worker.run_cell(self.tasks.pop())]
 
-    def close(self):
+    def close(self, seconds=0.0):
         pass
 
 

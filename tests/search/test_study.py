@@ -81,7 +81,7 @@ def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, dat
 
 def test_a_search_that_is_asked_to_stop_goes_on_where_it_was(tmp_path, config, datasets, capsys):
     with pytest.raises(Preempted, match="SIGTERM: saved at step 1"):
-        search(config, tmp_path, datasets, Notice("SIGTERM"))
+        search(config, tmp_path, datasets, notice=Notice("SIGTERM"))
     search(config, tmp_path, datasets)
     assert capsys.readouterr().out.count("resumed at step 1 ") == 1
 
