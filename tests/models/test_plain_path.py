@@ -22,7 +22,10 @@ def gradients(network, variables, images):
 def test_gradients_of_a_network(name, monkeypatch):
     cut = {"vgg16": "stage3/pool"}.get(name)
     network, variables = models.create(name, 3, cut=cut), weights.initialise(name, 3, cut=cut)
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 32, 32, 3)), jnp.float32)
+    # At 32 px the last stage normalises over 4 values: both paths are 2.6e-2 from float64's gradients there,
+    # at 64 px 1.4e-5, and 3e-6 from each other.
+    size = 64 if name == "resnet18" else 32
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 3)), jnp.float32)
     ours = gradients(network, variables, images)
     monkeypatch.setattr(convolution, "_on_cpu", lambda cpu, other: other)
     monkeypatch.setattr(max_pool, "_pool", max_pool._plain)
