@@ -29,7 +29,7 @@ class Block:
             raise ImportError(f"{{name}} is not there")
 
 sys.meta_path.insert(0, Block())
-sys.argv = ["gpu.py", "--worker", "jax", "resnet18", "32", "2", "2"]
+sys.argv = ["gpu.py", "--worker", "jax", "resnet18", "64", "4", "2"]
 runpy.run_path({path!r}, run_name="__main__")
 """
 
@@ -48,8 +48,9 @@ def test_a_dispatch_needs_only_jax_flax_optax_and_numpy():
         input="go\ngo\n", capture_output=True, text=True, check=True, cwd=GPU.parent.parent,
     )  # fmt: skip
     known, *seconds = ran.stdout.splitlines()
-    # ResNet-18 at 224 px: 1.82 G multiply-adds (torchvision's table); here 1/49 of that, times 2 times 3.
-    assert json.loads(known)["flops an image"] == pytest.approx(1.82e9 / 49 * 6, rel=0.25)
+    # ResNet-18 at 224 px: 1.82 G multiply-adds (torchvision's table); here 1/12.25 of that, times 2 times 3.
+    # Not at 32 px: there XLA leaves out the padding of 1x1 maps, and the optimizer outweighs the images.
+    assert json.loads(known)["flops an image"] == pytest.approx(1.82e9 / 12.25 * 6, rel=0.15)
     assert len(seconds) == 2
     assert all(float(second) > 0 for second in seconds)
 
