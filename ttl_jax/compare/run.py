@@ -21,11 +21,10 @@ from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
 from ttl_jax.training import provenance
-from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.training.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
 
-POLL = 1.0  # seconds between looks at the notice
-SAVING = 6.0  # seconds that cells under way have to save: with these two, less than ten
+POLL = 1.0  # seconds between looks at the notice: with preemption.SAVING, less than ten to the end
 
 
 class FailedCellsError(RuntimeError):
