@@ -149,10 +149,6 @@ def _run(
                 prune.prune(config, workdir, plans[cell.setting])
                 committed()
                 _announce(board, report, cell, config, workdir, plans, clock)
-    except KeyboardInterrupt:
-        board.close()
-        print("stopped; the same command goes on from here", flush=True)
-        raise SystemExit(130) from None
     finally:
         board.close()
         if engine is not None:
