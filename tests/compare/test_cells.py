@@ -7,7 +7,7 @@ from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training.run import check as check_run
+from ttl_jax.training.check import check as check_run
 
 
 def test_every_combination_is_a_setting_with_a_folder_of_its_own(tmp_path, config):
