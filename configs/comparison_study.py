@@ -9,8 +9,7 @@ lesion on two sides. Cells that configs/strategies_study.py has in the same work
 Results: docs/results/comparison_study.md.
 """
 
-from ttl_jax.compare.config import default_config
-from ttl_jax.config import set_fields
+from ttl_jax.compare import study
 
 STRATEGIES = (
     "full", "linear_probe", "gradual_last_first", "gradual_first_last", "lp_ft", "l1_sp", "l2_sp", "auto_rgn",
@@ -19,25 +18,13 @@ STRATEGIES = (
 
 
 def get_config():
-    config = default_config()
-    set_fields(
-        config,
+    return study.study(
+        study.STRATEGIES,
         {
             "compare.strategies": STRATEGIES,
-            "compare.models": ("efficientnet_lite0",),
             "compare.datasets": (
                 "pneumoniamnist", "brain_tumor_mri", "breastmnist_resplit", "lc25000_colon", "ham10000",
             ),
             "compare.seeds": (0, 1, 2, 3, 4),
-            "compare.lrs": (1e-3, 3e-3, 1e-2),
-            "compare.extend": 1,
-            "compare.keep": "none",
-            "compare.folds": "0",
-            "data.image_size": 64,
-            "data.train_limit": 400,
-            "data.augment": "none",
-            "total_epochs": 6.0,
-            "eval_every_epochs": 2.0,
         },
     )  # fmt: skip
-    return config

@@ -7,17 +7,15 @@ images, 3 seeds, 6 epochs; each cut's learning rate is the best of two on valida
 docs/results/ttl_study.md. Behind the colon: weights=FILE.
 """
 
-from ttl_jax.compare.config import default_config
-from ttl_jax.config import parse_arg, set_fields
+from ttl_jax.compare import study
+from ttl_jax.config import parse_arg
 
 CUTS = tuple(f"truncated({unit})" for unit in range(1, 8))
 
 
 def get_config(arg=None):
     given = parse_arg(arg, weights="../shared/weights/resnet18_imagenet_to_layer3.safetensors")
-    config = default_config()
-    set_fields(
-        config,
+    return study.study(
         {
             "compare.strategies": CUTS,
             "compare.reference": CUTS[-1],
@@ -25,14 +23,6 @@ def get_config(arg=None):
             "compare.datasets": ("ham10000", "brain_tumor_mri"),
             "compare.seeds": (0, 1, 2),
             "compare.lrs": (3e-4, 1e-3),
-            "compare.keep": "none",
-            "compare.folds": "0",
             "model.weights": given["weights"],
-            "data.image_size": 64,
-            "data.train_limit": 400,
-            "data.augment": "none",
-            "total_epochs": 6.0,
-            "eval_every_epochs": 2.0,
-        },
+        }
     )
-    return config

@@ -8,28 +8,17 @@ What may stand behind the colon: dataset, data_dir, model, weights (as for confi
 explanation each are in ttl_jax/search/config.py, those of its trainings in ttl_jax/config.py.
 """
 
-from ttl_jax.config import parse_arg, set_fields
+from ttl_jax.config import set_fields
 from ttl_jax.data import presets
 from ttl_jax.search.config import search_config
 
 
 def get_config(arg=None):
-    given = parse_arg(
-        arg,
-        dataset="phantom/dermoscopy",
-        data_dir="../shared/data",
-        model="efficientnet_lite0",
-        weights="imagenet",
-        kind="ttl",
-        method="two_stage",
-    )
     config = search_config()
-    set_fields(config, presets.fields(given["dataset"], given["data_dir"]))
+    given = presets.fill(config, arg, kind="ttl", method="two_stage")
     set_fields(
         config,
         {
-            "model.name": given["model"],
-            "model.weights": given["weights"],
             "search.kind": given["kind"],
             "search.method": given["method"],
             "select": "auprc",  # what the TTL paper selects by

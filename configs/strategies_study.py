@@ -9,8 +9,7 @@ brain_tumor_mri is split anew with copies kept together, for its author's own sp
 docs/results/strategies_study.md. Stopped at any moment, the same command goes on.
 """
 
-from ttl_jax.compare.config import default_config
-from ttl_jax.config import set_fields
+from ttl_jax.compare import study
 
 STRATEGIES = (
     # the eight of Davila et al. 2024
@@ -26,24 +25,12 @@ STRATEGIES = (
 
 
 def get_config():
-    config = default_config()
-    set_fields(
-        config,
+    return study.study(
+        study.STRATEGIES,
         {
             "compare.strategies": STRATEGIES,
-            "compare.models": ("efficientnet_lite0",),
             "compare.datasets": ("pneumoniamnist", "brain_tumor_mri"),
             "compare.seeds": (0, 1, 2),
-            "compare.folds": "0",  # one split each: three seeds of 28 strategies are two hours already
             "compare.together": False,  # so that a probe's seconds are those of a run of its own
-            "compare.lrs": (1e-3, 3e-3, 1e-2),
-            "compare.extend": 1,
-            "compare.keep": "none",
-            "data.image_size": 64,
-            "data.train_limit": 400,
-            "data.augment": "none",
-            "total_epochs": 6.0,
-            "eval_every_epochs": 2.0,
         },
     )
-    return config

@@ -8,28 +8,12 @@ presets look for files), model, weights, strategy. Every other field: --config.N
 with a line of explanation each are in ttl_jax/config.py.
 """
 
-from ttl_jax.config import default_config, parse_arg, set_fields
+from ttl_jax.config import default_config, set_fields
 from ttl_jax.data import presets
 
 
 def get_config(arg=None):
-    given = parse_arg(
-        arg,
-        dataset="phantom/dermoscopy",
-        data_dir="../shared/data",
-        model="efficientnet_lite0",
-        weights="imagenet",
-        strategy="full",
-    )
     config = default_config()
-    set_fields(config, presets.fields(given["dataset"], given["data_dir"]))
-    set_fields(
-        config,
-        {
-            "model.name": given["model"],
-            "model.weights": given["weights"],
-            "strategy": given["strategy"],
-            "select": presets.metric(given["dataset"]),
-        },
-    )
+    given = presets.fill(config, arg, strategy="full")
+    set_fields(config, {"strategy": given["strategy"], "select": presets.metric(given["dataset"])})
     return config

@@ -18,7 +18,7 @@ What else may stand behind the colon: weights, recipe (paper, or quick: Adam at 
 cosine, batches of 32, 6 epochs, no augmentation, at most 600 training images: for a CPU).
 """
 
-from ttl_jax.config import parse_arg, set_fields
+from ttl_jax.config import set_fields
 from ttl_jax.data import presets
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.config import search_config
@@ -43,25 +43,15 @@ RECIPES = {
 
 
 def get_config(arg=None):
-    given = parse_arg(
-        arg,
-        dataset="phantom/dermoscopy",
-        data_dir="../shared/data",
-        model="efficientnet_lite0",
-        weights="imagenet",
-        recipe="paper",
-    )
+    config = search_config()
+    given = presets.fill(config, arg, recipe="paper")
     if given["recipe"] not in RECIPES:
         raise UserError(
             f"configs/ttl.py: recipe={given['recipe']!r}{nearest(given['recipe'], tuple(RECIPES))}"
         )
-    config = search_config()
-    set_fields(config, presets.fields(given["dataset"], given["data_dir"]))
     set_fields(
         config,
         {
-            "model.name": given["model"],
-            "model.weights": given["weights"],
             "search.kind": "all",
             "search.seeds": 3,
             "select": "auprc",

@@ -77,7 +77,7 @@ def test_what_a_machine_had_before_gives_way_to_the_bucket(bucket):
 
 def test_a_second_process_is_refused_and_later_ones_of_a_run_do_not_copy_back(bucket):
     first = remote.Mirror("memory://b/run")
-    with pytest.raises(UserError, match="memory://b/run is in use by another process"):
+    with pytest.raises(UserError, match="memory://b/run is in use by process"):
         remote.Mirror("memory://b/run")
     second = remote.Mirror("memory://b/run", part=1)
     assert second.folder != first.folder

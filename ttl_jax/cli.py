@@ -7,8 +7,9 @@ Exit status: 0 done, 1 the run failed, 2 the user must change something (one sen
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import NamedTuple
 
 from ttl_jax.commands import (
     analyze,
@@ -28,19 +29,30 @@ from ttl_jax.commands import (
 )
 from ttl_jax.errors import UserError, nearest
 
+
+class Command(NamedTuple):
+    """A module with SUMMARY, HELP and run(arguments), and what its help ends with: its config's fields."""
+
+    module: ModuleType
+    fields: Callable[[], str] = str  # none: str() is ""
+
+
 # In the order of the overview.
-COMMANDS: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (
-        train, compare, leaks, search, analyze, soup, strategies, prepare, bench, doctor, report, models,
-        weights, datasets,
+COMMANDS = {
+    command.module.__name__.rpartition(".")[2]: command
+    for command in (
+        Command(train, train.fields),
+        Command(compare),
+        Command(leaks),
+        Command(search, search.fields),
+        *map(Command, (analyze, soup, strategies, prepare, bench, doctor, report, models, weights, datasets)),
     )
-}  # fmt: skip
+}
 
 
 def usage() -> str:
     """The overview that `--help` prints."""
-    lines = "\n".join(f"  {name:12}{command.SUMMARY}" for name, command in COMMANDS.items())
+    lines = "\n".join(f"  {name:12}{command.module.SUMMARY}" for name, command in COMMANDS.items())
     return (
         "usage: python -m ttl_jax COMMAND [...]\n\n"
         f"{lines}\n\nexamples:\n"
@@ -60,10 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
         if {"-h", "--help"} & set(arguments[: 1 if name == "bench" else None]):
-            module = COMMANDS[name]
-            print(module.HELP + (module.fields() if hasattr(module, "fields") else ""), end="")
+            print(COMMANDS[name].module.HELP + COMMANDS[name].fields(), end="")
             return 0
-        COMMANDS[name].run(arguments)
+        COMMANDS[name].module.run(arguments)
     except UserError as error:
         print(f"ttl_jax {name}: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,6 @@ a bundle in the bucket is whole or passed over, and a result there has its predi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,12 +18,13 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ttl_jax.errors import UserError
+from ttl_jax.lock import held
 
 OWN = ("owner.json", "lock", "features")  # of this machine: locks, and features kept on its disk
 HALF = (".tmp", ".part", ".lock")  # being written
@@ -165,8 +165,7 @@ def local(path: str, without: Sequence[str] = ()) -> str:
     above, _, name = there.root.rpartition("/")
     home = _cache("copies", path)
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # processes of one machine share the copy
+    with held(home / "lock", wait=True):  # processes of one machine share the copy
         files = {f"{name}/{rest}".rstrip("/"): stamp for rest, stamp in there.files().items()}
         if not files:
             raise UserError(f"{path} does not exist, or may not be read: {ACCESS}")
@@ -212,13 +211,8 @@ class Mirror:
         home = _cache("mirror", f"{path.rstrip('/')}#{part}" if part else path)
         self.folder = home / PurePosixPath(self._there.root).name
         home.mkdir(parents=True, exist_ok=True)
-        self.lock = (home / "lock").open("w")  # until it is closed, or this process ends, however it ends
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{path} is in use by another process of this machine: wait for it, or stop it"
-            ) from None
+        self.lock = ExitStack()
+        self.lock.enter_context(held(home / "lock", wait=False, name=path))
         shutil.rmtree(self.folder, ignore_errors=True)  # another machine may have gone on since
         self.folder.mkdir()
         self._there.fetch([*self._there.files()], self.folder)

@@ -14,7 +14,7 @@ from ttl_jax import models
 from ttl_jax.analysis.gallery import ERRORS, RIGHT, write_gallery
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.evaluation import predictions, probabilities
-from ttl_jax.training.run import Result
+from ttl_jax.training.result import Result
 
 
 @pytest.fixture

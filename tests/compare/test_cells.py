@@ -1,5 +1,7 @@
 """Which cells there are, and what their configs say."""
 
+from functools import partial
+
 import pytest
 
 from ttl_jax.compare import budget, cells, folds
@@ -7,7 +9,8 @@ from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training.run import check as check_run
+from ttl_jax.training import plan
+from ttl_jax.training.check import check as check_run
 
 
 def test_every_combination_is_a_setting_with_a_folder_of_its_own(tmp_path, config):
@@ -168,3 +171,9 @@ def test_operations_are_those_of_the_plan(tmp_path, config):
     longer = found["phantom/dermoscopy", "resnet18", "linear_probe"]
     assert found["phantom/dermoscopy", "resnet18", "full"] == 1 and 2.5 < longer < 4
     assert budget.lengths(config, tmp_path) == found  # read from budget.json
+
+
+def test_a_budget_of_operations_that_are_not_counted_is_refused(monkeypatch):
+    monkeypatch.setattr(plan, "plan", partial(plan.plan, count=False))
+    with pytest.raises(UserError, match="operations of 'full' on resnet18 cannot be counted"):
+        budget.operations("full", "resnet18", image_size=32, batch=4)

@@ -16,6 +16,7 @@ from ttl_jax.compare import FailedCellsError, compare
 from ttl_jax.compare.engines.local import LocalEngine, _shares
 from ttl_jax.compare.worker import Report, Task
 from ttl_jax.errors import UserError
+from ttl_jax.lock import HeldError, held
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -161,12 +162,11 @@ def test_other_fields_in_the_same_folder_are_refused_before_anything_runs(tmp_pa
 
 
 def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path, config):
-    import fcntl
-
-    with (tmp_path / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another compare works in"):
-            compare(config, tmp_path)
+    with (
+        held(tmp_path / "lock", wait=False),
+        pytest.raises(HeldError, match=f"{tmp_path} is in use by process"),
+    ):
+        compare(config, tmp_path)
 
 
 def test_workers_share_the_cores():

@@ -1,15 +1,10 @@
 """Both searches on the TTL authors' published scores in the place of trainings."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from ttl_jax.search import halving, two_stage
 
-spec = importlib.util.spec_from_file_location("published", Path(__file__).parent / "published.py")
-published = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(published)
+from . import published
 
 SERIES = published.series()
 WHOLE = published.whole_series()

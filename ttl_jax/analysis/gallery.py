@@ -18,7 +18,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import predictions
 from ttl_jax.report.errors import confident_errors, confident_right
 from ttl_jax.training.provenance import write_json
-from ttl_jax.training.run import Result
+from ttl_jax.training.result import Result
 from ttl_jax.typing import Array, Float, UInt8
 
 ERRORS, RIGHT = 8, 4

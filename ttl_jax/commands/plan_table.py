@@ -38,10 +38,14 @@ def print_plan(found: Plan) -> None:
                 str(row.leaves),
                 f"{row.parameters:,}",
                 row.statistics,
-                f"{(phase.flops or 0.0) / 1e9:,.4g}" if first else "",
+                _operations(phase.flops) if first else "",
                 f"{phase.optimizer_bytes / 1e6:,.4g}" if first else "",
             )
     console.print(table)
+
+
+def _operations(flops: float | None) -> str:
+    return "not counted" if flops is None else f"{flops / 1e9:,.4g}"
 
 
 def _rate(label: str, measured: bool, rates: Sequence[float]) -> str:

@@ -43,7 +43,8 @@ def run(arguments: list[str]) -> None:
     from ttl_jax import remote, report
     from ttl_jax.analysis.gallery import write_gallery
     from ttl_jax.training import parallel, preemption, provenance
-    from ttl_jax.training.run import check, train
+    from ttl_jax.training.check import check
+    from ttl_jax.training.run import train
 
     parallel.connect(config.parallel.hosts)
     fresh, first = "--fresh" in arguments, jax.process_index() == 0

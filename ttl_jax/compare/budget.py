@@ -12,6 +12,7 @@ from typing import Any
 from ttl_jax import strategies
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
+from ttl_jax.errors import UserError
 from ttl_jax.training import provenance
 
 Key = tuple[str, str, str]  # data set, model, strategy
@@ -70,13 +71,25 @@ def solved(strategy: str) -> bool:
 
 
 def operations(strategy: str, model: str, image_size: int, batch: int) -> float:
-    """Floating-point operations of a mean training step."""
+    """Floating-point operations of a mean training step.
+
+    Raises:
+        UserError: they are not counted here: nothing could be held equal.
+    """
     from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.training.plan import plan
 
     set_up_jax()
     found = plan(strategy, model, image_size=image_size, batch=batch)
-    return sum(phase.share * (phase.flops or 0.0) for phase in found.phases)
+    mean = 0.0
+    for phase in found.phases:
+        if phase.flops is None:
+            raise UserError(
+                f"config compare.budget='flops': the operations of {strategy!r} on {model} cannot be counted "
+                "with this JAX backend; take 'epochs'"
+            )
+        mean += phase.share * phase.flops
+    return mean
 
 
 def _name(what: tuple[str, str, int, int]) -> str:

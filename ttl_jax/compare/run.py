@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,12 @@ from ttl_jax.compare.worker import Report, Task
 from ttl_jax.data.config import data_config
 from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
+from ttl_jax.lock import held
 from ttl_jax.training import provenance
-from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.training.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
 
-POLL = 1.0  # seconds between looks at the notice
-SAVING = 6.0  # seconds that cells under way have to save: with these two, less than ten
+POLL = 1.0  # seconds between looks at the notice: with preemption.SAVING, less than ten to the end
 
 
 class FailedCellsError(RuntimeError):
@@ -63,7 +61,7 @@ def compare(
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
     workdir.mkdir(parents=True, exist_ok=True)
-    with _alone(workdir):
+    with held(workdir / "lock", wait=False):
         failures = _run(config, workdir, tuners, notice or Notice(), committed)
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)
@@ -151,10 +149,6 @@ def _run(
                 prune.prune(config, workdir, plans[cell.setting])
                 committed()
                 _announce(board, report, cell, config, workdir, plans, clock)
-    except KeyboardInterrupt:
-        board.close()
-        print("stopped; the same command goes on from here", flush=True)
-        raise SystemExit(130) from None
     finally:
         board.close()
         if engine is not None:
@@ -269,14 +263,3 @@ class _Clock:
             values = self._seconds[key] if key in self._seconds else everything
             left += (each.total - each.done) * sum(values) / len(values)
         return round(left / self._workers, 1)
-
-
-@contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
-    """Refuses a second comparison in the same folder at the same time."""
-    with (workdir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another compare works in {workdir}; wait for it, or stop it first") from None
-        yield

@@ -5,7 +5,6 @@ Nothing heavy is imported before a cell is run, so that an engine can set the pr
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.lock import HeldError, held
 from ttl_jax.training.preemption import Notice, Preempted
 
 
@@ -67,7 +67,8 @@ def run_cell(task: Task, notice: Notice | None = None) -> Report:
     began, folder = time.perf_counter(), Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
     status, message = "done", ""
-    with _only_one(folder), _output_to(folder / "log.txt"):
+    # One that was left behind stops within seconds.
+    with held(folder / "lock", wait=True), _output_to(folder / "log.txt"):
         try:
             _train(task, folder, notice)
         except Preempted as error:
@@ -125,26 +126,17 @@ def _train(task: Task, folder: Path, notice: Notice | None) -> None:
 @contextmanager
 def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[Path, dict[str, Any]]]]:
     """Those cells that no other worker is at, held."""
-    with ExitStack() as held:
+    with ExitStack() as locks:
         found = []
         for name, config in cells:
             folder = Path(name)
             folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context((folder / "lock").open("w"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                locks.enter_context(held(folder / "lock", wait=False))
+            except HeldError:
                 continue
             found.append((folder, config))
         yield found
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Waits until no other process works in the folder: one that was left behind stops within seconds."""
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

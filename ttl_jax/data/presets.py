@@ -8,9 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ttl_jax.config import parse_arg, set_fields
 from ttl_jax.data.builders.medmnist import FILES, VOLUMES
 from ttl_jax.errors import UserError, nearest
 
+# What may stand behind the colon of a config file that trains one network on one data set.
+GIVEN = {
+    "dataset": "phantom/dermoscopy",
+    "data_dir": "../shared/data",  # where the presets look for files
+    "model": "efficientnet_lite0",
+    "weights": "imagenet",
+}
 PHANTOM_MODALITIES = ("radiograph", "mri", "histology", "dermoscopy", "endoscopy")
 
 
@@ -277,3 +285,23 @@ def fields(name: str, data_dir: str) -> dict[str, Any]:
         key: value.replace("DATA_DIR", data_dir.rstrip("/")) if isinstance(value, str) else value
         for key, value in PRESETS[name].fields.items()
     }
+
+
+def fill(config: Any, arg: str | None, **own: str) -> dict[str, str]:
+    """Fills in the data set, the network and its weights from what stands behind a config file's colon.
+
+    Args:
+        config: of a run or a search.
+        arg: the text, or None.
+        own: names that may stand there besides those of `GIVEN`, with their defaults.
+
+    Returns:
+        name -> value, of all that may stand there.
+
+    Raises:
+        UserError: not of the form NAME=VALUE, an unknown name, or no such preset.
+    """
+    given = parse_arg(arg, **GIVEN, **own)
+    set_fields(config, fields(given["dataset"], given["data_dir"]))
+    set_fields(config, {"model.name": given["model"], "model.weights": given["weights"]})
+    return given

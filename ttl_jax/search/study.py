@@ -24,9 +24,9 @@ from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
+from ttl_jax.training.check import check
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
-from ttl_jax.training.run import check
 
 METHODS = ("exhaustive", "two_stage", "halving")
 PRICES = ("macs", "params", "latency")

@@ -16,11 +16,10 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training import preemption, provenance
 from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.preemption import Notice
+from ttl_jax.training.preemption import SAVING, Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
-SAVING = 6.0  # seconds that a worker has to save when asked to stop
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
 

@@ -261,9 +261,7 @@ def auto_rgn(
             measuring moves BatchNorm's statistics (methods.md C.1).
     """
     reset = paper_faithful if reset_moments is None else reset_moments
-    probe = Probe("rgn", norm, by, refresh, batches, reset, moving=paper_faithful)
-    rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
-    return Strategy("auto_rgn", phases=(Phase(rules=rules, probe=probe),))
+    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches, reset, moving=paper_faithful))
 
 
 def auto_snr(
@@ -286,9 +284,15 @@ def auto_snr(
         paper_faithful: as for auto_rgn.
     """
     reset = paper_faithful if reset_moments is None else reset_moments
-    probe = Probe("snr", "none", by, refresh, batches, reset, threshold, moving=paper_faithful)
-    rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
-    return Strategy("auto_snr", phases=(Phase(rules=rules, probe=probe),))
+    return _probed(
+        "auto_snr", Probe("snr", "none", by, refresh, batches, reset, threshold, moving=paper_faithful)
+    )
+
+
+def _probed(name: str, probe: Probe) -> Strategy:
+    """Learning rates are measured; as the authors coded it (statistics move), the norms are left out."""
+    rules = ((norms, FREEZE), (~norms, TRAIN)) if probe.moving else None
+    return Strategy(name, phases=(Phase(rules=rules, probe=probe),))
 
 
 # What is added to the loss

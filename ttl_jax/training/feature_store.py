@@ -6,14 +6,14 @@ outputs first computes them, under a lock, and all others map the file into memo
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from ttl_jax.lock import held
 
 Fill = Callable[[np.ndarray], None]
 # shape, type, and the function that fills an array of these -> the filled array
@@ -22,9 +22,9 @@ Hold = Callable[[tuple[int, ...], np.dtype, Fill], np.ndarray]
 
 def in_memory(shape: tuple[int, ...], dtype: np.dtype, fill: Fill) -> np.ndarray:
     """A filled array of this process's own."""
-    held = np.empty(shape, dtype)
-    fill(held)
-    return held
+    array = np.empty(shape, dtype)
+    fill(array)
+    return array
 
 
 def in_file(path: Path) -> Hold:
@@ -33,9 +33,9 @@ def in_file(path: Path) -> Hold:
     def hold(shape: tuple[int, ...], dtype: np.dtype, fill: Fill) -> np.ndarray:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # that of the phase before may still be mapped
-        held = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        fill(held)
-        return held
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        fill(array)
+        return array
 
     return hold
 
@@ -62,16 +62,17 @@ class FeatureStore:
         def hold(shape: tuple[int, ...], dtype: np.dtype, fill: Fill) -> np.ndarray:
             whole, part = self.folder / f"{key}.npy", self.folder / f"{key}.part"
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / f"{key}.lock"):  # a second process waits for the first one's array
+            # A second process waits for the first one's array.
+            with held(self.folder / f"{key}.lock", wait=True):
                 try:
                     os.utime(whole)
                     return np.load(whole, mmap_mode="r")
                 except FileNotFoundError:
-                    held = self._room_for(part, shape, dtype)
-                if held is None:
+                    array = self._room_for(part, shape, dtype)
+                if array is None:
                     return in_memory(shape, dtype, fill)
-                fill(held)
-                del held  # unmapped: what was written is the file's
+                fill(array)
+                del array  # unmapped: what was written is the file's
                 part.replace(whole)
                 return np.load(whole, mmap_mode="r")
 
@@ -83,7 +84,7 @@ class FeatureStore:
         None where the disk has no room: a file with holes in it would end the process once it is full.
         """
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        with _locked(self.folder / "room.lock"):
+        with held(self.folder / "room.lock", wait=True):
             part.unlink(missing_ok=True)
             files = {path: path.stat() for path in self.folder.iterdir() if path.suffix in (".npy", ".part")}
             taken = sum(known.st_size for known in files.values())
@@ -93,7 +94,7 @@ class FeatureStore:
                     break
                 path.unlink(missing_ok=True)
                 taken -= files[path].st_size
-            held = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
             try:
                 with part.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
@@ -101,12 +102,4 @@ class FeatureStore:
                 print(f"{self.folder}: {error.strerror}; features are held in memory", flush=True)
                 part.unlink()
                 return None
-            return held
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Held by this process until it leaves or dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            return array

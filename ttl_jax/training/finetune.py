@@ -15,7 +15,8 @@ from ttl_jax.config import default_config, paths, set_fields
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.training.run import Result, train
+from ttl_jax.training.result import Result
+from ttl_jax.training.run import train
 
 
 def finetune(

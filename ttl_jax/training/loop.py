@@ -119,6 +119,29 @@ class Progress:
         return cls(**dict(values, flops_per_step=tuple(saved["flops_per_step"])))
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What stays the same through all phases of a run.
+
+    Attributes:
+        job: what is run.
+        variables: the start, to which penalties are anchored.
+        checkpoints: where the state is kept.
+        log: of the events.
+    """
+
+    job: Job
+    variables: Variables
+    checkpoints: Checkpoints
+    log: EventLog
+
+    def leave(self, step: int) -> str:
+        """Waits for the last save; returns what the user is told."""
+        self.job.notice.saving = True
+        self.checkpoints.wait()
+        return f"{self.job.notice.reason}: saved at step {step}"
+
+
 def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any) -> Progress:
     """Trains through all phases from where the last checkpoint stands; returns the final progress.
 
@@ -158,12 +181,13 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         silent=not layout.first,
         loggers=job.loggers,
     )
+    course = _Course(job, variables, checkpoints, log)
     state = layout.place_state(state)
     try:
         while True:
             solved = job.phases[progress.phase].phase.solver is not None
             phase = _solve_phase if solved else _run_phase
-            state, progress = phase(job, variables, state, progress, checkpoints, log)
+            state, progress = phase(course, state, progress)
             if progress.phase + 1 == len(job.phases):
                 break
             whole, progress = _next_phase(job, layout.whole(state), progress)
@@ -172,7 +196,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
             checkpoints.save_last(whole, dataclasses.asdict(progress))
             state = layout.place_state(whole)
             if job.notice.asked():
-                raise Preempted(_leave(job, checkpoints, progress.step))
+                raise Preempted(course.leave(progress.step))
         progress = replace(progress, finished=True)
         checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
         checkpoints.wait()
@@ -200,14 +224,8 @@ def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainS
     return (start_average(state, bound.trainable) if job.ema is not None else state), progress
 
 
-def _run_phase(
-    job: Job,
-    variables: Variables,
-    state: TrainState,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    log: EventLog,
-) -> tuple[TrainState, Progress]:
+def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
+    job, variables, checkpoints, log = course.job, course.variables, course.checkpoints, course.log
     bound, config = job.phases[progress.phase], job.config
     length = job.lengths[progress.phase]
     optimizer = make_optimizer(bound, config.optimizer)
@@ -239,10 +257,10 @@ def _run_phase(
     def validated(progress: Progress) -> tuple[Progress, bool]:
         """Validates; a stop meanwhile saves the state with the validation still due."""
         try:
-            found, ended = _evaluate(job, feed, layout.whole(state), progress, top_rate, checkpoints, log)
+            found, ended = _evaluate(course, feed, layout.whole(state), progress, top_rate)
         except Preempted:
             save_last(replace(progress, due=True))
-            raise Preempted(_leave(job, checkpoints, progress.step)) from None
+            raise Preempted(course.leave(progress.step)) from None
         return replace(found, due=False), ended
 
     def save_last(progress: Progress) -> None:
@@ -263,7 +281,7 @@ def _run_phase(
                 state = layout.place_state(measure(layout.whole(state), map(layout.split, few)))
             except Preempted:  # the state is as it was: the next start measures again
                 save_last(progress)
-                raise Preempted(_leave(job, checkpoints, progress.step)) from None
+                raise Preempted(course.leave(progress.step)) from None
         placed = layout.place_batch(batch)
         if compiled is None:
             compiled, flops = job.programs.get(
@@ -287,7 +305,7 @@ def _run_phase(
         due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
         save = leave or (due and not layout.several)  # clocks differ between processes
         if evaluate or log_now or save or len(losses) >= config.nan_check_steps:
-            newest, skipped = _check_finite(job, losses, config.nan_skip - progress.skipped, log)
+            newest, skipped = _check_finite(course, losses, config.nan_skip - progress.skipped)
             progress = replace(progress, skipped=progress.skipped + skipped)
             losses = []
             now = time.perf_counter()
@@ -319,19 +337,13 @@ def _run_phase(
             if not last and progress.step >= job.pause_at:
                 raise Paused(f"paused at step {progress.step}")
         if leave and not last:
-            raise Preempted(_leave(job, checkpoints, progress.step))
+            raise Preempted(course.leave(progress.step))
     return state, progress
 
 
-def _solve_phase(
-    job: Job,
-    variables: Variables,
-    state: TrainState,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    log: EventLog,
-) -> tuple[TrainState, Progress]:
+def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
     """A phase whose head is solved for; it counts as all its steps."""
+    job, log = course.job, course.log
     bound, length, began = job.phases[progress.phase], job.lengths[progress.phase], time.perf_counter()
     if not job.layout.plain:
         raise UserError(f"phase {bound.phase.name!r} is solved on one device: set parallel.devices=1")
@@ -363,15 +375,8 @@ def _solve_phase(
         lr=0.0,
         img_per_s=round(length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9), 2),
     )
-    progress, _ = _evaluate(job, feed, state, progress, 0.0, checkpoints, log)
+    progress, _ = _evaluate(course, feed, state, progress, 0.0)
     return state, progress
-
-
-def _leave(job: Job, checkpoints: Checkpoints, step: int) -> str:
-    """Waits for the last save; returns what the user is told."""
-    job.notice.saving = True
-    checkpoints.wait()
-    return f"{job.notice.reason}: saved at step {step}"
 
 
 def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
@@ -387,21 +392,15 @@ def crosses(step: int, every: float) -> bool:
 
 
 def _evaluate(
-    job: Job,
-    feed: Feed,
-    state: TrainState,
-    progress: Progress,
-    top_rate: float,
-    checkpoints: Checkpoints,
-    log: EventLog,
+    course: _Course, feed: Feed, state: TrainState, progress: Progress, top_rate: float
 ) -> tuple[Progress, bool]:
     """Validates, keeps the best, and says whether the phase ends here."""
-    config = job.config
+    job, config, checkpoints = course.job, course.job.config, course.checkpoints
     variables = state.variables
     scores = feed.validate(variables)
     if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
         checkpoints.save_ingredient(progress.step, variables, job.after.last)
-    log.event(
+    course.log.event(
         split="val",
         step=progress.step,
         epoch=round(progress.step / job.steps_per_epoch, 4),
@@ -433,7 +432,7 @@ NAMED = 8  # examples of a bad batch in the message; all of them are in nonfinit
 
 
 def _check_finite(
-    job: Job, losses: list[Measured], allowed: int, log: EventLog
+    course: _Course, losses: list[Measured], allowed: int
 ) -> tuple[dict[str, float] | None, int]:
     """Waits for the device, and looks at every loss since the last look.
 
@@ -443,6 +442,7 @@ def _check_finite(
     Raises:
         DivergedError: naming the step and its examples, where more than `allowed` are not finite.
     """
+    ids, log = course.job.ids, course.log
     newest, skipped = None, 0
     for step, found, examples in losses:
         # Under pmap there is one figure a device, all the same.
@@ -453,7 +453,7 @@ def _check_finite(
             continue
         skipped += 1
         what = f"{bad[0].replace('_', ' ')} is {values[bad[0]]} at step {step}"
-        names = [str(job.ids[place]) for place in np.asarray(examples)] if len(job.ids) else []
+        names = [str(ids[place]) for place in np.asarray(examples)] if len(ids) else []
         log.nonfinite(step, values, names)
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         if skipped > allowed:

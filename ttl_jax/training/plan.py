@@ -55,7 +55,7 @@ class PhasePlan:
         rows: the label table.
         trainable: parameters that are differentiated and updated.
         flops: floating-point operations of one step, by XLA's cost analysis of the lowered program;
-            None where they were not counted.
+            None where they were not counted, or the backend cannot count them.
         optimizer_bytes: of the optimizer's state.
         units: bottom to top, the head last.
         measured: learning rates are measured while training (Auto-RGN, Auto-SNR).
@@ -194,7 +194,7 @@ def _phase(
     )
 
 
-def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[str, Any]) -> float:
+def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[str, Any]) -> float | None:
     """Of one training step on a batch of that shape."""
     number = jax.ShapeDtypeStruct(images[:1], np.int32)
     data = {
@@ -206,7 +206,7 @@ def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[
     }
     rate = jax.ShapeDtypeStruct((), np.float32)
     analysis = jax.jit(step).lower(state, data, rate, constants).cost_analysis()
-    return float(analysis["flops"]) if analysis else 0.0
+    return float(analysis["flops"]) if analysis else None
 
 
 def _constants(

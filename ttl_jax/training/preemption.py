@@ -26,6 +26,7 @@ T = TypeVar("T")
 STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 AGREE_EVERY = 4  # questions; each answer waits for the slowest process
 GRACE = 8.0  # seconds from the notice to the end where no save is under way
+SAVING = 6.0  # seconds of these that a process has whose parent waits for it, and then ends it
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GCE_KEYS = ("preempted", "maintenance-event")
 _GCE_LEAVING = ("TRUE", "TERMINATE_ON_HOST_MAINTENANCE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -10,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ttl_jax.config import default_config
 from ttl_jax.errors import UserError
+from ttl_jax.lock import held
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 # Fields that may differ between the start of a run and its continuation: they change no result.
@@ -58,33 +57,14 @@ def check(workdir: Path, config: Any) -> None:
 
 @contextmanager
 def alone(workdir: Path) -> Iterator[None]:
-    """Holds a work folder for this process; the system lets it go when the process ends, however it ends.
+    """Holds a work folder, made where it is not there.
 
     Raises:
-        UserError: another process holds it: which one, where, and since when.
+        HeldError: another process works in it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "owner.json").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{workdir} is in use by {_owner(file.read())}: wait for it, or stop it"
-            ) from None
-        file.truncate(0)
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}) + "\n")
-        file.flush()
+    with held(workdir / "owner.json", wait=False):
         yield
-
-
-def _owner(record: str) -> str:
-    try:
-        owner = json.loads(record)
-    except ValueError:  # it has only just begun
-        return "another process"
-    return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
 
 
 def set_aside(workdir: Path) -> Path | None:

@@ -14,8 +14,8 @@ from ttl_jax import evaluation, strategies, weights
 from ttl_jax.config import default_config
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
+from ttl_jax.training.build import build_model
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.run import build_model
 from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables
 

@@ -18,7 +18,7 @@ from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.loop import selected
 from ttl_jax.training.predict import logits_of, make_predict
 from ttl_jax.training.reload import Loaded, load_run
-from ttl_jax.training.run import evaluate_once
+from ttl_jax.training.result import evaluate_once
 from ttl_jax.typing import Variables
 
 # What must be equal for weights to be comparable, and for validation to be the same.

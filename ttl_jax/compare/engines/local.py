@@ -14,8 +14,8 @@ from typing import Any
 
 from ttl_jax.compare.worker import Report, Task, run_cell
 from ttl_jax.training import preemption
+from ttl_jax.training.preemption import SAVING
 
-SAVING = 6.0  # seconds that a worker has to save its cell when asked to stop
 # Cells after which a process is replaced, once it comes to another setting: what JAX and malloc keep
 # from one setting's programs to the next's grows to gigabytes.
 LIFE = 10

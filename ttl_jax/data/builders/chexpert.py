@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.builders.layout import listing, need
+from ttl_jax.data.builders.layout import need, rows
 from ttl_jax.data.csv_file import CsvFile, read_csv
-from ttl_jax.data.listing import Listing
+from ttl_jax.data.listing import Listing, make_listing
 from ttl_jax.errors import UserError
 
 LABELS = (
@@ -66,8 +66,8 @@ def read_chexpert(folder: Path, uncertain: str = "ignore", group: str = "mix") -
             labels.append(values[row])
             groups.append(patient[0])
             splits.append(split)
-    return listing(folder, files, np.stack(labels), names, groups=groups, splits=splits,
-                   splits_from="train.csv and valid.csv")  # fmt: skip
+    return make_listing(*rows(folder, files), np.stack(labels), names, groups=groups, splits=splits,
+                        splits_from="train.csv and valid.csv")  # fmt: skip
 
 
 def _values(table: CsvFile, label: str, uncertain: str) -> np.ndarray:

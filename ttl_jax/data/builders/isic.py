@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.builders.layout import listing, need
+from ttl_jax.data.builders.layout import need, rows
 from ttl_jax.data.csv_file import read_csv
-from ttl_jax.data.listing import Listing
+from ttl_jax.data.listing import Listing, make_listing
 from ttl_jax.errors import UserError
 
 CLASSES_2019 = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
@@ -34,7 +34,7 @@ def read_isic2019(folder: Path) -> Listing:
     images = need(folder / "ISIC_2019_Training_Input", "ISIC 2019")
     files = [images / f"{name}.jpg" for name in names]
     groups = [(lesions[name] if name in lesions else "") or name for name in names]
-    return listing(folder, files, table.argmax(axis=1), CLASSES_2019, groups=groups)
+    return make_listing(*rows(folder, files), table.argmax(axis=1), CLASSES_2019, groups=groups)
 
 
 def read_isic2020(folder: Path) -> Listing:
@@ -45,4 +45,4 @@ def read_isic2020(folder: Path) -> Listing:
     labels = np.array([int(cell) for cell in truth.column("target", "label")], np.int32)
     groups = [patient or file.stem for patient, file in
               zip(truth.column("patient_id", "group"), files, strict=True)]  # fmt: skip
-    return listing(folder, files, labels, ("benign", "malignant"), groups=groups)
+    return make_listing(*rows(folder, files), labels, ("benign", "malignant"), groups=groups)

@@ -1,8 +1,8 @@
-"""What the readers share: files that must be there, and a Listing from rows."""
+"""What the readers share: files that must be there, and what a Listing takes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,46 +22,21 @@ def need(path: Path, of: str) -> Path:
     return path
 
 
-def listing(
-    source: Path,
-    files: Sequence[Path],
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    *,
-    groups: Sequence[str] | None = None,
-    splits: Sequence[str] | None = None,
-    splits_from: str = "",
-    columns: Mapping[str, np.ndarray] | None = None,
-) -> Listing:
-    """A Listing of files under `source`; ids are their paths in it.
+def rows(source: Path, files: Sequence[Path]) -> tuple[str, Sequence[Path], list[str], list[str]]:
+    """What `make_listing` takes of images that are files under `source`: the source's name, the images,
+    where they are, and as ids their paths in it.
 
     Args:
         source: the data set's folder.
         files: one for each example.
-        labels: int (N,) or float (N, L).
-        class_names: in the order of the labels.
-        groups: patients or lesions; None where the owner names none: every image for itself.
-        splits: of the owner's own; None where there are none.
-        splits_from: what they come from.
-        columns: other columns (N,).
 
     Raises:
         UserError: no files.
     """
     if not files:
         raise UserError(f"{source} holds none of the images expected there; unpack the data set anew")
-    return make_listing(
-        str(source),
-        files,
-        [str(file) for file in files],
-        [file.relative_to(source).as_posix() for file in files],
-        labels,
-        class_names,
-        groups=groups,
-        splits=splits,
-        splits_from=splits_from,
-        columns=columns,
-    )
+    where = [str(file) for file in files]
+    return str(source), files, where, [file.relative_to(source).as_posix() for file in files]
 
 
 def class_folders(source: Path, classes: Sequence[tuple[str, Path]], skip: str = "") -> Listing:
@@ -81,4 +56,4 @@ def class_folders(source: Path, classes: Sequence[tuple[str, Path]], skip: str =
         own = [file for file in own if not skip or skip not in file.stem]
         files += own
         labels += [number] * len(own)
-    return listing(source, files, np.array(labels), [name for name, _ in classes])
+    return make_listing(*rows(source, files), np.array(labels), [name for name, _ in classes])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.builders.layout import listing, need
-from ttl_jax.data.listing import Listing
+from ttl_jax.data.builders.layout import need, rows
+from ttl_jax.data.listing import Listing, make_listing
 from ttl_jax.errors import UserError
 
 CLASSES = ("normal", "tuberculosis")
@@ -37,4 +37,4 @@ def _read(folder: Path, prefix: str) -> Listing:
         if match is None:
             raise UserError(f"{file} is not named {prefix}_NUMBER_0.png or _1.png; move it away")
     labels = np.array([int(match[2]) for match in found if match], np.int32)
-    return listing(folder, files, labels, CLASSES)
+    return make_listing(*rows(folder, files), labels, CLASSES)

@@ -1,0 +1,53 @@
+"""A file that one process holds at a time, and that says who does."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ttl_jax.errors import UserError
+
+
+class HeldError(UserError):
+    """Another process holds the file: which one, where, and since when."""
+
+
+@contextmanager
+def held(path: Path, *, wait: bool, name: str = "") -> Iterator[None]:
+    """Holds a file for this process; the system lets it go when the process ends, however it ends.
+
+    Args:
+        path: of the file, whose folder is there; it stays.
+        wait: until another process lets it go. Else the file names its holder.
+        name: what to call it in the message; "" is its folder.
+
+    Raises:
+        HeldError: another process holds it, and this one is not to wait.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            whose = _owner(file.read())
+            raise HeldError(f"{name or path.parent} is in use by {whose}: wait for it, or stop it") from None
+        file.truncate(0)
+        if not wait:  # a lock that is waited for needs no room on the disk
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}) + "\n")
+            file.flush()
+        yield
+
+
+def _owner(record: str) -> str:
+    try:
+        owner = json.loads(record)
+    except ValueError:  # it has only just begun, or had waited
+        return "another process"
+    return f"process {owner['pid']} on {owner['host']} since {owner['since']}"

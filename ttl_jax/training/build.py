@@ -1,0 +1,71 @@
+"""From a config and a strategy to the network with its weights, the loss, and the length of each phase."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax import data, models, strategies, weights
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.training.loss import Loss, log_prior, make_loss
+from ttl_jax.training.schedule import phase_lengths
+from ttl_jax.training.start import restart, with_source_head
+from ttl_jax.typing import Variables
+
+
+def build_model(
+    config: Any, strategy: strategies.Strategy, num_classes: int
+) -> tuple[models.Network, Variables, weights.Preprocessing]:
+    """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
+    surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
+    shape = surgery.shape(config.model.name)
+    shape["head"] = config.model.head or shape["head"]
+    network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
+    if source == "none" or surgery.init == "scratch":
+        variables = weights.initialise(
+            config.model.name, num_classes, seed=config.seed, **shape, image_size=size
+        )
+    else:
+        variables, report = weights.load_with_report(
+            source,
+            config.model.name,
+            num_classes=num_classes,
+            partial=config.model.partial,
+            seed=config.seed,
+            image_size=size,
+            **shape,
+        )
+        started_fresh = [unit for unit in report.fresh if unit != "head"]
+        if started_fresh:
+            print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
+        variables = restart(variables, surgery.starts, config.model.name, config.seed)
+    if strategy.keeps_source_head:
+        variables = with_source_head(variables, source, config.model.name, network)
+    # From scratch the images are scaled as the architecture's own weights would have them.
+    known = source if source != "none" else "imagenet"
+    return network, variables, weights.preprocessing(known, config.model.name)
+
+
+def loss_of(config: Any, training: Dataset) -> Loss:
+    """The loss that the config names, with weights and frequencies counted on the training split."""
+    weights = np.ones(len(training.class_names), np.float32)
+    if config.data.class_weights == "balanced":
+        weights = data.class_weights(training)
+    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
+    if config.loss.name == "focal":
+        options["gamma"] = config.loss.gamma
+    if config.loss.name == "logit_adjusted":
+        frequency = jnp.asarray(data.frequencies(training))
+        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    return make_loss(training.task, jnp.asarray(weights), **options)
+
+
+def lengths_of(
+    config: Any, bound: tuple[strategies.LabelledPhase, ...], steps_per_epoch: float
+) -> tuple[int, ...]:
+    """The steps of every phase."""
+    total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
+    return tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))

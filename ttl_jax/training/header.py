@@ -1,0 +1,56 @@
+"""What is printed before the first step: the data, the model, and who trains when."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ttl_jax import strategies
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.typing import Variables
+
+
+def print_header(
+    config: Any,
+    sets: Mapping[str, Dataset],
+    bound: tuple[strategies.LabelledPhase, ...],
+    lengths: tuple[int, ...],
+    variables: Variables,
+) -> None:
+    """Prints data, model and the label table of every phase, before step 0."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
+    for name, split in sets.items():
+        console.print(f"{name:8}{_describe(split)}")
+    console.print(
+        f"model   {config.model.name}, weights {config.model.weights}, "
+        f"{config.data.image_size} px, {jax.default_backend()}, seed {config.seed}"
+    )
+    table = Table("phase", "steps", "label", "leaves", "parameters", "share", "BatchNorm statistics")
+    for item, length in zip(bound, lengths, strict=True):
+        for number, row in enumerate(strategies.table(item, variables["params"], config.model.name)):
+            table.add_row(
+                item.phase.name if number == 0 else "",
+                str(length) if number == 0 else "",
+                row.label,
+                str(row.leaves),
+                f"{row.parameters:,}",
+                f"{row.share:.2%}",
+                row.statistics,
+            )
+    console.print(table)
+
+
+def _describe(split: Dataset) -> str:
+    if split.task == "multilabel":
+        counts = np.nansum(split.labels, axis=0).astype(int)
+    else:
+        counts = np.bincount(split.labels, minlength=len(split.class_names))
+    parts = ", ".join(f"{name} {count}" for name, count in zip(split.class_names, counts, strict=True))
+    return f"{len(split.ids)} images, {len(set(split.groups.tolist()))} groups: {parts}"

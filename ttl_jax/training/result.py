@@ -1,0 +1,107 @@
+"""What a finished run comes to: its scores, its costs, and the model that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax import evaluation, strategies
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.strategies.anatomy import SOURCE_HEAD
+from ttl_jax.training.loop import Progress
+from ttl_jax.training.predict import Predict
+from ttl_jax.typing import Array, Variables
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        metrics: the content of result.json.
+        workdir: where its files are.
+        model: the Flax module.
+        variables: the best parameters and statistics.
+        class_names: the order of the columns of `predict`.
+    """
+
+    metrics: dict[str, Any]
+    workdir: Path
+    model: nn.Module
+    variables: Variables
+    class_names: tuple[str, ...]
+    _predict: Predict
+    _task: str
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes) for uint8 images (N, S, S, C) at the size trained on."""
+        logits = self._predict(self.variables, jnp.asarray(images))
+        probability = jax.nn.softmax if self._task == "multiclass" else jax.nn.sigmoid
+        return np.asarray(probability(logits))
+
+    def report(self) -> Path:
+        """The run's one-file HTML report."""
+        return self.workdir / "report.html"
+
+
+Illustrate = Callable[[Result, Mapping[str, Dataset], Callable[[Array], Array]], object]
+
+
+def evaluate_once(
+    workdir: Path, sets: Mapping[str, Dataset], logits_for: Any, writes: bool = True
+) -> dict[str, Any]:
+    """Scores every held-out split with the best variables and keeps its predictions."""
+    scores: dict[str, Any] = {}
+    for name, split in sets.items():
+        logits = logits_for(split)
+        if writes:
+            evaluation.predictions.save(
+                workdir / "predictions" / f"{name}.npz",
+                ids=split.ids,
+                groups=split.groups,
+                labels=split.labels,
+                logits=logits,
+                class_names=split.class_names,
+                task=split.task,
+                columns=split.columns,
+            )
+        scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
+    return scores
+
+
+def costs(
+    config: Any,
+    strategy: strategies.Strategy,
+    bound: tuple[strategies.LabelledPhase, ...],
+    lengths: tuple[int, ...],
+    variables: Variables,
+    progress: Progress,
+    best_step: int,
+) -> dict[str, Any]:
+    """What result.json says besides the scores: steps, seconds, sizes, and what was run."""
+    sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}
+    return {
+        "best_step": best_step,
+        "seconds": round(progress.seconds, 2),
+        "trained_together": progress.together,
+        "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
+        "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
+        "flops_per_step": float(np.average(progress.flops_per_step, weights=lengths)),
+        "steps": progress.step,
+        "model": config.model.name,
+        "weights": config.model.weights,
+        "strategy": config.strategy,
+        "dataset": config.data.name
+        if not config.data.path
+        else f"{config.data.name}:{Path(config.data.path).name}",
+        "seed": config.seed,
+        "image_size": config.data.image_size,
+        "epochs": config.total_epochs,
+    }
