@@ -85,7 +85,7 @@ class Job:
     layout: Layout = ONE
     programs: Programs = field(default_factory=Programs)  # compiled before, by this run or one like it
     loggers: Sequence[Logger] = ()  # take the events besides metrics.jsonl
-    ids: Sequence[str] | np.ndarray = ()  # of the training examples, to name those of a bad batch
+    names: Callable[[Any], list[str]] | None = None  # positions of training examples -> their ids
 
     @property
     def ema(self) -> float | None:
@@ -453,7 +453,7 @@ def _check_finite(
             continue
         skipped += 1
         what = f"{bad[0].replace('_', ' ')} is {values[bad[0]]} at step {step}"
-        names = [str(job.ids[place]) for place in np.asarray(examples)] if len(job.ids) else []
+        names = job.names(np.asarray(examples)) if job.names is not None else []
         log.nonfinite(step, values, names)
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         if skipped > allowed:

@@ -252,7 +252,7 @@ def _train(
     predict_views = predict if tta == "none" else programs.get("views", partial(predictor_of, tta=tta))
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
-        rows = layout.rows(min(config.data.eval_batch_size, len(split.ids)), parts=1)
+        rows = layout.rows(min(config.data.eval_batch_size, len(split)), parts=1)
         batches = data.eval_batches(split, rows.padded, rows=rows.own)
         return logits_of(layout.spread(predict), variables, notice.polled(batches))
 
@@ -289,7 +289,7 @@ def _train(
 
         return Feed(batches, ready, validate, given["train"], after)
 
-    steps_per_epoch = len(training.ids) / config.data.batch_size
+    steps_per_epoch = len(training) / config.data.batch_size
     lengths = lengths_of(config, bound, steps_per_epoch)
     if layout.first:
         provenance.claim(workdir, config)
@@ -310,7 +310,7 @@ def _train(
         pause_at=pause_after * sum(lengths),
         notice=notice,
         layout=layout,
-        ids=training.ids,
+        names=training.names,
         loggers=places,
     )
     if layout.first:
