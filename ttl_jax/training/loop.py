@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -111,6 +111,12 @@ class Progress:
     due: bool = False  # the validation at this step is still to be done: the run was stopped within it
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
     together: int = 1  # runs that were trained as one program; `seconds` is this one's share
+
+    def scored(self, figure: float) -> Progress:
+        """After a validation: the best so far (`bad` is 0 then), or one more that is not."""
+        if self.best is None or figure > self.best:
+            return replace(self, best=figure, best_step=self.step, bad=0)
+        return replace(self, bad=self.bad + 1)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
@@ -295,16 +301,8 @@ def _run_phase(
             progress = replace(progress, seconds=progress.seconds + now - began)
             began, counted = now, progress.step
             if (evaluate or log_now) and newest is not None:
-                log.event(
-                    step=progress.step,
-                    epoch=round(progress.step / job.steps_per_epoch, 4),
-                    phase=bound.phase.name,
-                    loss=newest["loss"],
-                    gradient_norm=newest["gradient_norm"],
-                    **({"penalty": newest["penalty"]} if "penalty" in newest else {}),
-                    lr=float(rate),
-                    img_per_s=round(speed, 2),
-                )
+                where = progress.step, job.steps_per_epoch, bound.phase.name
+                log.event(**train_event(*where, newest, float(rate), speed))
         if evaluate:
             progress, ended = validated(progress)
             now = time.perf_counter()
@@ -353,16 +351,10 @@ def _solve_phase(
         flops_per_step=(*progress.flops_per_step[: progress.phase], found.flops / length),
         seconds=progress.seconds + time.perf_counter() - began,
     )
-    log.event(
-        step=progress.step,
-        epoch=round(progress.step / job.steps_per_epoch, 4),
-        phase=bound.phase.name,
-        loss=found.loss,
-        l2=found.l2,
-        iterations=found.iterations,
-        lr=0.0,
-        img_per_s=round(length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9), 2),
-    )
+    speed = length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9)
+    figures = {"loss": found.loss, "l2": found.l2, "iterations": found.iterations}
+    where = progress.step, job.steps_per_epoch, bound.phase.name
+    log.event(**train_event(*where, figures, 0.0, speed))
     progress, _ = _evaluate(job, feed, state, progress, 0.0, checkpoints, log)
     return state, progress
 
@@ -379,6 +371,27 @@ def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
     probe = bound.probe.probe if bound.probe is not None else None
     scales = tuple(bound.scales.items())
     return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
+
+
+def train_event(
+    step: int, per_epoch: float, phase: str, figures: Mapping[str, float], rate: float, speed: float
+) -> dict[str, Any]:
+    """A line of metrics.jsonl about a training step; `figures` are its loss and what goes with it."""
+    return {
+        "step": step,
+        "epoch": round(step / per_epoch, 4),
+        "phase": phase,
+        "loss": figures["loss"],
+        **figures,
+        "lr": rate,
+        "img_per_s": round(speed, 2),
+    }
+
+
+def val_event(step: int, per_epoch: float, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl about a validation."""
+    kept = {name: value for name, value in scores.items() if name not in ("per_class", "confusion")}
+    return {"split": "val", "step": step, "epoch": round(step / per_epoch, 4), **kept}
 
 
 def crosses(step: int, every: float) -> bool:
@@ -401,18 +414,10 @@ def _evaluate(
     scores = feed.validate(variables)
     if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
         checkpoints.save_ingredient(progress.step, variables, job.after.last)
-    log.event(
-        split="val",
-        step=progress.step,
-        epoch=round(progress.step / job.steps_per_epoch, 4),
-        **{name: value for name, value in scores.items() if name not in ("per_class", "confusion")},
-    )
-    figure = selected(scores, config.select)
-    if progress.best is None or figure > progress.best:
+    log.event(**val_event(progress.step, job.steps_per_epoch, scores))
+    progress = progress.scored(selected(scores, config.select))
+    if progress.bad == 0:
         checkpoints.save_best(progress.step, variables)
-        progress = replace(progress, best=figure, best_step=progress.step, bad=0)
-    else:
-        progress = replace(progress, bad=progress.bad + 1)
     ended = 0 < config.early_stop.patience <= progress.bad
     if config.schedule.name == "plateau":
         plateau = progress.plateau.update(scores["loss"], config.schedule.factor, config.schedule.patience)
