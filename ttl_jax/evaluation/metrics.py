@@ -258,7 +258,7 @@ def _agreement(truth: Int[np.ndarray, "n"], decided: Int[np.ndarray, "m n"], cla
     numbers = (decided + classes * np.arange(models)[:, None]).ravel()
     said = np.bincount(numbers, minlength=models * classes).reshape(models, classes)
     right, chance = (truth == decided).sum(axis=1), said @ true
-    spread = np.sqrt(float(count**2 - true @ true)) * np.sqrt(count**2 - (said**2).sum(axis=1))
+    spread = np.sqrt(float(count**2 - true @ true) * (count**2 - (said**2).sum(axis=1)))
     covariance = (right * count - chance).astype(np.float64)
     return {
         "mcc": np.divide(covariance, spread, out=np.zeros(models), where=spread > 0),
