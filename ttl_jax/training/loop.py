@@ -374,7 +374,7 @@ def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
 
 
 def train_event(
-    step: int, per_epoch: float, phase: str, figures: Mapping[str, float], rate: float, speed: float
+    step: int, per_epoch: float, phase: str | None, figures: Mapping[str, float], rate: float, speed: float
 ) -> dict[str, Any]:
     """A line of metrics.jsonl about a training step; `figures` are its loss and what goes with it."""
     return {
