@@ -81,7 +81,7 @@ class Bench:
         return found.metrics["seconds"]
 
     def together(self, seeds: int, rates: int, write: bool = False) -> float:
-        from ttl_jax.training import together
+        from ttl_jax.training import heads, together
 
         members = [
             (
@@ -101,7 +101,7 @@ class Bench:
             probes = together.prepare(members, seeds, self.sets, self.programs["steps"], self.store)
             assert probes is not None
             began = time.perf_counter()
-            together.fit(probes)
+            heads.fit(probes)
         return time.perf_counter() - began
 
 

@@ -1,9 +1,10 @@
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from ttl_jax.data import ArrayReader, Dataset, eval_batches, train_batches
+from ttl_jax.data import ArrayReader, Dataset, eval_batches, pipeline, train_batches
 from ttl_jax.data.pipeline import permutation
 from ttl_jax.errors import UserError
 
@@ -124,3 +125,43 @@ def test_a_vanished_image_is_the_users_error_from_any_thread(tmp_path, save, thr
     split = Dataset("val", np.zeros(6, np.int32), ids, ids, ("a", "b"), "multiclass", reader)
     with pytest.raises(UserError, match="4.png does not exist, though"):
         list(eval_batches(split, 2, threads=threads))
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 5000])
+def test_the_order_is_that_of_one_stable_sort(count):
+    words = np.random.default_rng(count).integers(0, 2**64, count, dtype=np.uint64)
+    words[: count // 3] = words[count // 3 : 2 * (count // 3)]  # equal ones
+    if count:
+        words[0], words[-1] = 0, 2**64 - 1
+    assert pipeline._order(words).tolist() == np.argsort(words, kind="stable").tolist()
+
+
+def test_an_example_takes_few_bytes_whatever_the_epochs(monkeypatch):
+    """Ids, groups, labels and orders; the images are a mapped file's."""
+    monkeypatch.setattr(pipeline, "_ROOM", 0)  # as with a million examples
+    count, size = 50_000, 1000
+    images = ArrayReader(np.broadcast_to(np.uint8(0), (count, 1, 1, 3)))
+    tracemalloc.start()
+    try:
+        names = np.array([f"folder/{number:07d}.png" for number in range(count)])
+        data = Dataset(
+            "train", np.zeros(count, np.int32), names, names.copy(), ("a", "b"), "multiclass", images
+        )
+        del names
+        steps = 4 * count // size
+        for _ in train_batches(data, batch_size=size, seed=0, start=0, stop=steps, threads=0):
+            pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 18 + 4 + 2 * 4 < held / count < 32  # an id's characters, a label, two epochs' orders
+    assert len(pipeline._HELD) == 2
+
+
+def test_text_that_is_not_ascii_stays_as_it_is():
+    ids, groups = np.array(["ä", "b"]), np.array(["p1", "p10"])
+    data = Dataset("train", np.zeros(2, np.int32), ids, groups, ("a", "b"), "multiclass",
+                   ArrayReader(np.zeros((2, 1, 1, 3), np.uint8)))  # fmt: skip
+    assert data.ids.tolist() == ["ä", "b"] and data.groups.tolist() == ["p1", "p10"]
+    assert data.take([1, 0]).ids.tolist() == ["b", "ä"] and data.take([1]).groups.dtype.kind == "U"
+    assert data.names([1, 0]) == ["b", "ä"] and data.take([1]).names([0]) == ["b"]

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from ttl_jax.evaluation import confusion, score
+from ttl_jax.evaluation import confusion, log_odds, metrics, score, score_many
 
 # Two classes, six examples. p(1) = sigmoid(second logit), the first being 0.
 LABELS = np.array([0, 0, 0, 0, 1, 1])
@@ -223,3 +223,78 @@ def test_no_threshold_for_many_classes():
     labels, logits = random_case()
     with pytest.raises(ValueError, match="two classes only, not for 4"):
         score(labels, logits, "abcd", "multiclass", threshold=0.5)
+
+
+def against_scikit_learn(truth, said, scores):
+    """One class or label: recall, F1, AUROC, AUPRC of scikit-learn."""
+    from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
+
+    return (
+        recall_score(truth, said),
+        f1_score(truth, said),
+        roc_auc_score(truth, scores),
+        average_precision_score(truth, scores),
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_many_models_have_scikit_learns_scores(classes):
+    from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, matthews_corrcoef
+
+    labels = random_case(classes=classes)[0]
+    labels[labels == 2] = 1  # with four classes one is absent
+    # rounded, so that scores tie; with classes as equally spread logits, odds tie as the logits do
+    logits = np.stack([random_case(classes=classes, seed=seed)[1] for seed in range(7)])
+    logits[6] = 0.0  # a model that says nothing
+    names = "abcd"[:classes]
+    found = score_many(labels, logits, names, "multiclass")
+    present = np.unique(labels)
+    assert len(found) == 7
+    for mine, values in zip(found, logits, strict=True):
+        said, odds = values.argmax(axis=1), log_odds(values, "multiclass")
+        each = np.array([against_scikit_learn(labels == c, said == c, odds[:, c]) for c in present])
+        ranked = each[1:] if classes == 2 else each
+        assert mine["balanced_accuracy"] == pytest.approx(each[:, 0].mean(), abs=1e-12)
+        assert mine["f1_macro"] == pytest.approx(each[:, 1].mean(), abs=1e-12)
+        assert mine["auroc"] == pytest.approx(ranked[:, 2].mean(), abs=1e-12)
+        assert mine["auprc"] == pytest.approx(ranked[:, 3].mean(), abs=1e-12)
+        assert mine["auprc_macro"] == pytest.approx(each[:, 3].mean(), abs=1e-12)
+        assert mine["accuracy"] == pytest.approx(accuracy_score(labels, said), abs=1e-12)
+        assert mine["mcc"] == pytest.approx(matthews_corrcoef(labels, said), abs=1e-12)
+        assert mine["kappa"] == pytest.approx(cohen_kappa_score(labels, said), abs=1e-12)
+        nats = log_loss(labels, softmax(values), labels=range(classes))
+        assert mine["loss"] == pytest.approx(nats, abs=1e-12)
+        assert mine["absent"] == (["c"] if classes == 4 else [])
+
+
+def test_many_models_of_several_labels_have_scikit_learns_scores():
+    from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
+
+    random = np.random.default_rng(3)
+    labels = random.integers(2, size=(40, 3)).astype(float)
+    labels[random.random((40, 3)) < 0.2] = np.nan
+    labels[:, 2] = np.where(np.isnan(labels[:, 2]), np.nan, 1.0)  # cannot be ranked
+    logits = random.normal(size=(5, 40, 3)).round(1)
+    for mine, values in zip(score_many(labels, logits, "abc", "multilabel"), logits, strict=True):
+        each = []
+        for place in range(2):
+            known = ~np.isnan(labels[:, place])
+            truth, scores = labels[known, place] == 1, values[known, place]
+            said = scores >= 0
+            specificity = (~said[~truth]).mean()
+            agreement = matthews_corrcoef(truth, said), cohen_kappa_score(truth, said)
+            each.append((*against_scikit_learn(truth, said, scores), specificity, *agreement))
+        recall, f1, auroc, auprc, specificity, mcc, kappa = np.mean(each, axis=0)
+        wanted = {"balanced_accuracy": (recall + specificity) / 2, "f1_macro": f1, "auroc": auroc,
+                  "auprc": auprc, "mcc": mcc, "kappa": kappa}  # fmt: skip
+        assert {name: mine[name] for name in wanted} == pytest.approx(wanted, abs=1e-12)
+        assert mine["absent"] == ["c"]
+
+
+def test_many_models_are_scored_as_each_alone(monkeypatch):
+    labels, logits = random_case()[0], np.stack([random_case(seed=seed)[1] for seed in range(5)])
+    monkeypatch.setattr(metrics, "AT_ONCE", 2 * logits[0].size)  # two at a time, the last alone
+    for mine, values in zip(score_many(labels, logits, "abcd", "multiclass"), logits, strict=True):
+        alone = score(labels, values, "abcd", "multiclass")
+        assert mine == {name: value for name, value in alone.items() if name != "per_class"}
+    assert score_many(labels, logits[:0], "abcd", "multiclass") == []

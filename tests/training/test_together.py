@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
+from ttl_jax.training import heads
+from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 from ttl_jax.training.together import train_together
@@ -68,6 +70,47 @@ def test_they_end_as_alone(tmp_path, probe, datasets, optimizer):
             (line["step"], "split" in line) for line in lines[1]
         ]
         np.testing.assert_allclose(*([line["loss"] for line in each] for each in lines), rtol=1e-5)
+
+
+def test_a_stop_on_the_way_changes_nothing(tmp_path, probe, datasets, monkeypatch):
+    """Stopped between two validations and started again: the files are those of the run that went through."""
+
+    class Third(Notice):
+        asks = 0
+
+        def asked(self):
+            Third.asks += 1
+            self.reason = "a test" if Third.asks == 3 else ""
+            return bool(self.reason)
+
+    monkeypatch.setattr(heads, "LONGEST", 2)
+    through = members(probe, tmp_path / "through", (0, 3), (1e-3, 1e-2))
+    broken = members(probe, tmp_path / "broken", (0, 3), (1e-3, 1e-2))
+    programs = Programs()
+    train_together(through, datasets, programs=programs)
+    with pytest.raises(Preempted, match="a test: 4 probes saved at step 6"):  # after 2, 4 (validated), 6
+        train_together(broken, datasets, programs=programs, notice=Third())
+    assert len(list((tmp_path / "broken").glob("*/together-*.npz"))) == 1
+    assert not list((tmp_path / "broken").glob("*/checkpoints"))
+    train_together(broken, datasets, programs=programs, notice=Third())
+    assert not list((tmp_path / "broken").glob("*/together-*.npz"))
+    for (config, one), (_, other) in zip(through, broken, strict=True):
+        lines = [
+            [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            for folder in (one, other)
+        ]
+        for line in (*lines[0], *lines[1]):
+            line.pop("img_per_s", None)
+        assert lines[0] == lines[1]
+        results = [train(config, folder, datasets, programs=programs) for folder in (one, other)]
+        pairs = zip(*(jax.tree.leaves(result.variables) for result in results), strict=True)
+        assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_calls_end_where_heads_are_validated_and_after_so_many_steps(monkeypatch):
+    monkeypatch.setattr(heads, "LONGEST", 4)
+    assert heads.stops_of(11, 2.5) == [(3, True), (5, True), (8, True), (10, True), (11, True)]
+    assert heads.stops_of(11, 100.0) == [(4, False), (8, False), (11, True)]
 
 
 def test_what_has_begun_or_cannot_is_left_to_train_alone(tmp_path, probe, datasets):

@@ -111,7 +111,7 @@ def _train(task: Task, folder: Path, notice: Notice | None) -> None:
     with _free(task.others) as others:
         if others:
             members = [(config, folder), *((ConfigDict(made).lock(), place) for place, made in others)]
-            train_together(members, sets, programs=programs, features=store)
+            train_together(members, sets, programs=programs, features=store, notice=notice)
     train(
         config,
         folder,

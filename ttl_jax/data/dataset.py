@@ -91,7 +91,8 @@ class Dataset:
         name: "train", "val", "test" or another evaluation split such as "shifted".
         labels: int32 (N,) for "multiclass"; float32 (N, L) of 0, 1 or NaN (unknown) for
             "multilabel".
-        ids: (N,) text, unique over the whole data set: a path or a row's name.
+        ids: (N,) text, unique over the whole data set: a path or a row's name. Like the groups they are
+            kept packed (see `_Text`): ask `names` for a few of them.
         groups: (N,) text: the patient or lesion that must not straddle splits.
         class_names: names of the classes, in the order of the labels.
         task: "multiclass" or "multilabel".
@@ -115,17 +116,24 @@ class Dataset:
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        held = self.__dict__
+        if np.array_equal(held["ids"], held["groups"]):
+            held["groups"] = held["ids"]
         lengths = {
             "labels": len(self.labels),
-            "ids": len(self.ids),
-            "groups": len(self.groups),
+            "ids": len(held["ids"]),
+            "groups": len(held["groups"]),
             "images": len(self.images),
         } | {f"column {name!r}": len(values) for name, values in self.columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the parts of split {self.name!r} differ in length: {lengths}")
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
+
+    def names(self, indices: Int[np.ndarray, " K"]) -> list[str]:
+        """The ids of these examples."""
+        return self.__dict__["ids"][np.asarray(indices)].astype(str).tolist()
 
     def take(self, indices: Int[np.ndarray, " K"], name: str | None = None) -> Dataset:
         """The examples at `indices`, in that order; the images are not copied."""
@@ -139,8 +147,34 @@ class Dataset:
             self,
             name=self.name if name is None else name,
             labels=self.labels[indices],
-            ids=self.ids[indices],
-            groups=self.groups[indices],
+            ids=self.__dict__["ids"][indices],
+            groups=self.__dict__["groups"][indices],
             images=subset,
             columns={key: values[indices] for key, values in self.columns.items()},
         )
+
+
+class _Text:
+    """A field of text, kept as one byte a character where all of it is ASCII: NumPy's own text takes four."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Dataset | None, owner: type) -> np.ndarray:
+        if instance is None:
+            raise AttributeError(self.name)  # the class has none
+        held = instance.__dict__[self.name]
+        return held.astype(str) if held.dtype.kind == "S" else held
+
+    def __set__(self, instance: Dataset, values: np.ndarray) -> None:
+        held = np.asarray(values)
+        if held.dtype.kind == "U" and held.size:
+            try:
+                held = held.astype(f"S{max(1, np.strings.str_len(held).max())}")
+            except UnicodeEncodeError:
+                pass
+        instance.__dict__[self.name] = held
+
+
+for _name in ("ids", "groups"):
+    setattr(Dataset, _name, _Text(_name))

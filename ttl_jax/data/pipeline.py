@@ -6,6 +6,8 @@ image (644k against 2-30k images/s for 28 px images in memory).
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,39 +22,75 @@ from ttl_jax.typing import Int
 Batch = dict[str, np.ndarray]
 
 
-@lru_cache(maxsize=8)
+_HELD: OrderedDict[tuple[int, int, int], Int[np.ndarray, " N"]] = OrderedDict()
+_ROOM = 4_000_000  # bytes of permutations that are kept, or two of them: an epoch's and the next one's
+_LOCK = threading.Lock()
+
+
 def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
     """The order of examples in an epoch, the same under every version of NumPy.
 
     It sorts raw 64-bit words of Philox: NumPy promises the words, not `Generator.permutation`.
 
     Returns:
-        int64 (count,), read-only.
+        int32 (count,), read-only; int64 from 2**31 examples on.
     """
-    bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, epoch]))
-    order = np.argsort(bits.random_raw(count), kind="stable")
+    key = seed % 2**64, epoch, count
+    with _LOCK:  # the threads that read ahead share one
+        if key not in _HELD:
+            _HELD[key] = _order(np.random.Philox(np.random.SeedSequence(key[:2])).random_raw(count))
+        _HELD.move_to_end(key)
+        while len(_HELD) > 2 and sum(order.nbytes for order in _HELD.values()) > _ROOM:
+            _HELD.popitem(last=False)
+        return _HELD[key]
+
+
+def _order(words: Int[np.ndarray, " N"], parts: int = 16) -> Int[np.ndarray, " N"]:
+    """Positions by rising 64-bit word, equal ones as they stand.
+
+    Sixteen ranges of words are sorted one by one: an argsort of all of them at once would hold twice
+    their bytes more.
+    """
+    order = np.empty(len(words), np.int32 if len(words) < 2**31 else np.int64)
+    start = 0
+    for part in range(parts):
+        first, last = (
+            np.uint64(number * (2**64 // parts) - step) for number, step in ((part, 0), (part + 1, 1))
+        )
+        here = np.flatnonzero((words >= first) & (words <= last))
+        order[start : start + len(here)] = here[np.argsort(words[here], kind="stable")]
+        start += len(here)
     order.flags.writeable = False
     return order
+
+
+def positions(
+    count: int, seed: int, start: int, stop: int
+) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+    """Which examples stand at the global positions start..stop-1 of a training.
+
+    Position p belongs to epoch p // count and is example permutation(seed, epoch)[p % count].
+
+    Returns:
+        examples int64 (K,), epochs int64 (K,).
+    """
+    epochs, places = np.divmod(np.arange(start, stop), count)
+    examples = np.empty(len(epochs), np.int64)
+    for epoch in range(start // count, -(-stop // count)):
+        now = slice(max(epoch * count - start, 0), (epoch + 1) * count - start)
+        examples[now] = permutation(seed, epoch, count)[places[now]]
+    return examples, epochs
 
 
 def batch_positions(
     count: int, batch_size: int, seed: int, step: int
 ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
-    """Which examples stand in a training batch.
-
-    Global position p = step * batch_size + i; epoch = p // count; example =
-    permutation(seed, epoch)[p % count]. Every batch is full; one may reach into the next epoch.
+    """Which examples stand in a training batch. Every batch is full; one may reach into the next epoch.
 
     Returns:
         examples int64 (B,), epochs int64 (B,).
     """
-    place = step * batch_size + np.arange(batch_size)
-    epochs = place // count
-    examples = np.empty(batch_size, np.int64)
-    for epoch in np.unique(epochs).tolist():
-        now = epochs == epoch
-        examples[now] = permutation(seed, epoch, count)[place[now] % count]
-    return examples, epochs
+    return positions(count, seed, step * batch_size, (step + 1) * batch_size)
 
 
 def seeds(seed: int, count: int) -> Int[np.ndarray, " N"]:

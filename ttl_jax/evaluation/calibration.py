@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
-from ttl_jax.typing import Float, Int, Shaped
+from ttl_jax.typing import Bool, Float, Int, Shaped
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,7 @@ def calibration(
     values = checked_logits(logits, task)
     truth = checked_labels(labels, values, task)
     chances = probabilities(values, task)
-    if task == "multilabel":
-        known = ~np.isnan(truth)
-        confidence = np.maximum(chances, 1.0 - chances)[known]
-        right = ((chances >= 0.5) == (truth == 1.0))[known]
-    else:
-        confidence = chances.max(axis=1)
-        right = chances.argmax(axis=1) == truth
+    confidence, right = (each[0] for each in top_label(chances[None], truth, task))
     if adaptive:
         order = np.argsort(confidence, kind="stable")
         place = np.empty(len(order), np.int64)
@@ -75,8 +69,7 @@ def calibration(
         edges = np.maximum.accumulate([confidence.min(initial=1.0), *tops])
     else:
         edges = np.linspace(0.0, 1.0, bins + 1)
-        # side="left" puts a value on an edge into the bin below it; rounding may lift p over 1
-        place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+        place = _bins_of(confidence, edges)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         return Calibration(
@@ -85,3 +78,31 @@ def calibration(
             confidence=np.bincount(place, weights=confidence, minlength=bins) / count,
             accuracy=np.bincount(place, weights=right, minlength=bins) / count,
         )
+
+
+def top_label(
+    chances: Float[np.ndarray, "m n c"], truth: Shaped[np.ndarray, "..."], task: Task
+) -> tuple[Float[np.ndarray, "m k"], Bool[np.ndarray, "m k"]]:
+    """The confidence of each decision that counts and whether it is right, for each of several models."""
+    if task == "multilabel":
+        known = ~np.isnan(truth)
+        return np.maximum(chances, 1.0 - chances)[:, known], ((chances >= 0.5) == (truth == 1.0))[:, known]
+    return chances.max(axis=2), chances.argmax(axis=2) == truth
+
+
+def expected_errors(
+    confidence: Float[np.ndarray, "m k"], right: Bool[np.ndarray, "m k"], bins: int = 15
+) -> Float[np.ndarray, "m"]:
+    """The ECE of each model over bins of equal width; NaN where there is nothing."""
+    models, count = confidence.shape
+    if not count:
+        return np.full(models, np.nan)
+    numbers = _bins_of(confidence, np.linspace(0.0, 1.0, bins + 1)) + bins * np.arange(models)[:, None]
+    # |accuracy - confidence| times a bin's share is the difference of the two sums
+    gaps = np.bincount(numbers.ravel(), (right - confidence).ravel(), models * bins)
+    return np.abs(gaps).reshape(models, bins).sum(axis=1) / count
+
+
+def _bins_of(confidence: Float[np.ndarray, "..."], edges: Float[np.ndarray, "bins+1"]) -> np.ndarray:
+    """side="left" puts a value on an edge into the bin below it; rounding may lift p over 1."""
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)

@@ -1,13 +1,14 @@
-"""One function that scores a set of predictions, for validation and for test alike."""
+"""What scores predictions, for validation and for test alike: of one model, or of many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ttl_jax.evaluation.calibration import calibration
+from ttl_jax.evaluation.calibration import expected_errors, top_label
 from ttl_jax.evaluation.probability import (
     Task,
     checked_labels,
@@ -17,6 +18,8 @@ from ttl_jax.evaluation.probability import (
     probabilities,
 )
 from ttl_jax.typing import Bool, Float, Int, Shaped
+
+AT_ONCE = 4_000_000  # logits that `score_many` takes at a time; some ten arrays of that size are held
 
 
 def score(
@@ -64,29 +67,33 @@ def score(
     Raises:
         ValueError: shapes or values that do not fit, logits that are not finite.
     """
-    values = checked_logits(logits, task)
-    truth = checked_labels(labels, values, task)
-    names = checked_names(class_names, values)
-    chances = probabilities(values, task)
-    decisions = decide(chances, task, threshold)
-    odds = log_odds(values, task)
-    head = {"n": len(values)}
-    if task == "multilabel":
-        found = _multilabel(truth, chances, decisions, odds, names)
-    else:
-        found = _multiclass(truth, chances, decisions, odds, names)
-    # -log p of what was true, from the odds: no rounding to log 0
-    nats = np.logaddexp(0.0, -odds)
-    if task == "multilabel":
-        nats = np.where(truth == 1.0, nats, np.logaddexp(0.0, odds))[~np.isnan(truth)]
-    else:
-        nats = np.take_along_axis(nats, truth[:, None], axis=1)
-    return {
-        **head,
-        "loss": _mean(nats.ravel()),
-        **found,
-        "ece": calibration(truth, values, task).ece,
-    }
+    found, columns = _figures(labels, np.asarray(logits)[None], class_names, task, threshold)
+    (scores,) = _plain(found, 1)
+    per_class = {name: _plain(column, 1)[0] for name, column in columns.items()}
+    return {"n": len(logits), **scores, "per_class": per_class, "absent": _absent(columns)}
+
+
+def score_many(
+    labels: Shaped[np.ndarray, "..."],
+    logits: Float[np.ndarray, "models examples classes"],
+    class_names: Sequence[str],
+    task: Task,
+) -> list[dict[str, Any]]:
+    """What `score` says of each of several models' logits for the same examples, but for "per_class".
+
+    The models go through NumPy together, so many of them at a time that it holds a few million numbers.
+
+    Raises:
+        ValueError: as `score`.
+    """
+    values, found = np.asarray(logits), []
+    together = max(1, AT_ONCE // max(1, values[0].size)) if len(values) else 1
+    for start in range(0, len(values), together):
+        part = values[start : start + together]
+        figures, columns = _figures(labels, part, class_names, task, None)
+        for scores in _plain(figures, len(part)):
+            found.append({"n": values.shape[1], **scores, "absent": _absent(columns)})
+    return found
 
 
 def confusion(
@@ -124,114 +131,176 @@ def checked_names(class_names: Sequence[str], logits: Float[np.ndarray, "n c"]) 
     return names
 
 
+Figures = dict[str, np.ndarray]  # name -> (models,), NaN where it is not defined
+
+
+def _figures(
+    labels: Shaped[np.ndarray, "..."],
+    logits: Shaped[np.ndarray, "..."],
+    class_names: Sequence[str],
+    task: Task,
+    threshold: float | Sequence[float] | None,
+) -> tuple[Figures, dict[str, Figures]]:
+    """The figures of each model, over all classes and class by class; logits (models, examples, classes)."""
+    values = checked_logits(logits.reshape(math.prod(logits.shape[:2]), *logits.shape[2:]), task)
+    shape = (*logits.shape[:2], values.shape[1])  # what goes row by row goes through all models at once
+    truth = checked_labels(labels, values.reshape(shape)[0], task)
+    names = checked_names(class_names, values)
+    flat = probabilities(values, task)
+    decisions = decide(flat, task, threshold)
+    chances, odds = flat.reshape(shape), log_odds(values, task).reshape(shape)
+    find = _multilabel if task == "multilabel" else _multiclass
+    found, columns = find(truth, chances, decisions.reshape(shape[:2] + decisions.shape[1:]), odds, names)
+    return {**found, "ece": expected_errors(*top_label(chances, truth, task))}, columns
+
+
 def _multiclass(
     truth: Int[np.ndarray, "n"],
-    chances: Float[np.ndarray, "n c"],
-    decisions: Int[np.ndarray, "n"],
-    odds: Float[np.ndarray, "n c"],
+    chances: Float[np.ndarray, "m n c"],
+    decisions: Int[np.ndarray, "m n"],
+    odds: Float[np.ndarray, "m n c"],
     names: tuple[str, ...],
-) -> dict[str, Any]:
-    per_class = {
-        name: _one_class(truth == place, decisions == place, odds[:, place])
+) -> tuple[Figures, dict[str, Figures]]:
+    columns = {
+        name: _one_class(truth == place, decisions == place, odds[..., place])
         for place, name in enumerate(names)
     }
-    one_hot = np.eye(len(names))[truth]
-    ranked = [entry for entry in per_class.values() if entry["auroc"] is not None]
-    positive = [per_class[names[1]]] if len(names) == 2 and ranked else ranked
+    every, ranked = list(columns.values()), _ranked(columns)
+    positive = [columns[names[1]]] if len(names) == 2 and ranked else ranked
+    of_truth = np.take_along_axis(odds, np.broadcast_to(truth, decisions.shape)[..., None], axis=2)[..., 0]
     return {
-        "accuracy": _mean(truth == decisions),
-        "balanced_accuracy": _mean(entry["recall"] for entry in per_class.values()),
-        "f1_macro": _mean(entry["f1"] for entry in per_class.values()),
-        **_agreement(truth, decisions),
-        **_ranking(ranked, positive),
-        "brier": _mean(((chances - one_hot) ** 2).sum(axis=1)),
-        "per_class": per_class,
-        "absent": _absent(per_class),
-    }
+        "loss": _over_examples(np.logaddexp(0.0, -of_truth)),  # -log p from the odds: no rounding to log 0
+        "accuracy": _over_examples(truth == decisions),
+        "balanced_accuracy": _over_classes(every, "recall", decisions),
+        "f1_macro": _over_classes(every, "f1", decisions),
+        **_agreement(truth, decisions, len(names)),
+        **_ranking(ranked, positive, decisions),
+        "brier": _over_examples(((chances - np.eye(len(names))[truth]) ** 2).sum(axis=2)),
+    }, columns
 
 
 def _multilabel(
     truth: Float[np.ndarray, "n l"],
-    chances: Float[np.ndarray, "n l"],
-    decisions: Int[np.ndarray, "n l"],
-    odds: Float[np.ndarray, "n l"],
+    chances: Float[np.ndarray, "m n l"],
+    decisions: Int[np.ndarray, "m n l"],
+    odds: Float[np.ndarray, "m n l"],
     names: tuple[str, ...],
-) -> dict[str, Any]:
-    per_class, accuracy, balanced, agreements = {}, [], [], []
-    for column, name in enumerate(names):
-        known = ~np.isnan(truth[:, column])
-        true, said = truth[known, column] == 1.0, decisions[known, column] == 1
-        entry = _one_class(true, said, odds[known, column])
-        per_class[name] = entry
-        accuracy.append(_mean(true == said))
-        if entry["auroc"] is not None:
-            balanced.append((np.mean(said[true]) + np.mean(~said[~true])) / 2)
-            agreements.append(_agreement(true, said))
-    ranked = [entry for entry in per_class.values() if entry["auroc"] is not None]
+) -> tuple[Figures, dict[str, Figures]]:
+    columns: dict[str, Figures] = {}
+    by_label: list[Figures] = []
+    for place, name in enumerate(names):
+        known = ~np.isnan(truth[:, place])
+        true, said = truth[known, place] == 1.0, decisions[:, known, place] == 1
+        column = columns[name] = _one_class(true, said, odds[:, known, place])
+        specificity = _over_examples(~said[:, ~true])
+        agreement = _agreement(true.astype(np.int64), said.astype(np.int64), 2)
+        balanced = (column["recall"] + specificity) / 2  # NaN where a side is missing
+        by_label.append({"accuracy": _over_examples(true == said), "balanced": balanced, **agreement})
+    known, ranked = ~np.isnan(truth), _ranked(columns)
+    nats = np.logaddexp(0.0, np.where(truth == 1.0, -odds, odds))
     return {
-        "accuracy": _mean(accuracy),
-        "balanced_accuracy": _mean(balanced),
-        "f1_macro": _mean(entry["f1"] for entry in ranked),
-        "mcc": _mean(each["mcc"] for each in agreements),
-        "kappa": _mean(each["kappa"] for each in agreements),
-        **_ranking(ranked, ranked),
-        "brier": _mean(((chances - truth) ** 2)[~np.isnan(truth)]),
-        "per_class": per_class,
-        "absent": _absent(per_class),
-    }
+        "loss": _over_examples(nats[:, known]),
+        "accuracy": _over_classes(by_label, "accuracy", decisions),
+        "balanced_accuracy": _over_classes(by_label, "balanced", decisions),
+        "f1_macro": _over_classes(ranked, "f1", decisions),
+        "mcc": _over_classes(by_label, "mcc", decisions),
+        "kappa": _over_classes(by_label, "kappa", decisions),
+        **_ranking(ranked, ranked, decisions),
+        "brier": _over_examples(((chances - truth) ** 2)[:, known]),
+    }, columns
 
 
 def _one_class(
-    truth: Bool[np.ndarray, "n"], decided: Bool[np.ndarray, "n"], odds: Float[np.ndarray, "n"]
-) -> dict[str, float | int | None]:
-    from scipy.stats import rankdata
-    from sklearn.metrics import average_precision_score
-
-    support, said, total = int(truth.sum()), int(decided.sum()), len(truth)
-    both, hits = 0 < support < total, int((truth & decided).sum())
-    auroc = None
-    if both:  # Mann and Whitney's; scikit-learn's functions take minutes for a thousand classes
-        above = float(rankdata(odds)[truth].sum()) - support * (support + 1) / 2
-        auroc = above / (support * (total - support))
+    truth: Bool[np.ndarray, "n"], decided: Bool[np.ndarray, "m n"], odds: Float[np.ndarray, "m n"]
+) -> Figures:
+    support, said, total = int(truth.sum()), decided.sum(axis=1), len(truth)
+    hits, undefined = decided[:, truth].sum(axis=1), np.full(len(decided), np.nan)
+    auroc, auprc = ranking_scores(truth, odds) if 0 < support < total else (undefined, undefined)
     return {
-        "recall": hits / support if support else None,
-        "precision": hits / said if said else None,
-        "f1": 2 * hits / (support + said) if support else None,
+        "recall": hits / support if support else undefined,
+        "precision": np.divide(hits, said, out=undefined.copy(), where=said > 0),
+        "f1": 2 * hits / (support + said) if support else undefined,
         "auroc": auroc,
-        "auprc": _plain(average_precision_score(truth, odds)) if both else None,
-        "prevalence": support / total if total else None,
-        "support": support,
+        "auprc": auprc,
+        "prevalence": np.full(len(decided), support / total) if total else undefined,
+        "support": np.full(len(decided), support),
     }
 
 
-def _agreement(truth: Shaped[np.ndarray, "n"], decided: Shaped[np.ndarray, "n"]) -> dict[str, float | None]:
-    from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
+def ranking_scores(
+    truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "m n"]
+) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m"]]:
+    """AUROC, ties counting half, and step-wise average precision of each row; truth must hold both kinds."""
+    count, support = len(truth), int(truth.sum())
+    order = np.argsort(ranks, axis=1)[:, ::-1]
+    falling, found = np.take_along_axis(ranks, order, axis=1), np.cumsum(truth[order], axis=1)
+    said = np.arange(1, count + 1)
+    ends = np.ones(ranks.shape, bool)  # the last example of those that tie
+    ends[:, :-1] = falling[:, 1:] != falling[:, :-1]
 
-    if len(np.unique(truth)) < 2:
-        return {"mcc": None, "kappa": None}
+    def before(counts: Int[np.ndarray, "m n"]) -> Int[np.ndarray, "m n"]:
+        """The count at the end of the tie before."""
+        kept = np.maximum.accumulate(np.where(ends, counts, 0), axis=1)
+        return np.concatenate([np.zeros_like(kept[:, :1]), kept[:, :-1]], axis=1)
+
+    found_before, missed = before(found), said - found
+    pairs = np.where(ends, (missed - before(missed)) * (found + found_before), 0).sum(axis=1)  # twice them
+    precision = np.where(ends, (found - found_before) * (found / said), 0.0).sum(axis=1)
+    return pairs / (2 * support * (count - support)), precision / support
+
+
+def _agreement(truth: Int[np.ndarray, "n"], decided: Int[np.ndarray, "m n"], classes: int) -> Figures:
+    """Matthews' R_K and Cohen's kappa, from how often each class is true, is decided, and is both."""
+    models, count = decided.shape
+    true = np.bincount(truth, minlength=classes)
+    if (true > 0).sum() < 2:
+        return dict.fromkeys(("mcc", "kappa"), np.full(models, np.nan))
+    numbers = (decided + classes * np.arange(models)[:, None]).ravel()
+    said = np.bincount(numbers, minlength=models * classes).reshape(models, classes)
+    right, chance = (truth == decided).sum(axis=1), said @ true
+    spread = np.sqrt(float(count**2 - true @ true) * (count**2 - (said**2).sum(axis=1)))
+    covariance = (right * count - chance).astype(np.float64)
     return {
-        "mcc": _plain(matthews_corrcoef(truth, decided)),
-        "kappa": _plain(cohen_kappa_score(truth, decided)),
+        "mcc": np.divide(covariance, spread, out=np.zeros(models), where=spread > 0),
+        "kappa": 1 - (count - right) / (count - chance / count),
     }
 
 
-def _ranking(ranked: Sequence[dict], positive: Sequence[dict]) -> dict[str, float | None]:
+def _ranking(ranked: Sequence[Figures], positive: Sequence[Figures], decisions: np.ndarray) -> Figures:
     return {
-        "auroc": _mean(entry["auroc"] for entry in positive),
-        "auprc": _mean(entry["auprc"] for entry in positive),
-        "auprc_macro": _mean(entry["auprc"] for entry in ranked),
-        "prevalence": _mean(entry["prevalence"] for entry in positive),
+        "auroc": _over_classes(positive, "auroc", decisions),
+        "auprc": _over_classes(positive, "auprc", decisions),
+        "auprc_macro": _over_classes(ranked, "auprc", decisions),
+        "prevalence": _over_classes(positive, "prevalence", decisions),
     }
 
 
-def _absent(per_class: dict[str, dict]) -> list[str]:
-    return [name for name, entry in per_class.items() if entry["auroc"] is None]
+def _can_rank(column: Figures) -> bool:
+    return not np.isnan(column["auroc"]).any()
 
 
-def _mean(values: Iterable[Any]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
+def _ranked(columns: dict[str, Figures]) -> list[Figures]:
+    return [column for column in columns.values() if _can_rank(column)]
 
 
-def _plain(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _absent(columns: dict[str, Figures]) -> list[str]:
+    return [name for name, column in columns.items() if not _can_rank(column)]
+
+
+def _over_examples(values: Shaped[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]:
+    return values.mean(axis=1) if values.shape[1] else np.full(len(values), np.nan)
+
+
+def _over_classes(columns: Sequence[Figures], name: str, like: np.ndarray) -> Float[np.ndarray, "m"]:
+    """The mean over the classes where it is defined, which is a matter of the labels alone."""
+    defined = [column[name] for column in columns if not np.isnan(column[name]).any()]
+    return np.mean(defined, axis=0) if defined else np.full(len(like), np.nan)
+
+
+def _plain(figures: Figures, models: int) -> list[dict[str, Any]]:
+    """As JSON takes it, model by model."""
+    lists = {name: values.tolist() for name, values in figures.items()}
+    return [
+        {name: None if values[place] != values[place] else values[place] for name, values in lists.items()}
+        for place in range(models)
+    ]

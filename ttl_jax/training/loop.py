@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -85,7 +85,7 @@ class Job:
     layout: Layout = ONE
     programs: Programs = field(default_factory=Programs)  # compiled before, by this run or one like it
     loggers: Sequence[Logger] = ()  # take the events besides metrics.jsonl
-    ids: Sequence[str] | np.ndarray = ()  # of the training examples, to name those of a bad batch
+    names: Callable[[Any], list[str]] | None = None  # positions of training examples -> their ids
 
     @property
     def ema(self) -> float | None:
@@ -111,6 +111,12 @@ class Progress:
     due: bool = False  # the validation at this step is still to be done: the run was stopped within it
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
     together: int = 1  # runs that were trained as one program; `seconds` is this one's share
+
+    def scored(self, figure: float) -> Progress:
+        """After a validation: the best so far (`bad` is 0 then), or one more that is not."""
+        if self.best is None or figure > self.best:
+            return replace(self, best=figure, best_step=self.step, bad=0)
+        return replace(self, bad=self.bad + 1)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
@@ -313,16 +319,8 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             progress = replace(progress, seconds=progress.seconds + now - began)
             began, counted = now, progress.step
             if (evaluate or log_now) and newest is not None:
-                log.event(
-                    step=progress.step,
-                    epoch=round(progress.step / job.steps_per_epoch, 4),
-                    phase=bound.phase.name,
-                    loss=newest["loss"],
-                    gradient_norm=newest["gradient_norm"],
-                    **({"penalty": newest["penalty"]} if "penalty" in newest else {}),
-                    lr=float(rate),
-                    img_per_s=round(speed, 2),
-                )
+                where = progress.step, job.steps_per_epoch, bound.phase.name
+                log.event(**train_event(*where, newest, float(rate), speed))
         if evaluate:
             progress, ended = validated(progress)
             now = time.perf_counter()
@@ -365,16 +363,10 @@ def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tupl
         flops_per_step=(*progress.flops_per_step[: progress.phase], found.flops / length),
         seconds=progress.seconds + time.perf_counter() - began,
     )
-    log.event(
-        step=progress.step,
-        epoch=round(progress.step / job.steps_per_epoch, 4),
-        phase=bound.phase.name,
-        loss=found.loss,
-        l2=found.l2,
-        iterations=found.iterations,
-        lr=0.0,
-        img_per_s=round(length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9), 2),
-    )
+    speed = length * job.config.data.batch_size / max(time.perf_counter() - began, 1e-9)
+    figures = {"loss": found.loss, "l2": found.l2, "iterations": found.iterations}
+    where = progress.step, job.steps_per_epoch, bound.phase.name
+    log.event(**train_event(*where, figures, 0.0, speed))
     progress, _ = _evaluate(course, feed, state, progress, 0.0)
     return state, progress
 
@@ -384,6 +376,27 @@ def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
     probe = bound.probe.probe if bound.probe is not None else None
     scales = tuple(bound.scales.items())
     return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
+
+
+def train_event(
+    step: int, per_epoch: float, phase: str | None, figures: Mapping[str, float], rate: float, speed: float
+) -> dict[str, Any]:
+    """A line of metrics.jsonl about a training step; `figures` are its loss and what goes with it."""
+    return {
+        "step": step,
+        "epoch": round(step / per_epoch, 4),
+        "phase": phase,
+        "loss": figures["loss"],
+        **figures,
+        "lr": rate,
+        "img_per_s": round(speed, 2),
+    }
+
+
+def val_event(step: int, per_epoch: float, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl about a validation."""
+    kept = {name: value for name, value in scores.items() if name not in ("per_class", "confusion")}
+    return {"split": "val", "step": step, "epoch": round(step / per_epoch, 4), **kept}
 
 
 def crosses(step: int, every: float) -> bool:
@@ -400,18 +413,10 @@ def _evaluate(
     scores = feed.validate(variables)
     if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
         checkpoints.save_ingredient(progress.step, variables, job.after.last)
-    course.log.event(
-        split="val",
-        step=progress.step,
-        epoch=round(progress.step / job.steps_per_epoch, 4),
-        **{name: value for name, value in scores.items() if name not in ("per_class", "confusion")},
-    )
-    figure = selected(scores, config.select)
-    if progress.best is None or figure > progress.best:
+    course.log.event(**val_event(progress.step, job.steps_per_epoch, scores))
+    progress = progress.scored(selected(scores, config.select))
+    if progress.bad == 0:
         checkpoints.save_best(progress.step, variables)
-        progress = replace(progress, best=figure, best_step=progress.step, bad=0)
-    else:
-        progress = replace(progress, bad=progress.bad + 1)
     ended = 0 < config.early_stop.patience <= progress.bad
     if config.schedule.name == "plateau":
         plateau = progress.plateau.update(scores["loss"], config.schedule.factor, config.schedule.patience)
@@ -442,7 +447,6 @@ def _check_finite(
     Raises:
         DivergedError: naming the step and its examples, where more than `allowed` are not finite.
     """
-    ids, log = course.job.ids, course.log
     newest, skipped = None, 0
     for step, found, examples in losses:
         # Under pmap there is one figure a device, all the same.
@@ -453,13 +457,13 @@ def _check_finite(
             continue
         skipped += 1
         what = f"{bad[0].replace('_', ' ')} is {values[bad[0]]} at step {step}"
-        names = [str(ids[place]) for place in np.asarray(examples)] if len(ids) else []
-        log.nonfinite(step, values, names)
+        names = course.job.names(np.asarray(examples)) if course.job.names is not None else []
+        course.log.nonfinite(step, values, names)
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         if skipped > allowed:
             raise DivergedError(
-                f"{what} (examples {shown}; all of them: {log.folder / 'nonfinite.json'}): training stopped, "
-                f"the last good checkpoint stays under {log.folder / 'checkpoints'}; lower optimizer.lr, set "
+                f"{what} (examples {shown}; all of them: {course.log.folder / 'nonfinite.json'}): training stopped, "
+                f"the last good checkpoint stays under {course.log.folder / 'checkpoints'}; lower optimizer.lr, set "
                 "optimizer.clip=1.0, or allow some such steps to change nothing with nan_skip"
             )
         print(f"{what}: skipped, {allowed - skipped} more may be (examples {shown})", flush=True)

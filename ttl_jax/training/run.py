@@ -151,7 +151,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     predict_views = predict if tta == "none" else programs.get("views", partial(predictor_of, tta=tta))
 
     def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
-        rows = layout.rows(min(config.data.eval_batch_size, len(split.ids)), parts=1)
+        rows = layout.rows(min(config.data.eval_batch_size, len(split)), parts=1)
         batches = data.eval_batches(split, rows.padded, rows=rows.own)
         return logits_of(layout.spread(predict), variables, notice.polled(batches))
 
@@ -188,7 +188,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
 
         return Feed(batches, ready, validate, fed["train"], after)
 
-    steps_per_epoch = len(training.ids) / config.data.batch_size
+    steps_per_epoch = len(training) / config.data.batch_size
     lengths = lengths_of(config, bound, steps_per_epoch)
     if layout.first:
         provenance.claim(workdir, config)
@@ -209,7 +209,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         pause_at=given.pause_after * sum(lengths),
         notice=notice,
         layout=layout,
-        ids=training.ids,
+        names=training.names,
         loggers=given.loggers,
     )
     if layout.first:
