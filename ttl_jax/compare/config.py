@@ -51,6 +51,7 @@ def default_config() -> Any:
     config.compare.retries = 1  # how often a cell whose process died is started again
     config.compare.reference = "full"  # strategy that the others are tested against; else the first
     config.compare.rope = 0.01  # AUROC difference, either way, that makes no practical difference
+    config.compare.latency = True  # at the end, milliseconds of a forward pass of one image are measured
     config.compare.keep = "best"  # checkpoints of finished cells: "none", "best" or "all"
     return config.lock()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax.compare import budget, cells, tune
+from ttl_jax.compare import budget, cells, inference, tune
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
@@ -24,7 +24,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
 
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
-    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds.
+    "high", "n"}}, "seconds", "trainable_params", "flops" (of a training), "inference": see
+    `inference.costs`, "note"}; intervals are 95 %, over seeds.
     "statistics": see `statistics.statistics`. "pictures": see `pictures.write_pictures`.
     "protocol", "command", "versions": how it was done.
     """
@@ -34,6 +35,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
         key = plan.setting.dataset, plan.setting.model, plan.setting.strategy
         rows.setdefault(key, []).append(plan)
     settings = [_setting(config, workdir, folds, failures) for folds in rows.values()]
+    for setting, cost in zip(settings, inference.costs(config, workdir, settings), strict=True):
+        setting["inference"] = cost
     return {
         "settings": settings,
         "statistics": statistics(config, workdir, settings),

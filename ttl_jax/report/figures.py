@@ -66,7 +66,7 @@ def cost(rows: Sequence[Row], metric: str) -> str | None:
         _time_ticks(axes, [seconds for *_, seconds in known])
         axes.set(xlabel="training time (log scale)", ylabel=f"{known[0][1].split} {TITLES[metric]}")
         if len(known) <= 2 * MAX_SERIES:
-            _name_dots(made.figure, axes, [(x, y, row.label) for _, row, y, x in known])
+            name_dots(made.figure, axes, [(x, y, row.label) for _, row, y, x in known])
     return made.svg
 
 
@@ -173,12 +173,17 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[keep], y[keep]
 
 
-def _name_dots(figure: Any, axes: Any, dots: Sequence[tuple[float, float, str]]) -> None:
-    """Writes each dot's name beside it, where it covers no dot and no other name."""
+def name_dots(
+    figure: Any,
+    axes: Any,
+    dots: Sequence[tuple[float, float, str]],
+    others: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Writes each dot's name beside it, where it covers no dot and no other name; `others` stay nameless."""
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()
-    places = [axes.transData.transform(dot[:2]) for dot in dots]
+    places = [axes.transData.transform(dot[:2]) for dot in (*dots, *others)]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     frame = axes.get_window_extent()
     for x, y, name in dots:

@@ -154,11 +154,6 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         )
         few = " With so few data sets next to nothing can be told apart." if friedman["blocks"] < 5 else ""
         drawn.append(Drawn(compared_figures.critical_difference(friedman), about + few))
-    for dataset in dict.fromkeys(row.dataset for row in rows):
-        svg = compared_figures.pareto(rows, dataset)
-        if svg is not None:
-            drawn.append(Drawn(svg, f"{dataset}: blue, joined and named are those that nothing else beats at "
-                                    "the price."))  # fmt: skip
     by_parts = {run.path.resolve().parts: run for run in runs}
 
     def held(folder: str, split: str) -> Predictions | None:
@@ -190,12 +185,33 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "bayes": statistics["bayes"],
         "rope": statistics["rope"],
         "figures": drawn,
+        "paretos": _paretos(rows),
+        "varying_length": compared.varying_length(rows),
+        "timed_on": _timed_on(found),
+        "budget": look_up(protocol, "budget"),
         "decisions": decision_tests(found, held),
         "trusts": trusted,
         "operating": any(each.sensitivity is not None for each in trusted),
         "pictures": pictures[:fitting],
         "pictures_left_out": pictures[fitting:],
     }
+
+
+def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
+    """(field, what it is called, a figure a data set) of every cost that is known."""
+    found = []
+    for cost in compared_figures.costs_to_choose(rows):
+        svgs = (compared_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows))
+        drawn = [svg for svg in svgs if svg is not None]
+        if drawn:
+            found.append((cost, compared_figures.COSTS[cost][0], drawn))
+    return found
+
+
+def _timed_on(found: Mapping[str, Any]) -> str:
+    """The device on which a forward pass was timed; "" where none was."""
+    devices = {look_up(each, "inference", "device") for each in found["settings"]}
+    return " and ".join(sorted(device for device in devices if device))
 
 
 def _spread(interval: Interval) -> str | None:
