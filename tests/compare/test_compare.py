@@ -201,3 +201,13 @@ def test_a_data_set_that_is_not_there_is_refused_before_any_cell(tmp_path, capsy
     said = capsys.readouterr().err
     assert "data set kvasir" in said and "is missing" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_are_not_there_are_refused_before_any_cell(tmp_path, config, monkeypatch):
+    monkeypatch.setattr("ttl_jax.compare.engines.start", lambda config, workdir: pytest.fail("a cell began"))
+    config.model.weights = str(tmp_path / "no.safetensors")
+    with pytest.raises(UserError, match="model.weights: .*no.safetensors does not exist"):
+        compare(config, tmp_path / "runs")
+    config.model.weights = "imagenett"
+    with pytest.raises(UserError, match="imagenet"):
+        compare(config, tmp_path / "runs")
