@@ -312,8 +312,16 @@ def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
     monkeypatch.setattr(html, "MAX_PICTURE_BYTES", 150)
     text = write(found, made[0], tmp_path).read_text()
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
-    assert "Figures of the first 1 settings are shown" in text
+    assert "Figures of 1 settings are shown" in text
     assert "not shown: lp_ft; see figures/strategies" in text
+
+
+def test_every_data_set_has_its_turn_where_not_all_fit(found, made, monkeypatch):
+    folders = [made[0] / cell["folder"] for each in found["settings"] for cell in each["cells"]]
+    rows = report.rows(folders, resamples=0)
+    assert [row.dataset for row in rows] == ["breast"] * 4 + ["ham_10000"] * 4
+    assert [row.strategy for row in rows if row.chosen] == ["lp_ft", "lp_ft"]
+    assert html._most_wanted(rows) == [1, 5, 0, 4, 2, 6, 3, 7]
 
 
 def test_the_report_command_takes_a_comparison_s_folder(found, made, tmp_path, capsys):

@@ -25,7 +25,9 @@ def comparison(rows: Sequence[Row], metric: str) -> str | None:
     known = [(place, row) for place, row in enumerate(rows) if metric in row.values]
     if not known:
         return None
-    with drawing(5.5, 0.9 + 0.34 * len(known), f"{TITLES[metric]} by setting") as made:
+    # at least half of the width is left to the values, however long the labels are
+    width = max(5.5, min(9.0, 3.6 + 0.075 * max(len(row.label) for _, row in known)))
+    with drawing(width, 0.9 + 0.34 * len(known), f"{TITLES[metric]} by setting") as made:
         axes = made.figure.subplots()
         for height, (place, row) in enumerate(reversed(known)):
             colour = SERIES[place] if place < MAX_SERIES else MUTED

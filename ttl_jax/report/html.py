@@ -130,10 +130,10 @@ def render(
             {"title": _SPLITS[split], "split": split, "rows": found, **_table(found)}
             for split, found in tables.items()
         ],
-        overviews=_overviews(main) if len(main) > 1 else [],
+        overviews=_overviews(main, comparison is None) if len(main) > 1 else [],
         details=details,
         patients=any(each["gallery"] and not each["gallery"].generated for each in details),
-        left_out=main[len(details) :],
+        left_out=[row for row in main if row not in [each["row"] for each in details]],
         differing=differing,
         shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
         settings=[(run, flat(run.config)) for run in runs],
@@ -278,7 +278,8 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
     return {"columns": columns, "lines": list(zip(rows, cells, strict=True))}
 
 
-def _overviews(rows: Sequence[Row]) -> list[Drawn]:
+def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
+    """Figures over all settings; a comparison shows their cost in figures of its own."""
     metric = "auroc" if any("auroc" in row.values for row in rows) else "accuracy"
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
@@ -289,23 +290,31 @@ def _overviews(rows: Sequence[Row]) -> list[Drawn]:
         spread += "Pale dots: single seeds; bar: their mean."
     drawn = (
         (figures.comparison(rows, metric), spread.strip() or "One dot a setting."),
-        (figures.cost(rows, metric), "Upper left is better: more for less time."),
+        (figures.cost(rows, metric) if with_cost else None, "Upper left is better: more for less time."),
         (curves.learning_curves(rows, watched), "One line a run, one colour a setting."),
     )
     return [Drawn(svg, caption) for svg, caption in drawn if svg is not None]
 
 
 def _details(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A section a setting, of as many as fit."""
-    found: list[dict[str, Any]] = []
+    """A section a setting, in the order given, of as many as fit; see `_most_wanted` for which."""
+    found: dict[int, dict[str, Any]] = {}
     used = 0
-    for row in rows[:MAX_DETAILED]:
-        detail = _detail(row)
+    for place in _most_wanted(rows)[:MAX_DETAILED]:
+        detail = _detail(rows[place])
         used += sum(len(drawn.svg) for drawn, _ in detail["figures"])
         if found and used > MAX_FIGURE_BYTES:
             break
-        found.append(detail)
-    return found
+        found[place] = detail
+    return [found[place] for place in sorted(found)]
+
+
+def _most_wanted(rows: Sequence[Row]) -> list[int]:
+    """Places of the rows: what validation prefers, then the data sets in turn, so that none goes without."""
+    turn: list[int] = []
+    for place, row in enumerate(rows):
+        turn.append(sum(other.dataset == row.dataset for other in rows[:place]))
+    return sorted(range(len(rows)), key=lambda place: (not rows[place].chosen, turn[place]))
 
 
 def _detail(row: Row) -> dict[str, Any]:
