@@ -178,6 +178,7 @@ def test_workers_share_the_cores():
     assert _shares(len(cores) + 1) == [frozenset()] * (len(cores) + 1)
 
 
+@pytest.mark.extras
 def test_other_engines_run_the_same_cells(tmp_path, config):
     """A cell of every engine leaves the very numbers that a local one leaves."""
     others = [name for name in ("ray", "submitit") if find_spec(name)]
