@@ -21,6 +21,7 @@ from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
 from ttl_jax.report import compared, compared_figures, exports, html
 from ttl_jax.report.errors import confident_errors
+from ttl_jax.report.read import read_runs
 
 SIGNALS = {"full": 1.0, "lp_ft": 3.0, "linear_probe": 0.9, "truncated(12)+l2_sp(alpha=0.1)": 0.6}
 
@@ -314,6 +315,16 @@ def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
     assert "Figures of 1 settings are shown" in text
     assert "not shown: lp_ft; see figures/strategies" in text
+
+
+def test_runs_of_one_command_share_it_and_have_names_of_their_own(run, tmp_path):
+    places = [run(f"lp_ft/seed{seed}", strategy="lp_ft", seed=seed) for seed in (0, 1)]
+    places.append(run("full/seed0", strategy="full"))
+    runs = read_runs(places)
+    names = html._run_names(runs)
+    assert names == ["lp_ft/seed0", "lp_ft/seed1", "full/seed0"]
+    assert [found for _, found in html._origins(runs, names)] == [names[:2], names[2:]]
+    assert html._run_names(runs[:1]) == ["seed0"]
 
 
 def test_every_data_set_has_its_turn_where_not_all_fit(found, made, monkeypatch):

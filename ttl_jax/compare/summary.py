@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
             "tuned_on": f"validation, seed {section.seeds[0]}",
             "seeds": list(section.seeds),
         },
-        "command": " ".join(sys.argv),
+        "command": provenance.command(),
         "versions": provenance.versions(),
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ttl_jax.evaluation.multiple import cliques
 from ttl_jax.report.compared import Line
-from ttl_jax.report.figures import name_dots
+from ttl_jax.report.figures import name_dots, time_ticks
 from ttl_jax.report.svg import INK, MUTED, SERIES, drawing
 from ttl_jax.report.wording import amount, duration, small
 
@@ -98,7 +98,10 @@ def pareto(lines: Sequence[Line], dataset: str, cost: str) -> str | None:
         axes.plot([x for x, *_ in front], [y for _, y, _ in front], "o", color=SERIES[0], markersize=6)
         axes.margins(0.22, 0.16)
         axes.set(xlabel=f"{label} (log scale)", ylabel="test AUROC", title=dataset)
-        _log_ticks(axes, [x for x, *_ in dots], written)
+        if cost == "seconds":
+            time_ticks(axes, [x for x, *_ in dots])
+        else:
+            _log_ticks(axes, [x for x, *_ in dots], written)
         named = [(x, y, f"{line.strategy}, {line.model}" if several else line.strategy)
                  for x, y, line in front]  # fmt: skip
         name_dots(made.figure, axes, named, [(x, y) for x, y, _ in dots])

@@ -65,7 +65,7 @@ def cost(rows: Sequence[Row], metric: str) -> str | None:
             colour = SERIES[place] if place < MAX_SERIES else MUTED
             axes.plot([seconds], [mean], "o", color=colour, markersize=7)
         axes.margins(0.18, 0.15)
-        _time_ticks(axes, [seconds for *_, seconds in known])
+        time_ticks(axes, [seconds for *_, seconds in known])
         axes.set(xlabel="training time (log scale)", ylabel=f"{known[0][1].split} {TITLES[metric]}")
         if len(known) <= 2 * MAX_SERIES:
             name_dots(made.figure, axes, [(x, y, row.label) for _, row, y, x in known])
@@ -201,7 +201,8 @@ def name_dots(
             text.remove()
 
 
-def _time_ticks(axes: Any, seconds: Sequence[float]) -> None:
+def time_ticks(axes: Any, seconds: Sequence[float]) -> None:
+    """Marks a logarithmic axis at round times."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
     low, high = min(seconds), max(seconds)

@@ -113,6 +113,7 @@ def render(
         lstrip_blocks=True,
     )
     differing = settings_that_differ(runs)
+    names = _run_names(runs)
     details = _details(main)
     _leave_galleries_out(details)
     return environment.get_template("page.html").render(
@@ -136,7 +137,8 @@ def render(
         left_out=[row for row in main if row not in [each["row"] for each in details]],
         differing=differing,
         shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
-        settings=[(run, flat(run.config)) for run in runs],
+        settings=[(name, run, flat(run.config)) for name, run in zip(names, runs, strict=True)],
+        origins=_origins(runs, names),
         chosen=any(row.chosen for row in main),
         resamples=resamples,
     )
@@ -230,6 +232,23 @@ def _cards(runs: Sequence[Run]) -> list[tuple[str, dict[str, Any]]]:
             first = next(iter(card["splits"].values()))
             found[run.dataset] = {**card, "labels": list(first["classes"])}
     return list(found.items())
+
+
+def _run_names(runs: Sequence[Run]) -> list[str]:
+    """The folder of each run, from where they part: cells of a comparison end alike."""
+    if len(runs) == 1:
+        return [runs[0].path.name]
+    paths = [run.path.resolve() for run in runs]
+    above = os.path.commonpath(paths)
+    return [path.name if str(path) == above else os.path.relpath(path, above) for path in paths]
+
+
+def _origins(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, list[str]]]:
+    """Runs of one command, commit and environment, as their first one and the names of all."""
+    found: dict[str, tuple[Run, list[str]]] = {}
+    for run, name in zip(runs, names, strict=True):
+        found.setdefault(repr((run.command, run.git, run.versions, run.platform)), (run, []))[1].append(name)
+    return list(found.values())
 
 
 def _headlines(rows: Sequence[Row]) -> list[str]:
