@@ -13,8 +13,10 @@ import pytest
 
 from ttl_jax.cli import main
 from ttl_jax.compare import FailedCellsError, compare
+from ttl_jax.compare.config import check
 from ttl_jax.compare.engines.local import LocalEngine, _shares
 from ttl_jax.compare.worker import Report, Task
+from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -212,3 +214,26 @@ def test_weights_that_are_not_there_are_refused_before_any_cell(tmp_path, config
     config.model.weights = "imagenett"
     with pytest.raises(UserError, match="imagenet"):
         compare(config, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("total_steps", 0, None),
+        ("select", "aurok", "select='aurok' .did you mean 'auroc'"),
+        ("data.batch_size", 0, "data.batch_size=0 must be above 0"),
+        ("compare.strategies", ("full", "truncated(99)"), "99"),
+        ("compare.strategies", ("ful",), "no strategy 'ful' .did you mean 'full'"),
+        ("model.head", "foo", "foo"),
+        ("compare.rope", -0.01, "compare.rope=-0.01 is negative"),
+        ("compare.retries", -1, "compare.retries=-1 is negative"),
+        ("loggers", ("wand",), "loggers: 'wand' .did you mean 'wandb'"),
+    ],
+)
+def test_what_would_fail_in_every_cell_is_refused_in_a_sentence(config, field, value, said):
+    set_fields(config, {field: value})
+    if said is None:
+        check(config)
+    else:
+        with pytest.raises(UserError, match=said):
+            check(config)
