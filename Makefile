@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test torture-resume parity golden lint clean
+.PHONY: quickstart test extras torture-resume parity golden lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -19,6 +19,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/installed-extras: $(VENV)/installed-test
+	$(PIP) -e '.[optuna,ray,submitit,tensorboard,wandb,mlflow]'
 	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed
@@ -39,6 +43,12 @@ quickstart: $(VENV)/installed  ## real transfer learning on generated images, un
 test: $(VENV)/installed-test  ## the suite, without torch
 	$(BIN)/python -m pytest -n 2 tests
 
+# A virtual environment of its own: `make test` shows that everything else works without these packages.
+extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorboardX
+	$(MAKE) VENV=.venv-extras .venv-extras/installed-extras
+	.venv-extras/bin/python -c 'import mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
+	.venv-extras/bin/python -m pytest -m extras tests/compare tests/training
+
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
 	PYTHONPATH=. $(BIN)/python tests/training/torture.py --kills $(N)
@@ -56,4 +66,4 @@ lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) .venv-extras runs build *.egg-info

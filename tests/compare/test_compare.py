@@ -13,8 +13,10 @@ import pytest
 
 from ttl_jax.cli import main
 from ttl_jax.compare import FailedCellsError, compare
+from ttl_jax.compare.config import check
 from ttl_jax.compare.engines.local import LocalEngine, _shares
 from ttl_jax.compare.worker import Report, Task
+from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.lock import HeldError, held
 
@@ -178,6 +180,7 @@ def test_workers_share_the_cores():
     assert _shares(len(cores) + 1) == [frozenset()] * (len(cores) + 1)
 
 
+@pytest.mark.extras
 def test_other_engines_run_the_same_cells(tmp_path, config):
     """A cell of every engine leaves the very numbers that a local one leaves."""
     others = [name for name in ("ray", "submitit") if find_spec(name)]
@@ -201,3 +204,36 @@ def test_a_data_set_that_is_not_there_is_refused_before_any_cell(tmp_path, capsy
     said = capsys.readouterr().err
     assert "data set kvasir" in said and "is missing" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_are_not_there_are_refused_before_any_cell(tmp_path, config, monkeypatch):
+    monkeypatch.setattr("ttl_jax.compare.engines.start", lambda config, workdir: pytest.fail("a cell began"))
+    config.model.weights = str(tmp_path / "no.safetensors")
+    with pytest.raises(UserError, match="model.weights: .*no.safetensors does not exist"):
+        compare(config, tmp_path / "runs")
+    config.model.weights = "imagenett"
+    with pytest.raises(UserError, match="imagenet"):
+        compare(config, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("total_steps", 0, None),
+        ("select", "aurok", "select='aurok' .did you mean 'auroc'"),
+        ("data.batch_size", 0, "data.batch_size=0 must be above 0"),
+        ("compare.strategies", ("full", "truncated(99)"), "99"),
+        ("compare.strategies", ("ful",), "no strategy 'ful' .did you mean 'full'"),
+        ("model.head", "foo", "foo"),
+        ("compare.rope", -0.01, "compare.rope=-0.01 is negative"),
+        ("compare.retries", -1, "compare.retries=-1 is negative"),
+        ("loggers", ("wand",), "loggers: 'wand' .did you mean 'wandb'"),
+    ],
+)
+def test_what_would_fail_in_every_cell_is_refused_in_a_sentence(config, field, value, said):
+    set_fields(config, {field: value})
+    if said is None:
+        check(config)
+    else:
+        with pytest.raises(UserError, match=said):
+            check(config)

@@ -119,6 +119,7 @@ def test_checkpoints_that_nobody_needs_are_removed(tmp_path, config, finish, kee
     assert inside(winning) == left
 
 
+@pytest.mark.extras
 def test_optuna_goes_on_with_its_study(tmp_path, config, finish):
     pytest.importorskip("optuna")
     config.compare.tuner, config.compare.trials = "optuna", 4

@@ -75,6 +75,7 @@ def test_a_notice_stops_a_comparison_before_the_next_cell(tmp_path, config, monk
     assert len(Slow.given) == 1 and Slow.closed > 0
 
 
+@pytest.mark.extras
 def test_a_killed_ray_worker_loses_nothing(tmp_path, config):
     """SIGKILL to the process of a Ray task between two checkpoints; the task is started again."""
     pytest.importorskip("ray")

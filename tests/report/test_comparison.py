@@ -19,8 +19,9 @@ from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
-from ttl_jax.report import compared, compared_figures, html
+from ttl_jax.report import compared, compared_figures, exports, html
 from ttl_jax.report.errors import confident_errors
+from ttl_jax.report.read import read_runs
 
 SIGNALS = {"full": 1.0, "lp_ft": 3.0, "linear_probe": 0.9, "truncated(12)+l2_sp(alpha=0.1)": 0.6}
 
@@ -44,7 +45,9 @@ def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS,
                 "test": {key: {"mean": float(np.mean([t[key] for t in tests])), "low": 0.1, "high": 0.9}
                          for key in ("auroc", "auprc", "prevalence", "accuracy", "ece")},
                 "seconds": 60.0 * (number + 1), "flops": 1e12 * (4 - number), "params": 9,
-                "trainable_params": 10 ** (number + 3), "cells": cells,
+                "trainable_params": 10 ** (number + 3), "cells": cells, "length": 1.0 + number / 4,
+                "inference": {"ms": 12.34 - number, "file_bytes": 13_600_000, "flops": 64_000_000,
+                              "device": "cpu"},
             })  # fmt: skip
     config = default_config()
     set_fields(config, {"compare.strategies": tuple(signals)})
@@ -150,11 +153,12 @@ def test_tables_hold_the_figures(found, tmp_path):
     assert "| 0.001* |" in lines[3]
     for figure in ("auroc", "accuracy", "ece"):
         assert f"| {first['test'][figure]['mean']:.3f} [0.100, 0.900] |" in lines[2]
-    assert "| 1 min 00 s | 4 T | 1 k |" in lines[2]
+    assert "| – | 12.3 | 13.6 | 64 M | " in lines[2] and "| 0.001 | 1 | 1 min 00 s | 4 T | 1 k |" in lines[2]
+    assert (rows[1]["ms"], rows[1]["mb"], rows[1]["flops_image"]) == ("11.34", "13.6", "64000000")
     tex = paths[".tex"]
     assert tex.count(r"\\" + "\n") == 9 and r"ham\_10000" in tex and r"l2\_sp" in tex
     for line in tex.splitlines()[4:-2]:
-        assert len(re.findall(r"(?<!\\)&", line)) == 12
+        assert len(re.findall(r"(?<!\\)&", line)) == 16
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -164,6 +168,39 @@ def test_the_front_holds_what_nothing_beats():
     for place, (cost, value) in enumerate(points):
         beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
         assert beaten == (place not in front)
+
+
+def test_a_comparison_made_before_a_cost_was_known_has_a_dash(found, made, tmp_path):
+    for each in found["settings"]:
+        del each["inference"], each["length"]
+    first = compared.lines(found)[0]
+    assert (first.ms, first.flops_image, first.length) == (None, None, 1.0)
+    assert first.mb == 4 * 9 / 1e6  # four bytes a parameter
+    paths = {path.suffix: path.read_text() for path in report.write_tables(found, tmp_path)}
+    assert "| – | 3.6e-05 | – | " in paths[".md"].splitlines()[2] and "length" not in paths[".md"]
+    text = write(found, made[0], tmp_path).read_text()
+    assert 'id="cost-mb"' in text and 'id="cost-ms"' not in text and "length of training" not in text
+    for each in found["settings"]:
+        each |= {"params": None}
+    assert compared.lines(found)[0].mb is None
+
+
+def test_the_cost_that_differs_is_shown_first(found):
+    rows = compared.lines(found)
+    assert compared_figures.costs_to_choose(rows) == (
+        "ms", "seconds", "flops", "trainable", "mb", "flops_image",
+    )  # fmt: skip
+
+
+def test_latex_holds_together(found):
+    found["settings"][0] |= {"dataset": "50% of a&b_{c}~^#$\\"}
+    found["statistics"]["differences"][0]["p_holm"] = 1e-5
+    text = exports.as_latex(compared.lines(found), "full")
+    bare = re.sub(r"\\[&%$#_{}]|\\text[a-z]+\{\}", "", text)
+    assert bare.count("$") % 2 == 0 and "$<$ 0.001" in bare and not set("#%~^_") & set(bare)
+    assert bare.count("{") == bare.count("}") and "50\\% of a\\&b\\_\\{c\\}" in text
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 1
+    assert text.isascii()
 
 
 def test_the_surest_errors_are_listed_by_name():
@@ -213,6 +250,11 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
       field.value = "ham lp_ft"; field.dispatchEvent(new Event("input"));
       said.filtered = names(); said.count = at("#comparison .filter output").textContent;
       said.errors = window.faults; said.svgs = document.querySelectorAll("#comparison svg").length;
+      const shown = () => [...document.querySelectorAll(".choice figure")]
+        .filter((each) => each.offsetParent).map((each) => each.parentElement.className.split("-").pop());
+      said.shown = { before: shown() };
+      at("#cost-mb").click();
+      said.shown.after = shown();
       said.tables = [...document.querySelectorAll("#comparison table")].map((table) => table.id);
       said.reached = [...document.querySelectorAll(".scroll, th button, summary, a, input")]
         .every((each) => each.tabIndex >= 0);
@@ -237,7 +279,8 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
     }
     assert said["sorted"] == [name for _, name in sorted(aurocs, key=lambda key: -aurocs[key])]
     assert said["filtered"] == ["lp_ft"] and said["count"] == "1 of 8"
-    assert said["errors"] == [] and said["wide"] and said["svgs"] == 3
+    assert said["errors"] == [] and said["wide"]
+    assert said["svgs"] == 1 + 2 * 6 and said["shown"] == {"before": ["ms", "ms"], "after": ["mb", "mb"]}
     assert said["tables"] == ["comparison-table", "mcnemar", "trust"] and said["reached"]
     assert "Uncaught" not in done.stderr
 
@@ -246,7 +289,8 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     text = write(found, made[0], tmp_path).read_text()
     assert "lp_ft, preferred on validation, beats full on 2 of 2 test sets" in text
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
-    assert text.count("AUROC against cost on") == 2 and "mathdefault" not in text
+    assert text.count('aria-label="AUROC against MB on disk on') == 2 and "mathdefault" not in text
+    assert "length of training" in text and "median time on cpu" in text
     assert "No group stands in more than one split." in text and "edge of the grid" in text
     for kind in ("subgroups", "thresholds", "calibration"):
         assert text.count(f'class="sortable {kind}"') == 8
@@ -269,8 +313,26 @@ def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
     monkeypatch.setattr(html, "MAX_PICTURE_BYTES", 150)
     text = write(found, made[0], tmp_path).read_text()
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
-    assert "Figures of the first 1 settings are shown" in text
+    assert "Figures of 1 settings are shown" in text
     assert "not shown: lp_ft; see figures/strategies" in text
+
+
+def test_runs_of_one_command_share_it_and_have_names_of_their_own(run, tmp_path):
+    places = [run(f"lp_ft/seed{seed}", strategy="lp_ft", seed=seed) for seed in (0, 1)]
+    places.append(run("full/seed0", strategy="full"))
+    runs = read_runs(places)
+    names = html._run_names(runs)
+    assert names == ["lp_ft/seed0", "lp_ft/seed1", "full/seed0"]
+    assert [found for _, found in html._origins(runs, names)] == [names[:2], names[2:]]
+    assert html._run_names(runs[:1]) == ["seed0"]
+
+
+def test_every_data_set_has_its_turn_where_not_all_fit(found, made, monkeypatch):
+    folders = [made[0] / cell["folder"] for each in found["settings"] for cell in each["cells"]]
+    rows = report.rows(folders, resamples=0)
+    assert [row.dataset for row in rows] == ["breast"] * 4 + ["ham_10000"] * 4
+    assert [row.strategy for row in rows if row.chosen] == ["lp_ft", "lp_ft"]
+    assert html._most_wanted(rows) == [1, 5, 0, 4, 2, 6, 3, 7]
 
 
 def test_the_report_command_takes_a_comparison_s_folder(found, made, tmp_path, capsys):

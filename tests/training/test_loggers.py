@@ -64,6 +64,7 @@ def scalars_and_restarts(folder):
     return scalars, restarts
 
 
+@pytest.mark.extras
 def test_tensorboard_events_hold_the_figures_and_where_it_went_on(tmp_path):
     pytest.importorskip("tensorboardX")
     interrupted("tensorboard", tmp_path)
@@ -74,6 +75,7 @@ def test_tensorboard_events_hold_the_figures_and_where_it_went_on(tmp_path):
     assert restarts == [3]
 
 
+@pytest.mark.extras
 def test_mlflow_keeps_one_run_in_a_file_store(tmp_path, monkeypatch):
     tracking = pytest.importorskip("mlflow.tracking")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -87,6 +89,7 @@ def test_mlflow_keeps_one_run_in_a_file_store(tmp_path, monkeypatch):
     assert [(each.step, each.value) for each in history] == [(2, 0.75), (4, 99.0), (4, 0.25)]
 
 
+@pytest.mark.extras
 def test_wandb_works_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)

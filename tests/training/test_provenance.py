@@ -1,6 +1,8 @@
 """A work folder belongs to one config; fields that came later do not set it apart."""
 
 import json
+import shlex
+import sys
 
 import pytest
 
@@ -20,3 +22,11 @@ def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):
     config.data.resize = "pad"
     with pytest.raises(UserError, match="data.resize: squash -> pad"):
         provenance.check(tmp_path, config)
+
+
+def test_the_command_can_be_given_to_a_shell_again(monkeypatch):
+    words = ["compare", "--config.compare.strategies=('full', 'lp_ft')", "--workdir=my runs"]
+    monkeypatch.setattr(sys, "argv", ["/some/where/ttl_jax/__main__.py", *words])
+    assert shlex.split(provenance.command()) == ["python", "-m", "ttl_jax", *words]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ttl-jax", *words])
+    assert shlex.split(provenance.command()) == ["/usr/bin/ttl-jax", *words]

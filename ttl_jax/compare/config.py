@@ -8,7 +8,6 @@ from ttl_jax import config as run_config
 from ttl_jax import models, strategies
 from ttl_jax.data import presets
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.training import loggers
 
 ENGINES = ("local", "ray", "submitit")
 TUNERS = ("grid", "optuna")
@@ -51,6 +50,7 @@ def default_config() -> Any:
     config.compare.retries = 1  # how often a cell whose process died is started again
     config.compare.reference = "full"  # strategy that the others are tested against; else the first
     config.compare.rope = 0.01  # AUROC difference, either way, that makes no practical difference
+    config.compare.latency = True  # at the end, milliseconds of a forward pass of one image are measured
     config.compare.keep = "best"  # checkpoints of finished cells: "none", "best" or "all"
     return config.lock()
 
@@ -74,6 +74,8 @@ def check(config: Any) -> None:
     Raises:
         UserError: naming the field.
     """
+    from ttl_jax.training import run  # heavy, and not for the processes that only read a config
+
     section = config.compare
     for field in ("strategies", "models", "seeds"):
         values = section[field]
@@ -81,12 +83,13 @@ def check(config: Any) -> None:
             raise UserError(f"config compare.{field} is empty; name at least one")
         if len(set(values)) < len(values):
             raise UserError(f"config compare.{field}={tuple(values)} names something twice")
-    loggers.check(config.loggers)
-    for text in section.strategies:
-        strategies.parse(text)
+    run.check(config)
     for name in section.models:
         if name not in models.names():
             raise UserError(f"config compare.models: no model {name!r}{nearest(name, models.names())}")
+        for text in section.strategies:
+            shape = strategies.parse(text).surgery.shape(name)
+            models.create(name, 2, **{**shape, "head": config.model.head or shape["head"]})
     for name in section.datasets:
         presets.fields(name, section.data_dir)
     for field, choices in (("engine", ENGINES), ("tuner", TUNERS), ("keep", KEPT), ("budget", BUDGETS)):
@@ -95,6 +98,9 @@ def check(config: Any) -> None:
     for field in ("workers", "trials"):
         if section[field] < 1:
             raise UserError(f"config compare.{field}={section[field]} must be at least 1")
+    for field in ("rope", "retries", "extend"):
+        if section[field] < 0:
+            raise UserError(f"config compare.{field}={section[field]} is negative")
     if any(not lr > 0 for lr in section.lrs) or len(set(section.lrs)) < len(section.lrs):
         raise UserError(f"config compare.lrs={tuple(section.lrs)} must be different rates above 0")
     low, high = section.lr_range

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttl_jax import remote
+from ttl_jax import remote, strategies, weights
 from ttl_jax.compare import budget, cells, engines, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
@@ -109,6 +109,16 @@ def _refuse_missing_data(config: Any) -> None:
                 raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
 
 
+def _refuse_missing_weights(config: Any) -> None:
+    """Fetches every network's weights once, before any cell; what cannot be had would fail in each."""
+    started = [strategies.parse(text).surgery.init != "scratch" for text in config.compare.strategies]
+    if config.model.weights != "none" and any(started):
+        for name in config.compare.models:
+            path = weights.find(config.model.weights, name)
+            if not path.exists():
+                raise UserError(f"config model.weights: {path} does not exist")
+
+
 def _run(
     config: Any,
     workdir: Path,
@@ -128,7 +138,9 @@ def _run(
         while True:
             for cell in _next(plans, workdir, running, failures, config.compare.workers):
                 place = cells.folder(workdir, cell)
-                engine = engine or engines.start(config, workdir)
+                if engine is None:
+                    _refuse_missing_weights(config)
+                    engine = engines.start(config, workdir)
                 engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ttl_jax.compare import budget, cells, tune
+from ttl_jax.compare import budget, cells, inference, tune
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
@@ -24,7 +23,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
 
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
-    "high", "n"}}, "seconds", "trainable_params", "flops", "note"}; intervals are 95 %, over seeds.
+    "high", "n"}}, "seconds", "trainable_params", "flops" (of a training), "inference": see
+    `inference.costs`, "note"}; intervals are 95 %, over seeds.
     "statistics": see `statistics.statistics`. "pictures": see `pictures.write_pictures`.
     "protocol", "command", "versions": how it was done.
     """
@@ -34,6 +34,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
         key = plan.setting.dataset, plan.setting.model, plan.setting.strategy
         rows.setdefault(key, []).append(plan)
     settings = [_setting(config, workdir, folds, failures) for folds in rows.values()]
+    for setting, cost in zip(settings, inference.costs(config, workdir, settings), strict=True):
+        setting["inference"] = cost
     return {
         "settings": settings,
         "statistics": statistics(config, workdir, settings),
@@ -50,7 +52,7 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
             "tuned_on": f"validation, seed {section.seeds[0]}",
             "seeds": list(section.seeds),
         },
-        "command": " ".join(sys.argv),
+        "command": provenance.command(),
         "versions": provenance.versions(),
     }
 

@@ -20,9 +20,10 @@ class Line:
     """A strategy on a data set and model: what the tables say of it, None where it is not known.
 
     auroc, low, high: mean over seeds and its 95 % interval; so of the other figures.
-    difference (with d_low, d_high, p, after Holm): less the reference. seconds, flops: of a training;
-    trainable: parameters, of params in the whole network. edge: the best rate is the lowest or highest
-    tried.
+    difference (with d_low, d_high, p, after Holm): less the reference. ms, mb, flops_image: milliseconds
+    of a forward pass of one image, megabytes on disk as float32, and operations of that pass. seconds,
+    flops: of a training; length: of it, as a multiple of the reference's steps or epochs. trainable:
+    parameters, of params in the whole network. edge: the best rate is the lowest or highest tried.
     """
 
     dataset: str
@@ -49,6 +50,10 @@ class Line:
     validation: float | None
     lr: float | None
     edge: bool
+    ms: float | None
+    mb: float | None
+    flops_image: float | None
+    length: float
     seconds: float | None
     flops: float | None
     trainable: float | None
@@ -119,6 +124,10 @@ def lines(found: Found) -> tuple[Line, ...]:
                 validation=sum(chosen) / len(chosen) if chosen else None,
                 lr=each["lr"],
                 edge=each["lr_at_edge"],
+                ms=look_up(each, "inference", "ms"),
+                mb=_megabytes(each),
+                flops_image=look_up(each, "inference", "flops"),
+                length=look_up(each, "length") or 1.0,  # an older compare.json has none
                 seconds=each["seconds"],
                 flops=each["flops"],
                 trainable=each["trainable_params"],
@@ -127,6 +136,18 @@ def lines(found: Found) -> tuple[Line, ...]:
             )
         )
     return tuple(made)
+
+
+def _megabytes(setting: Found) -> float | None:
+    """Of a weights file; from a compare.json without it, four bytes a parameter (no running statistics)."""
+    size = look_up(setting, "inference", "file_bytes")
+    size = 4 * setting["params"] if size is None and setting["params"] else size
+    return None if size is None else size / 1e6
+
+
+def varying_length(rows: Sequence[Line]) -> bool:
+    """Whether some train for longer than others, as with budgets of equal operations."""
+    return any(row.length != 1 for row in rows)
 
 
 def points(value: float | None, sign: bool = True) -> str:

@@ -10,14 +10,19 @@ import numpy as np
 
 from ttl_jax.evaluation.multiple import cliques
 from ttl_jax.report.compared import Line
+from ttl_jax.report.figures import name_dots, time_ticks
 from ttl_jax.report.svg import INK, MUTED, SERIES, drawing
-from ttl_jax.report.wording import amount, duration
+from ttl_jax.report.wording import amount, duration, small
 
-COSTS = (
-    ("seconds", "training time"),
-    ("flops", "FLOPs of a training"),
-    ("trainable", "trainable parameters"),
-)
+# field of a line -> what it is called, and how its figures are written
+COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "ms": ("ms an image", small),
+    "mb": ("MB on disk", small),
+    "flops_image": ("FLOPs an image", amount),
+    "seconds": ("training time", duration),
+    "flops": ("training FLOPs", amount),
+    "trainable": ("trainable parameters", amount),
+}
 
 
 def critical_difference(friedman: Mapping[str, Any]) -> str:
@@ -69,33 +74,37 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def pareto(lines: Sequence[Line], dataset: str) -> str | None:
-    """AUROC against time, FLOPs and trainable parameters; the front is joined and named."""
-    known = [line for line in lines if line.dataset == dataset and line.auroc is not None]
-    if len(known) < 2:
+def costs_to_choose(lines: Sequence[Line]) -> tuple[str, ...]:
+    """The costs that are known, those first in which lines differ: there is something to choose."""
+    values = {name: {getattr(line, name) for line in lines if getattr(line, name)} for name in COSTS}
+    return tuple(sorted((name for name in COSTS if values[name]), key=lambda name: len(values[name]) == 1))
+
+
+def pareto(lines: Sequence[Line], dataset: str, cost: str) -> str | None:
+    """AUROC against one cost on a data set; the front is joined and named. None with fewer than two dots."""
+    label, written = COSTS[cost]
+    paid = [(getattr(line, cost), line.auroc, line) for line in lines if line.dataset == dataset]
+    dots = [(x, y, line) for x, y, line in paid if x is not None and x > 0 and y is not None]
+    if len(dots) < 2:
         return None
-    several = len({line.model for line in known}) > 1
-    with drawing(11.4, 3.6, f"AUROC against cost on {dataset}") as made:
-        for axes, (name, label) in zip(made.figure.subplots(1, 3, sharey=True), COSTS, strict=True):
-            paid = [(line, getattr(line, name)) for line in known]
-            dots = [(cost, line.auroc or 0.0, line) for line, cost in paid if cost is not None and cost > 0]
-            if not dots:
-                axes.set_visible(False)
-                continue
-            axes.set_xscale("log")
-            axes.plot([x for x, *_ in dots], [y for _, y, _ in dots], "o", color=MUTED, markersize=4.5)
-            front = pareto_front([(x, y) for x, y, _ in dots])
-            axes.step([dots[place][0] for place in front], [dots[place][1] for place in front],
-                      where="post", color=SERIES[0], linewidth=1)  # fmt: skip
-            for place in front:
-                x, y, line = dots[place]
-                axes.plot([x], [y], "o", color=SERIES[0], markersize=6)
-                text = f"{line.strategy}, {line.model}" if several else line.strategy
-                axes.annotate(text, (x, y), xytext=(3, 5), textcoords="offset points", fontsize=7.5)
-            axes.margins(0.22, 0.16)
-            axes.set(xlabel=f"{label} (log scale)")
-            _log_ticks(axes, [x for x, *_ in dots], duration if name == "seconds" else amount)
-        made.figure.axes[0].set_ylabel("test AUROC")
+    several = len({line.model for line in lines}) > 1
+    with drawing(5.6, 3.6, f"AUROC against {label} on {dataset}") as made:
+        axes = made.figure.subplots()
+        axes.set_xscale("log")
+        axes.plot([x for x, *_ in dots], [y for _, y, _ in dots], "o", color=MUTED, markersize=4.5)
+        front = [dots[place] for place in pareto_front([(x, y) for x, y, _ in dots])]
+        axes.step([x for x, *_ in front], [y for _, y, _ in front], where="post", color=SERIES[0],
+                  linewidth=1)  # fmt: skip
+        axes.plot([x for x, *_ in front], [y for _, y, _ in front], "o", color=SERIES[0], markersize=6)
+        axes.margins(0.22, 0.16)
+        axes.set(xlabel=f"{label} (log scale)", ylabel="test AUROC", title=dataset)
+        if cost == "seconds":
+            time_ticks(axes, [x for x, *_ in dots])
+        else:
+            _log_ticks(axes, [x for x, *_ in dots], written)
+        named = [(x, y, f"{line.strategy}, {line.model}" if several else line.strategy)
+                 for x, y, line in front]  # fmt: skip
+        name_dots(made.figure, axes, named, [(x, y) for x, y, _ in dots])
     return made.svg
 
 

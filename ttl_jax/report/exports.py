@@ -8,7 +8,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from ttl_jax.report import wording
-from ttl_jax.report.compared import Found, Line, lines, p_value, points
+from ttl_jax.report.compared import Found, Line, lines, p_value, points, varying_length
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -39,14 +39,14 @@ def as_csv(rows: tuple[Line, ...]) -> str:
 
 def as_markdown(rows: tuple[Line, ...], reference: str) -> str:
     """A pipe table."""
-    head, body = _cells(rows, reference, "–")
+    head, body = _cells(rows, reference)
     table = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *body]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in table)
 
 
 def as_latex(rows: tuple[Line, ...], reference: str) -> str:
     """A booktabs tabular."""
-    head, body = _cells(rows, reference, "--")
+    head, body = _cells(rows, reference)
     columns = "lll" + "r" * (len(head) - 3)
 
     def line(row: list[str]) -> str:
@@ -58,13 +58,16 @@ def as_latex(rows: tuple[Line, ...], reference: str) -> str:
 
 def _escape(text: str) -> str:
     text = "".join(_SPECIAL[character] if character in _SPECIAL else character for character in text)
-    return text.replace("−", "$-$").replace("–", "--")
+    for character, written in (("−", "$-$"), ("–", "--"), ("<", "$<$"), (">", "$>$"), ("|", "$|$")):
+        text = text.replace(character, written)  # text fonts have other letters in their places
+    return text
 
 
-def _cells(rows: tuple[Line, ...], reference: str, to: str) -> tuple[list[str], list[list[str]]]:
+def _cells(rows: tuple[Line, ...], reference: str) -> tuple[list[str], list[list[str]]]:
+    longer = ["length"] if varying_length(rows) else []
     head = ["data set", "model", "strategy", "AUROC [95 %]", f"vs {reference}, points [95 %]", "p (Holm)",
-            "AUPRC [95 %] (prevalence)", "accuracy [95 %]", "ECE [95 %]", "rate", "time",
-            "FLOPs", "trainable"]  # fmt: skip
+            "ms an image", "MB", "FLOPs an image", "AUPRC [95 %] (prevalence)", "accuracy [95 %]",
+            "ECE [95 %]", "rate", *longer, "training time", "training FLOPs", "trainable"]  # fmt: skip
     body = []
     for row in rows:
         against = "" if row.d_low is None else f" [{points(row.d_low)}, {points(row.d_high)}]"
@@ -72,10 +75,12 @@ def _cells(rows: tuple[Line, ...], reference: str, to: str) -> tuple[list[str], 
         body.append([
             row.dataset, row.model, row.strategy, _spread(row.auroc, row.low, row.high),
             points(row.difference) + against, p_value(row.p),
+            wording.small(row.ms), wording.small(row.mb), wording.amount(row.flops_image),
             _spread(row.auprc, row.auprc_low, row.auprc_high) + share,
             _spread(row.accuracy, row.accuracy_low, row.accuracy_high),
             _spread(row.ece, row.ece_low, row.ece_high),
             wording.ABSENT if row.lr is None else f"{row.lr:g}" + "*" * row.edge,
+            *([f"{row.length:.3g}"] if longer else []),
             wording.duration(row.seconds), wording.amount(row.flops), wording.amount(row.trainable),
         ])  # fmt: skip
     return head, body

@@ -25,7 +25,9 @@ def comparison(rows: Sequence[Row], metric: str) -> str | None:
     known = [(place, row) for place, row in enumerate(rows) if metric in row.values]
     if not known:
         return None
-    with drawing(5.5, 0.9 + 0.34 * len(known), f"{TITLES[metric]} by setting") as made:
+    # at least half of the width is left to the values, however long the labels are
+    width = max(5.5, min(9.0, 3.6 + 0.075 * max(len(row.label) for _, row in known)))
+    with drawing(width, 0.9 + 0.34 * len(known), f"{TITLES[metric]} by setting") as made:
         axes = made.figure.subplots()
         for height, (place, row) in enumerate(reversed(known)):
             colour = SERIES[place] if place < MAX_SERIES else MUTED
@@ -63,10 +65,10 @@ def cost(rows: Sequence[Row], metric: str) -> str | None:
             colour = SERIES[place] if place < MAX_SERIES else MUTED
             axes.plot([seconds], [mean], "o", color=colour, markersize=7)
         axes.margins(0.18, 0.15)
-        _time_ticks(axes, [seconds for *_, seconds in known])
+        time_ticks(axes, [seconds for *_, seconds in known])
         axes.set(xlabel="training time (log scale)", ylabel=f"{known[0][1].split} {TITLES[metric]}")
         if len(known) <= 2 * MAX_SERIES:
-            _name_dots(made.figure, axes, [(x, y, row.label) for _, row, y, x in known])
+            name_dots(made.figure, axes, [(x, y, row.label) for _, row, y, x in known])
     return made.svg
 
 
@@ -173,12 +175,17 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[keep], y[keep]
 
 
-def _name_dots(figure: Any, axes: Any, dots: Sequence[tuple[float, float, str]]) -> None:
-    """Writes each dot's name beside it, where it covers no dot and no other name."""
+def name_dots(
+    figure: Any,
+    axes: Any,
+    dots: Sequence[tuple[float, float, str]],
+    others: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Writes each dot's name beside it, where it covers no dot and no other name; `others` stay nameless."""
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()
-    places = [axes.transData.transform(dot[:2]) for dot in dots]
+    places = [axes.transData.transform(dot[:2]) for dot in (*dots, *others)]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     frame = axes.get_window_extent()
     for x, y, name in dots:
@@ -194,7 +201,8 @@ def _name_dots(figure: Any, axes: Any, dots: Sequence[tuple[float, float, str]])
             text.remove()
 
 
-def _time_ticks(axes: Any, seconds: Sequence[float]) -> None:
+def time_ticks(axes: Any, seconds: Sequence[float]) -> None:
+    """Marks a logarithmic axis at round times."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
     low, high = min(seconds), max(seconds)

@@ -113,6 +113,7 @@ def render(
         lstrip_blocks=True,
     )
     differing = settings_that_differ(runs)
+    names = _run_names(runs)
     details = _details(main)
     _leave_galleries_out(details)
     return environment.get_template("page.html").render(
@@ -130,13 +131,14 @@ def render(
             {"title": _SPLITS[split], "split": split, "rows": found, **_table(found)}
             for split, found in tables.items()
         ],
-        overviews=_overviews(main) if len(main) > 1 else [],
+        overviews=_overviews(main, comparison is None) if len(main) > 1 else [],
         details=details,
         patients=any(each["gallery"] and not each["gallery"].generated for each in details),
-        left_out=main[len(details) :],
+        left_out=[row for row in main if row not in [each["row"] for each in details]],
         differing=differing,
         shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
-        settings=[(run, flat(run.config)) for run in runs],
+        settings=[(name, run, flat(run.config)) for name, run in zip(names, runs, strict=True)],
+        origins=_origins(runs, names),
         chosen=any(row.chosen for row in main),
         resamples=resamples,
     )
@@ -154,11 +156,6 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         )
         few = " With so few data sets next to nothing can be told apart." if friedman["blocks"] < 5 else ""
         drawn.append(Drawn(compared_figures.critical_difference(friedman), about + few))
-    for dataset in dict.fromkeys(row.dataset for row in rows):
-        svg = compared_figures.pareto(rows, dataset)
-        if svg is not None:
-            drawn.append(Drawn(svg, f"{dataset}: blue, joined and named are those that nothing else beats at "
-                                    "the price."))  # fmt: skip
     by_parts = {run.path.resolve().parts: run for run in runs}
 
     def held(folder: str, split: str) -> Predictions | None:
@@ -190,12 +187,33 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "bayes": statistics["bayes"],
         "rope": statistics["rope"],
         "figures": drawn,
+        "paretos": _paretos(rows),
+        "varying_length": compared.varying_length(rows),
+        "timed_on": _timed_on(found),
+        "budget": look_up(protocol, "budget"),
         "decisions": decision_tests(found, held),
         "trusts": trusted,
         "operating": any(each.sensitivity is not None for each in trusted),
         "pictures": pictures[:fitting],
         "pictures_left_out": pictures[fitting:],
     }
+
+
+def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
+    """(field, what it is called, a figure a data set) of every cost that is known."""
+    found = []
+    for cost in compared_figures.costs_to_choose(rows):
+        svgs = (compared_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows))
+        drawn = [svg for svg in svgs if svg is not None]
+        if drawn:
+            found.append((cost, compared_figures.COSTS[cost][0], drawn))
+    return found
+
+
+def _timed_on(found: Mapping[str, Any]) -> str:
+    """The device on which a forward pass was timed; "" where none was."""
+    devices = {look_up(each, "inference", "device") for each in found["settings"]}
+    return " and ".join(sorted(device for device in devices if device))
 
 
 def _spread(interval: Interval) -> str | None:
@@ -214,6 +232,23 @@ def _cards(runs: Sequence[Run]) -> list[tuple[str, dict[str, Any]]]:
             first = next(iter(card["splits"].values()))
             found[run.dataset] = {**card, "labels": list(first["classes"])}
     return list(found.items())
+
+
+def _run_names(runs: Sequence[Run]) -> list[str]:
+    """The folder of each run, from where they part: cells of a comparison end alike."""
+    if len(runs) == 1:
+        return [runs[0].path.name]
+    paths = [run.path.resolve() for run in runs]
+    above = os.path.commonpath(paths)
+    return [path.name if str(path) == above else os.path.relpath(path, above) for path in paths]
+
+
+def _origins(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, list[str]]]:
+    """Runs of one command, commit and environment, as their first one and the names of all."""
+    found: dict[str, tuple[Run, list[str]]] = {}
+    for run, name in zip(runs, names, strict=True):
+        found.setdefault(repr((run.command, run.git, run.versions, run.platform)), (run, []))[1].append(name)
+    return list(found.values())
 
 
 def _headlines(rows: Sequence[Row]) -> list[str]:
@@ -262,7 +297,8 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
     return {"columns": columns, "lines": list(zip(rows, cells, strict=True))}
 
 
-def _overviews(rows: Sequence[Row]) -> list[Drawn]:
+def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
+    """Figures over all settings; a comparison shows their cost in figures of its own."""
     metric = "auroc" if any("auroc" in row.values for row in rows) else "accuracy"
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
@@ -273,23 +309,31 @@ def _overviews(rows: Sequence[Row]) -> list[Drawn]:
         spread += "Pale dots: single seeds; bar: their mean."
     drawn = (
         (figures.comparison(rows, metric), spread.strip() or "One dot a setting."),
-        (figures.cost(rows, metric), "Upper left is better: more for less time."),
+        (figures.cost(rows, metric) if with_cost else None, "Upper left is better: more for less time."),
         (curves.learning_curves(rows, watched), "One line a run, one colour a setting."),
     )
     return [Drawn(svg, caption) for svg, caption in drawn if svg is not None]
 
 
 def _details(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A section a setting, of as many as fit."""
-    found: list[dict[str, Any]] = []
+    """A section a setting, in the order given, of as many as fit; see `_most_wanted` for which."""
+    found: dict[int, dict[str, Any]] = {}
     used = 0
-    for row in rows[:MAX_DETAILED]:
-        detail = _detail(row)
+    for place in _most_wanted(rows)[:MAX_DETAILED]:
+        detail = _detail(rows[place])
         used += sum(len(drawn.svg) for drawn, _ in detail["figures"])
         if found and used > MAX_FIGURE_BYTES:
             break
-        found.append(detail)
-    return found
+        found[place] = detail
+    return [found[place] for place in sorted(found)]
+
+
+def _most_wanted(rows: Sequence[Row]) -> list[int]:
+    """Places of the rows: what validation prefers, then the data sets in turn, so that none goes without."""
+    turn: list[int] = []
+    for place, row in enumerate(rows):
+        turn.append(sum(other.dataset == row.dataset for other in rows[:place]))
+    return sorted(range(len(rows)), key=lambda place: (not rows[place].chosen, turn[place]))
 
 
 def _detail(row: Row) -> dict[str, Any]:

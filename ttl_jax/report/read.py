@@ -24,6 +24,7 @@ class Run:
     training: tuple[Mapping[str, Any], ...]
     validation: tuple[Mapping[str, Any], ...]
     result: Mapping[str, Any] | None
+    platform: str | None = None
 
     def told(self, key: str, *place: str) -> Any:
         """A key of the result; before there is one, the config's field at `place`; else None."""
@@ -95,6 +96,7 @@ def read_run(path: Path) -> Run:
         training=tuple(line for line in lines if "split" not in line),
         validation=tuple(line for line in lines if look_up(line, "split") == "val"),
         result=_read_object(result) if result.is_file() else None,
+        platform=look_up(about, "platform"),
     )
 
 

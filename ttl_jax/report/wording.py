@@ -59,6 +59,11 @@ def amount(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def small(value: float | None) -> str:
+    """Milliseconds or megabytes: three figures, and whole from a hundred on."""
+    return ABSENT if value is None else f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
 def duration(seconds: float | None) -> str:
     """As "48.2 s", "13 min 32 s" or "2 h 05 min"."""
     if seconds is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,10 +94,17 @@ def claim(workdir: Path, config: Any) -> None:
         "config": config.to_dict(),
         "versions": versions(),
         "git": _git_commit(),
-        "command": " ".join(sys.argv),
+        "command": command(),
         "platform": f"{platform.platform()}, {os.cpu_count()} cores",
     }
     write_json(path, record)
+
+
+def command() -> str:
+    """This process's command as a shell takes it."""
+    program, *words = sys.argv
+    started = ["python", "-m", "ttl_jax"] if Path(program).name == "__main__.py" else [program]
+    return shlex.join([*started, *words])
 
 
 def versions() -> dict[str, str]:

@@ -4,12 +4,12 @@ from ttl_jax.weights.catalogue import listing
 from ttl_jax.weights.export import export_torch
 from ttl_jax.weights.inflate import inflate
 from ttl_jax.weights.initialise import initialise
-from ttl_jax.weights.load import load, load_with_report, preprocessing
+from ttl_jax.weights.load import find, load, load_with_report, preprocessing
 from ttl_jax.weights.merge import Report
 from ttl_jax.weights.preprocessing import Preprocessing
 from ttl_jax.weights.readers import read
 
 __all__ = [
-    "Preprocessing", "Report", "export_torch", "inflate", "initialise", "listing", "load", "load_with_report",
-    "preprocessing", "read",
+    "Preprocessing", "Report", "export_torch", "find", "inflate", "initialise", "listing", "load",
+    "load_with_report", "preprocessing", "read",
 ]  # fmt: skip

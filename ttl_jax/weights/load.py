@@ -112,12 +112,19 @@ def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[d
         if set(source) <= {"params", "batch_stats"}:  # variables
             return {key: np.asarray(value) for key, value in flatten(source).items()}, "given"
         return {key: np.asarray(value) for key, value in source.items()}, "given"
+    return read(find(source, name)), str(source)
+
+
+def find(source: str | Path, name: str) -> Path:
+    """The file of a source on this machine, downloaded on first use; a path is not looked at.
+
+    Raises:
+        UserError: a key of the catalogue that has no such network, or whose file cannot be had.
+    """
     path = Path(remote.local(str(source))).expanduser()
     # A key of the catalogue comes first: the current folder may well hold data called "imagenet".
     unknown = not path.exists() and len(path.parts) == 1 and not path.suffix
-    if str(source) in keys() or unknown:
-        path = locate(str(source), name)
-    return read(path), str(source)
+    return locate(str(source), name) if str(source) in keys() or unknown else path
 
 
 def _needs_depth(arrays: Mapping[str, np.ndarray], name: str) -> bool:
