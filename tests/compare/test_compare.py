@@ -14,9 +14,10 @@ import pytest
 from ttl_jax.cli import main
 from ttl_jax.compare import FailedCellsError, compare
 from ttl_jax.compare.config import check
-from ttl_jax.compare.engines.local import LocalEngine, _shares
-from ttl_jax.compare.worker import Report, Task
+from ttl_jax.compare.worker import CellTask
 from ttl_jax.config import set_fields
+from ttl_jax.engines.local import LocalEngine, _shares
+from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
 from ttl_jax.lock import HeldError, held
 
@@ -78,13 +79,13 @@ def test_killed_and_started_again_it_repeats_nothing(tmp_path, capsys):
 def test_a_process_that_dies_is_told_of_and_replaced(tmp_path):
     engine = LocalEngine(1)
     try:
-        engine.submit(Task(str(tmp_path / "a"), {}))
+        engine.submit(CellTask(str(tmp_path / "a"), {}))
         pid = engine._workers[0]._process.pid
         os.kill(pid, signal.SIGKILL)
         (report,) = wait(engine)
         assert (report.folder, report.status) == (str(tmp_path / "a"), "lost")
         assert "signal 9, perhaps for want of memory" in report.message
-        engine.submit(Task(str(tmp_path / "b"), {"data": {}}))
+        engine.submit(CellTask(str(tmp_path / "b"), {"data": {}}))
         (report,) = wait(engine)
         assert report.status == "failed" and "Error" in report.message
         assert "Traceback" in (tmp_path / "b" / "log.txt").read_text()
@@ -93,11 +94,11 @@ def test_a_process_that_dies_is_told_of_and_replaced(tmp_path):
 
 
 def test_a_process_is_replaced_before_it_has_grown_large_but_not_within_a_setting(tmp_path, monkeypatch):
-    monkeypatch.setattr("ttl_jax.compare.engines.local.LIFE", 2)
+    monkeypatch.setattr("ttl_jax.engines.local.LIFE", 2)
     engine, seen = LocalEngine(1), []
     try:
         for name in ("one/a", "one/b", "one/c", "two/a"):
-            engine.submit(Task(str(tmp_path / name), {"data": {}}))
+            engine.submit(CellTask(str(tmp_path / name), {"data": {}}))
             seen.append(engine._workers[0]._process.pid)
             wait(engine)
     finally:
@@ -109,10 +110,10 @@ def test_a_cell_goes_to_the_process_that_has_its_settings_programs(tmp_path):
     engine = LocalEngine(2)
     try:
         for name in ("one/a", "two/a"):
-            engine.submit(Task(str(tmp_path / name), {"data": {}}))
+            engine.submit(CellTask(str(tmp_path / name), {"data": {}}))
         while any(worker.task for worker in engine._workers.values()):
             wait(engine)
-        engine.submit(Task(str(tmp_path / "two/b"), {"data": {}}))
+        engine.submit(CellTask(str(tmp_path / "two/b"), {"data": {}}))
         assert [worker.task is not None for worker in engine._workers.values()] == [False, True]
         wait(engine)
     finally:
@@ -144,7 +145,7 @@ class Scripted:
 
 def test_a_lost_process_is_started_again_and_a_failure_is_not(tmp_path, config, monkeypatch):
     engine = Scripted(["lost", "failed", "lost", "lost"])
-    monkeypatch.setattr("ttl_jax.compare.engines.start", lambda config, workdir: engine)
+    monkeypatch.setattr("ttl_jax.engines.start", lambda name, workers, workdir: engine)
     with pytest.raises(FailedCellsError, match="2 cells failed.*it went wrong"):
         compare(config, tmp_path)
     assert [Path(task.folder).name for task in engine.given] == ["lr0.001-seed0"] * 2 + ["lr0.01-seed0"] * 2
@@ -207,7 +208,7 @@ def test_a_data_set_that_is_not_there_is_refused_before_any_cell(tmp_path, capsy
 
 
 def test_weights_that_are_not_there_are_refused_before_any_cell(tmp_path, config, monkeypatch):
-    monkeypatch.setattr("ttl_jax.compare.engines.start", lambda config, workdir: pytest.fail("a cell began"))
+    monkeypatch.setattr("ttl_jax.engines.start", lambda name, workers, workdir: pytest.fail("a cell began"))
     config.model.weights = str(tmp_path / "no.safetensors")
     with pytest.raises(UserError, match="model.weights: .*no.safetensors does not exist"):
         compare(config, tmp_path / "runs")

@@ -7,7 +7,6 @@ from safetensors.numpy import save_file
 
 from ttl_jax import weights
 from ttl_jax.compare import compare
-from ttl_jax.compare.worker import run_cell
 from ttl_jax.config import set_fields
 
 
@@ -19,7 +18,7 @@ class Here:
 
     def submit(self, task):
         self.tasks.append(task)
-        self.reports.append(run_cell(task))
+        self.reports.append(task.run())
 
     def wait(self, seconds):
         return [self.reports.pop()]
@@ -41,7 +40,7 @@ def test_features_are_computed_once_and_probes_trained_together(tmp_path, config
     found, engines = {}, {}
     for together in (True, False):
         engine = engines[together] = Here()
-        monkeypatch.setattr("ttl_jax.compare.engines.start", lambda config, workdir, engine=engine: engine)
+        monkeypatch.setattr("ttl_jax.engines.start", lambda name, workers, workdir, engine=engine: engine)
         config.compare.together = together
         (setting,) = compare(config, tmp_path / str(together))["settings"]
         found[together] = setting

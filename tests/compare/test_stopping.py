@@ -69,7 +69,7 @@ def test_a_notice_stops_a_comparison_before_the_next_cell(tmp_path, config, monk
             Slow.closed = seconds
 
     notice = Notice()
-    monkeypatch.setattr("ttl_jax.compare.engines.start", lambda config, workdir: Slow())
+    monkeypatch.setattr("ttl_jax.engines.start", lambda name, workers, workdir: Slow())
     with pytest.raises(Preempted, match="SIGTERM: 1 cell under way"):
         compare(config, tmp_path, notice)
     assert len(Slow.given) == 1 and Slow.closed > 0

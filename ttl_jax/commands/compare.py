@@ -25,11 +25,11 @@ def run(arguments: list[str]) -> None:
     config, workdir = config_and_workdir(arguments)
     from ttl_jax import remote
     from ttl_jax.compare import compare
-    from ttl_jax.compare.config import one_machine
+    from ttl_jax.engines import one_machine
     from ttl_jax.training import preemption
 
     if remote.is_remote(workdir):
-        one_machine(config)
+        one_machine(config.compare.engine, "compare.engine")
     with (
         remote.workfolder(workdir) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,

@@ -39,8 +39,11 @@ def run(arguments: list[str]) -> None:
     host.set_deterministic(config.deterministic)
     set_up_jax()
     from ttl_jax import remote
+    from ttl_jax.engines import one_machine
     from ttl_jax.training import preemption
 
+    if remote.is_remote(workdir):
+        one_machine(config.search.engine, "search.engine")
     with (
         remote.workfolder(workdir) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,

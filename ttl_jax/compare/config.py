@@ -7,9 +7,9 @@ from typing import Any
 from ttl_jax import config as run_config
 from ttl_jax import models, strategies
 from ttl_jax.data import presets
+from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
 
-ENGINES = ("local", "ray", "submitit")
 TUNERS = ("grid", "optuna")
 KEPT = ("none", "best", "all")
 BUDGETS = ("epochs", "flops")
@@ -53,19 +53,6 @@ def default_config() -> Any:
     config.compare.latency = True  # at the end, milliseconds of a forward pass of one image are measured
     config.compare.keep = "best"  # checkpoints of finished cells: "none", "best" or "all"
     return config.lock()
-
-
-def one_machine(config: Any) -> None:
-    """Refuses an engine of several machines: a work folder in a bucket has its local copy on this one.
-
-    Raises:
-        UserError: naming the engine.
-    """
-    if config.compare.engine != "local":
-        raise UserError(
-            f"config compare.engine={config.compare.engine!r} needs a --workdir that its machines share (a "
-            "mounted file system): one in a bucket is for compare.engine='local'"
-        )
 
 
 def check(config: Any) -> None:

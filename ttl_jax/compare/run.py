@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttl_jax import remote, strategies, weights
-from ttl_jax.compare import budget, cells, engines, folds, prune, summary, tune
+from ttl_jax import engines, remote, strategies, weights
+from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
 from ttl_jax.compare.plan import Plan, plan
 from ttl_jax.compare.table import Board, Line, make_board
-from ttl_jax.compare.worker import Report, Task
+from ttl_jax.compare.worker import CellTask
 from ttl_jax.data.config import data_config
 from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
@@ -140,7 +140,7 @@ def _run(
                 place = cells.folder(workdir, cell)
                 if engine is None:
                     _refuse_missing_weights(config)
-                    engine = engines.start(config, workdir)
+                    engine = engines.start(config.compare.engine, config.compare.workers, workdir)
                 engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})
@@ -176,7 +176,7 @@ def _left(count: int) -> str:
     )
 
 
-def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Task:
+def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> CellTask:
     """A cell's task; probes take along what else of their setting is to be run now."""
 
     def place(cell: Cell) -> str:
@@ -188,7 +188,7 @@ def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Tas
         [other for other in todo if other != cell] if config.compare.together and one_program(made) else []
     )
     along = tuple((place(other), cells.cell_config(config, other).to_dict()) for other in others)
-    return Task(place(cell), made.to_dict(), store, along)
+    return CellTask(place(cell), made.to_dict(), store, along)
 
 
 def _next(

@@ -19,6 +19,7 @@ def search_config() -> Any:
     search.stages = ""  # boundaries that stage one tries, as "4,8,14,17"; "" is the network's own
     search.weight = 0.0  # lambda: what score the whole network's price is worth; 0 = score alone
     search.price = "macs"  # of one image: "macs", "params" or "latency" (measured, batch 1)
+    search.engine = "local"  # where trials run: "local", "ray" or "submitit"
     search.workers = 1  # trials side by side, each in a process of its own
     search.rungs = (0.25, 0.5, 1.0)  # halving: shares of the training at which curves are compared
     search.eta = 2.0  # halving: at each rung the best 1/eta goes on

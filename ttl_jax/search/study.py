@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -16,16 +13,18 @@ from ttl_jax import data, models, remote
 from ttl_jax.analysis.cost import Cost, cost_of
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.pareto import pareto
 from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
-from ttl_jax.search.trial import in_process, known, report_test, run_trial, set_up_worker
+from ttl_jax.search.side_by_side import side_by_side
+from ttl_jax.search.trial import TrialTask, known, report_test, run_trial
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
 from ttl_jax.training.check import check
-from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 
 METHODS = ("exhaustive", "two_stage", "halving")
@@ -69,6 +68,7 @@ def read(config: Any) -> Setting:
         ("kind", options.kind, (*KINDS, "all")),
         ("method", options.method, METHODS),
         ("price", options.price, PRICES),
+        ("engine", options.engine, ENGINES),
     ):
         if value not in choices:
             raise UserError(f"config search.{field}={value!r}{nearest(value, choices)}")
@@ -257,33 +257,27 @@ def train_all(
     notice: Notice,
     committed: Callable[[], None],
 ) -> list[float]:
-    """Validation figures of requests, side by side in processes where `apart` allows it."""
-    workers = setting.options.workers
+    """Validation figures of requests, side by side where `apart` allows it.
+
+    Raises:
+        UserError, Preempted: see `side_by_side`.
+    """
+    options = setting.options
     jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
     new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
-    if workers == 1 or len(new) < 2 or not apart:
+    alone = options.engine == "local" and (options.workers == 1 or len(new) < 2)
+    if not apart and options.engine != "local":
+        raise UserError(
+            f"config search.engine={options.engine!r} needs data that the config names: its processes read it"
+        )
+    if alone or not apart:
         programs, scores = Programs(), []
         for job in jobs:
             scores.append(run_trial(*job, sets, notice, programs))
             committed()
         return scores
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=set_up_worker, initargs=(workers,)
-    ) as pool:
-        waiting = {
-            pool.submit(in_process, json.dumps(config.to_dict()), str(place), budget)
-            for config, place, budget in new
-        }
-        while waiting:
-            ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            for training in ended:
-                training.result()
-                committed()
-            if notice.asked():
-                for worker in active_children():
-                    worker.terminate()  # it saves, and says so by ending
-                pool.shutdown(cancel_futures=True)
-                raise Preempted(f"{notice.reason}: the trainings under way keep what they saved")
+    waiting = [TrialTask(str(place.resolve()), config.to_dict(), budget) for config, place, budget in new]
+    side_by_side(waiting, options.engine, options.workers, workdir, notice, committed)
     return [run_trial(*job, sets) for job in jobs]  # reads the answers
 
 

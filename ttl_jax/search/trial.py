@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttl_jax import data
+from ml_collections import ConfigDict
+
+from ttl_jax import host
 from ttl_jax.compilation_cache import set_up_jax
-from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.training import preemption, provenance
+from ttl_jax.engines import kept
+from ttl_jax.engines.task import Report, attempt
+from ttl_jax.training import provenance
 from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.preemption import SAVING, Notice
+from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
@@ -27,7 +29,7 @@ def run_trial(
     config: Any,
     folder: Path,
     budget: float,
-    datasets: Mapping[str, Dataset] | None = None,
+    datasets: Mapping[str, Dataset],
     notice: Notice | None = None,
     programs: Programs | None = None,
 ) -> float:
@@ -40,7 +42,7 @@ def run_trial(
         config: of a run.
         folder: of this unit and seed.
         budget: share of the run, up to 1.
-        datasets: splits; those of the config when not given.
+        datasets: splits.
         notice: polled, so that the training can be asked to save and stop.
         programs: what trials on the same data sets have compiled.
 
@@ -54,8 +56,7 @@ def run_trial(
     answers = known(folder)
     if str(float(budget)) in answers:
         return _number(answers[str(float(budget))]["score"])
-    sets = dict(datasets) if datasets is not None else _splits(json.dumps(config.to_dict()))
-    seen = {name: sets[name] for name in ("train", "val")}
+    seen = {name: datasets[name] for name in ("train", "val")}
     why, score, step = "", None, 0
     try:
         if budget < 1:
@@ -91,37 +92,35 @@ def report_test(
     return metrics["test"]
 
 
-def in_process(config_json: str, folder: str, budget: float) -> float:
-    """`run_trial` for a worker process, which reads the data once, and saves when it is sent SIGTERM."""
-    from ttl_jax.config import default_config
+@dataclass(frozen=True)
+class TrialTask:
+    """A trial for an engine; the answer is in the folder.
 
-    config = default_config()
-    with config.unlocked():
-        config.update(json.loads(config_json))
-    with preemption.watch(grace=SAVING) as notice:
-        return run_trial(config, Path(folder), budget, notice=notice, programs=_programs())
+    Attributes:
+        folder: of this unit and seed.
+        config: of the run, as nested dictionaries.
+        budget: see `run_trial`.
+    """
 
+    folder: str
+    config: dict[str, Any]
+    budget: float
 
-def set_up_worker(workers: int) -> None:
-    """Shares an accelerator's memory among workers, unless the user has said how."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")
-    set_up_jax()
+    @property
+    def kin(self) -> str:
+        """The unit: its seeds share their programs."""
+        return self.folder.rpartition("_seed")[0]
 
+    def run(self, notice: Notice | None = None) -> Report:
+        """Trains or resumes it; see `engines.task.Task`."""
+        return attempt(Path(self.folder), lambda: self._train(notice))
 
-@lru_cache(maxsize=1)
-def _programs() -> Programs:
-    """What was compiled for the last trial: another seed of the same unit needs it again."""
-    return Programs()
-
-
-@lru_cache(maxsize=1)
-def _splits(config_json: str) -> dict[str, Dataset]:
-    from ttl_jax.config import default_config
-
-    config = default_config()
-    with config.unlocked():
-        config.update(json.loads(config_json))
-    return dict(data.load(data_config(config.data)))
+    def _train(self, notice: Notice | None) -> str:
+        config = ConfigDict(self.config).lock()
+        host.set_deterministic(config.deterministic)
+        set_up_jax()
+        run_trial(config, Path(self.folder), self.budget, kept.datasets(config), notice, kept.programs())
+        return ""
 
 
 def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:

@@ -447,6 +447,7 @@ def _check_finite(
     Raises:
         DivergedError: naming the step and its examples, where more than `allowed` are not finite.
     """
+    job, log = course.job, course.log
     newest, skipped = None, 0
     for step, found, examples in losses:
         # Under pmap there is one figure a device, all the same.
@@ -457,13 +458,13 @@ def _check_finite(
             continue
         skipped += 1
         what = f"{bad[0].replace('_', ' ')} is {values[bad[0]]} at step {step}"
-        names = course.job.names(np.asarray(examples)) if course.job.names is not None else []
-        course.log.nonfinite(step, values, names)
+        names = job.names(np.asarray(examples)) if job.names is not None else []
+        log.nonfinite(step, values, names)
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         if skipped > allowed:
             raise DivergedError(
-                f"{what} (examples {shown}; all of them: {course.log.folder / 'nonfinite.json'}): training stopped, "
-                f"the last good checkpoint stays under {course.log.folder / 'checkpoints'}; lower optimizer.lr, set "
+                f"{what} (examples {shown}; all of them: {log.folder / 'nonfinite.json'}): training stopped, "
+                f"the last good checkpoint stays under {log.folder / 'checkpoints'}; lower optimizer.lr, set "
                 "optimizer.clip=1.0, or allow some such steps to change nothing with nan_skip"
             )
         print(f"{what}: skipped, {allowed - skipped} more may be (examples {shown})", flush=True)

@@ -1,4 +1,4 @@
-"""Cells as jobs of a Slurm cluster, through submitit; without Slurm, as its local jobs."""
+"""Trainings as jobs of a Slurm cluster, through submitit; without Slurm, as its local jobs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.compare.worker import Report, Task, run_cell
+from ttl_jax.engines.task import Report, Task
 from ttl_jax.errors import UserError
 
 
 class SubmititEngine:
-    """One job a cell. Partition, GPUs and time are Slurm's defaults, or SBATCH_* of the environment.
+    """One job a training. Partition, GPUs and time are Slurm's defaults, or SBATCH_* of the environment.
 
     Args:
         folder: for submitit's own files and the jobs' logs.
@@ -21,14 +21,14 @@ class SubmititEngine:
         try:
             import submitit
         except ImportError:
-            raise UserError("compare.engine=submitit needs: pip install 'ttl-jax[submitit]'") from None
+            raise UserError("engine=submitit needs: pip install 'ttl-jax[submitit]'") from None
         self._executor = submitit.AutoExecutor(folder=str(folder))
         self._executor.update_parameters(name="ttl_jax", timeout_min=24 * 60)
         self._jobs: list[tuple[Any, Task, float]] = []
 
     def submit(self, task: Task) -> None:
         """Hands a job to the queue."""
-        self._jobs.append((self._executor.submit(run_cell, task), task, time.perf_counter()))
+        self._jobs.append((self._executor.submit(task.run), task, time.perf_counter()))
 
     def wait(self, seconds: float) -> list[Report]:
         """See `Engine.wait`."""

@@ -1,4 +1,4 @@
-"""Worker processes on this machine, each of which runs one cell after another."""
+"""Worker processes on this machine, each of which runs one task after another."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import sys
 import threading
 import time
 from multiprocessing import connection
-from pathlib import Path
 from typing import Any
 
-from ttl_jax.compare.worker import Report, Task, run_cell
+from ttl_jax.engines.task import Report, Task
 from ttl_jax.training import preemption
 from ttl_jax.training.preemption import SAVING
 
-# Cells after which a process is replaced, once it comes to another setting: what JAX and malloc keep
-# from one setting's programs to the next's grows to gigabytes.
+# Tasks after which a process is replaced, once it comes to another kin: what JAX and malloc keep from
+# one kin's programs to the next's grows to gigabytes.
 LIFE = 10
 
 
@@ -34,7 +33,7 @@ class LocalEngine:
         self._workers: dict[int, _Worker] = {}
 
     def submit(self, task: Task) -> None:
-        """Hands a task to the idle worker that has its setting's programs, to another, or to a new one."""
+        """Hands a task to the idle worker that has its kin's programs, to another, or to a new one."""
         idle = {
             place: self._workers[place] if place in self._workers else None
             for place in range(len(self._shares))
@@ -42,7 +41,7 @@ class LocalEngine:
         }
         if not idle:
             raise RuntimeError("every worker is busy")
-        same = [place for place, worker in idle.items() if worker and worker.setting == _setting(task)]
+        same = [place for place, worker in idle.items() if worker and worker.kin == task.kin]
         place = (same or list(idle))[0]
         worker = idle[place]
         if worker is not None and worker.served >= LIFE and not same:
@@ -83,7 +82,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.task: Task | None = None
         self.served = 0
-        self.setting = Path()
+        self.kin = ""
         self._began = 0.0
         self._process = context.Process(
             target=_serve, args=(theirs, os.getpid(), cores, list(sys.path)), daemon=True
@@ -92,7 +91,7 @@ class _Worker:
         theirs.close()  # so that the pipe ends when the worker does
 
     def give(self, task: Task) -> None:
-        self.task, self.setting, self._began = task, _setting(task), time.perf_counter()
+        self.task, self.kin, self._began = task, task.kin, time.perf_counter()
         try:
             self.pipe.send(task)
         except OSError:
@@ -124,11 +123,6 @@ class _Worker:
         self.pipe.close()
 
 
-def _setting(task: Task) -> Path:
-    """The folder above a cell's: cells in it differ in rate and seed."""
-    return Path(task.folder).parent
-
-
 def _shares(workers: int) -> list[frozenset[int]]:
     """The cores of each worker; an empty set leaves them to the operating system."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -150,7 +144,7 @@ def _serve(pipe: Any, parent: int, cores: frozenset[int], path: list[str]) -> No
                 task = pipe.recv()
             except EOFError:
                 return
-            pipe.send(run_cell(task, notice))
+            pipe.send(task.run(notice))
             if notice.reason:
                 return
 

@@ -1,4 +1,4 @@
-"""Cells as Ray tasks, on a laptop or on a cluster whose machines share the work folder."""
+"""Trainings as Ray tasks, on a laptop or on a cluster whose machines share the work folder."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import threading
 import time
 from typing import Any
 
-from ttl_jax.compare.worker import Report, Task, run_cell
+from ttl_jax.engines.task import Report, Task
 from ttl_jax.errors import UserError
 
 
+def _run(task: Task) -> Report:
+    return task.run()
+
+
 class RayEngine:
-    """One Ray task a cell, in a fresh process, with the cluster of RAY_ADDRESS or a local one."""
+    """One Ray task a training, in a fresh process, with the cluster of RAY_ADDRESS or a local one."""
 
     def __init__(self) -> None:
         try:
             import ray
         except ImportError:
-            raise UserError("compare.engine=ray needs: pip install 'ttl-jax[ray]'") from None
+            raise UserError("engine=ray needs: pip install 'ttl-jax[ray]'") from None
         self._ray, self._began = ray, not ray.is_initialized()
         if self._began:
             handler = signal.getsignal(signal.SIGTERM)
@@ -27,7 +31,7 @@ class RayEngine:
                 signal.signal(signal.SIGTERM, handler)  # Ray takes it over, and would end without a word
         gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
         # max_calls=1: a process of its own, so that a task that dies takes no other along.
-        self._run = ray.remote(num_gpus=gpus, max_retries=0, max_calls=1)(run_cell)
+        self._run = ray.remote(num_gpus=gpus, max_retries=0, max_calls=1)(_run)
         self._tasks: dict[Any, tuple[Task, float]] = {}
 
     def submit(self, task: Task) -> None:
