@@ -47,7 +47,7 @@ test: $(VENV)/installed-test  ## the suite, without torch
 extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorboardX
 	$(MAKE) VENV=.venv-extras .venv-extras/installed-extras
 	.venv-extras/bin/python -c 'import mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
-	.venv-extras/bin/python -m pytest -m extras tests/compare tests/training
+	.venv-extras/bin/python -m pytest -m extras tests/compare tests/search tests/training
 
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
