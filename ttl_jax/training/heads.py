@@ -107,7 +107,8 @@ class Fitted:
         """Takes the place that was saved; this one must be of the same probes, at their start."""
         with np.load(path) as saved:
             shapes = jax.tree.structure(self._arrays)
-            arrays = [saved[f"leaf{number}"] for number in range(shapes.num_leaves)]
+            leaves, shapes = jax.tree.flatten(self._arrays)
+            arrays = [saved[f"leaf{number}"] for number in range(len(leaves))]
             said, self.step = json.loads(saved["said"].tobytes()), int(saved["step"])
         self.heads, self.moments, self.best, self.finite, self.figures = jax.tree.unflatten(shapes, arrays)
         for place, (progress, scores) in zip(self.progress, said, strict=True):
