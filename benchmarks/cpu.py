@@ -53,8 +53,8 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     images = np.random.default_rng(0).integers(0, 255, (batch, size, size, 3)).astype(np.uint8)
     if mode == "infer":
         predict = make_predict(network, preprocessing.normalise)
-        held = jax.tree.map(jnp.asarray, variables)
-        return lambda: jax.block_until_ready(predict(held, images))
+        run = predict.fixed(jax.tree.map(jnp.asarray, variables), images)
+        return lambda: jax.block_until_ready(run(images))
     (bound,) = strategies.bind(strategies.get("full"), variables["params"], model)
     optimizer = make_optimizer(bound, default_config().optimizer)
     step = make_train_step(
@@ -76,12 +76,12 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     compiled, _ = compile_step(step, state, data)
     box = [state]
 
-    def run() -> None:
+    def train() -> None:
         box[0], measured = compiled(box[0], data, jnp.float32(1e-4))
         jax.block_until_ready(measured)
         jax.block_until_ready(box[0].step)
 
-    return run
+    return train
 
 
 def torch_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]:

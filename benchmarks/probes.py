@@ -26,20 +26,8 @@ from typing import Any
 
 import numpy as np
 
-
-def datasets(count: int, held_out: int, size: int) -> dict[str, Any]:
-    """Random images with labels: only the time matters here."""
-    from ttl_jax.data import ArrayReader, Dataset
-
-    rng = np.random.default_rng(0)
-
-    def split(name: str, count: int) -> Dataset:
-        ids = np.array([f"{name}-{number}" for number in range(count)])
-        images = rng.integers(0, 255, (count, size, size, 3)).astype(np.uint8)
-        labels = (np.arange(count) % 2).astype(np.int32)
-        return Dataset(name, labels, ids, ids, ("a", "b"), "multiclass", ArrayReader(images))
-
-    return {"train": split("train", count), "val": split("val", held_out), "test": split("test", 4)}
+sys.path.insert(0, str(Path(__file__).parent))
+from strategies import datasets, in_turn, spread  # noqa: E402
 
 
 def config_of(model: str, epochs: int, seed: int, rate: float, strategy: str = "linear_probe") -> Any:
@@ -66,7 +54,7 @@ class Bench:
         from ttl_jax.training.programs import Programs
 
         self.given, self.folder = given, folder
-        self.sets = datasets(given.images, given.held_out, given.size)
+        self.sets = datasets(given.images, given.size, given.held_out)
         self.store, self.number = FeatureStore(folder / "features", 4e9), 0
         self.programs = {name: Programs() for name in ("steps", "lbfgs", "ridge")}
 
@@ -129,18 +117,12 @@ def main(arguments: list[str]) -> None:
             "lbfgs": lambda: bench.loop("linear_probe(solver='lbfgs')", "lbfgs"),
             "ridge": lambda: bench.loop("linear_probe(solver='ridge')", "ridge"),
         }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for number in range(given.repeats + 1):  # the first of each compiles
-            for way, run in ways.items():
-                once = run()
-                if number:
-                    seconds[way].append(once)
+        seconds = in_turn(ways, given.repeats, before=1)  # the first of each compiles
         files = bench.together(given.seeds, given.rates, write=True)
     found: dict[str, Any] = {}
     for way, values in seconds.items():
-        low, middle, high = statistics.quantiles(values, n=4)
-        found[way] = middle
-        print(f"{way:6} {1e3 * middle:.0f} ms ({1e3 * low:.0f}-{1e3 * high:.0f})", flush=True)
+        found[way] = statistics.median(values)
+        print(f"{way:6} {spread(values, 1e3)} ms", flush=True)
     count = given.seeds * given.rates
     found |= {"files": files, "probes": count, "many / one": found["many"] / found["one"],
               "many / loop": found["many"] / found["loop"]}  # fmt: skip

@@ -120,9 +120,10 @@ def epochs(path: str, repeats: int) -> None:
     before = anonymous_megabytes()
     images = np.load(path, mmap_mode="r")
     count = len(images)
-    ids = np.arange(count).astype(str)
+    names = np.arange(count).astype(str)
     labels = (np.arange(count) % 2).astype(np.int32)
-    data = Dataset("train", labels, ids, ids, ("a", "b"), "multiclass", ArrayReader(images))
+    data = Dataset("train", labels, names, names, ("a", "b"), "multiclass", ArrayReader(images))
+    del names  # four bytes a character; the data set has one
     steps, seconds = count // 128, []
     for epoch in range(repeats):
         began, sum_ = time.perf_counter(), jnp.float32(0)
@@ -176,7 +177,7 @@ def cells() -> None:
     from ttl_jax.config import set_fields
 
     print(f"{'cells':>9}  {'s':>8}{'s a cell':>10}", flush=True)
-    for seeds in (2, 4, 8, 16):
+    for seeds in (2, 4, 8):
         config = default_config()
         set_fields(
             config,
@@ -184,7 +185,8 @@ def cells() -> None:
                 "compare.strategies": ("linear_probe", "truncated(2)"), "compare.models": ("resnet18",),
                 "compare.datasets": ("phantom/mri",), "compare.seeds": tuple(range(seeds)),
                 "compare.lrs": (1e-3,), "compare.keep": "none", "model.weights": "none",
-                "data.image_size": 32, "total_epochs": 1.0,
+                "data.image_size": 32, "data.phantom_patients": 40, "data.augment": "none",
+                "total_epochs": 1.0,
             },
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:

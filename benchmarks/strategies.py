@@ -1,12 +1,15 @@
-"""What a strategy's frozen units save: `python -m ttl_jax bench strategies [--parts=steps,probe,gradual]`.
+"""What a strategy's frozen units save: `python -m ttl_jax bench strategies [--parts=steps,...]`.
 
 steps    milliseconds of a step against what its operations (XLA's count) predict from the full step
 probe    20 epochs of linear probing on 2,000 images at 128 px: ours, features once, beside the usual
-         PyTorch loop (frozen backbone under no_grad every epoch; two epochs timed, times ten)
+         PyTorch loop (frozen backbone under no_grad every epoch; one epoch timed, times twenty)
 gradual  a gradual_last_first run with and without cached features of the frozen units
+search   a search of the unit to freeze up to, by successive halving, beside one training of every unit
+         that knows nothing of the others (no shared programs, no cached features, no early end)
 
-One process tree, one run; medians of at least 5 with the 25th and 75th percentile where steps are timed.
-PyTorch is eager, f32, channels-last (`make parity` installs it); without it that column is left out.
+One process tree, one run; what is compared runs in turn, after a first time that does not count (it
+compiles); medians with the 25th and 75th percentile. PyTorch is eager, f32, channels-last (`make parity`
+installs it); without it that column is left out.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = "steps,probe,gradual"
+PARTS = ("steps", "probe", "gradual", "search")
 STEPS = ("full", "layerwise(stage=1)", "layerwise(stage=2)", "layerwise(stage=3)", "layerwise(stage=4)",
          "linear_probe")  # fmt: skip
 
@@ -68,31 +72,50 @@ def timed_step(model: str, size: int, batch: int, strategy: str) -> tuple[Any, f
     return run, operations
 
 
+def in_turn(ways: Mapping[str, Callable[[], float]], repeats: int, before: int = 0) -> dict[str, list[float]]:
+    """Seconds of each way; in turn, so that whatever else the machine does falls on all.
+
+    Args:
+        ways: name -> what returns its seconds.
+        repeats: that count.
+        before: rounds that do not count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(before + repeats):
+        for name, run in ways.items():
+            once = run()
+            if number >= before:
+                seconds[name].append(once)
+    return seconds
+
+
+def spread(seconds: list[float], scale: float = 1.0, digits: int = 0) -> str:
+    """Median and quartiles."""
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else 3 * seconds
+    low, middle, high = (f"{scale * value:.{digits}f}" for value in quartiles)
+    return f"{middle} ({low}-{high})"
+
+
 def steps(model: str, size: int, batch: int, repeats: int) -> list[dict[str, object]]:
     """Every strategy's step in turn, so that whatever else the machine does falls on all."""
     made = {name: timed_step(model, size, batch, name) for name in STEPS}
-    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
-    for number in range(repeats + 2):
-        for name, (run, _) in made.items():
-            once = run()
-            if number >= 2:
-                seconds[name].append(once)
+    seconds = in_turn({name: run for name, (run, _) in made.items()}, repeats, before=2)
     whole, most = statistics.median(seconds["full"]), made["full"][1]
     rows: list[dict[str, object]] = []
     for name, (_, operations) in made.items():
-        low, middle, high = statistics.quantiles(seconds[name], n=4)
+        middle = statistics.median(seconds[name])
         predicted = whole * operations / most
         rows.append(
             {
                 "model": model, "px": size, "strategy": name, "GFLOP": round(operations / 1e9, 2),
-                "ms": f"{1e3 * middle:.0f} ({1e3 * low:.0f}-{1e3 * high:.0f})",
+                "ms": spread(seconds[name], 1e3),
                 "predicted ms": round(1e3 * predicted), "measured / predicted": round(middle / predicted, 2),
             }
         )  # fmt: skip
     return rows
 
 
-def datasets(count: int, size: int) -> dict[str, Any]:
+def datasets(count: int, size: int, held_out: int = 64) -> dict[str, Any]:
     """Random images with labels: only the time matters here."""
     from ttl_jax.data import ArrayReader, Dataset
 
@@ -104,15 +127,15 @@ def datasets(count: int, size: int) -> dict[str, Any]:
         labels = (np.arange(count) % 2).astype(np.int32)
         return Dataset(name, labels, ids, ids, ("a", "b"), "multiclass", ArrayReader(images))
 
-    return {"train": split("train", count), "val": split("val", 64), "test": split("test", 64)}
+    return {"train": split("train", count), "val": split("val", held_out), "test": split("test", held_out)}
 
 
-def run_seconds(sets: dict[str, Any], **fields: Any) -> float:
-    """Wall time of a whole run of ours, compilation included."""
+def run_seconds(sets: dict[str, Any], config: Any = None, **fields: Any) -> float:
+    """Wall time of a whole run of ours, what is left to compile included."""
     from ttl_jax.config import default_config, set_fields
     from ttl_jax.training.run import train
 
-    config = default_config()
+    config = default_config() if config is None else config
     set_fields(config, {"model.weights": "none", "report": False, **fields})
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
@@ -120,8 +143,9 @@ def run_seconds(sets: dict[str, Any], **fields: Any) -> float:
         return time.perf_counter() - start
 
 
-def torch_epoch(model: str, images: np.ndarray, labels: np.ndarray, batch: int) -> float:
-    """Seconds of one epoch of the usual probe: no_grad through the frozen backbone, then the head."""
+def torch_probe(model: str, images: np.ndarray, labels: np.ndarray, batch: int) -> Callable[[], float]:
+    """What trains one epoch of the usual probe and returns its seconds: no_grad through the frozen
+    backbone, then the head."""
     sys.path.insert(0, str(ROOT / "parity"))
     import conftest  # noqa: F401  # makes torchvision importable on a CPU torch
     import reference
@@ -132,42 +156,49 @@ def torch_epoch(model: str, images: np.ndarray, labels: np.ndarray, batch: int) 
     kept: list[Any] = []
     head.register_forward_hook(lambda module, inputs, output: kept.append(inputs[0]))
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
-    start = time.perf_counter()
-    for place in range(0, len(images), batch):
-        raw = torch.from_numpy(images[place : place + batch].transpose(0, 3, 1, 2))
-        with torch.no_grad():
-            network((raw.contiguous(memory_format=torch.channels_last).float() - 124) / 58)
-        loss = torch.nn.functional.cross_entropy(
-            head(kept.pop()), torch.from_numpy(labels[place : place + batch]).long()
-        )
-        kept.clear()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    return time.perf_counter() - start
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        for place in range(0, len(images), batch):
+            raw = torch.from_numpy(images[place : place + batch].transpose(0, 3, 1, 2))
+            with torch.no_grad():
+                network((raw.contiguous(memory_format=torch.channels_last).float() - 124) / 58)
+            loss = torch.nn.functional.cross_entropy(
+                head(kept.pop()), torch.from_numpy(labels[place : place + batch]).long()
+            )
+            kept.clear()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        return time.perf_counter() - start
+
+    return epoch
 
 
-def probe(model: str, count: int, size: int, epochs: int) -> dict[str, object]:
-    """20 epochs of linear probing."""
-    sets = datasets(count, size)
-    ours = run_seconds(
-        sets, **{"model.name": model, "strategy": "linear_probe", "data.augment": "none",
-                 "data.image_size": size, "total_epochs": float(epochs), "eval_every_epochs": 5.0},
-    )  # fmt: skip
-    row: dict[str, object] = {"model": model, "px": size, "images": count, "epochs": epochs,
-                              "ours s": round(ours, 1)}  # fmt: skip
-    try:
+def probe(model: str, count: int, size: int, epochs: int, repeats: int) -> dict[str, object]:
+    """20 epochs of linear probing; ours whole, an epoch of PyTorch's."""
+    sets, few = datasets(count, size), datasets(64, size)
+    fields = {
+        "model.name": model, "strategy": "linear_probe", "data.augment": "none", "data.image_size": size,
+        "total_epochs": float(epochs), "eval_every_epochs": 5.0,
+    }  # fmt: skip
+    run_seconds(few, **{**fields, "total_steps": 2, "data.eval_batch_size": 64})  # compiles the step
+    ways = {"ours": lambda: run_seconds(sets, **fields, **{"data.eval_batch_size": 64})}
+    with contextlib.suppress(ImportError):
         images, labels = sets["train"].images.images, sets["train"].labels
-        each = [torch_epoch(model, images, labels, 32) for _ in range(2)]
-    except ImportError:
-        return row
-    row["torch s"] = round(statistics.mean(each) * epochs, 1)
-    row["ratio"] = round(statistics.mean(each) * epochs / ours, 1)
+        ways["torch"] = torch_probe(model, images, labels, 32)
+    seconds = in_turn(ways, repeats)
+    row: dict[str, object] = {"part": "probe", "model": model, "px": size, "images": count,
+                              "epochs": epochs, "ours s": spread(seconds["ours"], digits=1)}  # fmt: skip
+    if "torch" in seconds:
+        whole = [epochs * once for once in seconds["torch"]]
+        row["torch s"] = spread(whole, digits=1)
+        row["torch / ours"] = round(statistics.median(whole) / statistics.median(seconds["ours"]), 1)
     return row
 
 
-def gradual(model: str, count: int, size: int, epochs: int) -> dict[str, object]:
-    """One run with the cache and one without; the programs were compiled before."""
+def gradual(model: str, count: int, size: int, epochs: int, repeats: int) -> dict[str, object]:
+    """Whole runs with the cache and without, in turn; the programs were compiled before."""
     sets = datasets(count, size)
     fields = {
         "model.name": model, "strategy": "gradual_last_first", "data.augment": "none", "data.batch_size": 16,
@@ -175,11 +206,60 @@ def gradual(model: str, count: int, size: int, epochs: int) -> dict[str, object]
     }  # fmt: skip
     for cached in (True, False):  # compiles
         run_seconds(sets, **{**fields, "total_steps": 12, "cache_features": cached})
-    seconds = {cached: run_seconds(sets, **fields, cache_features=cached) for cached in (True, False)}
+    seconds = in_turn(
+        {
+            name: lambda cached=cached: run_seconds(sets, **fields, cache_features=cached)  # type: ignore[misc]
+            for name, cached in (("cached", True), ("plain", False))
+        },
+        repeats,
+    )
+    ratio = statistics.median(seconds["plain"]) / statistics.median(seconds["cached"])
     return {
-        "model": model, "px": size, "images": count, "epochs": epochs,
-        "cached s": round(seconds[True], 1), "plain s": round(seconds[False], 1),
-        "ratio": round(seconds[False] / seconds[True], 2),
+        "part": "gradual", "model": model, "px": size, "images": count, "epochs": epochs,
+        "cached s": spread(seconds["cached"], digits=1), "plain s": spread(seconds["plain"], digits=1),
+        "plain / cached": round(ratio, 2),
+    }  # fmt: skip
+
+
+def search(model: str, count: int, size: int, epochs: int, repeats: int) -> dict[str, object]:
+    """Whole searches and one whole training for each unit, in turn."""
+    from ttl_jax.config import set_fields
+    from ttl_jax.search.config import search_config
+    from ttl_jax.search.study import read
+    from ttl_jax.search.study import search as run
+    from ttl_jax.search.trials import Request
+
+    sets = datasets(count, size)
+    config = search_config()
+    set_fields(
+        config,
+        {
+            "model.name": model, "model.weights": "none", "data.augment": "none", "data.batch_size": 16,
+            "data.image_size": size, "total_epochs": float(epochs), "search.kind": "lwft",
+            "search.method": "halving",
+        },
+    )  # fmt: skip
+    setting, found = read(config), {}
+    seen = {name: sets[name] for name in ("train", "val")}  # as the search's trainings do
+
+    def searched() -> float:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            start = time.perf_counter()
+            found.update(run(config, folder, sets))
+            return time.perf_counter() - start
+
+    def alone() -> float:
+        return sum(
+            run_seconds(seen, setting.trial(Request(unit)), cache_features=False) for unit in setting.points
+        )
+
+    seconds = in_turn({"search": searched, "alone": alone}, repeats, before=1)
+    ratio = statistics.median(seconds["alone"]) / statistics.median(seconds["search"])
+    return {
+        "part": "search", "model": model, "px": size, "images": count, "epochs": epochs,
+        "units": len(setting.points), "trainings' worth": round(found["cost"], 2),
+        "search s": spread(seconds["search"], digits=1), "alone s": spread(seconds["alone"], digits=1),
+        "alone / search": round(ratio, 2),
     }  # fmt: skip
 
 
@@ -187,28 +267,40 @@ def main(arguments: list[str]) -> None:
     from ttl_jax.compilation_cache import set_up_jax
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", default=PARTS)
+    parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--gradual_epochs", type=int, default=12)
-    parser.add_argument("--gradual_images", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--gradual_epochs", type=int, default=10)
+    parser.add_argument("--gradual_images", type=int, default=200)
+    parser.add_argument("--search_model", default="resnet18")
+    parser.add_argument("--search_size", type=int, default=64)
+    parser.add_argument("--search_images", type=int, default=160)
+    parser.add_argument("--search_epochs", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=7, help="of steps")
+    parser.add_argument("--runs", type=int, default=3, help="repeats of whole runs: probe, gradual, search")
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
     set_up_jax()
     rows: list[dict[str, object]] = []
-    parts = given.parts.split(",")
-    if "steps" in parts:
-        rows += steps(given.model, given.size, given.batch, given.repeats)
-    if "probe" in parts:
-        rows.append(probe(given.model, given.images, given.size, given.epochs))
-    if "gradual" in parts:
-        rows.append(gradual(given.model, given.gradual_images, given.size, given.gradual_epochs))
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    for part in given.parts.split(","):
+        if part not in PARTS:
+            parser.error(f"--parts takes {', '.join(PARTS)}, not {part!r}")
+        if part == "steps":
+            new = steps(given.model, given.size, given.batch, given.repeats)
+        elif part == "probe":
+            new = [probe(given.model, given.images, given.size, given.epochs, given.runs)]
+        elif part == "gradual":
+            sizes = given.gradual_images, given.size, given.gradual_epochs
+            new = [gradual(given.model, *sizes, given.runs)]
+        else:
+            sizes = given.search_images, given.search_size, given.search_epochs
+            new = [search(given.search_model, *sizes, given.runs)]
+        for row in new:
+            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        rows += new
     if given.out:
         Path(given.out).write_text(json.dumps(rows, indent=1) + "\n")
 

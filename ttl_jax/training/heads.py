@@ -107,7 +107,8 @@ class Fitted:
         """Takes the place that was saved; this one must be of the same probes, at their start."""
         with np.load(path) as saved:
             shapes = jax.tree.structure(self._arrays)
-            arrays = [saved[f"leaf{number}"] for number in range(shapes.num_leaves)]
+            leaves, shapes = jax.tree.flatten(self._arrays)
+            arrays = [saved[f"leaf{number}"] for number in range(len(leaves))]
             said, self.step = json.loads(saved["said"].tobytes()), int(saved["step"])
         self.heads, self.moments, self.best, self.finite, self.figures = jax.tree.unflatten(shapes, arrays)
         for place, (progress, scores) in zip(self.progress, said, strict=True):
@@ -147,6 +148,8 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
     train_features, val_features = (
         jnp.asarray(split.images.read(np.arange(len(split)))) for split in (training, held_out)
     )
+    # Of the network nothing but the head is called, and a call costs time for every leaf it is given.
+    lean = dataclasses.replace(first, params={"head": first.params["head"]}, batch_stats={})
     fitted = _start(probes, flops)
     if kept is not None and kept.exists():
         fitted.load(kept)
@@ -160,8 +163,8 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
             continue
         batches = _batches(probes, training, start, longest)
         padded = np.pad(fitted.rates[start:stop], ((0, longest - (stop - start)), (0, 0)))
-        heads, moments, figures = run(heads, moments, first, batches, padded, stop - start, train_features)
-        logits = logits_of(heads, first, val_features) if validates else None
+        heads, moments, figures = run(heads, moments, lean, batches, padded, stop - start, train_features)
+        logits = logits_of(heads, lean, val_features) if validates else None
         if ahead is not None:
             _take(probes, fitted, *ahead)
         ahead, start = (stop, heads, moments, figures, logits), stop

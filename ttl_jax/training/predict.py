@@ -6,34 +6,66 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.data import views
+from ttl_jax.models import Network, folding
 from ttl_jax.typing import Array, Float
 
 Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
 
 
+class Predictor:
+    """The jitted function (variables, images uint8 (N, S, S, C)) -> logits (N, classes), and `fixed`."""
+
+    def __init__(self, run: Predict, folds: bool) -> None:
+        self._run, self._plain, self._folds = run, jax.jit(run), folds
+        self._folded: tuple[Predict, Callable[[Any], Any]] | None = None
+
+    def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
+        return self._plain(variables, images)
+
+    def fixed(
+        self, variables: Mapping[str, Any], images: Array | np.ndarray
+    ) -> Callable[[Array | np.ndarray], Array]:
+        """The function of images alone, for many batches: each BatchNorm is folded, once, where it can be.
+
+        Args:
+            variables: of the network.
+            images: any batch.
+        """
+        if not self._folds:
+            return partial(self._plain, variables)
+        if self._folded is None:
+            pairs = folding.pairs(lambda: self._run(variables, images))
+
+            def run(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
+                with folding.as_folded(pairs):
+                    return self._run(variables, images)
+
+            self._folded = jax.jit(run), jax.jit(partial(folding.fold, folded=pairs))
+        run_folded, fold = self._folded
+        return partial(run_folded, fold(variables))
+
+
 def make_predict(
-    network: nn.Module, normalise: Callable[[Array], Array], after: str | None = None, tta: str = "none"
-) -> Predict:
-    """Builds the jitted function (variables, images uint8 (N, S, S, C)) -> logits (N, classes).
+    network: Network, normalise: Callable[[Array], Array], after: str | None = None, tta: str = "none"
+) -> Predictor:
+    """Builds the function (variables, images uint8 (N, S, S, C)) -> logits (N, classes).
 
     With `after` it takes the outputs of that unit instead of images. `tta` names the views over which
-    logits are averaged (`data.views`).
+    logits are averaged (`data.views`). BatchNorm is folded on CPUs in float32, where that was measured.
     """
 
-    @jax.jit
     def predict(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
         def one(view: Array) -> Array:
             return network.apply(variables, view, train=False, after=after)  # type: ignore[return-value]
 
         return views.average(one, normalise(jnp.asarray(images)), tta)
 
-    return predict
+    return Predictor(predict, network.dtype == jnp.float32 and jax.default_backend() == "cpu")
 
 
 def logits_of(
@@ -43,10 +75,14 @@ def logits_of(
 
     One batch is always under way on the device while the previous one is copied to the host.
     """
-    run = partial(predict, dict(variables))
+    run: Callable[[Any], Array] | None = None
     parts: list[np.ndarray] = []
     pending: tuple[Any, np.ndarray] | None = None
     for batch in batches:
+        if run is None:
+            given = dict(variables)
+            fixed = isinstance(predict, Predictor)
+            run = predict.fixed(given, batch["image"]) if fixed else partial(predict, given)  # type: ignore[attr-defined]
         ahead = (run(batch["image"]), batch["mask"])
         if pending is not None:
             parts.append(np.asarray(pending[0], np.float32)[pending[1] > 0])
