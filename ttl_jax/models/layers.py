@@ -14,7 +14,6 @@ from jax import lax
 
 from ttl_jax.models.batch_scope import current
 from ttl_jax.models.convolution import Padding, convolution
-from ttl_jax.models.random_mask import bernoulli
 from ttl_jax.typing import Array, Float
 
 # torchvision's initialisations: kaiming normal over fan-out for convolutions, torch's own for Linear.
@@ -138,7 +137,7 @@ class Dropout(nn.Module):
         shape = (1,) * (x.ndim - 1) if self.whole else x.shape[1:]
 
         def keep(key: Array) -> Array:
-            return bernoulli(jax.random.fold_in(key, salt), 1 - self.rate, shape)
+            return jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - self.rate, shape)
 
         return jnp.where(jax.vmap(keep)(keys), x / (1 - self.rate), 0).astype(x.dtype)
 
