@@ -106,7 +106,6 @@ class Fitted:
     def load(self, path: Path) -> None:
         """Takes the place that was saved; this one must be of the same probes, at their start."""
         with np.load(path) as saved:
-            shapes = jax.tree.structure(self._arrays)
             leaves, shapes = jax.tree.flatten(self._arrays)
             arrays = [saved[f"leaf{number}"] for number in range(len(leaves))]
             said, self.step = json.loads(saved["said"].tobytes()), int(saved["step"])
