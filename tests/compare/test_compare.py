@@ -51,7 +51,8 @@ def test_killed_and_started_again_it_repeats_nothing(tmp_path, capsys):
     first.wait()
     assert len(list(tmp_path.glob("cells/**/result.json"))) == 1
     assert main(words(tmp_path)) == 0
-    begun = [(event["lr"], event["seed"], event["final"]) for event in events(capsys.readouterr().out)
+    said = capsys.readouterr().out
+    begun = [(event["lr"], event["seed"], event["final"]) for event in events(said)
              if event["event"] == "started"]  # fmt: skip
     finished = seen[1]
     assert (finished["event"], finished["final"]) == ("done", False)
@@ -71,7 +72,7 @@ def test_killed_and_started_again_it_repeats_nothing(tmp_path, capsys):
     assert {name for name, result in results.items() if "test" in result} == {
         f"lr{setting['lr']:g}-seed{seed}" for seed in (0, 1)
     }
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "report.html").stat().st_size > 10_000 and "Validation prefers" in said
     assert main(words(tmp_path)) == 0
     assert events(capsys.readouterr().out) == []
 

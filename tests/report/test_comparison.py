@@ -99,6 +99,7 @@ def test_statistics_find_what_was_put_in(found):
     statistics_found = found["statistics"]
     by_name = {(d["dataset"], d["strategy"]): d for d in statistics_found["differences"]}
     assert len(by_name) == 6 and statistics_found["reference"] == "full"
+    assert {each["over"] for each in statistics_found["differences"]} == {"patients"}
     for dataset in ("breast", "ham_10000"):
         good, even = by_name[dataset, "lp_ft"], by_name[dataset, "linear_probe"]
         assert good["low"] > 0.1 and good["p_holm"] < 0.05 and (good["groups"], good["seeds"]) == (100, 2)
@@ -183,6 +184,37 @@ def test_a_comparison_made_before_a_cost_was_known_has_a_dash(found, made, tmp_p
     for each in found["settings"]:
         each |= {"params": None}
     assert compared.lines(found)[0].mb is None
+
+
+def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resampled():
+    random = np.random.default_rng(0)
+
+    def cell(fold, auroc):
+        splits = {"test": {"examples": 40}, "train": {"examples": 80}}
+        return {"seed": 0, "fold": fold, "test": {"auroc": auroc}, "data": {"splits": splits}}
+
+    def held(ids):
+        labels = np.tile([0, 1], 20)
+        logits = random.normal(size=(40, 2))
+        return predictions.Predictions(ids, ids, labels, logits, ("a", "b"), "multiclass")
+
+    mine, theirs = ([cell(fold, auroc) for fold in range(3)] for auroc in (0.75, 0.5))
+    apart = [np.arange(40).astype(str) + f"in {fold}" for fold in range(3)]
+    for ids, over in ((apart, "folds"), (apart[:1] * 3, "patients")):
+        pairs = {(0, fold): (held(ids[fold]), held(ids[fold])) for fold in range(3)}
+        difference, said = statistics._difference(pairs, mine, theirs)
+        assert said == over and (over == "patients" or difference.estimate == pytest.approx(0.25))
+
+
+def test_what_the_differences_are_over_is_said_as_it_was_found(found, made, tmp_path):
+    assert html._difference_over(found) == {"patients"}
+    found["statistics"]["differences"][0]["over"] = "folds"
+    assert html._difference_over(found) == {"patients", "folds"}
+    for each in found["statistics"]["differences"]:
+        del each["over"]
+    assert html._difference_over(found) == {"patients"}
+    found["protocol"]["folds"] = 5
+    assert html._difference_over(found) == {"folds"}
 
 
 def test_the_cost_that_differs_is_shown_first(found):
@@ -291,6 +323,7 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
     assert text.count('aria-label="AUROC against MB on disk on') == 2 and "mathdefault" not in text
     assert "length of training" in text and "median time on cpu" in text
+    assert "patients and seeds resampled together 2,000 times on the same test set" in text
     assert "No group stands in more than one split." in text and "edge of the grid" in text
     for kind in ("subgroups", "thresholds", "calibration"):
         assert text.count(f'class="sortable {kind}"') == 8

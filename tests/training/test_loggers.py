@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import time
 
 import pytest
 
@@ -97,9 +98,11 @@ def test_wandb_works_offline(tmp_path, monkeypatch):
     (place,) = (tmp_path / "wandb").glob("offline-run-*")
     name = (tmp_path / "wandb" / "id").read_text()
     (record,) = place.glob(f"run-{name}.wandb")
-    written = record.read_bytes()
-    for tag in (b"train/loss", b"best_test/auroc", b"cost/seconds"):
-        assert tag in written
+    tags = (b"train/loss", b"best_test/auroc", b"cost/seconds")
+    until = time.monotonic() + 120  # wandb's own process ends the file, after finish() has returned
+    while not all(tag in record.read_bytes() for tag in tags):
+        assert time.monotonic() < until, record.read_bytes()
+        time.sleep(0.05)
 
 
 def test_nothing_is_left_where_nothing_was_logged(tmp_path):

@@ -28,5 +28,7 @@ def test_the_command_can_be_given_to_a_shell_again(monkeypatch):
     words = ["compare", "--config.compare.strategies=('full', 'lp_ft')", "--workdir=my runs"]
     monkeypatch.setattr(sys, "argv", ["/some/where/ttl_jax/__main__.py", *words])
     assert shlex.split(provenance.command()) == ["python", "-m", "ttl_jax", *words]
+    assert """--config.compare.strategies="('full', 'lp_ft')" --workdir='my runs'""" in provenance.command()
+    words += ["it's $5", "--a b=c", '--x="', "--empty=", "a\\'b"]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ttl-jax", *words])
     assert shlex.split(provenance.command()) == ["/usr/bin/ttl-jax", *words]

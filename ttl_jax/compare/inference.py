@@ -29,7 +29,8 @@ def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> lis
     names = [None if network is None else json.dumps(network, sort_keys=True) for network in wanted]
     distinct = {name: network for name, network in zip(names, wanted, strict=True) if name and network}
     if any(name not in known or (timed and known[name]["ms"] is None) for name in distinct):
-        print(f"measuring what {len(distinct)} networks cost in use", flush=True)
+        several = "networks cost" if len(distinct) > 1 else "network costs"
+        print(f"measuring what {len(distinct)} {several} in use", flush=True)
         known |= {name: _measure(network, timed) for name, network in distinct.items()}
         provenance.write_json(path, known)
     return [None if name is None else known[name] for name in names]

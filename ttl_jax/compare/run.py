@@ -20,6 +20,7 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
+from ttl_jax.report import headlines
 from ttl_jax.training import provenance
 from ttl_jax.training.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
@@ -69,8 +70,8 @@ def compare(
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
         paths = summary.write_outputs(workdir, found, config.report)
-    for path in paths:
-        print(f"wrote {path}", flush=True)
+    for line in (*(f"wrote {path}" for path in paths), *headlines(found)):
+        print(line, flush=True)
     if failures:
         first = next(iter(failures.items()))
         raise FailedCellsError(

@@ -20,8 +20,9 @@ def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> di
     """What compare.json says under "statistics".
 
     "differences": each strategy less the reference on the same data set and model, patients and seeds
-    resampled together, p adjusted by Holm over all of them; "friedman": mean ranks over data sets and
-    models with Nemenyi's critical difference; "bayes": chances of a practical difference.
+    resampled together ("over": "patients") or over folds ("folds"), p adjusted by Holm over all of them;
+    "friedman": mean ranks over data sets and models with Nemenyi's critical difference; "bayes": chances
+    of a practical difference.
 
     Args:
         settings: as `summary.summarise` makes them.
@@ -56,20 +57,20 @@ def _differences(workdir: Path, settings: list[dict[str, Any]], reference: str) 
         pairs = _pairs(workdir, each["cells"], base[place]["cells"])
         if not pairs:
             continue
-        difference = _difference(pairs, each["cells"], base[place]["cells"])
+        difference, over = _difference(pairs, each["cells"], base[place]["cells"])
         if np.isfinite(difference.estimate):
             what = {key: each[key] for key in ("dataset", "model", "strategy")}
-            found.append(what | asdict(difference))
+            found.append(what | asdict(difference) | {"over": over})
     return found
 
 
 def _difference(
     pairs: Pairs, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]
-) -> evaluation.Difference:
-    """On one test set by resampling; where every fold has a test set of its own, over the folds."""
+) -> tuple[evaluation.Difference, str]:
+    """On one test set by resampling, "patients"; where every fold has a test set of its own, "folds"."""
     first = next(iter(pairs.values()))[0]
     if all(np.array_equal(one.ids, first.ids) for one, _ in pairs.values()):
-        return evaluation.paired_difference(
+        found = evaluation.paired_difference(
             first.labels,
             [one.logits for one, _ in pairs.values()],
             [other.logits for _, other in pairs.values()],
@@ -78,6 +79,7 @@ def _difference(
             task=first.task,
             resamples=RESAMPLES,
         )
+        return found, "patients"
     values: dict[int, list[float]] = {}
     other = {_key(cell): cell for cell in theirs}
     for cell in mine:
@@ -88,7 +90,8 @@ def _difference(
     share = splits["test"]["examples"] / splits["train"]["examples"]
     groups = len(set().union(*(set(one.groups.tolist()) for one, _ in pairs.values())))
     means = [float(np.mean(fold)) for fold in values.values()]
-    return evaluation.fold_difference(means, share, groups=groups, seeds=len({seed for seed, _ in pairs}))
+    seeds = len({seed for seed, _ in pairs})
+    return evaluation.fold_difference(means, share, groups=groups, seeds=seeds), "folds"
 
 
 def _key(cell: dict[str, Any]) -> tuple[int, int | None]:

@@ -1,9 +1,19 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
-from ttl_jax.report.compared import read_comparison, with_pictures
+from ttl_jax.report.compared import headlines, read_comparison, with_pictures
 from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
 from ttl_jax.report.rows import Row, Value, rows
 from ttl_jax.report.table import print_table
 
-__all__ = ["Row", "Value", "print_table", "read_comparison", "rows", "with_pictures", "write", "write_tables"]
+__all__ = [
+    "Row",
+    "Value",
+    "headlines",
+    "print_table",
+    "read_comparison",
+    "rows",
+    "with_pictures",
+    "write",
+    "write_tables",
+]

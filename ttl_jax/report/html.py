@@ -180,7 +180,8 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "preferred": compared.preferred(rows),
         "several_datasets": len({row.dataset for row in rows}) > 1,
         "several_models": len({row.model for row in rows}) > 1,
-        "folds": protocol["folds"],
+        "difference_over": _difference_over(found),
+        "in_folds": protocol["folds"] > 0,
         "replication": protocol["replication"],
         "tuned_on": protocol["tuned_on"],
         "resamples": statistics["resamples"],
@@ -197,6 +198,13 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "pictures": pictures[:fitting],
         "pictures_left_out": pictures[fitting:],
     }
+
+
+def _difference_over(found: Mapping[str, Any]) -> set[str]:
+    """How the differences' intervals were found: "patients", "folds", or both, on different data sets."""
+    folds = found["protocol"]["folds"]  # an older compare.json does not say it of each difference
+    default = "folds" if folds else "patients"
+    return {look_up(each, "over") or default for each in found["statistics"]["differences"]}
 
 
 def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:

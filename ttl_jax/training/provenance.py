@@ -104,7 +104,16 @@ def command() -> str:
     """This process's command as a shell takes it."""
     program, *words = sys.argv
     started = ["python", "-m", "ttl_jax"] if Path(program).name == "__main__.py" else [program]
-    return shlex.join([*started, *words])
+    return " ".join(_quoted(word) for word in [*started, *words])
+
+
+def _quoted(word: str) -> str:
+    """As one would type it: --config.x="('full', 'lp_ft')"."""
+    flag, sign, value = word.partition("=")
+    if not sign or shlex.quote(flag) != flag:
+        flag, sign, value = "", "", word
+    plain = "'" not in value or set(value) & set('"$`\\!')
+    return f"{flag}{sign}{shlex.quote(value) if plain else chr(34) + value + chr(34)}"
 
 
 def versions() -> dict[str, str]:

@@ -49,7 +49,7 @@ class WeightsAndBiases:
         self._run.log(figures(values), step=values["step"])
 
     def close(self) -> None:
-        """Waits until all is written (or sent)."""
+        """Hands everything to W&B's own process, which writes it to its end (or sends it)."""
         if self._run is not None:
             self._run.finish()
 
