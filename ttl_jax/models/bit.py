@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ttl_jax.models.group_norm import GroupNorm, StandardisedConv
 from ttl_jax.models.max_pool import max_pool
-from ttl_jax.models.unit import Plan, UnitSpec, build, unit
+from ttl_jax.models.unit import Plan, UnitSpec, blocks, build, unit
 from ttl_jax.typing import Array
 
 # name -> blocks a stage, factor of every width
@@ -68,19 +68,18 @@ def plan(name: str, dtype: Any) -> Plan:
     """The units of a BiT network: the stem and every block; the last one closes with norm and ReLU."""
     depths, factor = NETWORKS[name]
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, features=WIDTH * factor, dtype=dtype)]
-    for stage, depth in enumerate(depths, start=1):
-        for block in range(1, depth + 1):
-            specs.append(
-                unit(
-                    f"stage{stage}/block{block}",
-                    f"stage{stage}",
-                    PreActivationBottleneck,
-                    inner=WIDTH * factor * 2 ** (stage - 1),
-                    stride=2 if block == 1 and stage > 1 else 1,
-                    project=block == 1,
-                    dtype=dtype,
-                )
+    for block in blocks(depths):
+        specs.append(
+            unit(
+                block.name,
+                block.stage,
+                PreActivationBottleneck,
+                inner=WIDTH * factor * 2**block.level,
+                stride=block.stride,
+                project=block.first,
+                dtype=dtype,
             )
+        )
     last = specs.pop()
     closing = ("norm", build(GroupNormReLU, groups=GROUPS, dtype=dtype))
     specs.append(UnitSpec(last.name, last.stage, (*last.parts, closing)))

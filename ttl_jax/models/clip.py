@@ -1,4 +1,7 @@
-"""The image tower of CLIP's ResNet-50 (Radford et al. 2021): OpenAI's "ModifiedResNet"."""
+"""The image tower of CLIP's ResNet-50 (Radford et al. 2021): OpenAI's "ModifiedResNet".
+
+Its blocks are ResNet's with average pools in the place of strides, against aliasing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax.models.layers import BatchNorm, Conv, Dense, average_pool
-from ttl_jax.models.unit import Plan, UnitSpec, unit
+from ttl_jax.models.resnet import Bottleneck
+from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.typing import Array, Float
 
 DEPTHS, WIDTH = (3, 4, 6, 3), 64
@@ -27,43 +31,6 @@ class Stem(nn.Module):
             x = Conv(features, 3, stride, 1, dtype=self.dtype, name=f"conv{number}")(x)
             x = nn.relu(BatchNorm(dtype=self.dtype, name=f"norm{number}")(x, moving))
         return average_pool(x, 2, 2)
-
-
-class Shortcut(nn.Module):
-    """Average pool where the block halves the map, 1x1 convolution, norm."""
-
-    features: int
-    stride: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Array, moving: bool) -> Array:
-        x = average_pool(x, self.stride, self.stride) if self.stride > 1 else x
-        x = Conv(self.features, 1, dtype=self.dtype, name="conv")(x)
-        return BatchNorm(dtype=self.dtype, name="norm")(x, moving)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, average pool instead of a stride (against aliasing), 1x1 to four times the width."""
-
-    inner: int
-    stride: int
-    project: bool
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
-        features = 4 * self.inner
-        y = Conv(self.inner, 1, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(y, moving))
-        y = Conv(self.inner, 3, 1, 1, dtype=self.dtype, name="conv2")(y)
-        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(y, moving))
-        y = average_pool(y, self.stride, self.stride) if self.stride > 1 else y
-        y = Conv(features, 1, dtype=self.dtype, name="conv3")(y)
-        y = BatchNorm(dtype=self.dtype, name="norm3")(y, moving)
-        if self.project:
-            x = Shortcut(features, self.stride, self.dtype, name="shortcut")(x, moving)
-        return nn.relu(x + y)
 
 
 class AttentionPool(nn.Module):
@@ -105,18 +72,20 @@ class AttentionPool(nn.Module):
 def plan(name: str, dtype: Any) -> Plan:
     """The units: stem, every block, and the attention pool, which a pooled head replaces."""
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]
-    for stage, depth in enumerate(DEPTHS, start=1):
-        for block in range(1, depth + 1):
-            specs.append(
-                unit(
-                    f"stage{stage}/block{block}",
-                    f"stage{stage}",
-                    Bottleneck,
-                    inner=WIDTH * 2 ** (stage - 1),
-                    stride=2 if block == 1 and stage > 1 else 1,
-                    project=block == 1,
-                    dtype=dtype,
-                )
+    for block in blocks(DEPTHS):
+        inner = WIDTH * 2**block.level
+        specs.append(
+            unit(
+                block.name,
+                block.stage,
+                Bottleneck,
+                inner=inner,
+                features=4 * inner,
+                stride=block.stride,
+                project=block.first,
+                pooled=True,
+                dtype=dtype,
             )
+        )
     specs.append(unit("attention", "own_pool", AttentionPool, dtype=dtype))
     return Plan(tuple(specs))

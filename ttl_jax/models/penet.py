@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ttl_jax.models.group_norm import GroupNorm
 from ttl_jax.models.layers import Conv, Dense, Dropout
 from ttl_jax.models.max_pool import max_pool
-from ttl_jax.models.unit import Plan, UnitSpec, unit
+from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.models.volume import VolumeConv
 from ttl_jax.typing import Array, Float
 
@@ -95,19 +95,17 @@ class Block(nn.Module):
 def plan(name: str, dtype: Any) -> Plan:
     """The units of PENet's classifier: stem and every block."""
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]
-    total = sum(DEPTHS)
-    for stage, depth in enumerate(DEPTHS, start=1):
-        for block in range(1, depth + 1):
-            specs.append(
-                unit(
-                    f"stage{stage}/block{block}",
-                    f"stage{stage}",
-                    Block,
-                    inner=WIDTH * 2 ** (stage - 1),
-                    stride=2 if block == 1 and stage > 1 else 1,
-                    project=block == 1,
-                    drop_path=DROP_PATH * (len(specs) - 1) / total,
-                    dtype=dtype,
-                )
+    for block in blocks(DEPTHS):
+        specs.append(
+            unit(
+                block.name,
+                block.stage,
+                Block,
+                inner=WIDTH * 2**block.level,
+                stride=block.stride,
+                project=block.first,
+                drop_path=DROP_PATH * (block.number - 1) / sum(DEPTHS),
+                dtype=dtype,
             )
+        )
     return Plan(tuple(specs), dimensions=3)

@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv
+from ttl_jax.models.layers import BatchNorm, Conv, average_pool
 from ttl_jax.models.max_pool import max_pool
-from ttl_jax.models.unit import Plan, UnitSpec, unit
+from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.typing import Array
 
 DEPTHS = {
@@ -36,15 +36,23 @@ class Stem(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Projection where a block changes the width or the resolution."""
+    """Projection where a block changes the width or the resolution.
+
+    Attributes:
+        pooled: an average pool in the place of the stride (CLIP).
+    """
 
     features: int
     stride: int
     dtype: Any
+    pooled: bool = False
 
     @nn.compact
     def __call__(self, x: Array, moving: bool) -> Array:
-        x = Conv(self.features, 1, self.stride, dtype=self.dtype, name="conv")(x)
+        stride = self.stride
+        if self.pooled and stride > 1:
+            x, stride = average_pool(x, stride, stride), 1
+        x = Conv(self.features, 1, stride, dtype=self.dtype, name="conv")(x)
         return BatchNorm(dtype=self.dtype, name="norm")(x, moving)
 
 
@@ -69,24 +77,31 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 to four times the width."""
+    """1x1, 3x3 (with the stride), 1x1 to four times the width.
+
+    Attributes:
+        pooled: an average pool in the place of the stride (CLIP).
+    """
 
     inner: int
     features: int
     stride: int
     project: bool
     dtype: Any = jnp.float32
+    pooled: bool = False
 
     @nn.compact
     def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
         y = Conv(self.inner, 1, dtype=self.dtype, name="conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(y, moving))
-        y = Conv(self.inner, 3, self.stride, 1, dtype=self.dtype, name="conv2")(y)
+        y = Conv(self.inner, 3, 1 if self.pooled else self.stride, 1, dtype=self.dtype, name="conv2")(y)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(y, moving))
+        if self.pooled and self.stride > 1:
+            y = average_pool(y, self.stride, self.stride)
         y = Conv(self.features, 1, dtype=self.dtype, name="conv3")(y)
         y = BatchNorm(dtype=self.dtype, name="norm3")(y, moving)
         if self.project:
-            x = Shortcut(self.features, self.stride, self.dtype, name="shortcut")(x, moving)
+            x = Shortcut(self.features, self.stride, self.dtype, self.pooled, name="shortcut")(x, moving)
         return nn.relu(x + y)
 
 
@@ -104,23 +119,22 @@ def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     kind, expansion = (BasicBlock, 1) if name in BASIC else (Bottleneck, 4)
     first_slim = slim_from if slim_from is not None else sum(DEPTHS[name]) + 1
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]
-    number, channels = 0, 64
-    for stage, (depth, width) in enumerate(zip(DEPTHS[name], WIDTHS, strict=True), start=1):
-        outer = expansion * (width // slim if number + 1 >= first_slim else width)
-        for block in range(1, depth + 1):
-            number += 1
-            stride = 2 if block == 1 and stage > 1 else 1
-            specs.append(
-                unit(
-                    f"stage{stage}/block{block}",
-                    f"stage{stage}",
-                    kind,
-                    inner=width // slim if number >= first_slim else width,
-                    features=outer,
-                    stride=stride,
-                    project=stride != 1 or channels != outer,
-                    dtype=dtype,
-                )
+    channels = outer = 64
+    for block in blocks(DEPTHS[name]):
+        width = WIDTHS[block.level]
+        inner = width // slim if block.number >= first_slim else width
+        outer = expansion * inner if block.first else outer
+        specs.append(
+            unit(
+                block.name,
+                block.stage,
+                kind,
+                inner=inner,
+                features=outer,
+                stride=block.stride,
+                project=block.stride != 1 or channels != outer,
+                dtype=dtype,
             )
-            channels = outer
+        )
+        channels = outer
     return Plan(tuple(specs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,6 +55,35 @@ class UnitSpec:
 def unit(name: str, stage: str, kind: type[nn.Module], **fields: Any) -> UnitSpec:
     """A unit of one module at the path of the unit's name."""
     return UnitSpec(name, stage, ((name, build(kind, **fields)),))
+
+
+class Block(NamedTuple):
+    """Where a residual block stands.
+
+    Attributes:
+        number: 1-based, over all stages.
+        name, stage: of its unit, as "stage3/block2" and "stage3".
+        level: of the stage, from 0.
+        first: of its stage.
+        stride: 2 for the first block of every stage but the lowest.
+    """
+
+    number: int
+    name: str
+    stage: str
+    level: int
+    first: bool
+    stride: int
+
+
+def blocks(depths: Sequence[int]) -> Iterator[Block]:
+    """The blocks of a residual network, bottom to top, from how many each stage has."""
+    number = 0
+    for level, depth in enumerate(depths):
+        for place in range(1, depth + 1):
+            number, stage = number + 1, f"stage{level + 1}"
+            first = place == 1
+            yield Block(number, f"{stage}/block{place}", stage, level, first, 2 if first and level else 1)
 
 
 def narrow(width: int, number: int, slim_from: int | None, slim: int) -> int:
