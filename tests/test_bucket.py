@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ttl_jax import cli, doctor, remote
-from ttl_jax.compare import engines, worker
+from ttl_jax import cli, doctor, engines, remote
 
 pytest.importorskip("gcsfs", reason="pip install -c constraints.txt 'ttl-jax[gcs]'")
 emulator = pytest.importorskip(
@@ -140,7 +139,7 @@ class InThisProcess:
         self.tasks.append(task)
 
     def wait(self, seconds):
-        return [worker.run_cell(self.tasks.pop())]
+        return [self.tasks.pop().run()]
 
     def close(self, seconds=0.0):
         pass
@@ -148,7 +147,7 @@ class InThisProcess:
 
 def test_compare_and_search_leave_every_trial_in_the_bucket(place, machine, monkeypatch, capsys):
     engine = InThisProcess()
-    monkeypatch.setattr(engines, "start", lambda config, workdir: engine)
+    monkeypatch.setattr(engines, "start", lambda name, workers, workdir: engine)
     shared = [*SMALL, "--config.data.path=gs://bucket/data/toy.npz", "--config.total_steps=2"]
     compare = [
         "ttl_jax", "compare", f"--config={ROOT}/configs/compare.py", "--workdir=gs://bucket/compare", *shared,
@@ -168,6 +167,8 @@ def test_compare_and_search_leave_every_trial_in_the_bucket(place, machine, monk
         "ttl_jax", "search", f"--config={ROOT}/configs/search.py:method=exhaustive,weights=none", *shared,
         "--config.search.units=1-2", "--workdir=gs://bucket/search",
     ]  # fmt: skip
+    assert cli.main([*search, "--config.search.engine=ray"]) == 2
+    assert "search.engine='ray' needs a --workdir that its machines share" in capsys.readouterr().err
     assert cli.main(search) == 0
     assert {"search.json", "figures/search.png", "trials/unit01_seed0/scores.json"} <= set(
         in_bucket("search")
