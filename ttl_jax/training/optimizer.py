@@ -33,8 +33,8 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     """
 
     def init(params: Any) -> AdamState:
-        def zeros() -> Any:  # made by NumPy: jnp.zeros is a compilation for every shape
-            return jax.tree.map(lambda leaf: jnp.array(np.zeros(leaf.shape, leaf.dtype)), params)
+        def zeros() -> Any:  # put there: jnp.zeros is a compilation for every shape
+            return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), params)
 
         return AdamState(jax.tree.map(lambda leaf: jnp.int32(0), params), zeros(), zeros())
 

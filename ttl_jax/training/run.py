@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, host, remote, strategies
@@ -34,7 +33,7 @@ from ttl_jax.training.constants import source_constants
 from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.finish import finish
 from ttl_jax.training.header import print_header
-from ttl_jax.training.inputs import Inputs
+from ttl_jax.training.inputs import Inputs, as_they_are
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loop import Feed, Job, selected
 from ttl_jax.training.loop import run as run_loop
@@ -43,7 +42,7 @@ from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.result import Illustrate, Result, costs, evaluate_once
 from ttl_jax.training.start import without_source_head
-from ttl_jax.typing import Array, Variables
+from ttl_jax.typing import Variables
 
 
 def train(
@@ -217,9 +216,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     checkpoints = Checkpoints(workdir, writes=layout.first, committed=given.committed)
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
-        shapes = jax.tree.map(
-            jnp.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-        )
+        shapes = jax.device_put({"params": variables["params"], "batch_stats": variables["batch_stats"]})
         best_step = progress.best_step
         best = layout.replicate(
             layout.from_first(lambda: checkpoints.restore_best(shapes, best_step)[0], shapes)
@@ -260,7 +257,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
             provenance.write_json(result_path, metrics)
             for place, event in itertools.product(given.loggers, loggers.result_events(metrics)):
                 place.event(event)
-    best = best if layout.plain else jax.tree.map(jnp.asarray, jax.device_get(best))
+    best = best if layout.plain else jax.device_put(jax.device_get(best))
     result = Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
     if given.illustrate is not None and layout.first and config.report_images and config.evaluate_test:
         given.illustrate(result, sets, preprocessing.normalise)
@@ -270,8 +267,3 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy.name}")
         beside.replace(workdir / "report.html")
     return result
-
-
-def as_they_are(images: Array, keys: Array) -> Array:
-    """Cached features need no preparation."""
-    return images

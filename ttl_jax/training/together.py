@@ -23,6 +23,7 @@ from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.training import parallel, provenance
+from ttl_jax.training.build import build_model, lengths_of
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.heads import Fitted, Place, Probes, fit
@@ -32,7 +33,6 @@ from ttl_jax.training.loop import crosses, train_event, val_event
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs, one_program
-from ttl_jax.training.run import build_model, lengths_of
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.typing import Array, Variables
 
