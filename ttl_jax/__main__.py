@@ -6,11 +6,11 @@ from ttl_jax import host
 from ttl_jax.cli import main
 
 
-def start() -> int:
-    """Prepares the process, then runs the command."""
+def start() -> None:
+    """Prepares the process, runs the command, and ends with its status."""
     host.prepare()
-    return main(sys.argv)
+    host.leave(main(sys.argv))
 
 
 if __name__ == "__main__":
-    sys.exit(start())
+    start()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Mapping
 
 XLA_FLAGS = {
@@ -91,6 +92,21 @@ def prepare() -> None:
     if "GLIBC_TUNABLES" in found:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+COMPILING = "compile ahead"  # the name of a thread whose program nobody may come to want
+
+
+def leave(status: int) -> None:
+    """Ends the process with this status, and does not wait for a compilation that nobody wants now.
+
+    A preempted machine may be gone before XLA is done.
+    """
+    if any(thread.name == COMPILING for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def release_memory() -> None:

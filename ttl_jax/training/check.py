@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from ttl_jax import data
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import loggers
 from ttl_jax.training.loss import check_loss
+from ttl_jax.training.optimizer import NAMES as OPTIMIZERS
+from ttl_jax.training.schedule import NAMES as SCHEDULES
 
+# What a number may be: fields, whether a value will do, and how that is said.
+BOUNDS = (
+    (
+        ("data.batch_size", "data.eval_batch_size", "optimizer.lr", "optimizer.eps", "eval_every_epochs",
+         "log_every_steps", "nan_check_steps"),
+        lambda value: value > 0, "above 0",
+    ),
+    (
+        ("optimizer.weight_decay", "optimizer.clip", "schedule.patience", "schedule.min_lr",
+         "early_stop.patience", "nan_skip", "cache_disk_gb", "data.cache_gb", "save_every_minutes"),
+        lambda value: value >= 0, "0 or above",
+    ),
+    (
+        ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "schedule.warmup"),
+        lambda value: 0 <= value < 1, "from 0 to below 1",
+    ),
+    (("schedule.final",), lambda value: 0 <= value <= 1, "from 0 to 1"),
+    (("schedule.factor",), lambda value: 0 < value < 1, "between 0 and 1"),
+)  # fmt: skip
 SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
 
 
@@ -20,16 +43,16 @@ def check(config: Any) -> None:
     """
     if config.select not in SCORED:
         raise UserError(f"config select={config.select!r}{nearest(config.select, SCORED)}")
-    for key, value in (
-        ("data.batch_size", config.data.batch_size),
-        ("data.eval_batch_size", config.data.eval_batch_size),
-        ("optimizer.lr", config.optimizer.lr),
-        ("eval_every_epochs", config.eval_every_epochs),
-        ("log_every_steps", config.log_every_steps),
-        ("nan_check_steps", config.nan_check_steps),
-    ):
-        if not value > 0:
-            raise UserError(f"config {key}={value} must be above 0")
+    values = config.to_dict()
+    for keys, allowed, said in BOUNDS:
+        for key in keys:
+            value = reduce(getitem, key.split("."), values)
+            if not allowed(value):
+                raise UserError(f"config {key}={value} must be {said}")
+    for key, names in (("optimizer.name", OPTIMIZERS), ("schedule.name", SCHEDULES)):
+        value = reduce(getitem, key.split("."), values)
+        if value not in names:
+            raise UserError(f"config {key}={value!r}{nearest(value, names)}")
     if config.total_steps <= 0 and not config.total_epochs > 0:
         raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
     if config.data.views < 0:
@@ -42,6 +65,7 @@ def check(config: Any) -> None:
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
     data.parse_augment(config.data.augment)
+    data.parse_mix(config.data.mix)
     loggers.check(config.loggers)
     data.views.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):

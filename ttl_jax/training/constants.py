@@ -20,6 +20,7 @@ from ttl_jax.strategies import LabelledPhase, flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.strategies.features import FeatureDistance, SourceTask, pooled
 from ttl_jax.strategies.penalties import anchored
+from ttl_jax.training.state import fresh
 from ttl_jax.typing import Array, Float, Int, Variables
 
 ATTENTION_IMAGES = 64  # a loss for every channel is many forward passes
@@ -33,7 +34,7 @@ def anchor(bound: LabelledPhase, variables: Variables) -> Constants:
     """The starting values that a phase's penalties pull towards; nothing where none does."""
     needed = anchored(bound.pulls)
     start = flatten(variables["params"])
-    return {"anchor": {path: jnp.asarray(start[path], jnp.float32) for path in needed}} if needed else {}
+    return {"anchor": {path: fresh(start[path]) for path in needed}} if needed else {}
 
 
 def source_constants(
@@ -57,7 +58,7 @@ def source_constants(
     constants: Constants = {}
     distances = [item for item in terms if isinstance(item.penalty, FeatureDistance)]
     if distances:
-        constants["source"] = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), dict(variables))
+        constants["source"] = jax.tree.map(fresh, dict(variables))
         units = tuple(dict.fromkeys(unit for item in distances for unit in item.units))
         kinds = {item.penalty.attention for item in distances}  # type: ignore[union-attr]
         measured = "measured" in kinds

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ttl_jax import data, weights
@@ -18,6 +19,23 @@ from ttl_jax.training import prefix
 from ttl_jax.training.feature_store import FeatureStore, Hold, in_file, in_memory
 from ttl_jax.training.programs import Programs
 from ttl_jax.typing import Array, Variables
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What of a phase is the same in every epoch, so that it is computed once.
+
+    Attributes:
+        stand_in: for the units that are frozen.
+        views: of each image in "train" and "val".
+        one: shape and type of its output for one image.
+        bytes: of all of it.
+    """
+
+    stand_in: prefix.Prefix
+    views: Mapping[str, int]
+    one: jax.ShapeDtypeStruct
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -58,12 +76,16 @@ class Inputs:
         """uint8 images -> normalised."""
         return self.preprocessing.normalise(images)
 
-    def frozen(self, bound: LabelledPhase, variables: Variables) -> tuple[str, dict[str, Dataset]] | None:
-        """The outputs of the phase's frozen bottom units in the place of the images.
+    def plan(self, bound: LabelledPhase, variables: Variables) -> Frozen | None:
+        """What of a phase can be computed once.
+
+        Args:
+            bound: the phase.
+            variables: of the network; their shapes alone matter.
 
         Returns:
-            (the highest of these units, {"train", "val"}); None where there are none, where images are
-            augmented anew in every epoch, or where there is no room.
+            None where no bottom unit is frozen and still, where images are augmented anew in every
+            epoch, or where there is no room.
         """
         config = self.config
         spec, views = data.parse_augment(config.data.augment), config.data.views
@@ -71,36 +93,41 @@ class Inputs:
         if unit is None or (spec and not views):
             return None
         stand_in = prefix.make_prefix(self.network, unit)
-        wanted = {"train": (self.prepare, views if spec else 1), "val": (self.plain, 1)}
-        size = sum(
-            prefix.feature_bytes(stand_in, variables, self.sets[name], number)
-            for name, (_, number) in wanted.items()
-        )
-        fits_on_disk = size <= config.cache_disk_gb * 1e9
-        if size > config.data.cache_gb * 1e9 and not fits_on_disk:
+        numbers = {"train": views if spec else 1, "val": 1}
+        one = prefix.one_feature(stand_in, variables, self.sets["train"])
+        count = sum(number * len(self.sets[name]) for name, number in numbers.items())
+        size = count * one.size * one.dtype.itemsize
+        if size > max(config.data.cache_gb, config.cache_disk_gb) * 1e9:
             return None
+        return Frozen(stand_in, numbers, one, size)
+
+    def computed(self, frozen: Frozen, variables: Variables) -> dict[str, Dataset]:
+        """{"train", "val"} with the outputs of the frozen units in the place of the images."""
+        config, stand_in, size = self.config, frozen.stand_in, frozen.bytes
+        functions = {"train": self.prepare, "val": self.plain}
 
         def hold(name: str, number: int) -> Hold:
-            if self.store is not None and fits_on_disk:
+            if self.store is not None and size <= config.cache_disk_gb * 1e9:
                 return self.store.hold(self._key(stand_in, variables, name, number))
             if size > config.data.cache_gb * 1e9:
                 return in_file(self.workdir / "features" / f"{name}.npy")
             return in_memory
 
-        return unit, {
+        return {
             name: prefix.with_features(
                 stand_in,
                 variables,
                 self.sets[name],
                 config.data.eval_batch_size,
                 self.programs.get(
-                    ("prefix", unit, name), partial(prefix.make_compute, stand_in, function, self.keys_of)
+                    ("prefix", stand_in.after, name),
+                    partial(prefix.make_compute, stand_in, functions[name], self.keys_of),
                 ),
                 config.seed,
                 number,
                 hold(name, number),
             )
-            for name, (function, number) in wanted.items()
+            for name, number in frozen.views.items()
         }
 
     def _key(self, stand_in: prefix.Prefix, variables: Variables, name: str, number: int) -> str:

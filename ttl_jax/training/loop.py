@@ -20,6 +20,7 @@ from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor
+from ttl_jax.training.inputs import Frozen
 from ttl_jax.training.log import EventLog
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loss import Loss
@@ -46,22 +47,35 @@ class Paused(Exception):
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What a phase's step depends on of its batches: known before they are there.
+
+    Attributes:
+        prepare: from a batch's "image" to what the network takes.
+        after: the unit whose outputs the batches hold instead of images, if any.
+        image: shape and type of one image, or of these outputs for one.
+        frozen: what is computed once, where something is.
+    """
+
+    prepare: Prepare
+    after: str | None
+    image: jax.ShapeDtypeStruct
+    frozen: Frozen | None = None
+
+
+@dataclass(frozen=True)
 class Feed:
     """What a phase trains on and is validated by.
 
     Attributes:
         batches: (start, stop) -> training batches of these steps.
-        prepare: from a batch's "image" to what the network takes.
         validate: variables -> scores.
-        after: the unit whose outputs the batches hold instead of images, if any.
-        train: the training split, of images or these outputs.
+        train: the training split, of images or the outputs of frozen units.
     """
 
     batches: Callable[[int, int], Iterator[Batch]]
-    prepare: Prepare
     validate: Callable[[Variables], dict[str, Any]]
     train: Dataset
-    after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,8 @@ class Job:
     lengths: tuple[int, ...]
     loss: Loss
     keys_of: Callable[[Batch], Any]
-    feed: Callable[[LabelledPhase, Variables], Feed]
+    outline: Callable[[LabelledPhase, Variables], Outline]
+    feed: Callable[[Outline, Variables], Feed]
     steps_per_epoch: float
     eval_every: float  # steps between validations; need not be whole
     constants: Constants = field(default_factory=dict)  # of the feature penalties
@@ -231,32 +246,30 @@ def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainS
 
 
 def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
-    job, variables, checkpoints, log = course.job, course.variables, course.checkpoints, course.log
+    job, checkpoints, log = course.job, course.checkpoints, course.log
     bound, config = job.phases[progress.phase], job.config
     length = job.lengths[progress.phase]
-    optimizer = make_optimizer(bound, config.optimizer)
     began, counted = time.perf_counter(), progress.step
     layout = job.layout
     now = layout.whole(state)
-    feed = job.feed(bound, {"params": now.params, "batch_stats": now.batch_stats})
-    del now
-    parts = (job.network, bound, optimizer, job.loss, feed.prepare, job.keys_of, feed.after)
-    step = make_train_step(
-        *parts,
-        mix=job.mix,
-        ema=job.ema,
-        skip=config.nan_skip > 0,
-        layout=layout,
-    )
+    trained = {"params": now.params, "batch_stats": now.batch_stats}
+    outline = job.outline(bound, trained)
+    feed = job.feed(outline, trained)
+    del now, trained
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
-    key = step_key(bound, feed.after)
-    measure = job.programs.get(("measure", *key), lambda: make_measure(*parts)) if measured else None
-    constants = layout.replicate(anchor(bound, variables) | (job.constants if bound.features else {}))
+    key = step_key(bound, outline.after)
+    measure = (
+        job.programs.get(("measure", *key), lambda: make_measure(*_parts(job, bound, outline)))
+        if measured
+        else None
+    )
+    constants = _constants(course, bound)
     fixed = (constants,) if constants else ()
     top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
     rates = learning_rates(config.schedule, top_rate, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
+    foreseen = False  # whether the next phase's step is being compiled
     losses: list[Measured] = []
     saved_at = time.perf_counter()
 
@@ -291,7 +304,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
         placed = layout.place_batch(batch)
         if compiled is None:
             compiled, flops = job.programs.get(
-                ("step", *key), partial(compile_step, step, state, placed, constants or None, layout)
+                ("step", *key), partial(_compile, course, bound, outline, state, placed)
             )
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
@@ -300,6 +313,9 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             began, counted = began_steps, progress.step
         rate = rates[progress.step - progress.phase_start] * np.float32(progress.plateau.scale)
         state, measured = compiled(state, placed, np.float32(rate), *fixed)
+        if not foreseen:
+            _compile_ahead(course, state, progress, placed)
+            foreseen = True
         progress = replace(progress, step=progress.step + 1)
         losses.append((progress.step, measured, batch["example"]))
         if len(losses) > AHEAD:
@@ -339,19 +355,70 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     return state, progress
 
 
+def _parts(job: Job, bound: LabelledPhase, outline: Outline) -> tuple[Any, ...]:
+    """What a phase's programs are made of."""
+    optimizer = make_optimizer(bound, job.config.optimizer)
+    return job.network, bound, optimizer, job.loss, outline.prepare, job.keys_of, outline.after
+
+
+def _constants(course: _Course, bound: LabelledPhase) -> Constants:
+    """What a phase's penalties need besides the batch, placed."""
+    features = course.job.constants if bound.features else {}
+    return course.job.layout.replicate(anchor(bound, course.variables) | features)
+
+
+def _compile(
+    course: _Course, bound: LabelledPhase, outline: Outline, state: Any, batch: Any
+) -> tuple[Callable[..., Any], float]:
+    """Compiles a phase's step for a placed state and batch, or for their outlines."""
+    job = course.job
+    step = make_train_step(
+        *_parts(job, bound, outline),
+        mix=job.mix,
+        ema=job.ema,
+        skip=job.config.nan_skip > 0,
+        layout=job.layout,
+    )
+    return compile_step(step, state, batch, _constants(course, bound) or None, job.layout)
+
+
+def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch: Batch) -> None:
+    """Begins to compile the next phase's step, while this phase trains.
+
+    Args:
+        course: of the run.
+        state: of this phase, placed.
+        progress: within this phase.
+        batch: of this phase, placed.
+    """
+    job = course.job
+    if progress.phase + 1 == len(job.phases) or not job.layout.foresees:
+        return
+    bound = job.phases[progress.phase + 1]
+    if bound.phase.solver is not None:
+        return
+    outline = job.outline(bound, {"params": state.params, "batch_stats": state.batch_stats})
+    after = jax.eval_shape(lambda state: _next_phase(job, state, progress)[0], state)
+    shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, outline.image)
+    job.programs.begin(
+        ("step", *step_key(bound, outline.after)), partial(_compile, course, bound, outline, *shapes)
+    )
+
+
 def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
     """A phase whose head is solved for; it counts as all its steps."""
     job, log = course.job, course.log
     bound, length, began = job.phases[progress.phase], job.lengths[progress.phase], time.perf_counter()
     if not job.layout.plain:
         raise UserError(f"phase {bound.phase.name!r} is solved on one device: set parallel.devices=1")
-    feed = job.feed(bound, state.variables)
+    outline = job.outline(bound, state.variables)
+    feed = job.feed(outline, state.variables)
     found = solve(
         job.network,
         bound,
         state,
         feed.train,
-        feed.after,
+        outline.after,
         job.loss,
         lambda variables: selected(feed.validate(variables), job.config.select),
     )

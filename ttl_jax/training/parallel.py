@@ -184,6 +184,38 @@ class Layout:
         sharding = NamedSharding(self.mesh, PartitionSpec())
         return jax.jit(lambda tree: tree, out_shardings=sharding)(state)
 
+    # The same of what is not there yet.
+
+    @property
+    def foresees(self) -> bool:
+        """Whether a step can be compiled from shapes alone."""
+        return self.mode == "jit" and not self.several
+
+    def outline_of_state(self, state: Any) -> Any:
+        """Shapes, types and places of a state as `place_state` would place it."""
+        if self.plain:
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            state,
+            self._shardings(state),
+        )
+
+    def outline_of_batch(self, placed: Mapping[str, Any], image: jax.ShapeDtypeStruct) -> dict[str, Any]:
+        """Those of a placed batch like this one, but of other images.
+
+        Args:
+            placed: from `place_batch`.
+            image: shape and type of one image, or of its features.
+        """
+        shapes = {name: (value.shape, value.dtype) for name, value in placed.items()}
+        shapes["image"] = ((len(placed["image"]), *image.shape), image.dtype)
+        sharding = None if self.plain else NamedSharding(self.mesh, PartitionSpec(AXIS))
+        return {
+            name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+            for name, (shape, dtype) in shapes.items()
+        }
+
     @property
     def _own_devices(self) -> list[Any]:
         return [device for device in self.devices if device.process_index == jax.process_index()]
@@ -196,11 +228,11 @@ class Layout:
         count = len(self.devices)
 
         def of(leaf: Any) -> NamedSharding:
-            spec = [None] * np.ndim(leaf)
-            if 0 < self.shard_above <= np.size(leaf):
-                fitting = [axis for axis, length in enumerate(np.shape(leaf)) if length % count == 0]
+            spec = [None] * len(leaf.shape)
+            if 0 < self.shard_above <= math.prod(leaf.shape):
+                fitting = [axis for axis, length in enumerate(leaf.shape) if length % count == 0]
                 if fitting:
-                    spec[max(fitting, key=lambda axis: np.shape(leaf)[axis])] = AXIS  # type: ignore[call-overload]
+                    spec[max(fitting, key=lambda axis: leaf.shape[axis])] = AXIS  # type: ignore[call-overload]
             return NamedSharding(self.mesh, PartitionSpec(*spec))
 
         return jax.tree.map(of, tree)

@@ -76,15 +76,11 @@ def make_prefix(network: Network, after: str) -> Prefix:
     return Prefix(after, compute, pooled)
 
 
-def feature_bytes(prefix: Prefix, variables: Mapping[str, Any], dataset: Dataset, views: int = 1) -> int:
-    """How much room the features of a data set take."""
-    shape = _shape(prefix, variables, dataset)
-    return views * len(dataset) * shape.size * shape.dtype.itemsize
-
-
-def _shape(prefix: Prefix, variables: Mapping[str, Any], dataset: Dataset) -> jax.ShapeDtypeStruct:
-    one = dataset.images.read(np.zeros(1, np.int64)).shape
-    return jax.eval_shape(prefix.compute, dict(variables), jax.ShapeDtypeStruct(one, jnp.float32))
+def one_feature(prefix: Prefix, variables: Mapping[str, Any], dataset: Dataset) -> jax.ShapeDtypeStruct:
+    """Shape and type of the features of one image."""
+    image = dataset.images.read(np.zeros(1, np.int64)).shape
+    found = jax.eval_shape(prefix.compute, dict(variables), jax.ShapeDtypeStruct(image, jnp.float32))
+    return jax.ShapeDtypeStruct(found.shape[1:], found.dtype)
 
 
 def make_compute(
@@ -163,8 +159,8 @@ def with_features(
         views: how many augmentations of each image.
         hold: where the features are kept; it computes them unless it has them.
     """
-    shape = _shape(prefix, variables, dataset)
-    size = (views, len(dataset), *shape.shape[1:])
+    one = one_feature(prefix, variables, dataset)
+    size = (views, len(dataset), *one.shape)
 
     def fill(held: np.ndarray) -> None:
         for view in range(views):
@@ -176,5 +172,5 @@ def with_features(
         what = f"{dataset.name}: units up to {prefix.after} computed once"
         print(f"{what} ({held.nbytes / 1e6:.1f} MB)", flush=True)
 
-    held = hold(size, shape.dtype, fill)
+    held = hold(size, one.dtype, fill)
     return replace(dataset, images=ViewsReader(held) if views > 1 else ArrayReader(held[0]))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, TypeVar
 
 import jax
 
-from ttl_jax import data, strategies
+from ttl_jax import data, host, strategies
 
 # What the programs take as an argument, or never see.
 ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")
@@ -28,10 +30,12 @@ class Programs:
     Attributes:
         owner: the config that they belong to, without `ARGUMENTS`.
         made: program by key.
+        begun: those that a thread is still making.
     """
 
     owner: str = ""
     made: dict[Hashable, Any] = field(default_factory=dict)
+    begun: dict[Hashable, Future[Any]] = field(default_factory=dict)
 
     def claim(self, config: Any) -> None:
         """Forgets what another config left, JAX's own caches too: they would grow to gigabytes."""
@@ -43,16 +47,34 @@ class Programs:
                 place = place[part]
             del place[last]
         owner = json.dumps(values, sort_keys=True, default=str)
-        if self.made and owner != self.owner:
+        if (self.made or self.begun) and owner != self.owner:
+            wait(self.begun.values())  # JAX's caches must not go while something is traced
+            self.begun.clear()
             self.made.clear()
             jax.clear_caches()
         self.owner = owner
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The program of that key, made now if it is not there."""
+        """The program of that key; made now if it is not there, waited for if it is being made."""
         if key not in self.made:
-            self.made[key] = make()
+            begun = self.begun.pop(key, None)
+            self.made[key] = make() if begun is None else begun.result()
         return self.made[key]
+
+    def begin(self, key: Hashable, make: Callable[[], Any]) -> None:
+        """Makes a program in a thread of its own, for a `get` to come; what it raises, `get` raises."""
+        if key in self.made or key in self.begun:
+            return
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(make())
+            except BaseException as error:  # noqa: BLE001  # it is raised where the program is wanted
+                future.set_exception(error)
+
+        self.begun[key] = future
+        Thread(target=work, name=host.COMPILING).start()
 
 
 def one_program(config: Any) -> bool:

@@ -35,7 +35,7 @@ from ttl_jax.training.finish import finish
 from ttl_jax.training.header import print_header
 from ttl_jax.training.inputs import Inputs, as_they_are
 from ttl_jax.training.loggers import Logger
-from ttl_jax.training.loop import Feed, Job, selected
+from ttl_jax.training.loop import Feed, Job, Outline, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.preemption import Notice
@@ -154,17 +154,24 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         batches = data.eval_batches(split, rows.padded, rows=rows.own)
         return logits_of(layout.spread(predict), variables, notice.polled(batches))
 
-    def feed(bound: strategies.LabelledPhase, variables: Variables) -> Feed:
+    # The starting network of a feature penalty wants the images themselves.
+    caching = config.cache_features and not (mixing or "source" in constants or layout.several)
+
+    def outline(bound: strategies.LabelledPhase, variables: Variables) -> Outline:
+        frozen = inputs.plan(bound, variables) if caching else None
+        if frozen is not None:
+            return Outline(as_they_are, frozen.stand_in.after, frozen.one, frozen)
+        image = training.images.read(np.zeros(1, np.int64))
+        return Outline(inputs.prepare, None, jax.ShapeDtypeStruct(image.shape[1:], image.dtype))
+
+    def feed(outline: Outline, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
-        fed, ready, predictor, after, cached = sets, inputs.prepare, predict, None, None
-        # The starting network of a feature penalty wants the images themselves.
-        if config.cache_features and not (mixing or "source" in constants or layout.several):
-            cached = inputs.frozen(bound, variables)
-        if cached is not None:
-            after, fed = cached
-            ready = as_they_are
+        fed, predictor = sets, predict
+        if outline.frozen is not None:
+            fed = inputs.computed(outline.frozen, variables)
             predictor = programs.get(
-                ("predict", after), partial(make_predict, network, lambda features: features, after=after)
+                ("predict", outline.after),
+                partial(make_predict, network, lambda features: features, after=outline.after),
             )
 
         def validate(variables: Variables) -> dict[str, Any]:
@@ -185,7 +192,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
                 rows=train_rows.own,
             )
 
-        return Feed(batches, ready, validate, fed["train"], after)
+        return Feed(batches, validate, fed["train"])
 
     steps_per_epoch = len(training) / config.data.batch_size
     lengths = lengths_of(config, bound, steps_per_epoch)
@@ -198,6 +205,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         lengths=lengths,
         loss=loss_of(config, training),
         keys_of=inputs.keys_of,
+        outline=outline,
         feed=feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,

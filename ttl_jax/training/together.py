@@ -143,8 +143,8 @@ def prepare(
     ):
         return None
     inputs = Inputs(config, network, preprocessing, datasets, programs, features, folder)
-    cached = inputs.frozen(only, variables)
-    if cached is None or cached[0] != network.units[-1].name:
+    frozen_units = inputs.plan(only, variables)
+    if frozen_units is None or frozen_units.stand_in.after != network.units[-1].name:
         return None
     optimizer = make_optimizer(only, config.optimizer)
     (length,) = lengths_of(config, bound, len(datasets["train"]) / config.data.batch_size)
@@ -154,8 +154,8 @@ def prepare(
         rates=tuple(config.optimizer.lr for config, _ in members[: len(members) // count]),
         network=network,
         bound=only,
-        after=cached[0],
-        sets=cached[1],
+        after=frozen_units.stand_in.after,
+        sets=inputs.computed(frozen_units, variables),
         states=tuple(initial_state(other, optimizer, only.trainable) for _, other, _ in built),
         length=length,
         programs=programs,
