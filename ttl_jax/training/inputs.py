@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ttl_jax import data, weights
 from ttl_jax.data.dataset import Dataset
@@ -75,6 +76,11 @@ class Inputs:
     def plain(self, images: Array, keys: Array) -> Array:
         """uint8 images -> normalised."""
         return self.preprocessing.normalise(images)
+
+    def one_image(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of one image; it reads one."""
+        images = self.sets["train"].images.read(np.zeros(1, np.int64))
+        return jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
 
     def plan(self, bound: LabelledPhase, variables: Variables) -> Frozen | None:
         """What of a phase can be computed once.

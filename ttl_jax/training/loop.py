@@ -53,13 +53,13 @@ class Outline:
     Attributes:
         prepare: from a batch's "image" to what the network takes.
         after: the unit whose outputs the batches hold instead of images, if any.
-        image: shape and type of one image, or of these outputs for one.
+        image: () -> shape and type of one image, or of these outputs for one.
         frozen: what is computed once, where something is.
     """
 
     prepare: Prepare
     after: str | None
-    image: jax.ShapeDtypeStruct
+    image: Callable[[], jax.ShapeDtypeStruct]
     frozen: Frozen | None = None
 
 
@@ -399,7 +399,7 @@ def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch
         return
     outline = job.outline(bound, {"params": state.params, "batch_stats": state.batch_stats})
     after = jax.eval_shape(lambda state: _next_phase(job, state, progress)[0], state)
-    shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, outline.image)
+    shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, outline.image())
     job.programs.begin(
         ("step", *step_key(bound, outline.after)), partial(_compile, course, bound, outline, *shapes)
     )

@@ -160,9 +160,8 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     def outline(bound: strategies.LabelledPhase, variables: Variables) -> Outline:
         frozen = inputs.plan(bound, variables) if caching else None
         if frozen is not None:
-            return Outline(as_they_are, frozen.stand_in.after, frozen.one, frozen)
-        image = training.images.read(np.zeros(1, np.int64))
-        return Outline(inputs.prepare, None, jax.ShapeDtypeStruct(image.shape[1:], image.dtype))
+            return Outline(as_they_are, frozen.stand_in.after, lambda: frozen.one, frozen)
+        return Outline(inputs.prepare, None, inputs.one_image)
 
     def feed(outline: Outline, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
