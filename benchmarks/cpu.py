@@ -122,28 +122,36 @@ def environment(flags: bool, malloc: bool) -> dict[str, str]:
 
 
 def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
-    """Answers every line on standard input with the seconds of one step."""
+    """One step an answer."""
     run = (jax_step if side == "jax" else torch_step)(model, size, batch, mode)
     for _ in range(2):
         run()
+    answers(run)
+
+
+def answers(run: Callable[[], object]) -> None:
+    """Answers every line on standard input with the seconds of one run, its end with the peak in MiB."""
     print("ready", flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         run()
         print(time.perf_counter() - start, flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(peak, flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
 class Child:
-    """One side in its own process."""
+    """One side in its own process.
 
-    def __init__(self, side: str, model: str, size: int, batch: int, mode: str, same_malloc: bool) -> None:
-        words = [side, model, str(size), str(batch), mode]
+    Args:
+        script: a benchmark whose `--worker WORDS` ends in `answers`.
+        words: these.
+        environment: of the process.
+    """
+
+    def __init__(self, script: str, words: list[str], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env=environment(side == "jax", side == "jax" or same_malloc),
+            [sys.executable, script, "--worker", *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
         )  # fmt: skip
         self.answer("ready")
 
@@ -174,7 +182,11 @@ def compare(
     model: str, size: int, batch: int, mode: str, repeats: int, same_malloc: bool
 ) -> dict[str, object]:
     """Both sides in turn."""
-    children = {side: Child(side, model, size, batch, mode, same_malloc) for side in ("jax", "torch")}
+    words = [model, str(size), str(batch), mode]
+    children = {
+        side: Child(__file__, [side, *words], environment(side == "jax", side == "jax" or same_malloc))
+        for side in ("jax", "torch")
+    }
     seconds: dict[str, list[float]] = {side: [] for side in children}
     for _ in range(repeats):
         for side, child in children.items():

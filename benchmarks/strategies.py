@@ -9,7 +9,8 @@ search   a search of the unit to freeze up to, by successive halving, beside one
 
 One process tree, one run; what is compared runs in turn, after a first time that does not count (it
 compiles); medians with the 25th and 75th percentile. PyTorch is eager, f32, channels-last (`make parity`
-installs it); without it that column is left out.
+installs it), in a process with the environment that its users have, or with our malloc (--same-malloc);
+without it that column is left out.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import cpu  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("steps", "probe", "gradual", "search")
@@ -143,22 +148,22 @@ def run_seconds(sets: dict[str, Any], config: Any = None, **fields: Any) -> floa
         return time.perf_counter() - start
 
 
-def torch_probe(model: str, images: np.ndarray, labels: np.ndarray, batch: int) -> Callable[[], float]:
-    """What trains one epoch of the usual probe and returns its seconds: no_grad through the frozen
-    backbone, then the head."""
+def torch_epoch(model: str, count: int, size: int, batch: int) -> Callable[[], None]:
+    """What trains one epoch of the usual probe: no_grad through the frozen backbone, then the head."""
     sys.path.insert(0, str(ROOT / "parity"))
     import conftest  # noqa: F401  # makes torchvision importable on a CPU torch
     import reference
     import torch
 
+    training = datasets(count, size)["train"]
+    images, labels = training.images.images, training.labels
     network = reference.build(model, 2).to(memory_format=torch.channels_last).eval()
     head = network.fc if hasattr(network, "fc") else network.classifier[-1]
     kept: list[Any] = []
     head.register_forward_hook(lambda module, inputs, output: kept.append(inputs[0]))
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
 
-    def epoch() -> float:
-        start = time.perf_counter()
+    def epoch() -> None:
         for place in range(0, len(images), batch):
             raw = torch.from_numpy(images[place : place + batch].transpose(0, 3, 1, 2))
             with torch.no_grad():
@@ -170,12 +175,13 @@ def torch_probe(model: str, images: np.ndarray, labels: np.ndarray, batch: int) 
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        return time.perf_counter() - start
 
     return epoch
 
 
-def probe(model: str, count: int, size: int, epochs: int, repeats: int) -> dict[str, object]:
+def probe(
+    model: str, count: int, size: int, epochs: int, repeats: int, same_malloc: bool
+) -> dict[str, object]:
     """20 epochs of linear probing; ours whole, an epoch of PyTorch's."""
     sets, few = datasets(count, size), datasets(64, size)
     fields = {
@@ -184,13 +190,16 @@ def probe(model: str, count: int, size: int, epochs: int, repeats: int) -> dict[
     }  # fmt: skip
     run_seconds(few, **{**fields, "total_steps": 2, "data.eval_batch_size": 64})  # compiles the step
     ways = {"ours": lambda: run_seconds(sets, **fields, **{"data.eval_batch_size": 64})}
-    with contextlib.suppress(ImportError):
-        images, labels = sets["train"].images.images, sets["train"].labels
-        ways["torch"] = torch_probe(model, images, labels, 32)
+    child: cpu.Child | None = None
+    if find_spec("torch"):
+        words = [model, str(count), str(size), "32"]
+        child = cpu.Child(__file__, words, cpu.environment(flags=False, malloc=same_malloc))
+        ways["torch"] = child.step
     seconds = in_turn(ways, repeats)
     row: dict[str, object] = {"part": "probe", "model": model, "px": size, "images": count,
                               "epochs": epochs, "ours s": spread(seconds["ours"], digits=1)}  # fmt: skip
-    if "torch" in seconds:
+    if child is not None:
+        child.close()
         whole = [epochs * once for once in seconds["torch"]]
         row["torch s"] = spread(whole, digits=1)
         row["torch / ours"] = round(statistics.median(whole) / statistics.median(seconds["ours"]), 1)
@@ -264,6 +273,10 @@ def search(model: str, count: int, size: int, epochs: int, repeats: int) -> dict
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--worker"]:
+        model, *numbers = arguments[1:]
+        cpu.answers(torch_epoch(model, *map(int, numbers)))
+        return
     from ttl_jax.compilation_cache import set_up_jax
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -281,6 +294,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--search_epochs", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7, help="of steps")
     parser.add_argument("--runs", type=int, default=3, help="repeats of whole runs: probe, gradual, search")
+    parser.add_argument("--same-malloc", action="store_true", help="probe: give PyTorch our huge pages too")
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
     set_up_jax()
@@ -291,7 +305,8 @@ def main(arguments: list[str]) -> None:
         if part == "steps":
             new = steps(given.model, given.size, given.batch, given.repeats)
         elif part == "probe":
-            new = [probe(given.model, given.images, given.size, given.epochs, given.runs)]
+            sizes = given.images, given.size, given.epochs
+            new = [probe(given.model, *sizes, given.runs, given.same_malloc)]
         elif part == "gradual":
             sizes = given.gradual_images, given.size, given.gradual_epochs
             new = [gradual(given.model, *sizes, given.runs)]

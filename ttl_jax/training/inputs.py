@@ -110,7 +110,9 @@ class Inputs:
     def computed(self, frozen: Frozen, variables: Variables) -> dict[str, Dataset]:
         """{"train", "val"} with the outputs of the frozen units in the place of the images."""
         config, stand_in, size = self.config, frozen.stand_in, frozen.bytes
-        functions = {"train": self.prepare, "val": self.plain}
+        drawn = bool(data.parse_augment(config.data.augment))
+        kinds = {"train": "drawn" if drawn else "plain", "val": "plain"}
+        functions = {"drawn": self.prepare, "plain": self.plain}
 
         def hold(name: str, number: int) -> Hold:
             if self.store is not None and size <= config.cache_disk_gb * 1e9:
@@ -126,9 +128,10 @@ class Inputs:
                 self.sets[name],
                 config.data.eval_batch_size,
                 self.programs.get(
-                    ("prefix", stand_in.after, name),
-                    partial(prefix.make_compute, stand_in, functions[name], self.keys_of),
+                    ("prefix", stand_in.after, kinds[name]),
+                    partial(prefix.make_compute, stand_in, functions[kinds[name]], self.keys_of),
                 ),
+                frozen.one,
                 config.seed,
                 number,
                 hold(name, number),

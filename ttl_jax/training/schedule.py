@@ -80,7 +80,7 @@ def learning_rates(config: Any, peak: float, steps: int) -> Float[np.ndarray, " 
     # The rise ends on the peak, and its first step is not zero: a zero step would be wasted.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     joined = optax.join_schedules([rise, body], [warmup]) if warmup else body
-    rates = jax.vmap(joined)(np.arange(steps)) if steps else np.zeros(0)
+    rates = jax.jit(jax.vmap(joined))(np.arange(steps)) if steps else np.zeros(0)  # one program, not ten
     return np.broadcast_to(np.asarray(rates, np.float32), (steps,))
 
 
