@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 import threading
 from collections.abc import Mapping
@@ -92,6 +93,13 @@ def prepare() -> None:
     if "GLIBC_TUNABLES" in found:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def memory_share() -> float:
+    """The share of the machine's memory that this process has had at its peak."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak / (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 COMPILING = "compile ahead"  # the name of a thread whose program nobody may come to want

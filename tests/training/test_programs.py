@@ -38,3 +38,16 @@ def test_another_config_starts_anew(config):
     set_fields(config, {"optimizer.momentum": 0.5})
     programs.claim(config)
     assert programs.get("a", lambda: 4) == 4
+
+
+def test_configs_that_take_turns_keep_theirs_until_memory_is_short(config, monkeypatch):
+    programs = Programs(keeps=True)
+
+    def turn(momentum, value):
+        set_fields(config, {"optimizer.momentum": momentum})
+        programs.claim(config)
+        return programs.get("a", lambda: value)
+
+    assert [turn(0.1, 1), turn(0.2, 2), turn(0.1, 3), turn(0.2, 4)] == [1, 2, 1, 2]
+    monkeypatch.setattr("ttl_jax.host.memory_share", lambda: 0.9)
+    assert [turn(0.1, 5), turn(0.2, 6), turn(0.2, 7)] == [1, 6, 6]

@@ -23,6 +23,7 @@ from ttl_jax.search.trial import report_test
 from ttl_jax.search.trials import Request
 from ttl_jax.training import provenance
 from ttl_jax.training.preemption import Notice
+from ttl_jax.training.programs import Programs
 
 METRICS = ("auroc", "auprc")
 
@@ -90,7 +91,14 @@ def paper(
         wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
         requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
         study.train_all(
-            setting, place, sets, requests, apart=datasets is None, notice=notice, committed=committed
+            setting,
+            place,
+            sets,
+            requests,
+            apart=datasets is None,
+            notice=notice,
+            committed=committed,
+            programs=Programs(),
         )
         for row in rows:
             for seed in seeds if row.kind == kind else ():

@@ -230,9 +230,20 @@ def _evaluation(
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
 
+    programs = Programs(keeps=True)  # a unit comes again: for more of its training, and with other seeds
+
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
         values = []
-        scores = train_all(setting, workdir, sets, requests, apart=apart, notice=notice, committed=committed)
+        scores = train_all(
+            setting,
+            workdir,
+            sets,
+            requests,
+            apart=apart,
+            notice=notice,
+            committed=committed,
+            programs=programs,
+        )
         for request, score in zip(requests, scores, strict=True):
             point = setting.points[request.unit]
             said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
@@ -256,6 +267,7 @@ def train_all(
     apart: bool,
     notice: Notice,
     committed: Callable[[], None],
+    programs: Programs,
 ) -> list[float]:
     """Validation figures of requests, side by side where `apart` allows it.
 
@@ -271,7 +283,7 @@ def train_all(
             f"config search.engine={options.engine!r} needs data that the config names: its processes read it"
         )
     if alone or not apart:
-        programs, scores = Programs(), []
+        scores = []
         for job in jobs:
             scores.append(run_trial(*job, sets, notice, programs))
             committed()

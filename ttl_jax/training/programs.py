@@ -20,25 +20,32 @@ from ttl_jax import data, host, strategies
 # What the programs take as an argument, or never see.
 ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")
 
+CROWDED = 0.25  # of the machine's memory
+
 T = TypeVar("T")
 
 
 @dataclass
 class Programs:
-    """The programs of runs that differ in `ARGUMENTS` alone; it holds those of one config at a time.
+    """The programs of runs that differ in `ARGUMENTS` alone.
 
     Attributes:
+        keeps: whether those of other configs stay too, for runs that take turns, until this process
+            takes a quarter of the machine's memory; else it holds those of one config at a time.
         owner: the config that they belong to, without `ARGUMENTS`.
         made: program by key.
         begun: those that a thread is still making.
+        others: what was made for other configs.
     """
 
+    keeps: bool = False
     owner: str = ""
     made: dict[Hashable, Any] = field(default_factory=dict)
     begun: dict[Hashable, Future[Any]] = field(default_factory=dict)
+    others: dict[str, dict[Hashable, Any]] = field(default_factory=dict)
 
     def claim(self, config: Any) -> None:
-        """Forgets what another config left, JAX's own caches too: they would grow to gigabytes."""
+        """Forgets what other configs left, or not yet; JAX's own caches too: they would grow to gigabytes."""
         values = config.to_dict()
         for name in ARGUMENTS:
             *path, last = name.split(".")
@@ -50,8 +57,11 @@ class Programs:
         if (self.made or self.begun) and owner != self.owner:
             wait(self.begun.values())  # JAX's caches must not go while something is traced
             self.begun.clear()
-            self.made.clear()
-            jax.clear_caches()
+            self.others[self.owner] = self.made
+            self.made = self.others.pop(owner, {})
+            if not self.keeps or host.memory_share() > CROWDED:
+                self.others.clear()
+                jax.clear_caches()
         self.owner = owner
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
