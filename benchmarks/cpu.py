@@ -162,9 +162,11 @@ class Child:
     """
 
     def __init__(self, script: str, words: list[str], environment: dict[str, str]) -> None:
+        paths = (str(ROOT), environment.get("PYTHONPATH"))
         self.process = subprocess.Popen(
             [sys.executable, script, "--worker", *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )  # fmt: skip
         self.answer("ready")
 

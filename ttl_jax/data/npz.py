@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ttl_jax import host
 from ttl_jax.data.decode import ImageSource, Stack, reason
 from ttl_jax.data.labels import check_known
 from ttl_jax.data.listing import SPLITS, Listing, make_listing
@@ -84,12 +84,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: no .npz file, damaged, or larger than the machine's memory.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as file:
             needed = sum(member.file_size for member in file.infolist())
-            if needed > memory:
+            if needed > host.machine_memory():
                 raise UserError(
                     f"{path} unpacks to {needed / 1e9:.1f} GB, more than this machine's memory; split it up"
                 )

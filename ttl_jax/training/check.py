@@ -10,8 +10,8 @@ from ttl_jax import data
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import loggers
 from ttl_jax.training.loss import check_loss
-from ttl_jax.training.optimizer import NAMES as OPTIMIZERS
-from ttl_jax.training.schedule import NAMES as SCHEDULES
+from ttl_jax.training.optimizer import base_transform
+from ttl_jax.training.schedule import learning_rates
 
 # What a number may be: fields, whether a value will do, and how that is said.
 BOUNDS = (
@@ -49,10 +49,8 @@ def check(config: Any) -> None:
             value = reduce(getitem, key.split("."), values)
             if not allowed(value):
                 raise UserError(f"config {key}={value} must be {said}")
-    for key, names in (("optimizer.name", OPTIMIZERS), ("schedule.name", SCHEDULES)):
-        value = reduce(getitem, key.split("."), values)
-        if value not in names:
-            raise UserError(f"config {key}={value!r}{nearest(value, names)}")
+    base_transform(config.optimizer)
+    learning_rates(config.schedule, config.optimizer.lr, 0)
     if config.total_steps <= 0 and not config.total_epochs > 0:
         raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
     if config.data.views < 0:

@@ -52,15 +52,18 @@ class Outline:
 
     Attributes:
         prepare: from a batch's "image" to what the network takes.
-        after: the unit whose outputs the batches hold instead of images, if any.
-        image: () -> shape and type of one image, or of these outputs for one.
+        image: () -> shape and type of one image, or of the outputs of frozen units for one.
         frozen: what is computed once, where something is.
     """
 
     prepare: Prepare
-    after: str | None
     image: Callable[[], jax.ShapeDtypeStruct]
     frozen: Frozen | None = None
+
+    @property
+    def after(self) -> str | None:
+        """The unit whose outputs the batches hold instead of images, if any."""
+        return self.frozen.stand_in.after if self.frozen is not None else None
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,6 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     rates = learning_rates(config.schedule, top_rate, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
-    foreseen = False  # whether the next phase's step is being compiled
     losses: list[Measured] = []
     saved_at = time.perf_counter()
 
@@ -304,8 +306,9 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
         placed = layout.place_batch(batch)
         if compiled is None:
             compiled, flops = job.programs.get(
-                ("step", *key), partial(_compile, course, bound, outline, state, placed)
+                ("step", *key), partial(_compile, job, bound, outline, state, placed, constants)
             )
+            _compile_ahead(course, state, progress, placed)
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
             began_steps = time.perf_counter()
@@ -313,9 +316,6 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             began, counted = began_steps, progress.step
         rate = rates[progress.step - progress.phase_start] * np.float32(progress.plateau.scale)
         state, measured = compiled(state, placed, np.float32(rate), *fixed)
-        if not foreseen:
-            _compile_ahead(course, state, progress, placed)
-            foreseen = True
         progress = replace(progress, step=progress.step + 1)
         losses.append((progress.step, measured, batch["example"]))
         if len(losses) > AHEAD:
@@ -368,10 +368,9 @@ def _constants(course: _Course, bound: LabelledPhase) -> Constants:
 
 
 def _compile(
-    course: _Course, bound: LabelledPhase, outline: Outline, state: Any, batch: Any
+    job: Job, bound: LabelledPhase, outline: Outline, state: Any, batch: Any, constants: Constants
 ) -> tuple[Callable[..., Any], float]:
     """Compiles a phase's step for a placed state and batch, or for their outlines."""
-    job = course.job
     step = make_train_step(
         *_parts(job, bound, outline),
         mix=job.mix,
@@ -379,7 +378,7 @@ def _compile(
         skip=job.config.nan_skip > 0,
         layout=job.layout,
     )
-    return compile_step(step, state, batch, _constants(course, bound) or None, job.layout)
+    return compile_step(step, state, batch, constants or None, job.layout)
 
 
 def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch: Batch) -> None:
@@ -400,9 +399,11 @@ def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch
     outline = job.outline(bound, {"params": state.params, "batch_stats": state.batch_stats})
     after = jax.eval_shape(lambda state: _next_phase(job, state, progress)[0], state)
     shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, outline.image())
-    job.programs.begin(
-        ("step", *step_key(bound, outline.after)), partial(_compile, course, bound, outline, *shapes)
-    )
+
+    def make() -> tuple[Callable[..., Any], float]:
+        return _compile(job, bound, outline, *shapes, _constants(course, bound))
+
+    job.programs.begin(("step", *step_key(bound, outline.after)), make)
 
 
 def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:

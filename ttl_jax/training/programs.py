@@ -54,15 +54,16 @@ class Programs:
                 place = place[part]
             del place[last]
         owner = json.dumps(values, sort_keys=True, default=str)
-        if (self.made or self.begun) and owner != self.owner:
-            wait(self.begun.values())  # JAX's caches must not go while something is traced
-            self.begun.clear()
+        if owner == self.owner:
+            return
+        wait(self.begun.values())  # JAX's caches must not go while something is traced
+        self.begun.clear()
+        if self.made:
             self.others[self.owner] = self.made
-            self.made = self.others.pop(owner, {})
-            if not self.keeps or host.memory_share() > CROWDED:
-                self.others.clear()
-                jax.clear_caches()
-        self.owner = owner
+        self.made, self.owner = self.others.pop(owner, {}), owner
+        if self.others and (not self.keeps or host.memory_share() > CROWDED):
+            self.others.clear()
+            jax.clear_caches()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The program of that key; made now if it is not there, waited for if it is being made."""

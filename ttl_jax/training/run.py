@@ -160,8 +160,8 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     def outline(bound: strategies.LabelledPhase, variables: Variables) -> Outline:
         frozen = inputs.plan(bound, variables) if caching else None
         if frozen is not None:
-            return Outline(as_they_are, frozen.stand_in.after, lambda: frozen.one, frozen)
-        return Outline(inputs.prepare, None, inputs.one_image)
+            return Outline(as_they_are, lambda: frozen.one, frozen)
+        return Outline(inputs.prepare, inputs.one_image)
 
     def feed(outline: Outline, variables: Variables) -> Feed:
         """Images, or the outputs of the frozen bottom units where these are always the same."""
