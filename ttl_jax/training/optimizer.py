@@ -13,14 +13,21 @@ import optax
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies import FREEZE, LabelledPhase
 from ttl_jax.strategies.penalties import pull_gradient
+from ttl_jax.typing import Array, Float
 
 NAMES = ("adam", "adamw", "sgd")
 
 
 class AdamState(NamedTuple):
-    """Adam's state with a step count for every leaf."""
+    """Adam's state with an age for every leaf.
 
-    count: Any
+    Attributes:
+        ages: (leaves,) int32, the steps that each leaf of `mu` has been through, in the tree's order. One
+            array: a number for every leaf would be a program of its own for each, several times a step.
+        mu, nu: the moments, as the parameters.
+    """
+
+    ages: Any
     mu: Any
     nu: Any
 
@@ -36,21 +43,47 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
         def zeros() -> Any:  # put there: jnp.zeros is a compilation for every shape
             return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), params)
 
-        return AdamState(jax.tree.map(lambda leaf: jnp.int32(0), params), zeros(), zeros())
+        ages = jax.device_put(np.zeros(len(jax.tree.leaves(params)), np.int32))
+        return AdamState(ages, zeros(), zeros())
 
     def update(updates: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
-        count = jax.tree.map(lambda age: age + 1, state.count)
+        ages = state.ages + 1
         mu = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, updates, state.mu)
         nu = jax.tree.map(lambda g, v: (1 - b2) * jnp.square(g) + b2 * v, updates, state.nu)
+        # 1 - b**age without the cancellation that costs float32 three digits in the first steps.
+        first, second = (-1 / jnp.expm1(ages * math.log(b)) for b in (b1, b2))
+        place = iter(range(len(ages)))
 
-        def direction(m: Any, v: Any, age: Any) -> Any:
-            # 1 - b**age without the cancellation that costs float32 three digits in the first steps.
-            first, second = (-jnp.expm1(age * math.log(b)) for b in (b1, b2))
-            return (m / first) / (jnp.sqrt(v / second) + eps)
+        def direction(m: Any, v: Any) -> Any:
+            leaf = next(place)
+            return m * first[leaf] / (jnp.sqrt(v * second[leaf]) + eps)
 
-        return jax.tree.map(direction, mu, nu, count), AdamState(count, mu, nu)
+        return jax.tree.map(direction, mu, nu), AdamState(ages, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+SMALL = 16384  # values of a leaf; below, the calls for each leaf cost more than a copy of it
+
+
+def global_norm(tree: Any) -> Float[Array, ""]:
+    """The Euclidean norm of all leaves together, small ones joined first."""
+    leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
+    small = [leaf for leaf in leaves if leaf.size < SMALL]
+    joined = [jnp.concatenate(small)] if small else []
+    parts = joined + [leaf for leaf in leaves if leaf.size >= SMALL]
+    return jnp.sqrt(sum((jnp.vdot(part, part) for part in parts), jnp.zeros(())))
+
+
+def clip_by_global_norm(bound: float) -> optax.GradientTransformation:
+    """optax's, with `global_norm`, which a step computes anyway."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        norm = global_norm(updates)
+        factor = jnp.where(norm < bound, 1.0, bound / norm)
+        return jax.tree.map(lambda update: update * factor.astype(update.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def base_transform(config: Any) -> optax.GradientTransformation:
@@ -101,7 +134,7 @@ def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransform
 
     grouped = optax.multi_transform({label: base_transform(config) for label in set(labels.values())}, labels)
     # The norm is over trainable leaves: frozen gradients do not exist here.
-    clip = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
+    clip = [clip_by_global_norm(config.clip)] if config.clip > 0 else []
     pulled = [optax.GradientTransformationExtraArgs(empty, pull)] if apart else []
     slower = any(factor != 1.0 for factor in bound.scales.values())
     scaled = [optax.GradientTransformation(empty, scale)] if slower else []
@@ -116,9 +149,33 @@ def carry_over(state: optax.OptState, after: LabelledPhase, fresh: optax.OptStat
     A place in the state is (label, slot, path of the parameter); whatever stands at the same place
     in the phase before is kept: moments and age, unless the phase asks for a reset.
     """
-    if after.phase.reset:
-        return fresh
-    kept = {jax.tree_util.keystr(place): value for place, value in jax.tree_util.tree_leaves_with_path(state)}
-    return jax.tree_util.tree_map_with_path(
-        lambda place, value: kept.get(jax.tree_util.keystr(place), value), fresh
-    )
+    return fresh if after.phase.reset else _merge(state, fresh)
+
+
+def _merge(old: Any, new: Any) -> Any:
+    """`new` with what stands at the same places in `old`."""
+    before = _places(old)
+
+    def at(place: Any, value: Any) -> Any:
+        kept = before.get(jax.tree_util.keystr(place), value)
+        return _merge_adam(kept, value) if _is_adam(value) else kept
+
+    return jax.tree_util.tree_map_with_path(at, new, is_leaf=_is_adam)
+
+
+def _merge_adam(old: AdamState, new: AdamState) -> AdamState:
+    known = {place: number for number, place in enumerate(_places(old.mu))}
+    if not known:
+        return new
+    number = np.array([known.get(place, -1) for place in _places(new.mu)], np.int32)
+    ages = jnp.where(number >= 0, old.ages[number], new.ages)
+    return AdamState(ages, _merge(old.mu, new.mu), _merge(old.nu, new.nu))
+
+
+def _places(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_adam)
+    return {jax.tree_util.keystr(place): leaf for place, leaf in leaves}
+
+
+def _is_adam(node: Any) -> bool:
+    return isinstance(node, AdamState)

@@ -22,6 +22,7 @@ from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
 from ttl_jax.strategies.features import value as feature_value
 from ttl_jax.strategies.penalties import penalty
 from ttl_jax.training.loss import Loss
+from ttl_jax.training.optimizer import global_norm
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.typing import Array, Float
@@ -158,6 +159,10 @@ def make_train_step(
             multipliers = probe.weights(bound.probe, sums, 1)
         if multipliers:
             updates = {path: multipliers[path] * update for path, update in updates.items()}
+        norm = global_norm(gradients)
+        # Never true. So every update waits for all gradients, and XLA has no need of a copy of each
+        # parameter that the backward pass might still read when it is updated in its place.
+        rate = jnp.where(norm < 0, 0.0, rate)
         train = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
         average = state.average
         if ema is not None:
@@ -175,7 +180,6 @@ def make_train_step(
             multipliers=multipliers,
             average=average,
         )
-        norm = optax.tree.norm(gradients)
         if skip:
             fine = jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
             before = replace(state, step=after_step.step)
