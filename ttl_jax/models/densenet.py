@@ -28,10 +28,14 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
-        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(x, moving))
-        y = Conv(BOTTLENECK * self.growth, 1, dtype=self.dtype, name="conv1")(y)
-        y = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(y, moving))
-        y = Conv(self.growth, 3, 1, 1, dtype=self.dtype, name="conv2")(y)
+        first = Conv(BOTTLENECK * self.growth, 1, dtype=self.dtype, name="conv1")
+        second = Conv(self.growth, 3, 1, 1, dtype=self.dtype, name="conv2")
+        norm1, norm2 = (BatchNorm(dtype=self.dtype, name=name) for name in ("norm1", "norm2"))
+        if moving:  # a block keeps each layer's input for the gradient: not its normalised form too
+            y = first.convolve(x, norm1.affine(x, moving))
+            y = second.convolve(y, norm2.affine(y, moving))
+        else:
+            y = second(nn.relu(norm2(first(nn.relu(norm1(x, moving))), moving)))
         return jnp.concatenate([x, y], axis=-1)
 
 
@@ -50,7 +54,6 @@ class Transition(nn.Module):
 class NormReLU(BatchNorm):
     """BatchNorm and ReLU as a part of its own, its parameters directly at its path."""
 
-    @nn.compact
     def __call__(self, x: Array, moving: bool, keys: Array | None = None) -> Array:
         return nn.relu(super().__call__(x, moving))
 

@@ -14,7 +14,10 @@ from jax import lax
 
 from ttl_jax.models.batch_scope import current
 from ttl_jax.models.convolution import Padding, convolution
+from ttl_jax.models.recompute import normalised_convolution
 from ttl_jax.typing import Array, Float
+
+Affine = tuple[Float[Array, " c"], Float[Array, " c"]]  # factor and offset of a normalisation, float32
 
 # torchvision's initialisations: kaiming normal over fan-out for convolutions, torch's own for Linear.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
@@ -42,17 +45,34 @@ class Conv(nn.Module):
     bias: bool = False
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "n *space c"]) -> Float[Array, "n *space features"]:
+        return self.convolve(x)
+
+    @nn.compact
+    def convolve(
+        self, x: Float[Array, "n *space c"], affine: Affine | None = None
+    ) -> Float[Array, "n *space features"]:
+        """Convolves.
+
+        Args:
+            x: input.
+            affine: from `BatchNorm.affine`; then ReLU(x * factor + offset) is convolved, and made again for
+                the gradient instead of kept.
+        """
         groups = self.groups or x.shape[-1]
         spatial = x.ndim - 2
         shape = (*(self.size,) * spatial, x.shape[-1] // groups, self.features)
         kernel = self.param("kernel", conv_init, shape, jnp.float32)
         padding: Padding = (
-            [(self.padding, self.padding)] * spatial if isinstance(self.padding, int) else self.padding
+            ((self.padding, self.padding),) * spatial if isinstance(self.padding, int) else self.padding
         )
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        y = convolution(x, kernel, (self.stride,) * spatial, padding, groups)
+        strides = (self.stride,) * spatial
+        if affine is None:
+            y = convolution(x, kernel, strides, padding, groups)
+        else:
+            factor, offset = (value.astype(self.dtype) for value in affine)
+            y = normalised_convolution(x, factor, offset, kernel, strides, padding, groups)
         if self.bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y
@@ -87,8 +107,14 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], moving: bool) -> Float[Array, "n *space c"]:
+        factor, offset = self.affine(x, moving)
+        return x.astype(self.dtype) * factor.astype(self.dtype) + offset.astype(self.dtype)
+
+    @nn.compact
+    def affine(self, x: Float[Array, "n *space c"], moving: bool) -> Affine:
+        """The factor and the offset of each channel that normalise x; where it is `moving`, of its own
+        moments, which also move the statistics."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
@@ -114,8 +140,7 @@ class BatchNorm(nn.Module):
         else:
             batch_mean, batch_var = mean.value, var.value
         factor = scale * lax.rsqrt(batch_var + self.epsilon)
-        offset = bias - batch_mean * factor
-        return x.astype(self.dtype) * factor.astype(self.dtype) + offset.astype(self.dtype)
+        return factor, bias - batch_mean * factor
 
 
 class Dropout(nn.Module):

@@ -31,7 +31,7 @@ def stochastic_norm(share: float, key: Array) -> AbstractContextManager[None]:
         following: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
     ) -> Any:
         module = context.module
-        if not isinstance(module, BatchNorm) or context.method_name != "__call__":
+        if not isinstance(module, BatchNorm) or context.method_name != "affine":
             return following(*args, **kwargs)
         values = {**dict(zip(("x", "moving"), args, strict=False)), **kwargs}
         if not values["moving"]:
@@ -39,13 +39,12 @@ def stochastic_norm(share: float, key: Array) -> AbstractContextManager[None]:
         # A module's method runs once, so the other branch is written out; before the batch moves them.
         mean: Array = module.get_variable("batch_stats", "mean")
         var: Array = module.get_variable("batch_stats", "var")
-        batch = following(**values)
+        factor, offset = following(**values)
         scale: Array = module.get_variable("params", "scale")
         bias: Array = module.get_variable("params", "bias")
-        factor = scale * jax.lax.rsqrt(var + module.epsilon)
-        running = (values["x"] * factor + (bias - mean * factor)).astype(batch.dtype)
+        running = scale * jax.lax.rsqrt(var + module.epsilon)
         salt = zlib.crc32("/".join(module.path).encode())
-        chosen = jax.random.bernoulli(jax.random.fold_in(key, salt), share, batch.shape[-1:])
-        return jnp.where(chosen, batch, running)
+        chosen = jax.random.bernoulli(jax.random.fold_in(key, salt), share, factor.shape)
+        return jnp.where(chosen, factor, running), jnp.where(chosen, offset, bias - mean * running)
 
     return nn.intercept_methods(normalise)

@@ -20,7 +20,6 @@ FULLY_CONNECTED, GRID = 4096, 7
 class ConvPart(Conv):
     """A 3x3 convolution with bias as a part of its own, its parameters directly at its path."""
 
-    @nn.compact
     def __call__(self, x: Array, moving: bool = False, keys: Array | None = None) -> Array:
         return super().__call__(x)
 
