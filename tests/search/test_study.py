@@ -103,6 +103,16 @@ def test_trials_take_the_strategy_of_their_unit(config):
     assert "search" not in setting.run
 
 
+def test_features_of_frozen_units_are_computed_once_for_all_rungs(tmp_path, config, datasets, capsys):
+    config.search.kind, config.search.units, config.search.method = "lwft", "8-9", "halving"
+    config.search.stages, config.search.rungs, config.search.allowance = "9", (0.5, 1.0), 1.0
+    found = search(config, tmp_path / "shared", datasets)
+    assert len(found["trials"]) > 2
+    printed = capsys.readouterr().out
+    assert printed.count("computed once") == 2 * 2  # train and val of each unit
+    assert not (tmp_path / "shared" / "features").exists()
+
+
 def test_trials_run_in_worker_processes_as_they_do_here(tmp_path, config):
     config.data.name, config.data.phantom_patients, config.total_steps = "phantom/mri", 20, 2
     here = search(config, tmp_path / "here")

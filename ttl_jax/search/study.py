@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.pareto import pareto
 from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
 from ttl_jax.search.side_by_side import side_by_side
-from ttl_jax.search.trial import TrialTask, known, report_test, run_trial
+from ttl_jax.search.trial import TrialTask, feature_store, known, report_test, run_trial
 from ttl_jax.search.trials import Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
@@ -111,7 +112,8 @@ def search(
 
     Args:
         config: from `search_config`, filled in.
-        workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png.
+        workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png;
+            while it runs, features/ too.
         datasets: splits instead of those that the config names.
         apart: whether trials may run in processes of their own, which load what the config names; where
             that is what `datasets` holds too. Without it: where there are no `datasets`.
@@ -141,6 +143,7 @@ def search(
         for trial in winners
         if not math.isnan(trial.score)
     ]
+    shutil.rmtree(workdir / "features", ignore_errors=True)
     record = _record(setting, result, costs, price, workdir, tests)
     provenance.write_json(workdir / "search.json", record)
     from ttl_jax.search.figure import draw
@@ -275,6 +278,7 @@ def train_all(
         UserError, Preempted: see `side_by_side`.
     """
     options = setting.options
+    shared = str((workdir / "features").resolve()) if setting.run.cache_disk_gb > 0 else ""
     jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
     new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
     alone = options.engine == "local" and (options.workers == 1 or len(new) < 2)
@@ -283,12 +287,14 @@ def train_all(
             f"config search.engine={options.engine!r} needs data that the config names: its processes read it"
         )
     if alone or not apart:
-        scores = []
+        scores, features = [], feature_store(setting.run, shared)
         for job in jobs:
-            scores.append(run_trial(*job, sets, notice, programs))
+            scores.append(run_trial(*job, sets, notice, programs, features))
             committed()
         return scores
-    waiting = [TrialTask(str(place.resolve()), config.to_dict(), budget) for config, place, budget in new]
+    waiting = [
+        TrialTask(str(place.resolve()), config.to_dict(), budget, shared) for config, place, budget in new
+    ]
     side_by_side(waiting, options.engine, options.workers, workdir, notice, committed)
     return [run_trial(*job, sets) for job in jobs]  # reads the answers
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import kept
 from ttl_jax.engines.task import Report, attempt
 from ttl_jax.training import provenance
+from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.loop import DivergedError, Paused
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
@@ -32,6 +34,7 @@ def run_trial(
     datasets: Mapping[str, Dataset],
     notice: Notice | None = None,
     programs: Programs | None = None,
+    features: FeatureStore | None = None,
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
 
@@ -45,6 +48,7 @@ def run_trial(
         datasets: splits.
         notice: polled, so that the training can be asked to save and stop.
         programs: what trials on the same data sets have compiled.
+        features: what they have computed of frozen units.
 
     Returns:
         `config.select` on validation, the best up to there; NaN where the loss diverged or the
@@ -57,12 +61,10 @@ def run_trial(
     if str(float(budget)) in answers:
         return _number(answers[str(float(budget))]["score"])
     seen = {name: datasets[name] for name in ("train", "val")}
+    run = partial(train, config, folder, seen, notice=notice, programs=programs, features=features)
     why, score, step = "", None, 0
     try:
-        if budget < 1:
-            result = train(config, folder, seen, pause_after=budget, notice=notice, programs=programs)
-        else:
-            result = train(config, folder, seen, notice=notice, programs=programs)
+        result = run(pause_after=budget) if budget < 1 else run()
         score, step = result.metrics["val"][config.select], result.metrics["best_step"]
     except Paused:
         score, step = _best_so_far(folder, config.select)
@@ -100,11 +102,13 @@ class TrialTask:
         folder: of this unit and seed.
         config: of the run, as nested dictionaries.
         budget: see `run_trial`.
+        features: folder of the features that trials share; "" where they share none.
     """
 
     folder: str
     config: dict[str, Any]
     budget: float
+    features: str = ""
 
     @property
     def kin(self) -> str:
@@ -119,8 +123,14 @@ class TrialTask:
         config = ConfigDict(self.config).lock()
         host.set_deterministic(config.deterministic)
         set_up_jax()
-        run_trial(config, Path(self.folder), self.budget, kept.datasets(config), notice, kept.programs())
+        sets, features = kept.datasets(config), feature_store(config, self.features)
+        run_trial(config, Path(self.folder), self.budget, sets, notice, kept.programs(), features)
         return ""
+
+
+def feature_store(config: Any, folder: str) -> FeatureStore | None:
+    """Where the features of frozen units are shared; None without a folder."""
+    return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
 def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:
