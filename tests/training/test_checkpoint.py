@@ -103,6 +103,14 @@ def test_another_label_tree_is_refused(folder):
     kept.close()
 
 
+def test_a_state_of_other_parts_is_refused(folder):
+    kept = Checkpoints(folder)
+    digest = kept.progress()["digest"]
+    with pytest.raises(UserError, match="another version of ttl_jax, whose states have other parts"):
+        kept.restore_last({**tree(0), "ages": np.zeros(2, np.int32)}, digest)
+    kept.close()
+
+
 def test_a_saved_copy_does_not_see_later_changes_in_place(tmp_path):
     kept = Checkpoints(tmp_path)
     values = np.zeros(100_000, np.float32)

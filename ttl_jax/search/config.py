@@ -12,9 +12,7 @@ def search_config() -> Any:
     from ml_collections import ConfigDict
 
     config = default_config().unlock()
-    config.cache_disk_gb = (
-        4.0  # WORKDIR/features: frozen units' outputs, computed once for all trials
-    )
+    config.cache_disk_gb = 4.0  # WORKDIR/features: frozen units' outputs, computed once for all trials
     search = config.search = ConfigDict()
     search.kind = "ttl"  # "ttl" (cut at a unit), "tf" (slim above a unit), "lwft" (freeze up to it), "all"
     search.method = "two_stage"  # "exhaustive", "two_stage" or "halving"

@@ -161,7 +161,8 @@ class Checkpoints:
         """Restores the state that `progress` speaks of into the structure of a template.
 
         Raises:
-            UserError: it was saved under another label tree. Orbax itself would restore it silently.
+            UserError: it was saved under another label tree (Orbax itself would restore it silently), or by a
+                version of this library whose states have other parts.
         """
         progress = self.progress()
         assert progress is not None, "there is no checkpoint to restore"
@@ -170,7 +171,14 @@ class Checkpoints:
                 "the checkpoint was saved under another label tree than this strategy gives; "
                 "use another --workdir, or the config that the run was started with"
             )
-        state = self._read(self._folder / "last" / str(self._chosen) / "state", template)
+        bundle = self._folder / "last" / str(self._chosen)
+        try:
+            state = self._read(bundle / "state", template)
+        except ValueError as error:  # what Orbax says of it is pages long
+            raise UserError(
+                f"{bundle} was saved by another version of ttl_jax, whose states have other parts; finish "
+                "the run with that version, or start it again with --fresh"
+            ) from error
         if str(jax.tree.structure(state)) != str(jax.tree.structure(template)):
             raise RuntimeError("the restored state has another structure than its template")
         return state
