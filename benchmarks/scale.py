@@ -12,6 +12,8 @@ a comparison, by the number of seeds. projection: see `projection`.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import statistics
 import subprocess
@@ -189,7 +191,7 @@ def cells() -> None:
                 "total_epochs": 1.0,
             },
         )  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             seconds = timed(lambda: compare(config, folder))  # noqa: B023
         print(f"{2 * seeds:9}  {seconds:8.1f}{seconds / (2 * seeds):10.2f}", flush=True)
 
