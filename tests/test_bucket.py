@@ -1,5 +1,6 @@
 """The commands on gs:// paths, against a server on this machine that speaks Google's protocol."""
 
+import email
 import json
 import os
 import signal
@@ -28,6 +29,25 @@ SMALL = [
 ]  # fmt: skip
 
 
+def read_exactly(request_handler, query, *, read=emulator._read_data):
+    """The server's reading of an upload, to the byte.
+
+    Its own parses uploads as mail, which takes a last carriage return of a file for part of a line's end:
+    one state in a few hundred then lacks a byte (its manifest says so, and the run starts anew).
+    """
+    kind = request_handler.headers.get("Content-Type") or ""
+    if not kind.startswith("multipart/related"):
+        return read(request_handler, query)
+    raw = emulator._decode_raw_data(emulator._read_raw_data(request_handler), request_handler)
+    mark = b"--" + email.message_from_string(f"Content-Type: {kind}").get_boundary().encode()
+    end = b"\r\n" if raw.startswith(mark + b"\r\n") else b"\n"
+    (_, meta), (header, content) = (
+        part.removeprefix(end).split(2 * end, 1) for part in raw.removeprefix(mark).split(end + mark)[:2]
+    )
+    kind = email.message_from_bytes(header).get_content_type()
+    return {"meta": json.loads(meta), "content": content, "content-type": kind}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with DATA/toy.npz and weights.npz; gs://bucket holds the same."""
@@ -50,6 +70,7 @@ def place(tmp_path_factory):
         port = probe.getsockname()[1]
     patch = pytest.MonkeyPatch()
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    patch.setattr(emulator, "_read_data", read_exactly)
     with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket"):
         remote.bucket("gs://bucket").store(["data/toy.npz", "weights.npz"], place)
         yield place
@@ -85,6 +106,13 @@ def in_bucket(path):
 
 def read(path):
     return Path(remote.local(path)).read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"a\r", b"a\n", b"a\r\n", b"\r\n--", b""])
+def test_a_file_arrives_as_it_is(place, tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    remote.bucket("gs://bucket/exact").store(["file"], tmp_path)
+    assert read("gs://bucket/exact/file") == content
 
 
 def test_killed_and_gone_on_with_on_another_machine_it_is_the_local_run(place, machine, tmp_path, capsys):
