@@ -23,7 +23,7 @@ def default_config() -> Any:
     config.strategy = "full"  # see `python -m ttl_jax strategies`; a sum as "a(1)+b(x=2)" too
     config.total_epochs = 10.0  # passes over the training split, all phases together
     config.total_steps = 0  # if positive, the length in steps instead of epochs
-    config.eval_every_epochs = 1.0  # validation, best and last checkpoint
+    config.eval_every_epochs = 1.0  # validation, best and last checkpoint (see save_share)
     config.select = "auroc"  # validation figure that picks the best checkpoint; "loss" is minimised
     config.cache_features = True  # compute frozen bottom units once a view, where views repeat (data.views)
     config.cache_disk_gb = 0.0  # such features beyond data.cache_gb go to WORKDIR/features, up to so much
@@ -33,6 +33,9 @@ def default_config() -> Any:
     config.deterministic = False  # GPU: only algorithms that give the same bits every time; slower
     config.nan_skip = 0  # so many steps of a run may have a loss that is no number, and change nothing
     config.save_every_minutes = 10.0  # a checkpoint between validations too, where they are far apart
+    config.save_share = (
+        0.1  # of the time from checkpoint to checkpoint that writing one may take; 1.0: no limit
+    )
     config.preemption_notice = ""  # besides SIGTERM and SIGINT: "gce" or "file:PATH" (docs/tpu.md)
 
     config.model = ConfigDict()

@@ -123,3 +123,24 @@ def test_a_saved_copy_does_not_see_later_changes_in_place(tmp_path):
     assert step == 1 and float(np.abs(best["params"]["a"]).max()) == 0
     files = json.loads((tmp_path / "checkpoints" / "best" / "1" / "manifest.json").read_text())["files"]
     assert all(len(digest) == 64 for _, digest in files.values())
+
+
+def test_the_best_weights_are_written_with_the_state_that_names_them(tmp_path):
+    kept = Checkpoints(tmp_path)
+    kept.save_best(2, tree(2))
+    kept.save_best(4, tree(4))  # before any state knew of step 2
+    assert not (tmp_path / "checkpoints" / "best").exists()
+    kept.save_last(tree(5), asdict(Progress(step=5, digest="d", best=0.5, best_step=4)))
+    kept.close()
+    assert [path.name for path in (tmp_path / "checkpoints" / "best").iterdir()] == ["4"]
+    np.testing.assert_array_equal(resumed(tmp_path)[2]["params"]["b"], np.arange(3) + 4)
+
+
+@pytest.mark.parametrize("share, affordable", [(1.0, True), (1e-9, False)])
+def test_saving_takes_no_more_than_its_share_of_the_time(tmp_path, share, affordable):
+    kept = Checkpoints(tmp_path, share=share)
+    assert kept.affordable(), "nothing was saved yet"
+    kept.save_last(tree(2), asdict(Progress(step=2, digest="d")))
+    kept.wait()
+    assert kept.affordable() == affordable
+    kept.close()

@@ -65,13 +65,18 @@ def test_the_test_split_is_read_once_and_last(tmp_path, config, datasets):
     assert sum(test.images.reads) == 12
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config, datasets):
+@pytest.mark.parametrize("share, saved", [(1.0, 4), (1e-9, 2)])  # at every validation, at the first one alone
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path, config, datasets, capsys, share, saved
+):
     config.eval_every_epochs = 0.8  # 2 steps
     whole = train(config, tmp_path / "whole", datasets)
+    config.save_share = share
     broken = {**datasets, "val": watched(datasets["val"], stop_at=8)}  # in the third validation
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "broken", broken)
     resumed = train(config, tmp_path / "broken", datasets)
+    assert f"resumed at step {saved} " in capsys.readouterr().out
     for mine, theirs in zip(
         jax.tree.leaves(resumed.variables), jax.tree.leaves(whole.variables), strict=True
     ):

@@ -123,7 +123,8 @@ def test_an_anchored_head_stays_small_and_the_anchor_is_the_start(run):
 @pytest.mark.parametrize("text", ["bss+delta+ema", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"])
 def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch):
     set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
-    whole = train(config, tmp_path / "whole", datasets)
+    whole = train(config, tmp_path / "whole", datasets)  # saves now and then, the other at every validation
+    set_fields(config, {"save_share": 1.0})
     save, calls = loop.Checkpoints.save_last, []
 
     def stop_after_two(self, *arguments):

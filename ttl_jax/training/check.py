@@ -30,6 +30,7 @@ BOUNDS = (
         lambda value: 0 <= value < 1, "from 0 to below 1",
     ),
     (("schedule.final",), lambda value: 0 <= value <= 1, "from 0 to 1"),
+    (("save_share",), lambda value: 0 < value <= 1, "above 0, up to 1"),
     (("schedule.factor",), lambda value: 0 < value < 1, "between 0 and 1"),
 )  # fmt: skip
 SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")

@@ -5,14 +5,17 @@ progress: phase, label digest, step, which fixes randomness and data position, b
 early-stop counters). Its manifest.json, written last, holds the size and SHA-256 of every file: a
 bundle without one was never finished, and one that disagrees with it is broken (Orbax restores flipped
 bits without a word). Bundles are written by a thread of our own, in the order of the calls, by the
-first process alone, from copies on the host: they know nothing of the number of devices.
+first process alone, from copies on the host: they know nothing of the number of devices. The best
+variables wait for the next state, which names them: what no state on disk names is of no use to a resume.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,23 +44,31 @@ class Checkpoints:
     """
 
     def __init__(
-        self, workdir: Path, *, writes: bool = True, committed: Callable[[], None] | None = None
+        self,
+        workdir: Path,
+        *,
+        writes: bool = True,
+        share: float = 1.0,
+        committed: Callable[[], None] | None = None,
     ) -> None:
         """Opens the folders.
 
         Args:
             workdir: of the run.
             writes: False in all processes but the first.
+            share: of the time from one save to the next that `affordable` lets saving take, above 0 up to 1.
             committed: called by the writing thread after every bundle (to copy it elsewhere).
         """
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
         self._folder = Path(workdir).absolute() / "checkpoints"
-        self._writes, self._committed = writes, committed
+        self._writes, self._share, self._committed = writes, share, committed
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: deque[Future[None]] = deque()
         self._next = 0
+        self._best: tuple[int, Variables] | None = None  # a copy, not on disk yet
+        self._began, self._took = -math.inf, 0.0  # of the last save of a state: when, and seconds
         self._chosen: int | None = None  # the bundle of `last` to resume from
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         several = {"multiprocessing_options": alone} if jax.process_count() > 1 else {}
@@ -66,17 +77,35 @@ class Checkpoints:
 
     # Saving.
 
+    def affordable(self) -> bool:
+        """Whether a save now leaves the share of time that saving takes where it may be."""
+        if self._share == 1:
+            return True
+        busy = any(not saving.done() for saving in self._pending)
+        return not busy and self._took <= self._share * (time.perf_counter() - self._began)
+
     def save_last(self, state: Any, progress: dict[str, Any]) -> None:
         """Starts writing a bundle; training may go on meanwhile, and may donate the state."""
         if not self._writes:
             return
+        self._began = time.perf_counter()
+        self._submit_best()
         self._next = max(self._next, max(_numbers(self._folder / "last"), default=-1) + 1)
         number, self._next = self._next, self._next + 1  # a phase boundary saves one step twice
         self._submit("last", number, {"state": state}, LAST_KEPT, progress)
 
     def save_best(self, step: int, variables: Variables) -> None:
-        """Starts writing the best variables so far; a repeated step (after a resume) is kept."""
-        self._submit("best", step, {"default": variables}, BEST_KEPT)
+        """Keeps the best variables so far, to be written with the next state, or at the end.
+
+        A step that is on disk already (after a resume) is not written again.
+        """
+        if self._writes:
+            self._best = step, _host_copy(variables)
+
+    def _submit_best(self) -> None:
+        if self._best is not None:
+            (step, variables), self._best = self._best, None
+            self._submit_copies("best", step, {"default": variables}, BEST_KEPT)
 
     def save_start(self, step: int, variables: Variables) -> None:
         """Keeps the weights at the start of the last phase."""
@@ -89,9 +118,14 @@ class Checkpoints:
     def _submit(self, name: str, number: int, trees: dict[str, Any], keep: int, progress: Any = None) -> None:
         if not self._writes:
             return
-        while len(self._pending) >= _WAITING:
-            self._pending.popleft().result()
+        self._wait_for(_WAITING - 1)
         copies = {part: _host_copy(tree) for part, tree in trees.items()}
+        self._submit_copies(name, number, copies, keep, progress)
+
+    def _submit_copies(
+        self, name: str, number: int, copies: dict[str, Any], keep: int, progress: Any = None
+    ) -> None:
+        self._wait_for(_WAITING - 1)
         self._pending.append(self._thread.submit(self._write, name, number, copies, keep, progress))
 
     def _write(self, name: str, number: int, trees: dict[str, Any], keep: int, progress: Any) -> None:
@@ -109,6 +143,8 @@ class Checkpoints:
             shutil.rmtree(self._folder / name / str(old), ignore_errors=True)
         if self._committed is not None:
             self._committed()
+        if name == "last":
+            self._took = time.perf_counter() - self._began
 
     # Resuming.
 
@@ -223,7 +259,12 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until every save is on disk."""
-        while self._pending:
+        self._submit_best()
+        self._wait_for(0)
+
+    def _wait_for(self, left: int) -> None:
+        """Blocks until no more than so many saves are under way."""
+        while len(self._pending) > left:
             self._pending.popleft().result()
 
     def close(self) -> None:

@@ -342,13 +342,16 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             now = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + now - began)
             began = now
-        if (evaluate or save) and not last:
+        pause = evaluate and progress.step >= job.pause_at
+        if evaluate:  # several processes must agree, and their clocks differ
+            save |= layout.several or ended or pause or checkpoints.affordable()
+        if save and not last:
             save_last(progress)
             saved_at = time.perf_counter()
         if evaluate:
             if ended:
                 break
-            if not last and progress.step >= job.pause_at:
+            if pause and not last:
                 raise Paused(f"paused at step {progress.step}")
         if leave and not last:
             raise Preempted(course.leave(progress.step))

@@ -24,8 +24,8 @@ FREE = frozenset(
     {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
      "nan_check_steps", "report", "report_images", "loggers", "cache_features", "cache_disk_gb",
      "data.eval_batch_size", "evaluate_test",
-     "save_every_minutes", "deterministic", "preemption_notice", "parallel.mode", "parallel.devices",
-     "parallel.hosts", "parallel.shard_above"}
+     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
+     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
 )  # fmt: skip
 
 

@@ -220,7 +220,9 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     )
     if layout.first:
         print_header(config, sets, bound, lengths, variables)
-    checkpoints = Checkpoints(workdir, writes=layout.first, committed=given.committed)
+    checkpoints = Checkpoints(
+        workdir, writes=layout.first, share=config.save_share, committed=given.committed
+    )
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
         shapes = jax.device_put({"params": variables["params"], "batch_stats": variables["batch_stats"]})
