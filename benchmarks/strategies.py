@@ -4,8 +4,10 @@ steps    milliseconds of a step against what its operations (XLA's count) predic
 probe    20 epochs of linear probing on 2,000 images at 128 px: ours, features once, beside the usual
          PyTorch loop (frozen backbone under no_grad every epoch; one epoch timed, times twenty)
 gradual  a gradual_last_first run with and without cached features of the frozen units
-search   a search of the unit to freeze up to, by successive halving, beside one training of every unit
-         that knows nothing of the others (no shared programs, no cached features, no early end)
+search   a search of the unit to cut at, and one of the unit to freeze up to, by successive halving,
+         beside one training of every unit that knows nothing of the others (no shared programs, no
+         cached features, no early end); on scikit-learn's digits: where nothing can be learned the
+         search has nothing to go by
 
 One process tree, one run; what is compared runs in turn, after a first time that does not count (it
 compiles); medians with the 25th and 75th percentile. PyTorch is eager, f32, channels-last (`make parity`
@@ -135,8 +137,8 @@ def datasets(count: int, size: int, held_out: int = 64) -> dict[str, Any]:
     return {"train": split("train", count), "val": split("val", held_out), "test": split("test", held_out)}
 
 
-def run_seconds(sets: dict[str, Any], config: Any = None, **fields: Any) -> float:
-    """Wall time of a whole run of ours, what is left to compile included."""
+def run_seconds(sets: dict[str, Any], config: Any = None, **fields: Any) -> tuple[float, Any]:
+    """Wall time of a whole run of ours, what is left to compile included, and its result."""
     from ttl_jax.config import default_config, set_fields
     from ttl_jax.training.run import train
 
@@ -144,8 +146,8 @@ def run_seconds(sets: dict[str, Any], config: Any = None, **fields: Any) -> floa
     set_fields(config, {"model.weights": "none", "report": False, **fields})
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
-        train(config, folder, sets)
-        return time.perf_counter() - start
+        result = train(config, folder, sets)
+        return time.perf_counter() - start, result
 
 
 def torch_epoch(model: str, count: int, size: int, batch: int) -> Callable[[], None]:
@@ -189,7 +191,7 @@ def probe(
         "total_epochs": float(epochs), "eval_every_epochs": 5.0,
     }  # fmt: skip
     run_seconds(few, **{**fields, "total_steps": 2, "data.eval_batch_size": 64})  # compiles the step
-    ways = {"ours": lambda: run_seconds(sets, **fields, **{"data.eval_batch_size": 64})}
+    ways = {"ours": lambda: run_seconds(sets, **fields, **{"data.eval_batch_size": 64})[0]}
     child: cpu.Child | None = None
     if find_spec("torch"):
         words = [model, str(count), str(size), "32"]
@@ -217,7 +219,7 @@ def gradual(model: str, count: int, size: int, epochs: int, repeats: int) -> dic
         run_seconds(sets, **{**fields, "total_steps": 12, "cache_features": cached})
     seconds = in_turn(
         {
-            name: lambda cached=cached: run_seconds(sets, **fields, cache_features=cached)  # type: ignore[misc]
+            name: lambda cached=cached: run_seconds(sets, **fields, cache_features=cached)[0]  # type: ignore[misc]
             for name, cached in (("cached", True), ("plain", False))
         },
         repeats,
@@ -230,7 +232,26 @@ def gradual(model: str, count: int, size: int, epochs: int, repeats: int) -> dic
     }  # fmt: skip
 
 
-def search(model: str, count: int, size: int, epochs: int, repeats: int) -> dict[str, object]:
+def digits(count: int, size: int, held_out: int) -> dict[str, Any]:
+    """Scikit-learn's handwritten digits, 8 x 8, enlarged and in noise: something to learn."""
+    from sklearn.datasets import load_digits
+
+    from ttl_jax.data import ArrayReader, Dataset
+
+    known, rng = load_digits(), np.random.default_rng(0)
+    order, start, sets = rng.permutation(len(known.target)), 0, {}
+    for name, number in (("train", count), ("val", held_out), ("test", held_out)):
+        chosen, start = order[start : start + number], start + number
+        small = np.repeat(np.repeat(known.images[chosen], size // 8, axis=1), size // 8, axis=2)
+        noisy = 128 + 8 * (small - 8)[..., None] + rng.normal(0, 60, (len(chosen), size, size, 3))
+        ids = np.array([f"{name}-{number}" for number in chosen])
+        labels, names = known.target[chosen].astype(np.int32), tuple(map(str, known.target_names))
+        images = ArrayReader(noisy.clip(0, 255).astype(np.uint8))
+        sets[name] = Dataset(name, labels, ids, ids, names, "multiclass", images)
+    return sets
+
+
+def search(kind: str, model: str, count: int, size: int, epochs: int, repeats: int) -> dict[str, object]:
     """Whole searches and one whole training for each unit, in turn."""
     from ttl_jax.config import set_fields
     from ttl_jax.search.config import search_config
@@ -238,17 +259,17 @@ def search(model: str, count: int, size: int, epochs: int, repeats: int) -> dict
     from ttl_jax.search.study import search as run
     from ttl_jax.search.trials import Request
 
-    sets = datasets(count, size)
+    sets = digits(count, size, count // 2)
     config = search_config()
     set_fields(
         config,
         {
             "model.name": model, "model.weights": "none", "data.augment": "none", "data.batch_size": 16,
-            "data.image_size": size, "total_epochs": float(epochs), "search.kind": "lwft",
+            "data.image_size": size, "total_epochs": float(epochs), "search.kind": kind,
             "search.method": "halving",
         },
     )  # fmt: skip
-    setting, found = read(config), {}
+    setting, found, scores = read(config), {}, {}
     seen = {name: sets[name] for name in ("train", "val")}  # as the search's trainings do
 
     def searched() -> float:
@@ -258,15 +279,19 @@ def search(model: str, count: int, size: int, epochs: int, repeats: int) -> dict
             return time.perf_counter() - start
 
     def alone() -> float:
-        return sum(
-            run_seconds(seen, setting.trial(Request(unit)), cache_features=False) for unit in setting.points
-        )
+        total = 0.0
+        for unit in setting.points:
+            seconds, result = run_seconds(seen, setting.trial(Request(unit)), cache_features=False)
+            total, scores[unit] = total + seconds, result.metrics["val"][config.select]
+        return total
 
     seconds = in_turn({"search": searched, "alone": alone}, repeats, before=1)
     ratio = statistics.median(seconds["alone"]) / statistics.median(seconds["search"])
     return {
-        "part": "search", "model": model, "px": size, "images": count, "epochs": epochs,
+        "part": "search", "kind": kind, "model": model, "px": size, "images": count, "epochs": epochs,
         "units": len(setting.points), "trainings' worth": round(found["cost"], 2),
+        "found": f"unit {found['best']} ({scores[found['best']]:.3f})",
+        "best": f"unit {max(scores, key=lambda unit: scores[unit])} ({max(scores.values()):.3f})",
         "search s": spread(seconds["search"], digits=1), "alone s": spread(seconds["alone"], digits=1),
         "alone / search": round(ratio, 2),
     }  # fmt: skip
@@ -288,10 +313,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--gradual_epochs", type=int, default=10)
     parser.add_argument("--gradual_images", type=int, default=200)
-    parser.add_argument("--search_model", default="resnet18")
+    parser.add_argument("--search_kinds", default="ttl,lwft")
+    parser.add_argument("--search_model", default="resnet34")
     parser.add_argument("--search_size", type=int, default=64)
-    parser.add_argument("--search_images", type=int, default=160)
-    parser.add_argument("--search_epochs", type=int, default=8)
+    parser.add_argument("--search_images", type=int, default=480)
+    parser.add_argument("--search_epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=7, help="of steps")
     parser.add_argument("--runs", type=int, default=3, help="repeats of whole runs: probe, gradual, search")
     parser.add_argument("--same-malloc", action="store_true", help="probe: give PyTorch our huge pages too")
@@ -312,7 +338,8 @@ def main(arguments: list[str]) -> None:
             new = [gradual(given.model, *sizes, given.runs)]
         else:
             sizes = given.search_images, given.search_size, given.search_epochs
-            new = [search(given.search_model, *sizes, given.runs)]
+            kinds = given.search_kinds.split(",")
+            new = [search(kind, given.search_model, *sizes, given.runs) for kind in kinds]
         for row in new:
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
         rows += new

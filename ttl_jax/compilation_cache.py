@@ -11,4 +11,4 @@ def set_up_jax() -> None:
 
     cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

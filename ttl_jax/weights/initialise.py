@@ -6,6 +6,7 @@ So two strategies that share a seed start from the same head, whatever else of t
 from __future__ import annotations
 
 import zlib
+from functools import cache
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from ttl_jax.typing import Variables
 CLIPPED_STD = 0.87962566103423978  # of a standard normal cut at two standard deviations
 
 
+@cache  # a search and a sweep build the same network again and again
 def template(
     name: str, num_classes: int, *, channels: int = 3, image_size: int = 224, depth: int = 16, **shape: Any
 ) -> dict[str, jax.ShapeDtypeStruct]:
