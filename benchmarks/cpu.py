@@ -58,7 +58,10 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     images = np.random.default_rng(0).integers(0, 255, (batch, size, size, 3)).astype(np.uint8)
     if mode == "infer":
         predict = make_predict(network, preprocessing.normalise)
-        run = predict.fixed(jax.tree.map(jnp.asarray, variables), images)
+        variables = jax.device_put(variables)  # the host's arrays go
+        run = predict.fixed(variables, images)
+        del variables  # as a service would: the folded ones are enough
+        host.release_memory()
         return lambda: jax.block_until_ready(run(images))
     (bound,) = strategies.bind(strategies.get("full"), variables["params"], model)
     optimizer = make_optimizer(bound, default_config().optimizer)

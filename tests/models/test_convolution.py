@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from ttl_jax.models.convolution import convolution
+from ttl_jax.models.max_pool import max_pool
 
 CASES = [  # height, width, channels, features, window, stride, padding, groups
     (8, 9, 6, 6, 3, 1, "SAME", 6),
@@ -65,3 +66,24 @@ def test_three_dimensions_and_half_precision_go_the_plain_way_or_keep_their_type
     half = convolution(jnp.ones((1, 4, 4, 2), jnp.bfloat16), jnp.ones((3, 3, 1, 2), jnp.bfloat16),
                        (1, 1), "SAME", 2)  # fmt: skip
     assert half.dtype == jnp.bfloat16
+
+
+def test_the_forward_pass_keeps_no_copy_for_the_weight_gradient():
+    """XLA's own form keeps the transposed inputs of all weight gradients of a unit of VGG."""
+    images, layers = jnp.ones((8, 32, 32, 32)), 6
+    kernels = [jnp.ones((3, 3, 32, 32))] * layers
+
+    def memory(convolve, pool):
+        def loss(kernels, x):
+            for kernel in kernels:
+                x = jax.nn.relu(convolve(x, kernel))
+            return pool(x).sum()
+
+        compiled = jax.jit(jax.grad(loss)).lower(kernels, images).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    ours = memory(lambda x, kernel: convolution(x, kernel, (1, 1), "SAME"), lambda x: max_pool(x, 2, 2))
+    assert ours < memory(plain, lambda x: max_pool(x, 2, 2)) - 3 * images.nbytes

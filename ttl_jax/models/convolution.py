@@ -2,8 +2,9 @@
 
 XLA's CPU backend runs depthwise convolutions, and the weight gradients of 1x1 convolutions, 5 to 100
 times slower than the same sums written as shifted multiply-adds and as matrix products, and the input
-gradients of wide kernels on small maps 2 times slower (benchmarks/NOTES.md). `lax.platform_dependent`
-keeps GPU and TPU on the plain convolution.
+gradients of wide kernels on small maps 2 times slower (benchmarks/NOTES.md). And it makes what a weight
+gradient takes, a transposed copy of the input, in the forward pass already, and keeps it until then.
+`lax.platform_dependent` keeps GPU and TPU on the plain convolution.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def convolution(
         padding = lax.padtype_to_pads(x.shape[1:-1], kernel.shape[:-2], tuple(strides), padding)
     pairs = tuple((int(low), int(high)) for low, high in padding)
     geometry = Geometry(tuple(strides), pairs, groups)
-    kinds = (_is_depthwise(x, kernel, groups), _is_pointwise(kernel, geometry), _is_wide(x, kernel, geometry))
-    return _fast(geometry, x, kernel) if x.ndim == 4 and any(kinds) else _plain(geometry, x, kernel)
+    ours = x.ndim == 4 and (groups == 1 or _is_depthwise(x, kernel, groups))
+    return _fast(geometry, x, kernel) if ours else _plain(geometry, x, kernel)
 
 
 def _is_depthwise(x: Array, kernel: Array, groups: int) -> bool:
@@ -89,7 +90,7 @@ def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
 # derivative taken through `platform_dependent` would keep the residuals of every branch.
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fast(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    return _on_cpu(_forms(geometry, kernel.shape).forward, _plain)(geometry, x, kernel)
+    return _on_cpu(_forms(geometry, x, kernel).forward or _plain, _plain)(geometry, x, kernel)
 
 
 def _fast_forward(geometry: Geometry, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -105,14 +106,27 @@ def _fast_backward(geometry: Geometry, saved: tuple[Array, Array], g: Array) -> 
     def plain_dw(geometry: Geometry, x: Array, g: Array) -> Array:
         return jax.linear_transpose(lambda kernel: _plain(geometry, x, kernel), kernel)(g)[0]
 
-    forms = _forms(geometry, kernel.shape)
+    def late_dw(geometry: Geometry, x: Array, g: Array) -> Array:
+        return plain_dw(geometry, x + zero_of(g), g)
+
+    forms = _forms(geometry, x, kernel)
     return (
-        _on_cpu(partial(forms.dx, x.shape), plain_dx)(geometry, g, kernel),
-        _on_cpu(partial(forms.dw, kernel.shape) if forms.dw else plain_dw, plain_dw)(geometry, x, g),
+        _on_cpu(partial(forms.dx, x.shape) if forms.dx else plain_dx, plain_dx)(geometry, g, kernel),
+        _on_cpu(partial(forms.dw, kernel.shape) if forms.dw else late_dw, plain_dw)(geometry, x, g),
     )
 
 
 _fast.defvjp(_fast_forward, _fast_backward)
+
+
+def zero_of(g: Array) -> Array:
+    """A zero that XLA does not know to be one, and does not have before g.
+
+    What it is added to is made when the backward pass comes there: XLA:CPU neither keeps it from the forward
+    pass nor makes it ahead of time.
+    """
+    first = g[(0,) * g.ndim]
+    return jnp.where(jnp.abs(first) == -1, first, 0)
 
 
 def _on_cpu(cpu: Callable[..., Array], other: Callable[..., Array]) -> Callable[..., Array]:
@@ -125,19 +139,19 @@ def _on_cpu(cpu: Callable[..., Array], other: Callable[..., Array]) -> Callable[
 
 
 class Forms(NamedTuple):
-    """What a CPU computes the three results with; no form for dw is the plain one."""
+    """What a CPU computes the three results with; None is the plain form."""
 
-    forward: Callable[[Geometry, Array, Array], Array]
-    dx: Callable[[tuple[int, ...], Geometry, Array, Array], Array]
-    dw: Callable[[tuple[int, ...], Geometry, Array, Array], Array] | None
+    forward: Callable[[Geometry, Array, Array], Array] | None = None
+    dx: Callable[[tuple[int, ...], Geometry, Array, Array], Array] | None = None
+    dw: Callable[[tuple[int, ...], Geometry, Array, Array], Array] | None = None
 
 
-def _forms(geometry: Geometry, kernel: tuple[int, ...]) -> Forms:
+def _forms(geometry: Geometry, x: Array, kernel: Array) -> Forms:
     if geometry.groups > 1:
         return Forms(_depthwise, _depthwise_dx, _depthwise_dw)
-    if kernel[:-2] == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
+    if _is_pointwise(kernel, geometry):
         return Forms(_pointwise, _pointwise_dx, _pointwise_dw)
-    return Forms(_wide, _wide_dx, None)
+    return Forms(_wide, _wide_dx) if _is_wide(x, kernel, geometry) else Forms()
 
 
 # Wide: one product with all taps of the kernel; backward, each tap's share added where it came from.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ttl_jax.models.convolution import zero_of
 from ttl_jax.typing import Array, Float
 
 
@@ -81,7 +82,7 @@ def _gather(size: int, stride: int, padding: int, x: Array, g: Array) -> Array:
     Positions of one phase (their row and column modulo the stride) lie at the same places of their
     windows, so that a phase is a sum of masked shifted views of g.
     """
-    place = _first_maximum(_taps(size, stride, padding, x))
+    place = _first_maximum(_taps(size, stride, padding, x + zero_of(g)))
     n, height, width, channels = x.shape
     reach = -(-size // stride)  # windows along an axis that see one position
     rows, columns = (-(-(length + 2 * padding) // stride) for length in (height, width))

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ttl_jax.models.convolution import Padding, convolution
+from ttl_jax.models.convolution import Padding, convolution, zero_of
 from ttl_jax.typing import Array, Float
 
 
@@ -54,14 +54,14 @@ def _backward(
 
 
 def _made_once(g: Array) -> tuple[Array, Array]:
-    """The gradient, unchanged, and a zero that XLA cannot know to be one before it has it.
+    """The gradient, unchanged, and its `zero_of`.
 
     XLA:CPU makes what is cheap anew for each that takes it. In a dense block that is the sum over all layers
     above, once as it lies and once, reading in strides, transposed for the kernel's gradient. A division
     counts as dear, so it is made once; it is by 1, but for NaN, which stays NaN.
     """
     g = g / jnp.where(jnp.isnan(g), g, jnp.ones((), g.dtype))
-    return g, jnp.nan_to_num(0 * g[(0,) * g.ndim])
+    return g, zero_of(g)
 
 
 normalised_convolution.defvjp(_forward, _backward)

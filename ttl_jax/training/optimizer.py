@@ -65,13 +65,17 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
 
 SMALL = 16384  # values of a leaf; below, the calls for each leaf cost more than a copy of it
 
+LARGE = 1 << 22  # and above it in pieces: XLA:CPU holds the squares of what it is to sum
+
 
 def global_norm(tree: Any) -> Float[Array, ""]:
     """The Euclidean norm of all leaves together, small ones joined first."""
     leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
     small = [leaf for leaf in leaves if leaf.size < SMALL]
-    joined = [jnp.concatenate(small)] if small else []
-    parts = joined + [leaf for leaf in leaves if leaf.size >= SMALL]
+    parts = [jnp.concatenate(small)] if small else []
+    for leaf in leaves:
+        if leaf.size >= SMALL:
+            parts += [leaf[start : start + LARGE] for start in range(0, leaf.size, LARGE)]
     return jnp.sqrt(sum((jnp.vdot(part, part) for part in parts), jnp.zeros(())))
 
 

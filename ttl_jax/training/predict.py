@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.data import views
+from ttl_jax.host import release_memory
 from ttl_jax.models import Network, folding
 from ttl_jax.typing import Array, Float
 
@@ -22,7 +23,8 @@ class Predictor:
 
     def __init__(self, run: Predict, folds: bool) -> None:
         self._run, self._plain, self._folds = run, jax.jit(run), folds
-        self._folded: tuple[Predict, Callable[[Any], Any]] | None = None
+        self._folding: tuple[Any, Callable[[Any], Any]] | None = None  # of folded variables, and to them
+        self._compiled: dict[Any, Predict] = {}  # by shape and type of the images
 
     def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
         return self._plain(variables, images)
@@ -34,20 +36,26 @@ class Predictor:
 
         Args:
             variables: of the network.
-            images: any batch.
+            images: any batch; others are to be of its shape and type.
         """
-        if not self._folds:
-            return partial(self._plain, variables)
-        if self._folded is None:
-            pairs = folding.pairs(lambda: self._run(variables, images))
+        if self._folding is None:
+            pairs = folding.pairs(lambda: self._run(variables, images)) if self._folds else ()
 
             def run(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
                 with folding.as_folded(pairs):
                     return self._run(variables, images)
 
-            self._folded = jax.jit(run), jax.jit(partial(folding.fold, folded=pairs))
-        run_folded, fold = self._folded
-        return partial(run_folded, fold(variables))
+            if pairs:
+                self._folding = jax.jit(run), jax.jit(partial(folding.fold, folded=pairs))
+            else:
+                self._folding = self._plain, lambda variables: variables
+            release_memory()  # what looking for pairs took
+        run_folded, fold = self._folding
+        folded, kind = fold(variables), (images.shape, images.dtype)
+        if kind not in self._compiled:
+            self._compiled[kind] = run_folded.lower(folded, images).compile()
+            release_memory()
+        return partial(self._compiled[kind], folded)
 
 
 def make_predict(

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import models
+from ttl_jax.host import release_memory
 from ttl_jax.typing import Variables
 
+ROWS = 1024  # of a linear kernel are drawn at once
 CLIPPED_STD = 0.87962566103423978  # of a standard normal cut at two standard deviations
 
 
@@ -75,8 +77,11 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if leaf == "positions":
         return (rng.normal(size=shape) / np.sqrt(shape[1])).astype(np.float32)
     if len(shape) == 2:
-        bound = 1 / np.sqrt(shape[0])
-        return rng.uniform(-bound, bound, shape).astype(np.float32)
+        bound, linear = 1 / np.sqrt(shape[0]), np.empty(shape, np.float32)
+        for start in range(0, shape[0], ROWS):  # the same draws; VGG's in float64 at once would be 800 MB
+            stop = min(start + ROWS, shape[0])
+            linear[start:stop] = rng.uniform(-bound, bound, (stop - start, shape[1]))
+        return linear
     fan_out = int(np.prod(shape[:-2])) * shape[-1]
     values = rng.normal(size=shape)
     while (outside := np.abs(values) > 2).any():
@@ -93,6 +98,7 @@ def initialise(name: str, num_classes: int, *, seed: int = 0, **shape: Any) -> V
         seed: of everything.
         **shape: as `template` takes it.
     """
-    return unflatten(
-        {path: fresh(path, leaf.shape, seed) for path, leaf in template(name, num_classes, **shape).items()}
-    )
+    leaves = template(name, num_classes, **shape)
+    variables = unflatten({path: fresh(path, leaf.shape, seed) for path, leaf in leaves.items()})
+    release_memory()  # what tracing and drawing took
+    return variables
