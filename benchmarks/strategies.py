@@ -4,10 +4,9 @@ steps    milliseconds of a step against what its operations (XLA's count) predic
 probe    20 epochs of linear probing on 2,000 images at 128 px: ours, features once, beside the usual
          PyTorch loop (frozen backbone under no_grad every epoch; one epoch timed, times twenty)
 gradual  a gradual_last_first run with and without cached features of the frozen units
-search   a search of the unit to cut at, and one of the unit to freeze up to, by successive halving,
-         beside one training of every unit that knows nothing of the others (no shared programs, no
-         cached features, no early end); on scikit-learn's digits: where nothing can be learned the
-         search has nothing to go by
+search   a search of the unit to cut at (or to freeze up to) by successive halving, beside one training of
+         every unit that knows nothing of the others (no shared programs, no cached features, no early
+         end); on scikit-learn's digits: where nothing can be learned a search has nothing to go by
 
 One process tree, one run; what is compared runs in turn, after a first time that does not count (it
 compiles); medians with the 25th and 75th percentile. PyTorch is eager, f32, channels-last (`make parity`
@@ -285,7 +284,10 @@ def search(kind: str, model: str, count: int, size: int, epochs: int, repeats: i
             total, scores[unit] = total + seconds, result.metrics["val"][config.select]
         return total
 
-    seconds = in_turn({"search": searched, "alone": alone}, repeats, before=1)
+    setting.run.total_epochs = config.total_epochs = 1.0  # compiles
+    searched(), alone()
+    setting.run.total_epochs = config.total_epochs = float(epochs)
+    seconds = in_turn({"search": searched, "alone": alone}, repeats)
     ratio = statistics.median(seconds["alone"]) / statistics.median(seconds["search"])
     return {
         "part": "search", "kind": kind, "model": model, "px": size, "images": count, "epochs": epochs,
@@ -311,13 +313,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--gradual_epochs", type=int, default=10)
-    parser.add_argument("--gradual_images", type=int, default=200)
-    parser.add_argument("--search_kinds", default="ttl,lwft")
+    parser.add_argument("--gradual_model", default="resnet18")
+    parser.add_argument("--gradual_size", type=int, default=64)
+    parser.add_argument("--gradual_images", type=int, default=320)
+    parser.add_argument("--gradual_epochs", type=int, default=60)
+    parser.add_argument("--search_kinds", default="ttl", help="ttl, lwft, tf")
     parser.add_argument("--search_model", default="resnet34")
     parser.add_argument("--search_size", type=int, default=64)
     parser.add_argument("--search_images", type=int, default=480)
-    parser.add_argument("--search_epochs", type=int, default=10)
+    parser.add_argument("--search_epochs", type=int, default=18)
     parser.add_argument("--repeats", type=int, default=7, help="of steps")
     parser.add_argument("--runs", type=int, default=3, help="repeats of whole runs: probe, gradual, search")
     parser.add_argument("--same-malloc", action="store_true", help="probe: give PyTorch our huge pages too")
@@ -334,8 +338,8 @@ def main(arguments: list[str]) -> None:
             sizes = given.images, given.size, given.epochs
             new = [probe(given.model, *sizes, given.runs, given.same_malloc)]
         elif part == "gradual":
-            sizes = given.gradual_images, given.size, given.gradual_epochs
-            new = [gradual(given.model, *sizes, given.runs)]
+            sizes = given.gradual_images, given.gradual_size, given.gradual_epochs
+            new = [gradual(given.gradual_model, *sizes, given.runs)]
         else:
             sizes = given.search_images, given.search_size, given.search_epochs
             kinds = given.search_kinds.split(",")

@@ -85,6 +85,7 @@ def default_config() -> Any:
     config.parallel.devices = 0  # so many of them; 0 = all. The batch size stays that of all together
     config.parallel.hosts = "one"  # "auto": join the processes of a TPU pod, Slurm or GKE job
     config.parallel.batch_norm = "global"  # moments over the whole batch, or "device" (pmap): its own part
+    config.parallel.steps_per_call = 1  # steps that the device gets at once, where one takes a millisecond
     config.parallel.accumulate = 1  # parts that a batch is taken in, to save memory
     config.parallel.shard_above = 0  # jit: leaves of at least so many values are sharded; 0 = none
 

@@ -7,7 +7,7 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.search.figure import rows, sentence
-from ttl_jax.search.study import read, search
+from ttl_jax.search.study import read, search, validated
 from ttl_jax.training.preemption import Notice, Preempted
 
 
@@ -94,6 +94,21 @@ def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, confi
         with pytest.raises(UserError, match=message):
             search(config, tmp_path / "new")
         config.search[field] = before
+
+
+@pytest.mark.parametrize(
+    ("every", "total", "rungs", "expected"),
+    [
+        (1.0, 9.0, (1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3, 1.0)),
+        (1.0, 10.0, (1 / 9, 1 / 3, 1.0), (0.2, 0.4, 1.0)),
+        (2.0, 6.0, (1 / 9, 1 / 3, 1.0), (1 / 3, 1.0)),  # the first two would pause at one validation
+        (5.0, 6.0, (1 / 9, 1.0), (5 / 6, 1.0)),
+        (1.0, 9.0, (0.5, 0.2), (5 / 9, 2 / 9)),  # refused later on
+    ],
+)
+def test_a_rung_stands_where_the_training_is_validated(config, every, total, rungs, expected):
+    config.total_steps, config.total_epochs, config.eval_every_epochs = 0, total, every
+    assert validated(rungs, config) == pytest.approx(expected)
 
 
 def test_trials_take_the_strategy_of_their_unit(config):

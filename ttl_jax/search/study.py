@@ -173,7 +173,7 @@ def _plan(setting: Setting) -> Plan:
     return halving_plan(
         setting.stages,
         units,
-        rungs=tuple(float(rung) for rung in options.rungs),
+        rungs=validated(options.rungs, setting.run),
         eta=options.eta,
         seeds=tuple(range(setting.run.seed, setting.run.seed + options.seeds)),
         finalists=options.finalists,
@@ -181,6 +181,17 @@ def _plan(setting: Setting) -> Plan:
         confidence=options.confidence,
         width=options.workers,
     )
+
+
+def validated(rungs: Sequence[float], run: Any) -> tuple[float, ...]:
+    """The rungs, each moved up to the next share of the training at which it is validated.
+
+    There a trial pauses; a rung between would be said to cost less than it does.
+    """
+    if run.total_steps > 0:  # how many epochs that is depends on the data
+        return tuple(float(rung) for rung in rungs)
+    every = run.eval_every_epochs / run.total_epochs
+    return tuple(dict.fromkeys(min(1.0, math.ceil(rung / every - 1e-6) * every) for rung in rungs))
 
 
 def _seeded(plan: Plan, seed: int) -> Plan:

@@ -17,7 +17,7 @@ from ttl_jax.training.schedule import learning_rates
 BOUNDS = (
     (
         ("data.batch_size", "data.eval_batch_size", "optimizer.lr", "optimizer.eps", "eval_every_epochs",
-         "log_every_steps", "nan_check_steps"),
+         "log_every_steps", "nan_check_steps", "parallel.steps_per_call"),
         lambda value: value > 0, "above 0",
     ),
     (

@@ -18,6 +18,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
+from ttl_jax.training.calls import in_calls
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor
 from ttl_jax.training.inputs import Frozen
@@ -32,10 +33,10 @@ from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.solve import solve
 from ttl_jax.training.state import TrainState, initial_state, join, ones, split, start_average
-from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, make_train_step
+from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, in_one_call, make_train_step
 from ttl_jax.typing import Variables
 
-AHEAD = 2  # steps that the host may be ahead of the device: a stop waits for no more than these
+AHEAD = 2  # calls that the host may be ahead of the device: a stop waits for no more than these
 
 
 class DivergedError(RuntimeError):
@@ -273,6 +274,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
     losses: list[Measured] = []
+    unseen = 0  # steps among them
     saved_at = time.perf_counter()
 
     def validated(progress: Progress) -> tuple[Progress, bool]:
@@ -292,7 +294,13 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
         if ended:
             return state, progress
 
-    for batch in feed.batches(progress.step, stop):
+    def awaited(step: int) -> bool:
+        """Whether the host has something to do once so many steps are done."""
+        looked_at = step == stop or crosses(step, job.eval_every) or crosses(step, config.log_every_steps)
+        return looked_at or (measure is not None and crosses(step, job.steps_per_epoch))
+
+    batches = feed.batches(progress.step, stop)
+    for group in in_calls(batches, progress.step, config.parallel.steps_per_call, awaited):
         if measure is not None and (
             progress.step == progress.phase_start or crosses(progress.step, job.steps_per_epoch)
         ):
@@ -303,40 +311,49 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             except Preempted:  # the state is as it was: the next start measures again
                 save_last(progress)
                 raise Preempted(course.leave(progress.step)) from None
-        placed = layout.place_batch(batch)
+        placed = tuple(map(layout.place_batch, group))
         if compiled is None:
             compiled, flops = job.programs.get(
-                ("step", *key), partial(_compile, job, bound, outline, state, placed, constants)
+                ("step", *key), partial(_compile, job, bound, outline, state, placed[0], constants)
             )
-            _compile_ahead(course, state, progress, placed)
+            _compile_ahead(course, state, progress, placed[0])
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
             began_steps = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + began_steps - began)
             began, counted = began_steps, progress.step
-        rate = rates[progress.step - progress.phase_start] * np.float32(progress.plateau.scale)
-        state, measured = compiled(state, placed, np.float32(rate), *fixed)
-        progress = replace(progress, step=progress.step + 1)
-        losses.append((progress.step, measured, batch["example"]))
+        done = progress.step - progress.phase_start
+        now_rates = (rates[done : done + len(group)] * np.float32(progress.plateau.scale)).astype(np.float32)
+        if len(group) == 1:
+            state, measured = compiled(state, placed[0], now_rates[0], *fixed)
+        else:
+            several, _ = job.programs.get(
+                ("steps", len(group), *key),
+                partial(_compile, job, bound, outline, state, placed, constants, now_rates),
+            )
+            state, measured = several(state, placed, now_rates, *fixed)
+        progress = replace(progress, step=progress.step + len(group))
+        losses.append((progress.step, measured, [batch["example"] for batch in group]))
         if len(losses) > AHEAD:
             jax.block_until_ready(losses[-1 - AHEAD][1])
         last = progress.step == stop
         evaluate = last or crosses(progress.step, job.eval_every)
         log_now = crosses(progress.step, config.log_every_steps)
+        unseen += len(group)
         leave = job.notice.asked()
         due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
         save = leave or (due and not layout.several)  # clocks differ between processes
-        if evaluate or log_now or save or len(losses) >= config.nan_check_steps:
+        if evaluate or log_now or save or unseen >= config.nan_check_steps:
             newest, skipped = _check_finite(course, losses, config.nan_skip - progress.skipped)
             progress = replace(progress, skipped=progress.skipped + skipped)
-            losses = []
+            losses, unseen = [], 0
             now = time.perf_counter()
             speed = (progress.step - counted) * config.data.batch_size / max(now - began, 1e-9)
             progress = replace(progress, seconds=progress.seconds + now - began)
             began, counted = now, progress.step
             if (evaluate or log_now) and newest is not None:
                 where = progress.step, job.steps_per_epoch, bound.phase.name
-                log.event(**train_event(*where, newest, float(rate), speed))
+                log.event(**train_event(*where, newest, float(now_rates[-1]), speed))
         if evaluate:
             progress, ended = validated(progress)
             now = time.perf_counter()
@@ -371,9 +388,18 @@ def _constants(course: _Course, bound: LabelledPhase) -> Constants:
 
 
 def _compile(
-    job: Job, bound: LabelledPhase, outline: Outline, state: Any, batch: Any, constants: Constants
+    job: Job,
+    bound: LabelledPhase,
+    outline: Outline,
+    state: Any,
+    batch: Any,
+    constants: Constants,
+    rates: np.ndarray | None = None,
 ) -> tuple[Callable[..., Any], float]:
-    """Compiles a phase's step for a placed state and batch, or for their outlines."""
+    """Compiles a phase's step for a placed state and batch, or for their outlines.
+
+    With several batches and their rates, all their steps in one call.
+    """
     step = make_train_step(
         *_parts(job, bound, outline),
         mix=job.mix,
@@ -381,7 +407,8 @@ def _compile(
         skip=job.config.nan_skip > 0,
         layout=job.layout,
     )
-    return compile_step(step, state, batch, constants or None, job.layout)
+    step = in_one_call(step) if rates is not None else step
+    return compile_step(step, state, batch, constants or None, job.layout, rates)
 
 
 def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch: Batch) -> None:
@@ -503,8 +530,21 @@ def selected(scores: dict[str, Any], name: str) -> float:
     return scores[name]
 
 
-Measured = tuple[int, dict[str, Any], Any]  # step, its figures, positions of its examples
+# The last step of a call, the figures of its steps, and of each step the positions of its examples.
+Measured = tuple[int, dict[str, Any], list[Any]]
 NAMED = 8  # examples of a bad batch in the message; all of them are in nonfinite.json
+
+
+def _one_by_one(losses: list[Measured]) -> Iterator[tuple[int, dict[str, float], Any]]:
+    """Each step with its figures and the positions of its examples."""
+    for last, found, examples in losses:
+        # Under pmap there is one row of figures a device, all the same.
+        figures = {
+            name: np.reshape(value, (-1, len(examples)))[0] for name, value in jax.device_get(found).items()
+        }
+        for place, positions in enumerate(examples):
+            values = {name: float(row[place]) for name, row in figures.items()}
+            yield last - len(examples) + 1 + place, values, positions
 
 
 def _check_finite(
@@ -520,9 +560,7 @@ def _check_finite(
     """
     job, log = course.job, course.log
     newest, skipped = None, 0
-    for step, found, examples in losses:
-        # Under pmap there is one figure a device, all the same.
-        values = {name: float(np.ravel(value)[0]) for name, value in jax.device_get(found).items()}
+    for step, values, examples in _one_by_one(losses):
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if not bad:
             newest = values

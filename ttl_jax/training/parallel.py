@@ -239,13 +239,14 @@ class Layout:
 
     # Running.
 
-    def compile(self, step: Callable[..., Any], state: Any, batch: Any, *fixed: Any) -> tuple[Any, float]:
-        """Compiles a step for a placed state and batch, donating the state.
+    def compile(
+        self, step: Callable[..., Any], state: Any, batch: Any, rates: Any, *fixed: Any
+    ) -> tuple[Any, float]:
+        """Compiles a step for a placed state and batch, and a learning rate, donating the state.
 
         Returns:
             the executable, called as the step is, and its floating-point operations on all devices.
         """
-        rate = np.float32(0)
         if self.mode == "pmap":
             jitted: Any = jax.pmap(
                 step, AXIS, in_axes=(0, 0, None, *(None for _ in fixed)), donate_argnums=(0,),
@@ -256,7 +257,7 @@ class Layout:
         else:
             everywhere = NamedSharding(self.mesh, PartitionSpec())
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(self._shardings(state), everywhere))
-        compiled = jitted.lower(state, batch, rate, *fixed).compile()
+        compiled = jitted.lower(state, batch, rates, *fixed).compile()
         analysis = compiled.cost_analysis()
         flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
         # The executable of a pmap over several processes wants global arrays; the pmap takes our part.
