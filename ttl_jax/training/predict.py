@@ -24,7 +24,7 @@ class Predictor:
     def __init__(self, run: Predict, folds: bool) -> None:
         self._run, self._plain, self._folds = run, jax.jit(run), folds
         self._folding: tuple[Any, Callable[[Any], Any]] | None = None  # of folded variables, and to them
-        self._compiled: dict[Any, Predict] = {}  # by shape and type of the images
+        self._compiled: dict[Any, Predict] = {}  # by names of the variables, shape and type of the images
 
     def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
         return self._plain(variables, images)
@@ -51,7 +51,8 @@ class Predictor:
                 self._folding = self._plain, lambda variables: variables
             release_memory()  # what looking for pairs took
         run_folded, fold = self._folding
-        folded, kind = fold(variables), (images.shape, images.dtype)
+        folded = fold(variables)
+        kind = jax.tree.structure(variables), images.shape, images.dtype
         if kind not in self._compiled:
             self._compiled[kind] = run_folded.lower(folded, images).compile()
             release_memory()
