@@ -17,7 +17,7 @@ def in_calls(
     So there are two programs at most, and what is due at a step finds the host waiting there.
 
     Args:
-        batches: of the steps from `start` on, one each.
+        batches: of the steps from `start` on, one each; something is due at their end.
         start: steps done.
         most: of a group.
         ends: whether something is due once so many steps are done.
@@ -28,8 +28,5 @@ def in_calls(
         group = tuple(islice(left, most if free else 1))
         if not group:
             return
-        if 1 < len(group) < most:  # the data ended within the group
-            yield from ((item,) for item in group)
-        else:
-            yield group
+        yield group
         start += len(group)

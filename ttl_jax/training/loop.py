@@ -274,7 +274,6 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
     losses: list[Measured] = []
-    unseen = 0  # steps among them
     saved_at = time.perf_counter()
 
     def validated(progress: Progress) -> tuple[Progress, bool]:
@@ -339,14 +338,14 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
         last = progress.step == stop
         evaluate = last or crosses(progress.step, job.eval_every)
         log_now = crosses(progress.step, config.log_every_steps)
-        unseen += len(group)
+        unseen = sum(len(examples) for *_, examples in losses)
         leave = job.notice.asked()
         due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
         save = leave or (due and not layout.several)  # clocks differ between processes
         if evaluate or log_now or save or unseen >= config.nan_check_steps:
             newest, skipped = _check_finite(course, losses, config.nan_skip - progress.skipped)
             progress = replace(progress, skipped=progress.skipped + skipped)
-            losses, unseen = [], 0
+            losses = []
             now = time.perf_counter()
             speed = (progress.step - counted) * config.data.batch_size / max(now - began, 1e-9)
             progress = replace(progress, seconds=progress.seconds + now - began)

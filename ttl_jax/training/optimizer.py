@@ -64,7 +64,6 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
 
 
 SMALL = 16384  # values of a leaf; below, the calls for each leaf cost more than a copy of it
-
 LARGE = 1 << 22  # and above it in pieces: XLA:CPU holds the squares of what it is to sum
 
 
