@@ -184,6 +184,10 @@ def average_pool(x: Array, size: int, stride: int) -> Array:
 
 def global_average_pool(x: Float[Array, "n *space c"]) -> Float[Array, "n c"]:
     """Mean over space."""
+    if x.dtype != jnp.float32:
+        # XLA:CPU of JAX 0.12 fuses the mean with the convolutions before it, and with fewer bits that
+        # fusion (YNNPACK's) reads memory that nothing has written: NaN.
+        x = lax.optimization_barrier(x)
     return x.mean(axis=tuple(range(1, x.ndim - 1)))
 
 
