@@ -17,6 +17,7 @@ import numpy as np
 from ttl_jax.data.dataset import Dataset, ViewsReader
 from ttl_jax.data.imbalance import strata
 from ttl_jax.errors import UserError
+from ttl_jax.host import release_memory
 from ttl_jax.typing import Int
 
 Batch = dict[str, np.ndarray]
@@ -39,6 +40,8 @@ def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
     with _LOCK:  # the threads that read ahead share one
         if key not in _HELD:
             _HELD[key] = _order(np.random.Philox(np.random.SeedSequence(key[:2])).random_raw(count))
+            if 8 * count > _ROOM:
+                release_memory()  # malloc keeps for each thread what the words took
         _HELD.move_to_end(key)
         while len(_HELD) > 2 and sum(order.nbytes for order in _HELD.values()) > _ROOM:
             _HELD.popitem(last=False)
