@@ -3,9 +3,10 @@
 loop     one probe by the ordinary loop (`train`): its training alone
 one      one probe by the program that trains many
 many     all of them, seeds x learning rates, by that program
+one_new, many_new  the same as a new data set meets them: networks and features are made within the clock
 lbfgs    one probe solved by L-BFGS for eight penalties; ridge: in closed form
 
-The features are there before the clock starts, and every program is compiled; validations count, files
+Else the features are there before the clock starts; every program is compiled; validations count, files
 of weights and checkpoints do not (`files`, once: what all folders of `many` take to write). In turn, in
 one process; medians with the 25th and 75th percentile.
 """
@@ -68,8 +69,9 @@ class Bench:
                           programs=self.programs[programs], features=self.store)  # fmt: skip
         return found.metrics["seconds"]
 
-    def together(self, seeds: int, rates: int, write: bool = False) -> float:
+    def together(self, seeds: int, rates: int, write: bool = False, new: bool = False) -> float:
         from ttl_jax.training import heads, together
+        from ttl_jax.training.feature_store import FeatureStore
 
         members = [
             (
@@ -86,9 +88,12 @@ class Bench:
                                         features=self.store)  # fmt: skip
                 return time.perf_counter() - began
             self.programs["steps"].claim(members[0][0])
-            probes = together.prepare(members, seeds, self.sets, self.programs["steps"], self.store)
-            assert probes is not None
+            self.number += 1
+            store = FeatureStore(self.folder / f"features{self.number}", 4e9) if new else self.store
             began = time.perf_counter()
+            probes = together.prepare(members, seeds, self.sets, self.programs["steps"], store)
+            assert probes is not None
+            began = began if new else time.perf_counter()
             heads.fit(probes)
         return time.perf_counter() - began
 
@@ -114,6 +119,8 @@ def main(arguments: list[str]) -> None:
             "loop": bench.loop,
             "one": lambda: bench.together(1, 1),
             "many": lambda: bench.together(given.seeds, given.rates),
+            "one_new": lambda: bench.together(1, 1, new=True),
+            "many_new": lambda: bench.together(given.seeds, given.rates, new=True),
             "lbfgs": lambda: bench.loop("linear_probe(solver='lbfgs')", "lbfgs"),
             "ridge": lambda: bench.loop("linear_probe(solver='ridge')", "ridge"),
         }
@@ -122,12 +129,14 @@ def main(arguments: list[str]) -> None:
     found: dict[str, Any] = {}
     for way, values in seconds.items():
         found[way] = statistics.median(values)
-        print(f"{way:6} {spread(values, 1e3)} ms", flush=True)
+        print(f"{way:8} {spread(values, 1e3)} ms", flush=True)
     count = given.seeds * given.rates
     found |= {"files": files, "probes": count, "many / one": found["many"] / found["one"],
+              "many / one, new": found["many_new"] / found["one_new"],
               "many / loop": found["many"] / found["loop"]}  # fmt: skip
     print(f"files  {1e3 * files:.0f} ms, training of all {count} included")
-    print(f"{count} probes take {found['many / one']:.2f} times the time of one by the same program, "
+    print(f"{count} probes take {found['many / one']:.2f} times the time of one by the same program "
+          f"({found['many / one, new']:.2f} with their features), "
           f"{found['many / loop']:.2f} times that of one by the ordinary loop")  # fmt: skip
     if given.out:
         Path(given.out).write_text(json.dumps(found, indent=1) + "\n")

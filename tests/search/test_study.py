@@ -6,9 +6,12 @@ import jax
 import pytest
 
 from ttl_jax.errors import UserError
+from ttl_jax.search.config import search_config
 from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.study import read, search, validated
 from ttl_jax.training.preemption import Notice, Preempted
+
+DEFAULT = search_config().search.rungs
 
 
 def run_files(folder):
@@ -99,7 +102,9 @@ def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, confi
 @pytest.mark.parametrize(
     ("every", "total", "rungs", "expected"),
     [
-        (1.0, 9.0, (1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3, 1.0)),
+        (1.0, 27.0, DEFAULT, DEFAULT),
+        (1.0, 18.0, DEFAULT, (1 / 18, 1 / 9, 1 / 3, 1.0)),
+        (1.0, 9.0, DEFAULT, (1 / 9, 1 / 3, 1.0)),
         (1.0, 10.0, (1 / 9, 1 / 3, 1.0), (0.2, 0.4, 1.0)),
         (2.0, 6.0, (1 / 9, 1 / 3, 1.0), (1 / 3, 1.0)),  # the first two would pause at one validation
         (5.0, 6.0, (1 / 9, 1.0), (5 / 6, 1.0)),

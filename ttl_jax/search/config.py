@@ -22,7 +22,8 @@ def search_config() -> Any:
     search.price = "macs"  # of one image: "macs", "params" or "latency" (measured, batch 1)
     search.engine = "local"  # where trials run: "local", "ray" or "submitit"
     search.workers = 1  # trials side by side, each in a process of its own
-    search.rungs = (1 / 9, 1 / 3, 1.0)  # halving: shares of the training at which curves are compared
+    # halving: shares of the training at which curves are compared; none comes before the first validation
+    search.rungs = (1 / 27, 1 / 9, 1 / 3, 1.0)
     search.eta = 3.0  # halving: at each rung the best 1/eta goes on (Li et al. 2018, Hyperband: 3 or 4)
     search.allowance = 0.5  # halving: share of what the exhaustive search costs; it ends with it
     search.seeds = 1  # halving, kind=all: trainings of each finalist, with seeds from config.seed on
