@@ -1,6 +1,7 @@
 """How cost grows with images, classes, seeds and cells, and what big sets would take elsewhere.
 
     python -m ttl_jax bench scale [--parts=size,classes,cells,projection] [--largest=1000000] [--repeats=5]
+        [--measured=FILE: of `bench gpu --out=FILE`; the projection then has eight such cards too]
 
 size: one epoch over a memory-mapped file of 28 px images, read, shuffled, batched and put on the device,
 in a process of its own for each size; "own memory" is anonymous memory at the end, beyond that of the
@@ -26,6 +27,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from ttl_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("size", "classes", "cells", "projection")
@@ -64,6 +67,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--largest", type=int, default=1_000_000, help="images of the largest set")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--measured", default="", help="JSON file of `bench gpu --out`, for the projection")
     given = parser.parse_args(arguments)
     for part in given.parts.split(","):
         if part not in PARTS:
@@ -76,7 +80,7 @@ def main(arguments: list[str]) -> None:
         elif part == "cells":
             cells()
         else:
-            projection()
+            projection(measured(given.measured) if given.measured else ())
 
 
 def spread(values: list[float], scale: float = 1.0) -> str:
@@ -203,22 +207,47 @@ def duration(hours: float) -> str:
     return f"{hours:10.1f} h" if hours >= 1 else f"{60 * hours:8.1f} min"
 
 
-def projection() -> None:
+def measured(path: str) -> tuple[Machine, ...]:
+    """Eight of the card on which `bench gpu` measured ResNet-50 at 224 px.
+
+    Raises:
+        UserError: the file is none of that benchmark's, or has no such row.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+        wanted = [row for row in rows if (row["model"], row["px"]) == ("resnet50", 224)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--measured={path} is no file of `bench gpu --out=FILE` ({type(error).__name__})"
+        ) from error
+    if not wanted:
+        raise UserError(
+            f"--measured={path} has no row of resnet50 at 224 px: run `bench gpu --out={path}` again"
+        )
+    rate = float(wanted[0]["jax img/s"].split()[0])
+    return (Machine("measured x8", 8, rate, f"measured, {wanted[0]['on']}", 0.95),)
+
+
+def projection(more: tuple[Machine, ...]) -> None:
     """Hours of full fine-tuning of ResNet-50 at 224 px.
 
-    images x epochs / (chips x images a second and chip x efficiency). The rates are published or
-    assumed, as printed: nothing of this was measured on such machines. Other networks scale with
-    their operations for an image (XLA's count of the training step), at the same share of the peak.
+    images x epochs / (chips x images a second and chip x efficiency). But for a measured card's, the
+    rates are published or assumed, as printed. Other networks scale with their operations for an image
+    (XLA's count of the training step), at the same share of the peak.
+
+    Args:
+        more: machines whose rate was measured.
     """
-    for machine in MACHINES:
+    machines = (*MACHINES, *more)
+    for machine in machines:
         print(
-            f"{machine.name:9}{machine.images:7,.0f} img/s a chip x {machine.chips} x "
+            f"{machine.name:12}{machine.images:7,.0f} img/s a chip x {machine.chips} x "
             f"{machine.efficiency:.0%} ({machine.source})"
         )
-    print(f"{'data set':16}{'epochs':>7}" + "".join(f"{machine.name:>12}" for machine in MACHINES))
+    print(f"{'data set':16}{'epochs':>7}" + "".join(f"{machine.name:>12}" for machine in machines))
     for name, images, number in SETS:
         hours = [
             images * number / (machine.chips * machine.images * machine.efficiency) / 3600
-            for machine in MACHINES
+            for machine in machines
         ]
         print(f"{name:16}{number:7}" + "".join(map(duration, hours)))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ttl_jax.errors import UserError
+
 GPU = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
 # flax brings rich, msgpack and orbax itself.
 BLOCKED = (
@@ -71,3 +73,19 @@ def test_importing_the_package_does_not_import_jax():
     code = "import sys, ttl_jax; print(sorted({'jax', 'flax', 'numpy', 'scipy', 'grain'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_measured_card_stands_in_the_projection(tmp_path):
+    spec = importlib.util.spec_from_file_location("scale", GPU.with_name("scale.py"))
+    scale = importlib.util.module_from_spec(spec)
+    sys.modules["scale"] = scale  # dataclasses look their module up
+    spec.loader.exec_module(scale)
+    path = tmp_path / "gpu.json"
+    row = {"model": "resnet50", "px": 224, "jax img/s": "3000 (2900-3100)", "on": "a card"}
+    path.write_text(json.dumps([row | {"px": 32}, row]))
+    (machine,) = scale.measured(str(path))
+    assert (machine.chips, machine.images, machine.source) == (8, 3000.0, "measured, a card")
+    for content in ("[]", "{}", '[{"model": "resnet50"}]', "no JSON"):
+        path.write_text(content)
+        with pytest.raises(UserError, match="gpu.json"):
+            scale.measured(str(path))
