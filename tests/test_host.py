@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ttl_jax.host import XLA_FLAGS, additions, release_memory
+from ttl_jax.host import XLA_FLAGS, additions, machine_memory, memory_share, release_memory
 
 SEEN = """
 import os, sys
@@ -66,3 +67,13 @@ def test_memory_is_given_back():
     before = resident()
     release_memory()
     assert before - resident() > 80e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is the share at the peak")
+def test_the_share_of_memory_is_the_one_of_now():
+    size = 300_000_000
+    before = memory_share()
+    held = np.ones(size, np.uint8)
+    assert memory_share() - before > 0.9 * size / machine_memory()
+    del held
+    assert memory_share() - before < 0.1 * size / machine_memory()

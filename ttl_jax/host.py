@@ -101,10 +101,14 @@ def machine_memory() -> int:
 
 
 def memory_share() -> float:
-    """The share of the machine's memory that this process has had at its peak."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return peak / machine_memory()
+    """The share of the machine's memory that this process has now (had at its peak, but on Linux)."""
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as file:
+            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resident / machine_memory()
 
 
 COMPILING = "compile ahead"  # the name of a thread whose program nobody may come to want
