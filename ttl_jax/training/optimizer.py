@@ -86,7 +86,7 @@ def clip_by_global_norm(bound: float) -> optax.GradientTransformation:
         factor = jnp.where(norm < bound, 1.0, bound / norm)
         return jax.tree.map(lambda update: update * factor.astype(update.dtype), updates), state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(optax.init_empty_state, update)
 
 
 def base_transform(config: Any) -> optax.GradientTransformation:

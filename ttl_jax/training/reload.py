@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from ttl_jax import evaluation, strategies, weights
 from ttl_jax.config import default_config
 from ttl_jax.errors import UserError
@@ -54,7 +51,7 @@ def load_run(folder: Path) -> Loaded:
     kept = {"params": start["params"], "batch_stats": start["batch_stats"]}
     checkpoints = Checkpoints(folder)
     try:
-        best, _ = checkpoints.restore_best(jax.tree.map(jnp.asarray, kept))
+        best, _ = checkpoints.restore_best(kept)
     finally:
         checkpoints.close()
     return Loaded(config, network, preprocessing, start, without_source_head(best))

@@ -225,7 +225,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     )
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
-        shapes = jax.device_put({"params": variables["params"], "batch_stats": variables["batch_stats"]})
+        shapes = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
         best_step = progress.best_step
         best = layout.replicate(
             layout.from_first(lambda: checkpoints.restore_best(shapes, best_step)[0], shapes)
