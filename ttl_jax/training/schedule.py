@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -70,15 +71,20 @@ def learning_rates(config: Any, peak: float, steps: int) -> Float[np.ndarray, " 
     Raises:
         UserError: an unknown schedule.
     """
-    warmup = round(config.warmup * steps)
-    if config.name == "cosine":
-        body = optax.cosine_decay_schedule(peak, max(steps - warmup, 1), alpha=config.final)
-    elif config.name in ("constant", "plateau"):
-        body = optax.constant_schedule(peak)
-    else:
+    if config.name not in NAMES:
         raise UserError(f"config schedule.name={config.name!r}{nearest(config.name, NAMES)}")
+    return np.float32(peak) * _curve(config.name, round(config.warmup * steps), config.final, steps)
+
+
+@lru_cache(maxsize=256)
+def _curve(name: str, warmup: int, final: float, steps: int) -> Float[np.ndarray, " steps"]:
+    """The rates for a peak of 1: each schedule is proportional to its peak, and a sweep has many peaks."""
+    if name == "cosine":
+        body = optax.cosine_decay_schedule(1.0, max(steps - warmup, 1), alpha=final)
+    else:
+        body = optax.constant_schedule(1.0)
     # The rise ends on the peak, and its first step is not zero: a zero step would be wasted.
-    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    rise = optax.linear_schedule(1 / (warmup + 1), 1.0, warmup)
     joined = optax.join_schedules([rise, body], [warmup]) if warmup else body
     rates = jax.jit(jax.vmap(joined))(np.arange(steps)) if steps else np.zeros(0)  # one program, not ten
     return np.broadcast_to(np.asarray(rates, np.float32), (steps,))
