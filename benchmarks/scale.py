@@ -69,9 +69,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--measured", default="", help="JSON file of `bench gpu --out`, for the projection")
     given = parser.parse_args(arguments)
-    for part in given.parts.split(","):
+    parts = given.parts.split(",")
+    for part in parts:
         if part not in PARTS:
             parser.error(f"--parts takes {', '.join(PARTS)}, not {part!r}")
+    if given.measured and "projection" not in parts:
+        parser.error("--measured is for the part projection, which --parts leaves out")
+    more = measured(given.measured) if given.measured else ()  # before anything is measured for an hour
+    for part in parts:
         print(f"\n{part}", flush=True)
         if part == "size":
             size(given.largest, given.repeats)
@@ -80,7 +85,7 @@ def main(arguments: list[str]) -> None:
         elif part == "cells":
             cells()
         else:
-            projection(measured(given.measured) if given.measured else ())
+            projection(more)
 
 
 def spread(values: list[float], scale: float = 1.0) -> str:
@@ -215,17 +220,21 @@ def measured(path: str) -> tuple[Machine, ...]:
     """
     try:
         rows = json.loads(Path(path).read_text())
-        wanted = [row for row in rows if (row["model"], row["px"]) == ("resnet50", 224)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = [
+            (float(row["jax img/s"].split()[0]), row["on"])
+            for row in rows
+            if (row["model"], row["px"]) == ("resnet50", 224)
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"--measured={path} is no file of `bench gpu --out=FILE` ({type(error).__name__})"
         ) from error
-    if not wanted:
+    if not found:
         raise UserError(
             f"--measured={path} has no row of resnet50 at 224 px: run `bench gpu --out={path}` again"
         )
-    rate = float(wanted[0]["jax img/s"].split()[0])
-    return (Machine("measured x8", 8, rate, f"measured, {wanted[0]['on']}", 0.95),)
+    (rate, card), *_ = found
+    return (Machine("measured x8", 8, rate, f"measured, {card}", 0.95),)
 
 
 def projection(more: tuple[Machine, ...]) -> None:

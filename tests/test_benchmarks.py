@@ -85,7 +85,8 @@ def test_a_measured_card_stands_in_the_projection(tmp_path):
     path.write_text(json.dumps([row | {"px": 32}, row]))
     (machine,) = scale.measured(str(path))
     assert (machine.chips, machine.images, machine.source) == (8, 3000.0, "measured, a card")
-    for content in ("[]", "{}", '[{"model": "resnet50"}]', "no JSON"):
+    torch_alone = json.dumps([{"model": "resnet50", "px": 224, "on": "a card"}])
+    for content in ("[]", "{}", '[{"model": "resnet50"}]', torch_alone, "no JSON"):
         path.write_text(content)
         with pytest.raises(UserError, match="gpu.json"):
             scale.measured(str(path))

@@ -338,11 +338,10 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
         last = progress.step == stop
         evaluate = last or crosses(progress.step, job.eval_every)
         log_now = crosses(progress.step, config.log_every_steps)
-        unseen = sum(len(examples) for *_, examples in losses)
         leave = job.notice.asked()
         due = time.perf_counter() - saved_at > 60 * config.save_every_minutes
         save = leave or (due and not layout.several)  # clocks differ between processes
-        if evaluate or log_now or save or unseen >= config.nan_check_steps:
+        if evaluate or log_now or save or progress.step - counted >= config.nan_check_steps:
             newest, skipped = _check_finite(course, losses, config.nan_skip - progress.skipped)
             progress = replace(progress, skipped=progress.skipped + skipped)
             losses = []
