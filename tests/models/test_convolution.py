@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from ttl_jax.models import convolution as convolution_module
 from ttl_jax.models.convolution import convolution
 from ttl_jax.models.max_pool import max_pool
 
@@ -26,6 +27,8 @@ CASES = [  # height, width, channels, features, window, stride, padding, groups
     (7, 7, 3, 40, 3, 2, "SAME", 1),
     (9, 8, 3, 40, 5, 2, 2, 1),
     (4, 4, 3, 40, 4, 3, 1, 1),
+    (12, 13, 16, 4, 3, 2, 1, 1),
+    (13, 12, 16, 4, 5, 3, "SAME", 1),
     (5, 5, 3, 40, 2, 3, 0, 1),
     (8, 8, 4, 40, 1, 2, 1, 1),
     (2, 2, 6, 5, 3, 1, 1, 1),
@@ -36,7 +39,9 @@ CASES = [  # height, width, channels, features, window, stride, padding, groups
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_gradients_equal_the_plain_convolution(case):
+@pytest.mark.parametrize("large", [1, convolution_module.LARGE])
+def test_values_and_gradients_equal_the_plain_convolution(case, large, monkeypatch):
+    monkeypatch.setattr(convolution_module, "LARGE", large)
     height, width, channels, features, window, stride, padding, groups = case
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(3, height, width, channels)), jnp.float32)
@@ -57,6 +62,34 @@ def test_values_and_gradients_equal_the_plain_convolution(case):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     g = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
     for mine, theirs in zip(our_pull(g), pull(g), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("large", [1, convolution_module.LARGE])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_second_derivative_equals_the_plain_convolutions(stride, large, monkeypatch):
+    monkeypatch.setattr(convolution_module, "LARGE", large)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 9, 8, 16)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 16, 4)), jnp.float32)
+    pads = [(1, 1)] * 2
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def ours(x, kernel):
+        return convolution(x, kernel, (stride, stride), pads)
+
+    def penalty(convolve):
+        def steepness(x, kernel):
+            both = jax.grad(lambda x, kernel: jnp.sin(convolve(x, kernel)).sum(), (0, 1))(x, kernel)
+            return sum(jnp.square(one).sum() for one in both)
+
+        return jax.grad(steepness, (0, 1))(x, kernel)
+
+    for mine, theirs in zip(penalty(ours), penalty(plain), strict=True):
         assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 

@@ -2,8 +2,9 @@
 
 XLA's CPU backend runs depthwise convolutions, and the weight gradients of 1x1 convolutions, 5 to 100
 times slower than the same sums written as shifted multiply-adds and as matrix products, and the input
-gradients of wide kernels on small maps 2 times slower (benchmarks/NOTES.md). And it makes what a weight
-gradient takes, a transposed copy of the input, in the forward pass already, and keeps it until then.
+gradients of strided kernels, and of wide ones on small maps, up to 2 times slower (benchmarks/NOTES.md).
+What a weight gradient takes, a transposed copy of the input, it makes in the forward pass already and
+keeps until then, and it makes it from whatever the input is made of, reading all of that in strides.
 `lax.platform_dependent` keeps GPU and TPU on the plain convolution.
 """
 
@@ -20,6 +21,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ttl_jax.typing import Array, Float
+
+# Values of a map from which on reading in strides is dearer than a loop: 4 MB, caches no longer help.
+LARGE = 1 << 20
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -67,8 +71,15 @@ def _is_pointwise(kernel: Array, geometry: Geometry) -> bool:
 
 
 def _is_wide(x: Array, kernel: Array, geometry: Geometry) -> bool:
-    """Whether the kernel outweighs the map, so that XLA's flipped copy of it would cost the most."""
+    """Whether the input's gradient is better one product with all taps.
+
+    It is where the kernel outweighs the map, so that XLA's flipped copy of it would cost the most; and where
+    strides would have XLA convolve a map of zeros but for one position in four. Not with few channels: the
+    shares of a stem's taps would be many times its input.
+    """
     if geometry.groups == 1 and _overhangs(geometry, x, kernel):
+        return True
+    if geometry.groups == 1 and max(geometry.strides) > 1 and x.shape[-1] >= 16:
         return True
     strides, pads = geometry.strides, geometry.padding
     sizes = zip(x.shape[1:-1], kernel.shape[:-2], strides, pads, strict=True)
@@ -107,7 +118,8 @@ def _fast_backward(geometry: Geometry, saved: tuple[Array, Array], g: Array) -> 
         return jax.linear_transpose(lambda kernel: _plain(geometry, x, kernel), kernel)(g)[0]
 
     def late_dw(geometry: Geometry, x: Array, g: Array) -> Array:
-        return plain_dw(geometry, x + zero_of(g), g)
+        late = _written if x.size >= LARGE else jnp.add
+        return plain_dw(geometry, late(x, zero_of(g)), g)
 
     forms = _forms(geometry, x, kernel)
     return (
@@ -117,6 +129,26 @@ def _fast_backward(geometry: Geometry, saved: tuple[Array, Array], g: Array) -> 
 
 
 _fast.defvjp(_fast_forward, _fast_backward)
+
+
+@jax.custom_vjp
+def _written(x: Array, zero: Array) -> Array:
+    """x, written down as it lies, not before `zero` (of `zero_of`) is there.
+
+    XLA fuses nothing across a loop, and does not know that this one goes round once. So the transposed copy
+    of x, which comes next, is a copy, in blocks, and no longer BatchNorm and ReLU read in strides.
+    """
+
+    def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        _, x = carry
+        first = lax.slice(x, (0,) * x.ndim, (1,) * x.ndim) + zero
+        return jnp.bool_(False), lax.dynamic_update_slice(x, first, (0,) * x.ndim)
+
+    return lax.while_loop(lambda carry: carry[0], once, (zero == 0, x + zero))[1]
+
+
+# An identity: a loop of unknown length has no derivative in reverse, for who takes a second one.
+_written.defvjp(lambda x, zero: (_written(x, zero), zero), lambda zero, g: (g, jnp.zeros_like(zero)))
 
 
 def zero_of(g: Array) -> Array:
