@@ -31,6 +31,33 @@ def test_batchnorm_normalises_with_the_biased_and_keeps_the_unbiased_variance():
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_batchnorms_gradients_are_those_of_its_paper():
+    """Ioffe and Szegedy 2015, section 3, in float64."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(2.0, 3.0, (4, 5, 6, 7)).astype(np.float32)
+    g = rng.normal(size=x.shape).astype(np.float32)
+    scale = rng.normal(size=7).astype(np.float32)
+    statistics = {"mean": rng.normal(size=7).astype(np.float32), "var": np.ones(7, np.float32)}
+
+    def normalised(scale, bias, x):
+        variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": statistics}
+        return BatchNorm().apply(variables, x, moving=True)
+
+    @jax.jit
+    def gradients(scale, bias, x, g):
+        return jax.vjp(normalised, scale, bias, x)[1](g)
+
+    found = gradients(scale, np.zeros(7, np.float32), x, g)
+    axes, count = (0, 1, 2), 4 * 5 * 6
+    x64, g64 = x.astype(np.float64), g.astype(np.float64)
+    root = np.sqrt(x64.var(axes) + 1e-5)
+    unit = (x64 - x64.mean(axes)) / root
+    for_scale, for_bias = (g64 * unit).sum(axes), g64.sum(axes)
+    for_x = scale / root * (g64 - for_bias / count - unit * for_scale / count)
+    for mine, theirs in zip(found, (for_scale, for_bias, for_x), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
 @pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (1, 2, 0), (7, 2, 3)])
 def test_convolution_pads_as_torch(size, stride, padding):
     x = RNG.normal(size=(2, 8, 9, 3))

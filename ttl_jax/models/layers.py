@@ -14,7 +14,7 @@ from jax import lax
 
 from ttl_jax.models.batch_scope import current
 from ttl_jax.models.convolution import Padding, convolution
-from ttl_jax.models.recompute import normalised_convolution
+from ttl_jax.models.recompute import gradients_once, normalised_convolution
 from ttl_jax.typing import Array, Float
 
 Affine = tuple[Float[Array, " c"], Float[Array, " c"]]  # factor and offset of a normalisation, float32
@@ -128,7 +128,8 @@ class BatchNorm(nn.Module):
             anchor = lax.stop_gradient(mean.value)
             centred = x.astype(jnp.float32) - anchor
             if scope is None:
-                first, second = centred.mean(axes), jnp.square(centred).mean(axes)
+                sums = gradients_once((centred.sum(axes), jnp.square(centred).sum(axes)))
+                first, second = (total / count for total in sums)
                 bessel: Array | float = count / max(count - 1, 1)
             else:  # split over devices, or padded
                 first, second, bessel = scope.moments(centred)

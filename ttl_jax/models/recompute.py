@@ -46,22 +46,50 @@ def _backward(
     strides: tuple[int, ...], padding: Padding, groups: int, saved: tuple[Array, ...], g: Array
 ) -> tuple[Array, ...]:
     x, factor, offset, kernel = saved
-    g, zero = lax.platform_dependent(g, cpu=_made_once, default=lambda g: (g, jnp.zeros((), g.dtype)))
-    again, through = jax.vjp(_normalise, x, factor + zero, offset)
+    g, factor = lax.platform_dependent(g, factor, cpu=_late, default=lambda g, factor: (g, factor))
+    again, through = jax.vjp(_normalise, x, factor, offset)
     _, both = jax.vjp(lambda y, kernel: convolution(y, kernel, strides, padding, groups), again, kernel)
     input_gradient, kernel_gradient = both(g)
     return (*through(input_gradient), kernel_gradient)
 
 
-def _made_once(g: Array) -> tuple[Array, Array]:
-    """The gradient, unchanged, and its `zero_of`.
+def _late(g: Array, factor: Array) -> tuple[Array, Array]:
+    """The gradient and the factor, unchanged; the factor not before the gradient is there.
 
-    XLA:CPU makes what is cheap anew for each that takes it. In a dense block that is the sum over all layers
-    above, once as it lies and once, reading in strides, transposed for the kernel's gradient. A division
-    counts as dear, so it is made once; it is by 1, but for NaN, which stays NaN.
+    In a dense block the gradient is the sum over all layers above, which XLA:CPU would make once as it lies
+    and once, reading in strides, transposed for the kernel's gradient.
     """
-    g = g / jnp.where(jnp.isnan(g), g, jnp.ones((), g.dtype))
-    return g, zero_of(g)
+    g = _made_once(g)
+    return g, _made_once(factor + zero_of(g))
 
 
+def _made_once(value: Array) -> Array:
+    """The value, unchanged, but XLA:CPU makes it once.
+
+    It makes what is cheap anew for each that takes it, and for each place that a vector is spread to. A
+    division counts as dear; it is by 1, but for NaN, which stays NaN.
+    """
+    return value / jnp.where(jnp.isnan(value), value, jnp.ones((), value.dtype))
+
+
+@jax.custom_vjp
+def gradients_once(values: tuple[Float[Array, " c"], ...]) -> tuple[Float[Array, " c"], ...]:
+    """The values, unchanged; on a CPU their gradients are made once, before they are spread over a map.
+
+    A BatchNorm's two are chains of some twenty operations on its channels, which XLA:CPU would go through
+    again for every position.
+    """
+    return values
+
+
+def _gradients_once(_: None, gradients: tuple[Array, ...]) -> tuple[tuple[Array, ...]]:
+    made = lax.platform_dependent(
+        *gradients,
+        cpu=lambda *gradients: tuple(map(_made_once, gradients)),
+        default=lambda *gradients: gradients,
+    )
+    return (made,)
+
+
+gradients_once.defvjp(lambda values: (values, None), _gradients_once)
 normalised_convolution.defvjp(_forward, _backward)
