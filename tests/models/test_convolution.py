@@ -39,9 +39,8 @@ CASES = [  # height, width, channels, features, window, stride, padding, groups
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("large", [1, convolution_module.LARGE])
-def test_values_and_gradients_equal_the_plain_convolution(case, large, monkeypatch):
-    monkeypatch.setattr(convolution_module, "LARGE", large)
+def test_values_and_gradients_equal_the_plain_convolution(case, monkeypatch):
+    monkeypatch.setattr(convolution_module, "LARGE", 1)  # small maps go the large ones' way
     height, width, channels, features, window, stride, padding, groups = case
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(3, height, width, channels)), jnp.float32)
