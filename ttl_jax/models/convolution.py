@@ -71,22 +71,20 @@ def _is_pointwise(kernel: Array, geometry: Geometry) -> bool:
 
 
 def _is_wide(x: Array, kernel: Array, geometry: Geometry) -> bool:
-    """Whether the input's gradient is better one product with all taps.
+    """Whether the input's gradient, of a convolution without groups, is better one product with all taps.
 
     It is where the kernel outweighs the map, so that XLA's flipped copy of it would cost the most; and where
     strides would have XLA convolve a map of zeros but for one position in four. Not with few channels: the
     shares of a stem's taps would be many times its input.
     """
-    if geometry.groups == 1 and _overhangs(geometry, x, kernel):
-        return True
-    if geometry.groups == 1 and max(geometry.strides) > 1 and x.shape[-1] >= 16:
+    if _overhangs(geometry, x, kernel) or (max(geometry.strides) > 1 and x.shape[-1] >= 16):
         return True
     strides, pads = geometry.strides, geometry.padding
     sizes = zip(x.shape[1:-1], kernel.shape[:-2], strides, pads, strict=True)
     positions = x.shape[0] * math.prod(
         (length + sum(pad) - window) // stride + 1 for length, window, stride, pad in sizes
     )
-    return geometry.groups == 1 and positions <= 4 * kernel.shape[-1]
+    return positions <= 4 * kernel.shape[-1]
 
 
 def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
