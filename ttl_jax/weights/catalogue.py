@@ -94,9 +94,8 @@ def entry(source: str, name: str) -> Entry:
         return CATALOGUE[source, name]
     if source in keys():
         raise UserError(f"the catalogue has no {source!r} weights for {name!r}; give a file's path")
-    raise UserError(
-        f"weights {source!r} is neither an existing file nor in the catalogue{nearest(source, keys())}"
-    )
+    known = nearest(source, (*keys(), "none"))
+    raise UserError(f"weights {source!r} is neither an existing file nor in the catalogue{known}")
 
 
 def locate(source: str, name: str) -> Path:
