@@ -48,6 +48,7 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     from ttl_jax.data import example_keys
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
+    from ttl_jax.training.parallel import ONE
     from ttl_jax.training.predict import make_predict
     from ttl_jax.training.state import initial_state
     from ttl_jax.training.step import compile_step, make_train_step
@@ -81,11 +82,11 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
         "example": np.arange(batch, dtype=np.int32),
         "epoch": np.zeros(batch, np.int32),
     }
-    compiled, _ = compile_step(step, state, data)
+    compiled, _ = compile_step(step, state, ONE.place_batch(data))
     box = [state]
 
     def train() -> None:
-        box[0], measured = compiled(box[0], data, jnp.float32(1e-4))
+        box[0], measured = compiled(box[0], ONE.place_batch(data), np.float32(1e-4))
         jax.block_until_ready(measured)
         jax.block_until_ready(box[0].step)
 

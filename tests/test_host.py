@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ttl_jax.host import XLA_FLAGS, additions, machine_memory, memory_share, release_memory
+from ttl_jax.host import XLA_FLAGS, additions, keeps_memory, machine_memory, memory_share, release_memory
 
 SEEN = """
 import os, sys
@@ -69,6 +69,52 @@ def test_memory_is_given_back():
     assert before - resident() > 80e6
 
 
+KEPT = """
+import ctypes, os
+from pathlib import Path
+from ttl_jax import host
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def mebibytes_after_free():
+    piece = library.malloc(200 << 20)
+    ctypes.memset(ctypes.c_void_p(piece), 1, 200 << 20)
+    library.free(piece)
+    return resident()
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
+start = resident()
+plain = mebibytes_after_free() - start
+host.keep_memory()
+kept = mebibytes_after_free() - start
+host.release_memory()
+print(plain, kept, resident() - start)
+"""
+
+
+@pytest.mark.skipif(not keeps_memory(), reason="needs glibc's mallopt")
+@pytest.mark.parametrize("plain_host", ["", "1"])
+def test_what_is_freed_is_kept_until_it_is_released(plain_host):
+    clean = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    ran = subprocess.run(
+        [sys.executable, "-c", KEPT], env={**clean, "TTL_JAX_PLAIN_HOST": plain_host},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    plain, kept, released = map(int, ran.stdout.split())
+    assert plain < 20
+    assert kept < 20 if plain_host else kept > 180
+    assert released < 20
+
+
+def test_what_the_user_told_malloc_stays(monkeypatch):
+    monkeypatch.delenv("TTL_JAX_PLAIN_HOST", raising=False)
+    for told in (
+        "glibc.malloc.mmap_threshold=100000",
+        "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=1",
+    ):
+        monkeypatch.setenv("GLIBC_TUNABLES", told)
+        assert not keeps_memory()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is the share at the peak")
 def test_the_share_of_memory_is_the_one_of_now():
     size = 300_000_000
@@ -76,4 +122,5 @@ def test_the_share_of_memory_is_the_one_of_now():
     held = np.ones(size, np.uint8)
     assert memory_share() - before > 0.9 * size / machine_memory()
     del held
+    release_memory()  # tests before this one may have had malloc keep it
     assert memory_share() - before < 0.1 * size / machine_memory()

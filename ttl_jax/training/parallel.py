@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ttl_jax.errors import UserError
+from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array
 
 AXIS = "data"
@@ -141,7 +142,7 @@ class Layout:
     def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """A batch (this process's rows of it) split over the devices of a mesh."""
         if self.plain:
-            return dict(batch)
+            return placed(dict(batch))
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         return {
             name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
@@ -201,15 +202,15 @@ class Layout:
             self._shardings(state),
         )
 
-    def outline_of_batch(self, placed: Mapping[str, Any], image: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    def outline_of_batch(self, batch: Mapping[str, Any], image: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Those of a placed batch like this one, but of other images.
 
         Args:
-            placed: from `place_batch`.
+            batch: from `place_batch`.
             image: shape and type of one image, or of its features.
         """
-        shapes = {name: (value.shape, value.dtype) for name, value in placed.items()}
-        shapes["image"] = ((len(placed["image"]), *image.shape), image.dtype)
+        shapes = {name: (value.shape, value.dtype) for name, value in batch.items()}
+        shapes["image"] = ((len(batch["image"]), *image.shape), image.dtype)
         sharding = None if self.plain else NamedSharding(self.mesh, PartitionSpec(AXIS))
         return {
             name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

@@ -13,6 +13,7 @@ import numpy as np
 from ttl_jax.data import views
 from ttl_jax.host import release_memory
 from ttl_jax.models import Network, folding
+from ttl_jax.training.placing import placed, settle_memory
 from ttl_jax.typing import Array, Float
 
 Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
@@ -55,8 +56,9 @@ class Predictor:
         kind = jax.tree.structure(variables), images.shape, images.dtype
         if kind not in self._compiled:
             self._compiled[kind] = run_folded.lower(folded, images).compile()
-            release_memory()
-        return partial(self._compiled[kind], folded)
+            settle_memory()
+        compiled = self._compiled[kind]
+        return lambda images: compiled(folded, placed(images))
 
 
 def make_predict(

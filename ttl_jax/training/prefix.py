@@ -25,6 +25,7 @@ from ttl_jax.models import Network
 from ttl_jax.models.layers import global_average_pool
 from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of, flatten
 from ttl_jax.training.feature_store import Hold, in_memory
+from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array
 
 # variables, batch -> features (N, ...)
@@ -172,7 +173,7 @@ def with_features(
             for batch in eval_batches(dataset, min(batch_size, len(dataset))):
                 known = batch["mask"] > 0
                 drawn = {"epoch": np.full_like(batch["epoch"], view), "seed": seeds(seed, len(known))}
-                features = compute(given, {**batch, **drawn})
+                features = compute(given, placed({**batch, **drawn}))
                 held[view, batch["example"][known]] = np.asarray(features)[known]
         what = f"{dataset.name}: units up to {prefix.after} computed once"
         print(f"{what} ({held.nbytes / 1e6:.1f} MB)", flush=True)

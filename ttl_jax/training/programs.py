@@ -61,6 +61,7 @@ class Programs:
         if self.made:
             self.others[self.owner] = self.made
         self.made, self.owner = self.others.pop(owner, {}), owner
+        host.release_memory()  # what was kept for the owner's steps
         if self.others and (not self.keeps or host.memory_share() > CROWDED):
             self.others.clear()
             jax.clear_caches()

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 from jax import lax
 
-from ttl_jax.host import release_memory
 from ttl_jax.models import stochastic_norm
 from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, flatten, probe
@@ -25,6 +24,7 @@ from ttl_jax.strategies.penalties import penalty
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
 from ttl_jax.training.parallel import ONE, Layout
+from ttl_jax.training.placing import settle_memory
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.typing import Array, Float
 
@@ -270,5 +270,5 @@ def compile_step(
     """
     rate = np.float32(0) if rates is None else rates
     found = layout.compile(step, state, batch, rate, *((constants,) if constants else ()))
-    release_memory()
+    settle_memory()
     return found

@@ -1,0 +1,34 @@
+"""What a compiled program of one device finds: its host arrays in place, its memory settled."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from ttl_jax.host import keep_memory, release_memory
+
+T = TypeVar("T")
+
+
+def placed(tree: T) -> T:
+    """The same tree as a program takes it.
+
+    On a CPU NumPy's arrays are copied, once this returns: XLA:CPU runs a program in the thread that calls
+    it, whose memory is kept (`host.keep_memory`), only where all that it takes is there. Elsewhere they
+    are left to the call, whose transfer nothing waits for.
+    """
+    if jax.default_backend() != "cpu":
+        return tree
+    there = jax.tree.map(
+        lambda leaf: jax.device_put(leaf, may_alias=False) if isinstance(leaf, np.ndarray) else leaf, tree
+    )
+    return jax.block_until_ready(there)
+
+
+def settle_memory() -> None:
+    """After compiling: what the compiler took is given back; from here on a CPU's programs keep theirs."""
+    release_memory()
+    if jax.default_backend() == "cpu":
+        keep_memory()
