@@ -105,6 +105,33 @@ def test_what_is_freed_is_kept_until_it_is_released(plain_host):
     assert released < 20
 
 
+GAPS = """
+import ctypes
+from ttl_jax import host
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+host.keep_memory()
+host.keep_memory()  # no others are made
+def call(batch):
+    step = library.malloc(300 << 20)
+    pin = library.malloc(200_000)  # allocated while a step runs: its temporaries no longer end the heap
+    library.free(step)
+    return step, pin
+places = []
+for mebibytes in (1, 3, 1, 2):
+    batch = library.malloc(mebibytes << 20)
+    places.append(call(batch)[0])
+print(len(set(places)), len(host._reserved))
+"""
+
+
+@pytest.mark.skipif(not keeps_memory(), reason="needs glibc's mallopt")
+def test_a_batch_does_not_take_the_place_of_the_temporaries():
+    clean = {k: v for k, v in os.environ.items() if k not in ("GLIBC_TUNABLES", "TTL_JAX_PLAIN_HOST")}
+    ran = subprocess.run([sys.executable, "-c", GAPS], env=clean, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["1", "4"]
+
+
 def test_what_the_user_told_malloc_stays(monkeypatch):
     monkeypatch.delenv("TTL_JAX_PLAIN_HOST", raising=False)
     for told in (

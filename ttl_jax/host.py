@@ -30,6 +30,8 @@ XLA_FLAGS = {
 TRIED = ("0.10.", "0.12.")
 TUNABLE = "glibc.malloc.hugetlb"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+GAPS = 4, 16, 64, 256  # MiB: for batches, for a convolution's scratch, for copies of weights
+_reserved: list[int] = []  # the ends of the gaps
 
 
 # What makes XLA's GPU programs bitwise the same every time: no atomics, no algorithm chosen by timing.
@@ -148,13 +150,32 @@ def keep_memory() -> None:
 
     XLA allocates a step's temporaries (hundreds of MiB) anew in each step. malloc takes such blocks from
     the system and gives them back at once, so that each step waits for fresh pages: a tenth of its time,
-    and several times that where a virtual machine's host takes free pages away. Blocks of other threads'
+    and several times that where a virtual machine's host takes free pages away. Blocks of other threads
     are not kept: `set_up_jax` has a CPU's programs run in the thread that calls them, `placed` sees to it
     that they can.
     """
-    if keeps_memory():
-        _libc().mallopt(M_MMAP_MAX, 0)
-        _libc().mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    if not keeps_memory() or threading.current_thread() is not threading.main_thread():
+        return
+    library = _libc()
+    library.mallopt(M_MMAP_MAX, 0)
+    library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    if not _reserved:
+        _reserved.extend(_gap(library, mebibytes << 20) for mebibytes in GAPS)
+
+
+def _gap(library: Any, size: int) -> int:
+    """Leaves a free block of so many bytes in the heap, of address space alone; the address of its end.
+
+    malloc takes the smallest free block that will do. Without gaps a batch goes where the last step's
+    temporaries were, and the next step's, which no longer fit, take as much memory again.
+    """
+    library.malloc.restype = library.realloc.restype = ctypes.c_void_p
+    library.malloc.argtypes, library.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    library.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    gap = library.malloc(size)
+    end = library.realloc(library.malloc(size), 64)  # stays, so that the gap is none of the heap's end
+    library.free(gap)
+    return int(end)
 
 
 def release_memory() -> None:

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.errors import UserError
+from ttl_jax.host import release_memory
 from ttl_jax.typing import Variables
 
 MANIFEST = "manifest.json"
@@ -135,6 +136,7 @@ class Checkpoints:
             bundle.mkdir(parents=True)
             for part, tree in trees.items():
                 self._orbax.save(bundle / part, args=self._ocp.args.StandardSave(tree))
+            release_memory()  # what orbax wrote from: most of what it saved, once more
             if progress is not None:
                 (bundle / "progress").mkdir()
                 (bundle / "progress" / "metadata").write_text(json.dumps(progress))

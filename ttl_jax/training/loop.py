@@ -38,9 +38,6 @@ from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, in_one_call
 from ttl_jax.typing import Variables
 
 AHEAD = 2  # calls that the host may be ahead of the device: a stop waits for no more than these
-# Calls after a pause before which kept memory is given back (host.keep_memory): what the host allocated
-# meanwhile may stand in the place of the temporaries, and they take another.
-SETTLING = 2
 
 
 class DivergedError(RuntimeError):
@@ -279,7 +276,6 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     compiled: Callable[..., Any] | None = None
     losses: list[Measured] = []
     saved_at = time.perf_counter()
-    calls = 0  # since the last pause
 
     def validated(progress: Progress) -> tuple[Progress, bool]:
         """Validates; a stop meanwhile saves the state with the validation still due."""
@@ -328,9 +324,6 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             began, counted = began_steps, progress.step
         done = progress.step - progress.phase_start
         now_rates = (rates[done : done + len(group)] * np.float32(progress.plateau.scale)).astype(np.float32)
-        calls += 1
-        if calls <= SETTLING:
-            release_memory()
         if len(group) == 1:
             state, measured = compiled(state, placed[0], now_rates[0], *fixed)
         else:
@@ -361,8 +354,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
                 where = progress.step, job.steps_per_epoch, bound.phase.name
                 log.event(**train_event(*where, newest, float(now_rates[-1]), speed))
         if evaluate or save:
-            calls = 0
-            release_memory()
+            release_memory()  # the step's: copies and validation may need as much
         if evaluate:
             progress, ended = validated(progress)
             release_memory()
