@@ -10,13 +10,15 @@ from ttl_jax import host
 def set_up_jax() -> None:
     """Sets up JAX's persistent compilation cache; on a CPU, that programs run in the thread that calls them.
 
-    Their memory is kept there for the next call (`host.keep_memory`). JAX_CPU_ENABLE_ASYNC_DISPATCH, where
-    it is set, stays as it is.
+    Their memory is kept there for the next call (`host.keep_memory`). A cache that the user has chosen
+    stays.
     """
     import jax
 
-    cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    if host.keeps_memory() and "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if host.keeps_memory():
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+        host.share_memory()

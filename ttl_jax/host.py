@@ -1,12 +1,14 @@
-"""What a process must have in its environment before JAX starts, to be fast on a CPU.
+"""What a process must have in its environment before JAX starts, to be fast on a CPU, and its memory.
 
-Measured in benchmarks/NOTES.md. Three settings:
+Measured in benchmarks/NOTES.md. Three settings before it starts:
 
 - XLA:CPU's convolutions by Eigen, which uses all cores, not by YNNPACK, which in jaxlib 0.10 and
   0.12 leaves narrow ones on one core;
 - vectors as wide as the CPU's own (XLA stops at 256 bits unless told otherwise);
 - huge pages from malloc: a step allocates hundreds of MiB anew, and 4-KiB page faults took a third of
   its time.
+
+Once a step is compiled, malloc keeps what a step frees for the next one (`keep_memory`).
 
 What the user has set in XLA_FLAGS or GLIBC_TUNABLES is never overridden. TTL_JAX_PLAIN_HOST=1 leaves
 all of it alone.
@@ -29,7 +31,7 @@ XLA_FLAGS = {
 # An unknown flag ends the process, so they are set for versions of jaxlib that were tried.
 TRIED = ("0.10.", "0.12.")
 TUNABLE = "glibc.malloc.hugetlb"
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
 GAPS = 4, 16, 64, 256  # MiB: for batches, for a convolution's scratch, for copies of weights
 _reserved: list[int] = []  # the ends of the gaps
 
@@ -145,14 +147,24 @@ def keeps_memory() -> bool:
     return free and not os.environ.get("TTL_JAX_PLAIN_HOST") and hasattr(_libc(), "mallopt")
 
 
+def share_memory() -> None:
+    """Threads begun from now on have their memory from the same heap as the main thread.
+
+    A convolution's scratch (100 MiB for a stem at 224 px) is allocated by whichever thread begins it:
+    with heaps of their own each thread would keep one.
+    """
+    if keeps_memory():
+        _libc().mallopt(M_ARENA_MAX, 1)
+
+
 def keep_memory() -> None:
-    """From now on malloc keeps what this process's main thread frees, until `release_memory`.
+    """From now on malloc keeps what a step frees, until `release_memory`; wants `share_memory` before.
 
     XLA allocates a step's temporaries (hundreds of MiB) anew in each step. malloc takes such blocks from
     the system and gives them back at once, so that each step waits for fresh pages: a tenth of its time,
-    and several times that where a virtual machine's host takes free pages away. Blocks of other threads
-    are not kept: `set_up_jax` has a CPU's programs run in the thread that calls them, `placed` sees to it
-    that they can.
+    and several times that where a virtual machine's host takes free pages away. That each step finds the
+    place of the last one free, `set_up_jax` has programs run in the thread that calls them, one after the
+    other, and `placed` sees to it that they can.
     """
     if not keeps_memory() or threading.current_thread() is not threading.main_thread():
         return

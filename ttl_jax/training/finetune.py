@@ -11,6 +11,7 @@ import numpy as np
 
 from ttl_jax import data as data_package
 from ttl_jax import remote
+from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.config import default_config, paths, set_fields
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
@@ -43,6 +44,7 @@ def finetune(
     Raises:
         UserError: an unknown field or strategy, or data that cannot be read.
     """
+    set_up_jax()
     settings: Any = data if hasattr(data, "to_dict") else default_config()
     if settings is not data:
         set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": strategy})

@@ -21,8 +21,9 @@ def placed(tree: T) -> T:
     """
     if jax.default_backend() != "cpu":
         return tree
+    # device_put may go on in NumPy's memory, whatever its may_alias: so it is given a copy.
     there = jax.tree.map(
-        lambda leaf: jax.device_put(leaf, may_alias=False) if isinstance(leaf, np.ndarray) else leaf, tree
+        lambda leaf: jax.device_put(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf, tree
     )
     return jax.block_until_ready(there)
 
