@@ -23,11 +23,12 @@ def step(rows):
     return (table @ table[:, :8]).sum()
 run = jax.jit(step).lower(np.ones(4096, np.float32)).compile()
 settle_memory()
-for _ in range(4):
+faults = []
+for _ in range(9):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     jax.block_until_ready(run(placed(np.ones(4096, np.float32))))
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(faults)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[4])
 """
 
 
