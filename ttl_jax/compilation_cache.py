@@ -21,4 +21,3 @@ def set_up_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if host.keeps_memory():
         jax.config.update("jax_cpu_enable_async_dispatch", False)
-        host.share_memory()

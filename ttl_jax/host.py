@@ -31,7 +31,7 @@ XLA_FLAGS = {
 # An unknown flag ends the process, so they are set for versions of jaxlib that were tried.
 TRIED = ("0.10.", "0.12.")
 TUNABLE = "glibc.malloc.hugetlb"
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 GAPS = 4, 16, 64, 256  # MiB: for batches, for a convolution's scratch, for copies of weights
 _reserved: list[int] = []  # the ends of the gaps
 
@@ -147,18 +147,8 @@ def keeps_memory() -> bool:
     return free and not os.environ.get("TTL_JAX_PLAIN_HOST") and hasattr(_libc(), "mallopt")
 
 
-def share_memory() -> None:
-    """Threads begun from now on have their memory from the same heap as the main thread.
-
-    A convolution's scratch (100 MiB for a stem at 224 px) is allocated by whichever thread begins it:
-    with heaps of their own each thread would keep one.
-    """
-    if keeps_memory():
-        _libc().mallopt(M_ARENA_MAX, 1)
-
-
 def keep_memory() -> None:
-    """From now on malloc keeps what a step frees, until `release_memory`; wants `share_memory` before.
+    """From now on malloc keeps what a step frees, until `release_memory`.
 
     XLA allocates a step's temporaries (hundreds of MiB) anew in each step. malloc takes such blocks from
     the system and gives them back at once, so that each step waits for fresh pages: a tenth of its time,

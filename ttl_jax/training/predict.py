@@ -13,7 +13,7 @@ import numpy as np
 from ttl_jax.data import views
 from ttl_jax.host import release_memory
 from ttl_jax.models import Network, folding
-from ttl_jax.training.placing import placed, settle_memory
+from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array, Float
 
 Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
@@ -56,7 +56,7 @@ class Predictor:
         kind = jax.tree.structure(variables), images.shape, images.dtype
         if kind not in self._compiled:
             self._compiled[kind] = run_folded.lower(folded, images).compile()
-            settle_memory()
+            release_memory()  # not kept: a stem's scratch is asked for by any thread, and each would keep one
         compiled = self._compiled[kind]
         return lambda images: compiled(folded, placed(images))
 
