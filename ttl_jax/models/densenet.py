@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ttl_jax.models.layers import BatchNorm, Conv, average_pool
+from ttl_jax.models.moments import joined
 from ttl_jax.models.resnet import Stem  # the same in both families
 from ttl_jax.models.unit import Plan, UnitSpec, build, unit
 from ttl_jax.typing import Array
@@ -36,7 +37,7 @@ class DenseLayer(nn.Module):
             y = second.convolve(y, norm2.affine(y, moving))
         else:
             y = second(nn.relu(norm2(first(nn.relu(norm1(x, moving))), moving)))
-        return jnp.concatenate([x, y], axis=-1)
+        return joined(x, y)
 
 
 class Transition(nn.Module):

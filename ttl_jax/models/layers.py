@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ttl_jax.models.batch_scope import current
 from ttl_jax.models.convolution import Padding, convolution
-from ttl_jax.models.recompute import gradients_once, normalised_convolution
+from ttl_jax.models.moments import moments
+from ttl_jax.models.recompute import normalised_convolution
 from ttl_jax.typing import Array, Float
 
 Affine = tuple[Float[Array, " c"], Float[Array, " c"]]  # factor and offset of a normalisation, float32
@@ -121,19 +121,7 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if moving and not self.is_initializing():
-            axes, count = tuple(range(x.ndim - 1)), x.size // channels
-            scope = current()
-            # One pass over x: both moments about the running mean, which lies near the batch mean,
-            # so that the difference of squares does not cancel.
-            anchor = lax.stop_gradient(mean.value)
-            centred = x.astype(jnp.float32) - anchor
-            if scope is None:
-                sums = gradients_once((centred.sum(axes), jnp.square(centred).sum(axes)))
-                first, second = (total / count for total in sums)
-                bessel: Array | float = count / max(count - 1, 1)
-            else:  # split over devices, or padded
-                first, second, bessel = scope.moments(centred)
-            batch_mean, batch_var = first + anchor, jnp.maximum(second - jnp.square(first), 0.0)
+            batch_mean, batch_var, bessel = moments(x, lax.stop_gradient(mean.value))
             if self.is_mutable_collection("batch_stats"):
                 unbiased = batch_var * bessel
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
