@@ -51,6 +51,7 @@ def timed_step(model: str, size: int, batch: int, strategy: str) -> tuple[Any, f
     from ttl_jax.data import example_keys
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
+    from ttl_jax.training.parallel import ONE
     from ttl_jax.training.state import initial_state
     from ttl_jax.training.step import compile_step, make_train_step
 
@@ -68,11 +69,11 @@ def timed_step(model: str, size: int, batch: int, strategy: str) -> tuple[Any, f
         "label": numbers % 2, "example": numbers, "epoch": 0 * numbers,
     }  # fmt: skip
     box = [initial_state(variables, optimizer, bound.trainable)]
-    compiled, operations = compile_step(step, box[0], data)
+    compiled, operations = compile_step(step, box[0], ONE.place_batch(data))
 
     def run() -> float:
         start = time.perf_counter()
-        box[0], measured = compiled(box[0], data, jnp.float32(1e-4))
+        box[0], measured = compiled(box[0], ONE.place_batch(data), np.float32(1e-4))
         jax.block_until_ready((box[0], measured))
         return time.perf_counter() - start
 

@@ -154,7 +154,8 @@ def keep_memory() -> None:
     the system and gives them back at once, so that each step waits for fresh pages: a tenth of its time,
     and several times that where a virtual machine's host takes free pages away. That each step finds the
     place of the last one free, `set_up_jax` has programs run in the thread that calls them, one after the
-    other, and `placed` sees to it that they can.
+    other, and `placed` sees to it that they can. That is the main thread here: malloc has a heap a thread,
+    and another's can hold no block of that size.
     """
     if not keeps_memory() or threading.current_thread() is not threading.main_thread():
         return
