@@ -5,7 +5,7 @@ which the last four count, so that whatever else the machine does falls on both.
 with the spread from the 25th to the 75th percentile, and the ratio ours / theirs in images a second
 (above 1: we are faster).
 PyTorch is eager, f32, channels-last, with as many threads as cores (`make parity` installs it), in the
-environment that its users have; --same-malloc gives it ours (ttl_jax/host.py).
+environment that its users have; --same-malloc gives it ours (ttl_jax/host.py; but for the gaps in the heap).
 
     python -m ttl_jax bench cpu --cases=resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128 \
         --modes=train,infer --repeats=7 --batch=16
@@ -122,12 +122,21 @@ def torch_step(model: str, size: int, batch: int, mode: str) -> Callable[[], Non
     return train if mode == "train" else infer
 
 
-def environment(flags: bool, malloc: bool) -> dict[str, str]:
-    """This process's environment, with or without what our command line adds to it."""
+def environment(flags: bool, malloc: bool, keeps: bool = False) -> dict[str, str]:
+    """This process's environment, with or without what our command line adds to it.
+
+    Args:
+        flags: XLA's.
+        malloc: the tunables of malloc.
+        keeps: that malloc keeps what is freed, which ours has it do once a step is compiled.
+    """
     plain = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
     added = host.additions(plain, version("jaxlib"), glibc=True)
     wanted = {"XLA_FLAGS": flags, "GLIBC_TUNABLES": malloc}
-    return plain | {name: value for name, value in added.items() if wanted[name]}
+    found = plain | {name: value for name, value in added.items() if wanted[name]}
+    if keeps:
+        found["GLIBC_TUNABLES"] += ":glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
+    return found
 
 
 def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
@@ -204,9 +213,12 @@ def compare(
     """Both sides in turn."""
     words = [model, str(size), str(batch), mode]
     children = {
-        side: Child(__file__, [side, *words], environment(side == "jax", side == "jax" or same_malloc))
-        for side in ("jax", "torch")
-    }
+        "jax": Child(__file__, ["jax", *words], environment(flags=True, malloc=True)),
+        "torch": Child(
+            __file__, ["torch", *words],
+            environment(flags=False, malloc=same_malloc, keeps=same_malloc and mode == "train"),
+        ),
+    }  # fmt: skip
     seconds: dict[str, list[float]] = {side: [] for side in children}
     for _ in range(repeats):
         for side, child in children.items():
@@ -233,7 +245,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(
-        "--same-malloc", action="store_true", help="give PyTorch the huge pages of our command line too"
+        "--same-malloc", action="store_true", help="give PyTorch our huge pages and kept memory"
     )
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)

@@ -125,9 +125,12 @@ def epochs(path: str, repeats: int) -> None:
     import jax
     import jax.numpy as jnp
 
+    from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.data import ArrayReader, Dataset, train_batches
-    from ttl_jax.host import release_memory
+    from ttl_jax.training.parallel import ONE
+    from ttl_jax.training.placing import settle_memory
 
+    set_up_jax()
     total = jax.jit(lambda images, sum_: sum_ + images.astype(jnp.float32).mean())
     total(jnp.zeros((128, 28, 28, 3), jnp.uint8), jnp.float32(0)).block_until_ready()
     before = anonymous_megabytes()
@@ -137,13 +140,13 @@ def epochs(path: str, repeats: int) -> None:
     labels = (np.arange(count) % 2).astype(np.int32)
     data = Dataset("train", labels, names, names, ("a", "b"), "multiclass", ArrayReader(images))
     del names  # four bytes a character; the data set has one
-    release_memory()  # as a run does once its step is compiled
+    settle_memory()  # as a run does once its step is compiled
     steps, seconds, sum_ = count // 128, [], jnp.float32(0)
     batches = train_batches(data, batch_size=128, seed=0, start=0, stop=repeats * steps, threads=2)
     for _ in range(repeats):  # of one stream, as the loop reads it
         began = time.perf_counter()
         for batch in islice(batches, steps):
-            sum_ = total(batch["image"], sum_)
+            sum_ = total(ONE.place_batch(batch)["image"], sum_)
         sum_.block_until_ready()
         seconds.append(time.perf_counter() - began)
     print(json.dumps({"seconds": seconds, "megabytes": anonymous_megabytes() - before}))

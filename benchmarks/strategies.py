@@ -199,7 +199,7 @@ def probe(
     child: cpu.Child | None = None
     if find_spec("torch"):
         words = [model, str(count), str(size), "32"]
-        child = cpu.Child(__file__, words, cpu.environment(flags=False, malloc=same_malloc))
+        child = cpu.Child(__file__, words, cpu.environment(False, same_malloc, keeps=same_malloc))
         ways["torch"] = child.step
     seconds = in_turn(ways, repeats)
     row: dict[str, object] = {"part": "probe", "model": model, "px": size, "images": count,
@@ -329,7 +329,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--search_epochs", type=int, default=18)
     parser.add_argument("--repeats", type=int, default=7, help="of steps")
     parser.add_argument("--runs", type=int, default=3, help="repeats of whole runs: probe, gradual, search")
-    parser.add_argument("--same-malloc", action="store_true", help="probe: give PyTorch our huge pages too")
+    parser.add_argument(
+        "--same-malloc", action="store_true", help="probe: give PyTorch our huge pages and kept memory"
+    )
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
     set_up_jax()

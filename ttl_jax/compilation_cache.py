@@ -7,11 +7,10 @@ import os
 from ttl_jax import host
 
 
-def set_up_jax() -> None:
-    """Sets up JAX's persistent compilation cache; on a CPU, that programs run in the thread that calls them.
+def set_up_cache() -> None:
+    """Sets up JAX's persistent compilation cache: ~/.cache/ttl_jax, or the folder that TTL_JAX_CACHE names.
 
-    Their memory is kept there for the next call (`host.keep_memory`). A cache that the user has chosen
-    stays.
+    A cache that the user has chosen stays.
     """
     import jax
 
@@ -19,5 +18,16 @@ def set_up_jax() -> None:
         cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def set_up_jax() -> None:
+    """Sets up a process that is ours: the cache; on a CPU, that programs run in the thread that calls them.
+
+    Their memory is kept there for the next call (`host.keep_memory`). For the start of a process: once JAX
+    has made an array, it goes on as it began.
+    """
+    import jax
+
+    set_up_cache()
     if host.keeps_memory():
         jax.config.update("jax_cpu_enable_async_dispatch", False)

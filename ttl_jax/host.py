@@ -22,6 +22,7 @@ import resource
 import sys
 import threading
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 XLA_FLAGS = {
@@ -33,7 +34,6 @@ TRIED = ("0.10.", "0.12.")
 TUNABLE = "glibc.malloc.hugetlb"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 GAPS = 4, 16, 64, 256  # MiB: for batches, for a convolution's scratch, for copies of weights
-_reserved: list[int] = []  # the ends of the gaps
 
 
 # What makes XLA's GPU programs bitwise the same every time: no atomics, no algorithm chosen by timing.
@@ -142,13 +142,16 @@ def keeps_memory() -> bool:
 
     Not where the user has said how malloc keeps memory, nor with TTL_JAX_PLAIN_HOST=1.
     """
-    told = os.environ.get("GLIBC_TUNABLES", "")
-    free = not any(name in told for name in ("mmap_max", "mmap_threshold", "trim_threshold"))
+    names = "mmap_max", "mmap_threshold", "trim_threshold"
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    free = not any(name in tunables or f"MALLOC_{name.upper()}_" in os.environ for name in names)
     return free and not os.environ.get("TTL_JAX_PLAIN_HOST") and hasattr(_libc(), "mallopt")
 
 
 def keep_memory() -> None:
-    """From now on malloc keeps what a step frees, until `release_memory`.
+    """From now on malloc keeps what a step frees; `release_memory` gives back what there is, for once.
+
+    For a process that is ours: malloc does so to its end.
 
     XLA allocates a step's temporaries (hundreds of MiB) anew in each step. malloc takes such blocks from
     the system and gives them back at once, so that each step waits for fresh pages: a tenth of its time,
@@ -161,24 +164,26 @@ def keep_memory() -> None:
         return
     library = _libc()
     library.mallopt(M_MMAP_MAX, 0)
-    library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    if not _reserved:
-        _reserved.extend(_gap(library, mebibytes << 20) for mebibytes in GAPS)
+    library.mallopt(M_TRIM_THRESHOLD, -1)  # never
+    _leave_gaps()
 
 
-def _gap(library: Any, size: int) -> int:
-    """Leaves a free block of so many bytes in the heap, of address space alone; the address of its end.
+@cache
+def _leave_gaps() -> None:
+    """Leaves free blocks in the heap, of address space alone.
 
     malloc takes the smallest free block that will do. Without gaps a batch goes where the last step's
     temporaries were, and the next step's, which no longer fit, take as much memory again.
     """
+    library = _libc()
     library.malloc.restype = library.realloc.restype = ctypes.c_void_p
     library.malloc.argtypes, library.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
     library.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    gap = library.malloc(size)
-    end = library.realloc(library.malloc(size), 64)  # stays, so that the gap is none of the heap's end
-    library.free(gap)
-    return int(end)
+    for mebibytes in GAPS:
+        size = mebibytes << 20
+        gap = library.malloc(size)
+        library.realloc(library.malloc(size), 64)  # stays, so that the gap is none of the heap's end
+        library.free(gap)
 
 
 def release_memory() -> None:

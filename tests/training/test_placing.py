@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from ttl_jax import host
+from ttl_jax.training import placing
 from ttl_jax.training.placing import placed
 
-# 64 MiB of temporaries: 16,384 pages, or 32 huge ones.
+# 64 MiB of temporaries: 16,384 pages.
 FAULTS = """
-import resource
+import ctypes, resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are small, whatever the machine's setting
 import jax, jax.numpy as jnp, numpy as np
 from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.training.placing import placed, settle_memory
@@ -49,7 +51,12 @@ def test_a_step_finds_the_memory_of_the_one_before(changed, kept, tmp_path):
     assert faults < 1000 if kept else faults > 10_000
 
 
-def test_a_placed_tree_is_a_copy_of_the_hosts():
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere nothing runs in place")
+def test_a_placed_tree_is_a_copy_of_the_hosts_where_programs_run_in_place(monkeypatch):
+    images = np.zeros(3)
+    monkeypatch.setattr(placing, "runs_in_place", lambda: False)
+    assert placed({"image": images})["image"] is images
+    monkeypatch.setattr(placing, "runs_in_place", lambda: True)
     bytes_ = np.zeros(64 * 4 + 64, np.uint8)
     start = -bytes_.ctypes.data % 64  # where JAX would go on in NumPy's memory
     mine = bytes_[start : start + 64 * 4].view(np.float32)

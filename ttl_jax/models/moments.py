@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,10 +56,15 @@ def moments_once() -> Iterator[None]:
         _KNOWN.reset(token)
 
 
+def _known(x: Array) -> _Known | None:
+    """What is known of maps like this one; nothing of arrays, which would be held in memory for it."""
+    return _KNOWN.get() if isinstance(x, jax.core.Tracer) else None
+
+
 def joined(*parts: Float[Array, "n *space _"]) -> Float[Array, "n *space c"]:
     """The parts' channels, one after the other; `moments` then asks each part for its own."""
-    whole, known = jnp.concatenate(parts, axis=-1), _KNOWN.get()
-    if known is not None:
+    whole = jnp.concatenate(parts, axis=-1)
+    if (known := _known(whole)) is not None:
         known.parts[id(whole)] = whole, parts
     return whole
 
@@ -71,7 +77,7 @@ def moments(x: Float[Array, "n *space c"], anchor: Float[Array, " c"]) -> Moment
         anchor: near its means (a running mean is), so that a difference of squares about it does not
             cancel; a part's moments are made about that of the first who asks.
     """
-    known = _KNOWN.get()
+    known = _known(x)
     if known is None:
         return _made(x, anchor)
     if id(x) not in known.moments:
@@ -79,8 +85,8 @@ def moments(x: Float[Array, "n *space c"], anchor: Float[Array, " c"]) -> Moment
         if parts:
             anchors = jnp.split(anchor, np.cumsum([part.shape[-1] for part in parts])[:-1])
             each = [moments(part, near) for part, near in zip(parts, anchors, strict=True)]
-            means, variances = (jnp.concatenate([one[place] for one in each]) for place in (0, 1))
-            found = Moments(means, variances, each[0].bessel)
+            means, variances = [one.mean for one in each], [one.var for one in each]
+            found = Moments(jnp.concatenate(means), jnp.concatenate(variances), each[0].bessel)
         else:
             found = _made(x, anchor)
         known.moments[id(x)] = x, found

@@ -78,6 +78,7 @@ class Network(nn.Module):
     dimensions: int = 2
 
     @nn.compact
+    @moments_once()
     def __call__(
         self,
         images: Float[Array, "n *space channels"],
@@ -114,27 +115,26 @@ class Network(nn.Module):
         captured: dict[str, Array] = {}
         names = [spec.name for spec in self.units]
         skipped = set() if after is None else set(names[: names.index(after) + 1])
-        with moments_once():
-            for spec in self.units:
-                if spec.name in skipped and not self.is_initializing():
-                    continue
-                moving = train and spec.name not in still
-                for path, build in spec.parts:
-                    first, _, rest = path.partition("/")
-                    unit_keys = keys if moving else None
-                    if rest:
-                        if first not in groups:
-                            groups[first] = Group(name=first)
-                        x = groups[first](rest, build, x, moving, unit_keys)
-                    else:
-                        x = build(path)(x, moving=moving, keys=unit_keys)
-                if 0 in x.shape[1:]:
-                    raise UserError(
-                        f"images of {images.shape[1:-1]} are too small: nothing is left of them at unit "
-                        f"{spec.name!r}; use larger ones, or a cut below it"
-                    )
-                if spec.name in capture:
-                    captured[spec.name] = x
+        for spec in self.units:
+            if spec.name in skipped and not self.is_initializing():
+                continue
+            moving = train and spec.name not in still
+            for path, build in spec.parts:
+                first, _, rest = path.partition("/")
+                unit_keys = keys if moving else None
+                if rest:
+                    if first not in groups:
+                        groups[first] = Group(name=first)
+                    x = groups[first](rest, build, x, moving, unit_keys)
+                else:
+                    x = build(path)(x, moving=moving, keys=unit_keys)
+            if 0 in x.shape[1:]:
+                raise UserError(
+                    f"images of {images.shape[1:-1]} are too small: nothing is left of them at unit "
+                    f"{spec.name!r}; use larger ones, or a cut below it"
+                )
+            if spec.name in capture:
+                captured[spec.name] = x
         logits = self._head(x, keys if train and "head" not in still else None)
         return (logits, captured) if capture else logits
 

@@ -136,7 +136,7 @@ class Checkpoints:
             bundle.mkdir(parents=True)
             for part, tree in trees.items():
                 self._orbax.save(bundle / part, args=self._ocp.args.StandardSave(tree))
-            release_memory()  # what orbax wrote from: most of what it saved, once more
+            release_memory()  # what orbax wrote from, most of what it saved once more; the steps' too
             if progress is not None:
                 (bundle / "progress").mkdir()
                 (bundle / "progress" / "metadata").write_text(json.dumps(progress))

@@ -11,7 +11,7 @@ import numpy as np
 
 from ttl_jax import data as data_package
 from ttl_jax import remote
-from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.compilation_cache import set_up_cache
 from ttl_jax.config import default_config, paths, set_fields
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
@@ -30,6 +30,8 @@ def finetune(
 ) -> Result:
     """Fine-tunes a pretrained network on a data set and evaluates it.
 
+    Compiled programs are kept for the next time, as the commands keep them (`set_up_cache`).
+
     Args:
         data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", a whole
             config, or (images uint8 (N, H, W[, C]), labels (N,) or (N, L) with NaN = unknown).
@@ -44,7 +46,7 @@ def finetune(
     Raises:
         UserError: an unknown field or strategy, or data that cannot be read.
     """
-    set_up_jax()
+    set_up_cache()  # and no more: the process is the user's
     settings: Any = data if hasattr(data, "to_dict") else default_config()
     if settings is not data:
         set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": strategy})

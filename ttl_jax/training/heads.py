@@ -28,6 +28,7 @@ from ttl_jax.training.build import loss_of
 from ttl_jax.training.inputs import as_they_are
 from ttl_jax.training.loop import Progress, crosses, selected, step_key
 from ttl_jax.training.optimizer import make_optimizer
+from ttl_jax.training.placing import placed
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import learning_rates
@@ -156,13 +157,13 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
         print(f"{len(probes.members)} probes resumed at step {fitted.step}", flush=True)
     stops = stops_of(probes.length, config.eval_every_epochs * probes.per_epoch)
     longest = int(np.diff([0, *(stop for stop, _ in stops)]).max())
-    heads, moments = fitted.heads, fitted.moments
+    heads, moments = placed((fitted.heads, fitted.moments))
     start, ahead = fitted.step, None
     for stop, validates in stops:
         if stop <= start:
             continue
-        batches = _batches(probes, training, start, longest)
-        padded = np.pad(fitted.rates[start:stop], ((0, longest - (stop - start)), (0, 0)))
+        batches = placed(_batches(probes, training, start, longest))
+        padded = placed(np.pad(fitted.rates[start:stop], ((0, longest - (stop - start)), (0, 0))))
         heads, moments, figures = run(heads, moments, lean, batches, padded, stop - start, train_features)
         logits = logits_of(heads, lean, val_features) if validates else None
         if ahead is not None:

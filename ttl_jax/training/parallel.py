@@ -96,7 +96,7 @@ class Layout:
 
     @property
     def plain(self) -> bool:
-        """One device under jit: arrays are left where they are."""
+        """One device under jit: nothing is split or replicated."""
         return self.mode == "jit" and len(self.devices) == 1
 
     @property
@@ -140,7 +140,7 @@ class Layout:
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
 
     def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """A batch (this process's rows of it) split over the devices of a mesh."""
+        """A batch (this process's rows of it) in its place: split over the devices of a mesh."""
         if self.plain:
             return placed(dict(batch))
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))

@@ -12,14 +12,19 @@ from ttl_jax.host import keep_memory, release_memory
 T = TypeVar("T")
 
 
+def runs_in_place() -> bool:
+    """Whether programs run in the thread that calls them: on a CPU, where `set_up_jax` has said so."""
+    return jax.default_backend() == "cpu" and not jax.config.read("jax_cpu_enable_async_dispatch")
+
+
 def placed(tree: T) -> T:
     """The same tree as a program takes it.
 
-    On a CPU NumPy's arrays are copied, once this returns: XLA:CPU runs a program in the thread that calls
-    it, whose memory is kept (`host.keep_memory`), only where all that it takes is there. Elsewhere they
-    are left to the call, whose transfer nothing waits for.
+    Where programs run in place NumPy's arrays are copied, once this returns: XLA:CPU runs a program in the
+    thread that calls it, whose memory is kept (`host.keep_memory`), only where all that it takes is there.
+    Elsewhere they are left to the call, whose transfer nothing waits for.
     """
-    if jax.default_backend() != "cpu":
+    if not runs_in_place():
         return tree
     # device_put may go on in NumPy's memory, whatever its may_alias: so it is given a copy.
     there = jax.tree.map(
@@ -29,7 +34,7 @@ def placed(tree: T) -> T:
 
 
 def settle_memory() -> None:
-    """After compiling: what the compiler took is given back; from here on a CPU's programs keep theirs."""
+    """After compiling: what the compiler took is given back; from here on programs in place keep theirs."""
     release_memory()
-    if jax.default_backend() == "cpu":
+    if runs_in_place():
         keep_memory()

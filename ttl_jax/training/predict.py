@@ -56,7 +56,7 @@ class Predictor:
         kind = jax.tree.structure(variables), images.shape, images.dtype
         if kind not in self._compiled:
             self._compiled[kind] = run_folded.lower(folded, images).compile()
-            release_memory()  # not kept: a stem's scratch is asked for by any thread, and each would keep one
+            release_memory()  # no more: a process that only infers keeps nothing
         compiled = self._compiled[kind]
         return lambda images: compiled(folded, placed(images))
 
@@ -84,7 +84,8 @@ def logits_of(
 ) -> Float[np.ndarray, "n classes"]:
     """Runs a data set's padded batches through the network and drops the padding.
 
-    One batch is always under way on the device while the previous one is copied to the host.
+    One batch is under way on the device while the previous one is copied to the host; on a CPU whose programs
+    run in place (`placing.runs_in_place`) none is.
     """
     run: Callable[[Any], Array] | None = None
     parts: list[np.ndarray] = []

@@ -65,6 +65,7 @@ class Programs:
         if self.others and (not self.keeps or host.memory_share() > CROWDED):
             self.others.clear()
             jax.clear_caches()
+            host.release_memory()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The program of that key; made now if it is not there, waited for if it is being made."""
