@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ttl_jax.errors import UserError
+from ttl_jax.training.operations import operations
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array
 
@@ -246,24 +247,26 @@ class Layout:
         """Compiles a step for a placed state and batch, and a learning rate, donating the state.
 
         Returns:
-            the executable, called as the step is, and its floating-point operations on all devices.
+            the executable, called as the step is, and its floating-point operations on all devices
+            (`operations`; of a pmap, which has no such count, those of this machine's own program).
         """
         if self.mode == "pmap":
-            jitted: Any = jax.pmap(
+            mapped = jax.pmap(
                 step, AXIS, in_axes=(0, 0, None, *(None for _ in fixed)), donate_argnums=(0,),
                 devices=list(self.devices),
             )  # fmt: skip
-        elif self.plain:
+            compiled = mapped.lower(state, batch, rates, *fixed).compile()
+            analysis = compiled.cost_analysis()
+            flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
+            # The executable of a pmap over several processes wants global arrays; the pmap takes our part.
+            return mapped if self.several else compiled, flops * len(self.devices)
+        if self.plain:
             jitted = jax.jit(step, donate_argnums=0)
         else:
             everywhere = NamedSharding(self.mesh, PartitionSpec())
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(self._shardings(state), everywhere))
-        compiled = jitted.lower(state, batch, rates, *fixed).compile()
-        analysis = compiled.cost_analysis()
-        flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
-        # The executable of a pmap over several processes wants global arrays; the pmap takes our part.
-        run = jitted if self.mode == "pmap" and self.several else compiled
-        return run, flops * len(self.devices)
+        traced = jitted.trace(state, batch, rates, *fixed)
+        return traced.lower().compile(), operations(traced) or 0.0
 
     def spread(self, predict: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
         """A jitted (variables, images) -> logits, run with the images split over all devices."""

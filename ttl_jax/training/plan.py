@@ -20,6 +20,7 @@ from ttl_jax.strategies.features import FeatureDistance, SourceTask
 from ttl_jax.strategies.penalties import anchored
 from ttl_jax.strategies.select import matches
 from ttl_jax.training.loss import make_loss
+from ttl_jax.training.operations import operations
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.state import initial_state
@@ -54,8 +55,8 @@ class PhasePlan:
         share: of the run's steps.
         rows: the label table.
         trainable: parameters that are differentiated and updated.
-        flops: floating-point operations of one step, by XLA's cost analysis of the lowered program;
-            None where they were not counted, or the backend cannot count them.
+        flops: floating-point operations of one step (`operations`); None where they were not counted, or
+            the backend cannot count them.
         optimizer_bytes: of the optimizer's state.
         units: bottom to top, the head last.
         measured: learning rates are measured while training (Auto-RGN, Auto-SNR).
@@ -205,8 +206,7 @@ def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[
         "seed": number,
     }
     rate = jax.ShapeDtypeStruct((), np.float32)
-    analysis = jax.jit(step).lower(state, data, rate, constants).cost_analysis()
-    return float(analysis["flops"]) if analysis else None
+    return operations(jax.jit(step).trace(state, data, rate, constants))
 
 
 def _constants(
