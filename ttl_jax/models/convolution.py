@@ -189,12 +189,12 @@ def _forms(geometry: Geometry, x: Array, kernel: Array) -> Forms:
     return Forms(_wide, _wide_dx) if _is_wide(x, kernel, geometry) else Forms()
 
 
-# Minimal: 3x3 with fewer products. What the forward pass made sums of, the backward pass makes again: kept,
-# those of an input are four times its size, those of a kernel nearly twice.
+# Minimal: 3x3 with fewer products. Sums of an input are four times its size, those of a kernel nearly twice:
+# they are made when they are wanted, the backward pass's anew.
 
 
 def _minimal(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    return winograd.convolve(geometry.padding, x, kernel)
+    return winograd.convolve(geometry.padding, x, kernel + zero_of(x))
 
 
 def _minimal_dx(shape: tuple[int, ...], geometry: Geometry, g: Array, kernel: Array) -> Array:
