@@ -82,20 +82,8 @@ def test_a_dense_block_goes_over_what_each_layer_adds(still):
     assert sorted(reduced(run, jnp.zeros((2, 32, 32, 3)))) == sorted(2 * (outer + inner) + pooled)
 
 
-def test_gradients_and_statistics_are_those_of_every_layer_by_itself(monkeypatch):
-    network, variables = (
-        make("densenet121", 3, cut="dense1/layer6") for make in (models.create, weights.initialise)
-    )
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 32, 32, 3)), jnp.float32)
-
-    def gradients():
-        def loss(params):
-            given = {"params": params, "batch_stats": variables["batch_stats"]}
-            logits, moved = network.apply(given, images, train=True, mutable=["batch_stats"])
-            return jnp.mean(jax.nn.log_softmax(logits)[:, 0]), moved
-
-        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-
+def test_gradients_and_statistics_are_those_of_every_layer_by_itself(gradients_of, monkeypatch):
+    gradients = gradients_of("densenet121", "dense1/layer6", 32)
     ours = gradients()
     monkeypatch.setattr(densenet, "joined", lambda *parts: jnp.concatenate(parts, axis=-1))
     for mine, theirs in zip(jax.tree.leaves(ours), jax.tree.leaves(gradients()), strict=True):

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax import models, weights
 from ttl_jax.models import layers
 from ttl_jax.models.convolution import convolution
 from ttl_jax.models.recompute import normalised_convolution
@@ -56,22 +55,9 @@ def test_a_gradient_that_is_not_finite_stays_where_it_is():
         assert np.isfinite(gradient[1:]).all() and not np.isfinite(gradient[0, 0, 0]).all()
 
 
-def test_gradients_of_a_dense_block(monkeypatch):
-    network, variables = (
-        make("densenet121", 3, cut="transition1") for make in (models.create, weights.initialise)
-    )
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 64, 64, 3)), jnp.float32)
-
-    def gradients():
-        def loss(params):
-            given = {"params": params, "batch_stats": variables["batch_stats"]}
-            logits, moved = network.apply(given, images, train=True, mutable=["batch_stats"])
-            return jnp.mean(jax.nn.log_softmax(logits)[:, 0]), moved
-
-        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-
+def test_gradients_of_a_dense_block(gradients_of, monkeypatch):
+    gradients = gradients_of("densenet121", "transition1", 64)
     ours = gradients()
     monkeypatch.setattr(layers, "normalised_convolution", plain)
-    jax.clear_caches()
     for mine, theirs in zip(jax.tree.leaves(ours), jax.tree.leaves(gradients()), strict=True):
         assert np.abs(mine - theirs).max() <= 1e-5 * np.abs(theirs).max()

@@ -1,0 +1,30 @@
+"""What several tests of networks do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ttl_jax import models, weights
+
+
+@pytest.fixture
+def gradients_of():
+    """(network, cut, pixels) -> a function that traces anew and gives gradients and moved statistics."""
+
+    def prepare(name, cut, size):
+        network, variables = models.create(name, 3, cut=cut), weights.initialise(name, 3, cut=cut)
+        images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 3)), jnp.float32)
+
+        def gradients():
+            def loss(params):
+                given = {"params": params, "batch_stats": variables["batch_stats"]}
+                logits, moved = network.apply(given, images, train=True, mutable=["batch_stats"])
+                return jnp.mean(jax.nn.log_softmax(logits)[:, 0]), moved
+
+            jax.clear_caches()
+            return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+        return gradients
+
+    return prepare
