@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from ttl_jax import host
+
+BETWEEN_COLLECTIONS = 10_000  # new objects; Python's own is 700
 
 
 def set_up_cache() -> None:
@@ -29,5 +32,7 @@ def set_up_jax() -> None:
     import jax
 
     set_up_cache()
+    # Tracing makes a million small objects and little garbage: a tenth of a start went on looking for it.
+    gc.set_threshold(BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     if host.keeps_memory():
         jax.config.update("jax_cpu_enable_async_dispatch", False)

@@ -9,7 +9,15 @@ from ttl_jax import models, weights
 
 
 @pytest.fixture
-def gradients_of():
+def fresh_traces():
+    """For tests that swap a part of a layer: no trace of before is used, and none of theirs afterwards."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def gradients_of(fresh_traces):
     """(network, cut, pixels) -> a function that traces anew and gives gradients and moved statistics."""
 
     def prepare(name, cut, size):

@@ -38,6 +38,7 @@ CASES = [  # height, width, channels, features, window, stride, padding, groups
 ]
 
 
+@pytest.mark.usefixtures("fresh_traces")
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_equal_the_plain_convolution(case, monkeypatch):
     monkeypatch.setattr(convolution_module, "LARGE", 1)  # small maps go the large ones' way
@@ -64,6 +65,7 @@ def test_values_and_gradients_equal_the_plain_convolution(case, monkeypatch):
         assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 
+@pytest.mark.usefixtures("fresh_traces")
 @pytest.mark.parametrize("large", [1, convolution_module.LARGE])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_second_derivative_equals_the_plain_convolutions(stride, large, monkeypatch):
@@ -90,6 +92,27 @@ def test_a_second_derivative_equals_the_plain_convolutions(stride, large, monkey
 
     for mine, theirs in zip(penalty(ours), penalty(plain), strict=True):
         assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.usefixtures("fresh_traces")
+def test_layers_of_one_shape_are_traced_once(monkeypatch):
+    traced = []
+    monkeypatch.setattr(
+        convolution_module,
+        "_plain",
+        lambda geometry, x, kernel: traced.append(geometry) or jnp.zeros(x.shape),
+    )
+    x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+
+    def twice(x):
+        for padding in ("SAME", "SAME", [(1, 1), (1, 1)]):  # one geometry
+            x = convolution(x, kernel, (1, 1), padding)
+        return x
+
+    jax.eval_shape(twice, x)
+    once = len(traced)
+    jax.eval_shape(lambda x: convolution(x, kernel, (1, 1), "SAME"), x)
+    assert len(traced) == once == 2  # for CPUs and for others
 
 
 def test_three_dimensions_and_half_precision_go_the_plain_way_or_keep_their_type():

@@ -96,9 +96,14 @@ def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
     )  # fmt: skip
 
 
+# A network has many layers of one shape: both branches of each form are traced for the first of them.
+_traced_once = partial(jax.jit, static_argnums=0, inline=True)
+
+
 # The rule for the gradient is custom so that each of the three results chooses its own form; a
 # derivative taken through `platform_dependent` would keep the residuals of every branch.
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
+@_traced_once
 def _fast(geometry: Geometry, x: Array, kernel: Array) -> Array:
     return _on_cpu(_forms(geometry, x, kernel).forward or _plain, _plain)(geometry, x, kernel)
 
@@ -107,6 +112,7 @@ def _fast_forward(geometry: Geometry, x: Array, kernel: Array) -> tuple[Array, t
     return _fast(geometry, x, kernel), (x, kernel)
 
 
+@_traced_once
 def _fast_backward(geometry: Geometry, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,8 +21,10 @@ from ttl_jax.typing import Array, Float
 Affine = tuple[Float[Array, " c"], Float[Array, " c"]]  # factor and offset of a normalisation, float32
 
 # torchvision's initialisations: kaiming normal over fan-out for convolutions, torch's own for Linear.
-conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
-dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# Flax asks each for its shape in every trace of a network: traced once a shape.
+_traced_once = partial(jax.jit, static_argnums=(1, 2))
+conv_init = _traced_once(nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"))
+dense_init = _traced_once(nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
 
 
 class Conv(nn.Module):

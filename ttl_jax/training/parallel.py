@@ -15,6 +15,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,7 +267,10 @@ class Layout:
             everywhere = NamedSharding(self.mesh, PartitionSpec())
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(self._shardings(state), everywhere))
         traced = jitted.trace(state, batch, rates, *fixed)
-        return traced.lower().compile(), operations(traced) or 0.0
+        lowered = traced.lower()
+        with ThreadPoolExecutor(1) as beside:  # XLA needs no Python while it compiles
+            counted = beside.submit(operations, traced)
+            return lowered.compile(), counted.result() or 0.0
 
     def spread(self, predict: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
         """A jitted (variables, images) -> logits, run with the images split over all devices."""

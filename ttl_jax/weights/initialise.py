@@ -5,7 +5,9 @@ So two strategies that share a seed start from the same head, whatever else of t
 
 from __future__ import annotations
 
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -99,6 +101,8 @@ def initialise(name: str, num_classes: int, *, seed: int = 0, **shape: Any) -> V
         **shape: as `template` takes it.
     """
     leaves = template(name, num_classes, **shape)
-    variables = unflatten({path: fresh(path, leaf.shape, seed) for path, leaf in leaves.items()})
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy draws without Python's lock
+        drawn = threads.map(lambda path: fresh(path, leaves[path].shape, seed), leaves)
+        variables = unflatten(dict(zip(leaves, drawn, strict=True)))
     release_memory()  # what tracing and drawing took
     return variables
