@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,24 +160,35 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
     longest = int(np.diff([0, *(stop for stop, _ in stops)]).max())
     heads, moments = placed((fitted.heads, fitted.moments))
     start, ahead = fitted.step, None
-    for stop, validates in stops:
-        if stop <= start:
-            continue
-        batches = placed(_batches(probes, training, start, longest))
-        padded = placed(np.pad(fitted.rates[start:stop], ((0, longest - (stop - start)), (0, 0))))
-        heads, moments, figures = run(heads, moments, lean, batches, padded, stop - start, train_features)
-        logits = logits_of(heads, lean, val_features) if validates else None
+
+    def call(
+        stop: int, count: int, validates: bool, heads: Any, moments: Any, batches: Any, rates: Any
+    ) -> Any:
+        heads, moments, figures = run(heads, moments, lean, batches, rates, count, train_features)
+        return stop, heads, moments, figures, logits_of(heads, lean, val_features) if validates else None
+
+    with ThreadPoolExecutor(1) as aside:  # on a CPU a program holds the thread that calls it
+        for stop, validates in stops:
+            if stop <= start:
+                continue
+            batches = placed(_batches(probes, training, start, longest))
+            padded = placed(np.pad(fitted.rates[start:stop], ((0, longest - (stop - start)), (0, 0))))
+            before = None
+            if ahead is not None:
+                before = ahead.result()
+                _, heads, moments, *_ = before
+            ahead = aside.submit(call, stop, stop - start, validates, heads, moments, batches, padded)
+            start = stop
+            if before is not None:
+                _take(probes, fitted, *before)
+            if notice.asked() and stop < probes.length:
+                _take(probes, fitted, *ahead.result())
+                if kept is not None:
+                    notice.saving = True
+                    fitted.save(kept)
+                raise Preempted(f"{notice.reason}: {len(probes.members)} probes saved at step {stop}")
         if ahead is not None:
-            _take(probes, fitted, *ahead)
-        ahead, start = (stop, heads, moments, figures, logits), stop
-        if notice.asked() and stop < probes.length:
-            _take(probes, fitted, *ahead)
-            if kept is not None:
-                notice.saving = True
-                fitted.save(kept)
-            raise Preempted(f"{notice.reason}: {len(probes.members)} probes saved at step {stop}")
-    if ahead is not None:
-        _take(probes, fitted, *ahead)
+            _take(probes, fitted, *ahead.result())
     return fitted
 
 
