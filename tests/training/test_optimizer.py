@@ -10,6 +10,7 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Phase, Train
+from ttl_jax.training import optimizer as module
 from ttl_jax.training.optimizer import carry_over, make_optimizer, scale_by_adam
 
 LABELS = {"a/kernel": "slow", "b/kernel": "train", "c/kernel": "freeze"}
@@ -34,6 +35,16 @@ def three_updates(settings):
         updates, state = optimizer.update(gradients, state, params)
         found.append(updates)
     return found
+
+
+def test_the_norm_of_small_leaves_and_of_those_that_go_in_pieces(monkeypatch):
+    monkeypatch.setattr(module, "SMALL", 10)
+    monkeypatch.setattr(module, "LARGE", 64)
+    rng, sizes = np.random.default_rng(0), ((3,), (9,), (10,), (8, 8), (50, 7), (4, 32))
+    tree = {str(size): rng.normal(size=size).astype(np.float32) for size in sizes}
+    expected = np.sqrt(sum(np.square(leaf.astype(np.float64)).sum() for leaf in tree.values()))
+    np.testing.assert_allclose(jax.jit(module.global_norm)(tree), expected, rtol=1e-6)
+    assert module.global_norm({}) == 0
 
 
 def test_adam_with_a_slower_label():

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ttl_jax.models import winograd
+from ttl_jax.models.late import zero_of
 from ttl_jax.typing import Array, Float
 
 # Values of a map from which on reading in strides is dearer than a loop: 4 MB, caches no longer help.
@@ -154,16 +155,6 @@ def _written(x: Array, zero: Array) -> Array:
 
 # An identity: a loop of unknown length has no derivative in reverse, for who takes a second one.
 _written.defvjp(lambda x, zero: (_written(x, zero), zero), lambda zero, g: (g, jnp.zeros_like(zero)))
-
-
-def zero_of(g: Array) -> Array:
-    """A zero that XLA does not know to be one, and does not have before g.
-
-    What it is added to is made when the backward pass comes there: XLA:CPU neither keeps it from the forward
-    pass nor makes it ahead of time.
-    """
-    first = g[(0,) * g.ndim]
-    return jnp.where(jnp.abs(first) == -1, first, 0)
 
 
 def _on_cpu(cpu: Callable[..., Array], other: Callable[..., Array]) -> Callable[..., Array]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ttl_jax.models.convolution import zero_of
+from ttl_jax.models.late import zero_of
 from ttl_jax.typing import Array, Float
 
 

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ttl_jax.models.convolution import Padding, convolution, zero_of
+from ttl_jax.models.convolution import Padding, convolution
+from ttl_jax.models.late import zero_of
 from ttl_jax.typing import Array, Float
 
 

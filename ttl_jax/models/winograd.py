@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from jax import lax
 
+from ttl_jax.models.late import zero_of
 from ttl_jax.typing import Array, Float
 
 Pads = Sequence[tuple[int, int]]
@@ -62,13 +63,8 @@ def kernel_gradient(
             for row, others in zip(seen, spread, strict=True) for one, other in zip(row, others, strict=True)
         ])  # fmt: skip
 
-    parts = _parts(x)
-    if parts == 1:
-        places = share(x, g)
-    else:
-        pairs = (_split(x, parts), _split(g, parts))
-        start = jnp.zeros((16, x.shape[-1], g.shape[-1]), g.dtype)
-        places, _ = lax.scan(lambda sums, pair: (sums + share(*pair), None), start, pairs)
+    start = jnp.zeros((16, x.shape[-1], g.shape[-1]), g.dtype)
+    places = _in_parts(lambda sums, _, x, g: sums + share(x, g), start, x, g)
     grid = [[places[4 * row + column] for column in range(4)] for row in range(4)]
     return jnp.stack([jnp.stack(row) for row in _twice(_of_kernel_back, grid)])
 
@@ -88,20 +84,30 @@ def _convolve(padding: Pads, x: Array, kernel: Grid) -> Array:
         n, tall, _, wide, _, features = whole.shape
         return whole.reshape(n, 2 * tall, 2 * wide, features)[:, :height, :width]
 
-    parts = _parts(x)
-    if parts == 1:
-        return part(x)
-    return lax.map(part, _split(x, parts)).reshape(x.shape[0], height, width, -1)
+    start = jnp.zeros((x.shape[0], height, width, kernel[0][0].shape[-1]), x.dtype)
+    return _in_parts(lambda out, first, x: lax.dynamic_update_slice_in_dim(out, part(x), first, 0), start, x)
+
+
+def _in_parts(add: Callable[..., Array], start: Array, x: Array, *others: Array) -> Array:
+    """`start`, to which each part of a batch has added its share: add(so far, its first image, *its part).
+
+    Loops begin with an array that XLA would make, and hold, from the start of a step on: it waits for x.
+    """
+    count = len(x) // _parts(x)
+
+    def one(number: Array, so_far: Array) -> Array:
+        first = number * count
+        return add(so_far, first, *(lax.dynamic_slice_in_dim(array, first, count) for array in (x, *others)))
+
+    if count == len(x):
+        return add(start, 0, x, *others)
+    return lax.fori_loop(0, len(x) // count, one, start + zero_of(x))
 
 
 def _parts(x: Array) -> int:
     """Into how many parts a batch goes: its sums are four times as many values as it has."""
     wanted = min(-(-4 * x.size // TOGETHER), len(x))
     return next(number for number in range(wanted, len(x) + 1) if len(x) % number == 0)
-
-
-def _split(x: Array, parts: int) -> Array:
-    return x.reshape(parts, -1, *x.shape[1:])
 
 
 def _tiles(padding: Pads, x: Array, out: tuple[int, int]) -> Grid:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies import FREEZE, LabelledPhase
@@ -72,10 +74,19 @@ def global_norm(tree: Any) -> Float[Array, ""]:
     leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
     small = [leaf for leaf in leaves if leaf.size < SMALL]
     parts = [jnp.concatenate(small)] if small else []
+    total = jnp.zeros(())
     for leaf in leaves:
-        if leaf.size >= SMALL:
-            parts += [leaf[start : start + LARGE] for start in range(0, leaf.size, LARGE)]
-    return jnp.sqrt(sum((jnp.vdot(part, part) for part in parts), jnp.zeros(())))
+        whole = leaf.size // LARGE
+        if whole:  # in a loop, which holds one piece; side by side XLA copies all of them first
+            total = lax.fori_loop(0, whole, partial(_add_piece, leaf), total)
+        if leaf.size >= SMALL and leaf.size % LARGE:
+            parts.append(leaf[whole * LARGE :])
+    return jnp.sqrt(sum((jnp.vdot(part, part) for part in parts), total))
+
+
+def _add_piece(leaf: Array, number: Array, total: Array) -> Array:
+    piece = lax.dynamic_slice_in_dim(leaf, number * LARGE, LARGE)
+    return total + jnp.vdot(piece, piece)
 
 
 def clip_by_global_norm(bound: float) -> optax.GradientTransformation:
