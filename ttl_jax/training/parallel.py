@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ttl_jax.errors import UserError
-from ttl_jax.training.operations import operations
+from ttl_jax.training.operations import operations_once
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array
 
@@ -269,7 +269,7 @@ class Layout:
         traced = jitted.trace(state, batch, rates, *fixed)
         lowered = traced.lower()
         with ThreadPoolExecutor(1) as beside:  # XLA needs no Python while it compiles
-            counted = beside.submit(operations, traced)
+            counted = beside.submit(operations_once, traced, lowered)
             return lowered.compile(), counted.result() or 0.0
 
     def spread(self, predict: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
