@@ -207,6 +207,13 @@ class Child:
         return peak
 
 
+def spread(seconds: list[float], scale: float = 1.0, digits: int = 0) -> str:
+    """Median and quartiles."""
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else 3 * seconds
+    low, middle, high = (f"{scale * value:.{digits}f}" for value in quartiles)
+    return f"{middle} ({low}-{high})"
+
+
 def compare(
     model: str, size: int, batch: int, mode: str, repeats: int, same_malloc: bool
 ) -> dict[str, object]:
@@ -226,9 +233,8 @@ def compare(
     peaks = {side: child.close() for side, child in children.items()}
     row: dict[str, object] = {"model": model, "px": size, "batch": batch, "mode": mode}
     for side, values in seconds.items():
-        low, middle, high = statistics.quantiles(values, n=4)
         row[f"{side} img/s"] = round(batch / statistics.median(values), 1)
-        row[f"{side} ms"] = f"{1e3 * statistics.median(values):.0f} ({1e3 * low:.0f}-{1e3 * high:.0f})"
+        row[f"{side} ms"] = spread(values, 1e3)
     row["ratio"] = round(statistics.median(seconds["torch"]) / statistics.median(seconds["jax"]), 2)
     row["peak MiB"] = f"{peaks['jax']:.0f} / {peaks['torch']:.0f}"
     return row
@@ -250,8 +256,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
     rows = []
-    for case in given.cases.split(","):
-        model, size = case.split(":")
+    cases = [case.partition(":") for case in given.cases.split(",")]
+    for model, _, size in cases:
+        if not size.isdecimal():
+            parser.error(f"--cases takes MODEL:PIXELS with commas between them, not {model!r} without pixels")
+    if given.repeats < 1:
+        parser.error(f"--repeats={given.repeats}: give 1 or more")
+    for model, _, size in cases:
         for mode in given.modes.split(","):
             rows.append(compare(model, int(size), given.batch, mode, given.repeats, given.same_malloc))
             print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)

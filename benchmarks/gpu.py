@@ -200,7 +200,7 @@ def compare(
     row: dict[str, Any] = {"model": model, "px": size, "batch": batch}
     for side, values in seconds.items():
         rates = [batch * steps / value for value in values]
-        low, middle, high = statistics.quantiles(rates, n=4)
+        low, middle, high = statistics.quantiles(rates, n=4) if len(rates) > 1 else 3 * rates
         row[f"{side} img/s"] = f"{middle:.0f} ({low:.0f}-{high:.0f})"
     middle = batch * steps / statistics.median(seconds["jax"])
     if "torch" in seconds:

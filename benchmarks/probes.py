@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from strategies import datasets, in_turn, spread  # noqa: E402
+from cpu import spread  # noqa: E402
+from strategies import datasets, in_turn  # noqa: E402
 
 
 def config_of(model: str, epochs: int, seed: int, rate: float, strategy: str = "linear_probe") -> Any:

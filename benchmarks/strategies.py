@@ -33,6 +33,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import cpu  # noqa: E402
+from cpu import spread  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = 10.0  # seconds
@@ -98,13 +99,6 @@ def in_turn(ways: Mapping[str, Callable[[], float]], repeats: int, before: int =
                     said = f"{name} {len(seconds[name])} of {repeats}: {once:.1f} s"
                     print(said, file=sys.stderr, flush=True)
     return seconds
-
-
-def spread(seconds: list[float], scale: float = 1.0, digits: int = 0) -> str:
-    """Median and quartiles."""
-    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else 3 * seconds
-    low, middle, high = (f"{scale * value:.{digits}f}" for value in quartiles)
-    return f"{middle} ({low}-{high})"
 
 
 def steps(model: str, size: int, batch: int, repeats: int) -> list[dict[str, object]]:

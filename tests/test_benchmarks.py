@@ -1,4 +1,4 @@
-"""The GPU benchmark at a tiny size, with nothing but what the GPU image carries."""
+"""The GPU benchmark at a tiny size, with nothing but what the GPU image carries; what `bench cpu` refuses."""
 
 import importlib.util
 import json
@@ -90,3 +90,21 @@ def test_a_measured_card_stands_in_the_projection(tmp_path):
         path.write_text(content)
         with pytest.raises(UserError, match="gpu.json"):
             scale.measured(str(path))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("--cases=vgg19", "MODEL:PIXELS"), ("--repeats=0", "--repeats=0: give 1 or more")]
+)
+def test_bad_words_are_refused_before_anything_is_timed(word, said):
+    ran = subprocess.run(
+        [sys.executable, "-m", "ttl_jax", "bench", "cpu", word],
+        capture_output=True, text=True, check=False, cwd=GPU.parent.parent,
+    )  # fmt: skip
+    assert ran.returncode == 2 and said in ran.stderr
+
+
+def test_one_value_has_no_spread(monkeypatch):
+    monkeypatch.syspath_prepend(GPU.parent)
+    spread = importlib.import_module("cpu").spread
+    assert spread([2.0]) == "2 (2-2)"
+    assert spread([0.001, 0.002, 0.003, 0.004, 0.005], 1e3, digits=1) == "3.0 (1.5-4.5)"
