@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,12 +158,13 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
         print(f"{len(probes.members)} probes resumed at step {fitted.step}", flush=True)
     stops = stops_of(probes.length, config.eval_every_epochs * probes.per_epoch)
     longest = int(np.diff([0, *(stop for stop, _ in stops)]).max())
-    heads, moments = placed((fitted.heads, fitted.moments))
+    began = placed((fitted.heads, fitted.moments))
     start, ahead = fitted.step, None
 
     def call(
-        stop: int, count: int, validates: bool, heads: Any, moments: Any, batches: Any, rates: Any
+        before: Future[Any] | None, stop: int, count: int, validates: bool, batches: Any, rates: Any
     ) -> Any:
+        heads, moments = began if before is None else before.result()[1:3]
         heads, moments, figures = run(heads, moments, lean, batches, rates, count, train_features)
         return stop, heads, moments, figures, logits_of(heads, lean, val_features) if validates else None
 
@@ -173,14 +174,11 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
                 continue
             batches = placed(_batches(probes, training, start, longest))
             padded = placed(np.pad(fitted.rates[start:stop], ((0, longest - (stop - start)), (0, 0))))
-            before = None
-            if ahead is not None:
-                before = ahead.result()
-                _, heads, moments, *_ = before
-            ahead = aside.submit(call, stop, stop - start, validates, heads, moments, batches, padded)
+            before = ahead
+            ahead = aside.submit(call, before, stop, stop - start, validates, batches, padded)
             start = stop
             if before is not None:
-                _take(probes, fitted, *before)
+                _take(probes, fitted, *before.result())
             if notice.asked() and stop < probes.length:
                 _take(probes, fitted, *ahead.result())
                 if kept is not None:
