@@ -34,6 +34,14 @@ def test_a_second_start_finds_the_count_of_the_same_program_alone(cache, monkeyp
     assert operations_once(other, other.lower()) == 1.0 and counted == [other]
 
 
+def test_layers_written_in_another_way_are_counted_anew(cache, monkeypatch):
+    traced = product(3)
+    operations_once(traced, traced.lower())
+    monkeypatch.setattr(module, "operations", lambda traced: 1.0)
+    monkeypatch.setattr(module, "_layers", lambda: "other lines")
+    assert operations_once(traced, traced.lower()) == 1.0
+
+
 def test_what_cannot_be_read_or_kept_is_counted(cache, monkeypatch):
     traced = product(3)
     operations_once(traced, traced.lower())

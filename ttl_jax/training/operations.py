@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from ttl_jax import models
 
 
 def operations(traced: Any) -> float | None:
@@ -36,7 +39,7 @@ def operations_once(traced: Any, lowered: Any) -> float | None:
     folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if not jax.config.jax_enable_compilation_cache or not folder or "://" in folder:  # type: ignore[attr-defined]
         return operations(traced)
-    program = f"{jax.__version__}\n{lowered.as_text()}"
+    program = f"{jax.__version__}\n{_layers()}\n{lowered.as_text()}"
     path = Path(folder) / f"operations-{hashlib.sha256(program.encode()).hexdigest()}"
     with suppress(OSError, ValueError):
         return float(path.read_text())
@@ -48,3 +51,10 @@ def operations_once(traced: Any, lowered: Any) -> float | None:
             beside.write_text(repr(count))
             beside.replace(path)
     return count
+
+
+@cache
+def _layers() -> str:
+    """What the layers are written as: of the plain form that is counted, a CPU's program shows nothing."""
+    folder = Path(models.__file__).parent
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
