@@ -90,6 +90,7 @@ def paper(
         setting, place = settings[kind], workdir / kind
         wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
         requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
+        programs = Programs(keeps=True)
         study.train_all(
             setting,
             place,
@@ -98,14 +99,14 @@ def paper(
             apart=datasets is None,
             notice=notice,
             committed=committed,
-            programs=Programs(),
+            programs=programs,
         )
         for row in rows:
             for seed in seeds if row.kind == kind else ():
                 request = Request(row.unit, 1.0, seed)
                 run = study.folder(place, request)
                 if (run / "result.json").exists():  # a training that diverged has none
-                    tests[row][seed] = report_test(setting.trial(request), run, sets, notice)
+                    tests[row][seed] = report_test(setting.trial(request), run, sets, notice, programs)
 
     costs: dict[Any, Cost] = {}
 

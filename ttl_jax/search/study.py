@@ -136,10 +136,12 @@ def search(
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
-    result = follow(_plan(setting), _evaluation(setting, price, workdir, sets, alone, notice, committed))
+    programs = Programs(keeps=True)  # a unit comes again: for more of its training, and with other seeds
+    evaluation = _evaluation(setting, price, workdir, sets, alone, notice, committed, programs)
+    result = follow(_plan(setting), evaluation)
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
-        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets, notice)
+        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets, notice, programs)
         for trial in winners
         if not math.isnan(trial.score)
     ]
@@ -241,10 +243,9 @@ def _evaluation(
     apart: bool,
     notice: Notice,
     committed: Callable[[], None],
+    programs: Programs,
 ) -> Any:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
-
-    programs = Programs(keeps=True)  # a unit comes again: for more of its training, and with other seeds
 
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
         values = []

@@ -83,14 +83,22 @@ def known(folder: Path) -> dict[str, Any]:
 
 
 def report_test(
-    config: Any, folder: Path, datasets: Mapping[str, Dataset], notice: Notice | None = None
+    config: Any,
+    folder: Path,
+    datasets: Mapping[str, Dataset],
+    notice: Notice | None = None,
+    programs: Programs | None = None,
 ) -> dict[str, Any]:
-    """The test scores of a finished trial: looked at once, and read from its result from then on."""
+    """The test scores of a finished trial: looked at once, and read from its result from then on.
+
+    Args:
+        config, folder, datasets, notice, programs: as for `run_trial`; the test split is among these.
+    """
     path = folder / "result.json"
     metrics = json.loads(path.read_text())
     if "test" not in metrics:
         path.unlink()  # the run is finished: it only evaluates, now with the test split there
-        metrics = train(config, folder, datasets, notice=notice).metrics
+        metrics = train(config, folder, datasets, notice=notice, programs=programs).metrics
     return metrics["test"]
 
 
