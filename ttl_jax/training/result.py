@@ -83,12 +83,11 @@ def costs(
     lengths: tuple[int, ...],
     variables: Variables,
     progress: Progress,
-    best_step: int,
 ) -> dict[str, Any]:
     """What result.json says besides the scores: steps, seconds, sizes, and what was run."""
     sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}
     return {
-        "best_step": best_step,
+        "best_step": progress.best_step,
         "seconds": round(progress.seconds, 2),
         "trained_together": progress.together,
         "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),

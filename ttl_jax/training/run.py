@@ -10,20 +10,20 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from ttl_jax import data, evaluation, host, remote, strategies
+from ttl_jax import data, host, remote, strategies
 from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.strategies import Strategy
 from ttl_jax.strategies.average import Soup, WiseFT
 from ttl_jax.training import loggers, parallel, provenance
 from ttl_jax.training.build import build_model, lengths_of, loss_of
@@ -31,17 +31,18 @@ from ttl_jax.training.check import check
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
 from ttl_jax.training.feature_store import FeatureStore
+from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.finish import finish
 from ttl_jax.training.header import print_header
-from ttl_jax.training.inputs import Inputs, as_they_are
+from ttl_jax.training.inputs import Inputs
 from ttl_jax.training.loggers import Logger
-from ttl_jax.training.loop import Feed, Job, Outline, selected
+from ttl_jax.training.loop import Job, selected
 from ttl_jax.training.loop import run as run_loop
-from ttl_jax.training.predict import Predict, logits_of, make_predict
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.result import Illustrate, Result, costs, evaluate_once
 from ttl_jax.training.start import without_source_head
+from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables
 
 
@@ -134,65 +135,11 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     if layout.several and isinstance(strategy.after, Soup | WiseFT):
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
     notice.agree = layout.agree if layout.several else None
-    train_rows = layout.rows(config.data.batch_size)
-    mixing = data.parse_mix(config.data.mix)
-    inputs = Inputs(config, network, preprocessing, sets, programs, given.features, workdir)
-    if mixing and strategy.keeps_source_head:
-        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
-    if mixing and (layout.axis or layout.accumulate > 1 or train_rows.padded != config.data.batch_size):
-        raise UserError(
-            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
-            "batch that the devices divide"
-        )
-    predictor_of = partial(make_predict, network, preprocessing.normalise)
-    predict = programs.get("predict", predictor_of)
-    tta = config.data.tta
-    predict_views = predict if tta == "none" else programs.get("views", partial(predictor_of, tta=tta))
-
-    def logits_for(split: Dataset, variables: Variables, predict: Predict = predict) -> np.ndarray:
-        rows = layout.rows(min(config.data.eval_batch_size, len(split)), parts=1)
-        batches = data.eval_batches(split, rows.padded, rows=rows.own)
-        return logits_of(layout.spread(predict), variables, notice.polled(batches))
-
+    mix = _mix(config, strategy, layout, len(training.class_names))
     # The starting network of a feature penalty wants the images themselves.
-    caching = config.cache_features and not (mixing or "source" in constants or layout.several)
-
-    def outline(bound: strategies.LabelledPhase, variables: Variables) -> Outline:
-        frozen = inputs.plan(bound, variables) if caching else None
-        if frozen is not None:
-            return Outline(as_they_are, lambda: frozen.one, frozen)
-        return Outline(inputs.prepare, inputs.one_image)
-
-    def feed(outline: Outline, variables: Variables) -> Feed:
-        """Images, or the outputs of the frozen bottom units where these are always the same."""
-        fed, predictor = sets, predict
-        if outline.frozen is not None:
-            fed = inputs.computed(outline.frozen, variables)
-            predictor = programs.get(
-                ("predict", outline.after),
-                partial(make_predict, network, lambda features: features, after=outline.after),
-            )
-
-        def validate(variables: Variables) -> dict[str, Any]:
-            split = fed["val"]
-            logits = logits_for(split, variables, predictor)
-            return evaluation.score(split.labels, logits, split.class_names, split.task)
-
-        def batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
-            return data.train_batches(
-                fed["train"],
-                batch_size=config.data.batch_size,
-                seed=config.seed,
-                start=start,
-                stop=stop,
-                sampling=config.data.sampling,
-                threads=config.data.loader_threads,
-                padded=train_rows.padded,
-                rows=train_rows.own,
-            )
-
-        return Feed(batches, validate, fed["train"])
-
+    caching = config.cache_features and not (mix or "source" in constants or layout.several)
+    inputs = Inputs(config, network, preprocessing, sets, programs, given.features, workdir)
+    feeding = Feeding(inputs, layout, notice, caching)
     steps_per_epoch = len(training) / config.data.batch_size
     lengths = lengths_of(config, bound, steps_per_epoch)
     if layout.first:
@@ -204,14 +151,14 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         lengths=lengths,
         loss=loss_of(config, training),
         keys_of=inputs.keys_of,
-        outline=outline,
-        feed=feed,
+        outline=feeding.outline,
+        feed=feeding.feed,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,
         after=strategy.after,
         programs=programs,
-        mix=partial(data.mix, spec=mixing, classes=len(training.class_names)) if mixing else None,
+        mix=mix,
         pause_at=given.pause_after * sum(lengths),
         notice=notice,
         layout=layout,
@@ -225,54 +172,98 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     )
     try:
         progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
-        shapes = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-        best_step = progress.best_step
-        best = layout.replicate(
-            layout.from_first(lambda: checkpoints.restore_best(shapes, best_step)[0], shapes)
-        )
-
-        def select(candidate: Variables) -> float:
-            split = sets["val"]
-            scores = evaluation.score(
-                split.labels,
-                logits_for(split, layout.replicate(candidate)),
-                split.class_names,
-                split.task,
-            )
-            return selected(scores, config.select)
-
-        best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
-        best, averaged = finish(strategy.after, bound[-1], len(bound), variables, best, checkpoints, select)
-        best = layout.replicate(without_source_head(best))
+        best, averaged = _best(job, feeding, variables, checkpoints, progress.best_step)
     finally:
         checkpoints.close()
         shutil.rmtree(workdir / "features", ignore_errors=True)
-    result_path = workdir / "result.json"
-    metrics = json.loads(result_path.read_text()) if result_path.exists() else {}
+    best = layout.replicate(without_source_head(best))
+    found = costs(config, strategy, bound, lengths, variables, progress)
+    return _finished(given, workdir, strategy.name, feeding, best, found | averaged)
+
+
+def _mix(config: Any, strategy: Strategy, layout: parallel.Layout, classes: int) -> Mix | None:
+    """How the images of a batch are mixed; None where they are not.
+
+    Raises:
+        UserError: they cannot be, with this strategy or on these devices.
+    """
+    spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
+    if not spec:
+        return None
+    if strategy.keeps_source_head:
+        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
+    if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
+        raise UserError(
+            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
+            "batch that the devices divide"
+        )
+    return partial(data.mix, spec=spec, classes=classes)
+
+
+def _best(
+    job: Job, feeding: Feeding, variables: Variables, checkpoints: Checkpoints, step: int
+) -> tuple[Variables, dict[str, Any]]:
+    """The variables to evaluate, and what result.json says of an average of several.
+
+    Args:
+        job: that was run.
+        feeding: of it.
+        variables: that it started from.
+        checkpoints: of it.
+        step: of its best validation.
+    """
+    layout, split, predict = job.layout, feeding.inputs.sets["val"], feeding.predictor()
+    shapes = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    best = layout.from_first(lambda: checkpoints.restore_best(shapes, step)[0], shapes)
+    best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
+
+    def select(candidate: Variables) -> float:
+        return selected(feeding.scores(split, layout.replicate(candidate), predict), job.config.select)
+
+    best, averaged = finish(job.after, job.phases[-1], len(job.phases), variables, best, checkpoints, select)
+    return best, {"after": averaged} if averaged else {}
+
+
+def _finished(
+    given: _Given, workdir: Path, strategy: str, feeding: Feeding, best: Variables, found: dict[str, Any]
+) -> Result:
+    """Scores what was held out, where that was not done before, and writes the run's last files.
+
+    Args:
+        given: of the run.
+        workdir: for predictions, result.json and the report.
+        strategy: its name.
+        feeding: of the run.
+        best: the variables to evaluate, placed.
+        found: what result.json says besides the scores.
+    """
+    layout, sets, config = feeding.layout, feeding.inputs.sets, feeding.inputs.config
+    training, predict = sets["train"], feeding.predictor(config.data.tta)
+    path = workdir / "result.json"
+    metrics = json.loads(path.read_text()) if path.exists() else {}
     scored = {name: split for name, split in sets.items() if name == "val" or config.evaluate_test}
     scored.pop("train", None)
     if layout.json_from_first(
         lambda: metrics.keys() >= scored.keys()
     ):  # the test split was touched already, once
-        print(f"this run is finished: {result_path}", flush=True)
+        print(f"this run is finished: {path}", flush=True)
     else:
         metrics = evaluate_once(
-            workdir, scored, lambda split: logits_for(split, best, predict_views), layout.first
+            workdir, scored, lambda split: feeding.logits(split, best, predict), layout.first
         )
-        metrics |= costs(config, strategy, bound, lengths, variables, progress, best_step)
-        metrics |= {"after": averaged} if averaged else {}
-        metrics["data"] = card(sets)
+        metrics |= found | {"data": card(sets)}
         if layout.first:
-            provenance.write_json(result_path, metrics)
+            provenance.write_json(path, metrics)
             for place, event in itertools.product(given.loggers, loggers.result_events(metrics)):
                 place.event(event)
     best = best if layout.plain else jax.device_put(jax.device_get(best))
-    result = Result(metrics, workdir, network, best, training.class_names, predict_views, training.task)
+    network = feeding.inputs.network
+    result = Result(metrics, workdir, network, best, training.class_names, predict, training.task)
     if given.illustrate is not None and layout.first and config.report_images and config.evaluate_test:
-        given.illustrate(result, sets, preprocessing.normalise)
+        given.illustrate(result, sets, feeding.inputs.preprocessing.normalise)
     if layout.first and config.report and not (workdir / "report.html").exists():
         from ttl_jax import report
 
-        beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy.name}")
+        beside = report.write([workdir], workdir / "report.tmp.html", f"{config.model.name}, {strategy}")
         beside.replace(workdir / "report.html")
     return result

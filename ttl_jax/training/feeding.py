@@ -1,0 +1,90 @@
+"""What a run's phases train on and are validated by: images, or what frozen units make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ttl_jax import data, evaluation
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.strategies import LabelledPhase
+from ttl_jax.training.inputs import Inputs, as_they_are
+from ttl_jax.training.loop import Feed, Outline
+from ttl_jax.training.parallel import Layout
+from ttl_jax.training.predict import Predict, logits_of, make_predict
+from ttl_jax.training.preemption import Notice
+from ttl_jax.typing import Float, Variables
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """The feeds of one run.
+
+    Attributes:
+        inputs: of the run.
+        layout: of its devices.
+        notice: polled between the batches of a validation.
+        caching: whether the outputs of frozen units may take the place of the images.
+    """
+
+    inputs: Inputs
+    layout: Layout
+    notice: Notice
+    caching: bool
+
+    def outline(self, bound: LabelledPhase, variables: Variables) -> Outline:
+        """Of a phase, before anything is read for it; of the variables the shapes alone matter."""
+        inputs = self.inputs
+        frozen = inputs.plan(bound, variables) if self.caching else None
+        if frozen is not None:
+            return Outline(as_they_are, lambda: frozen.one, frozen)
+        return Outline(inputs.prepare, inputs.one_image)
+
+    def feed(self, outline: Outline, variables: Variables) -> Feed:
+        """Of a phase that begins with these variables: what its frozen units give is computed here."""
+        config, layout = self.inputs.config, self.layout
+        fed, predict = self.inputs.sets, self.predictor()
+        if outline.frozen is not None:
+            fed = self.inputs.computed(outline.frozen, variables)
+            predict = self.inputs.programs.get(
+                ("predict", outline.after),
+                partial(make_predict, self.inputs.network, lambda features: features, after=outline.after),
+            )
+        rows = layout.rows(config.data.batch_size)
+
+        def batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
+            return data.train_batches(
+                fed["train"],
+                batch_size=config.data.batch_size,
+                seed=config.seed,
+                start=start,
+                stop=stop,
+                sampling=config.data.sampling,
+                threads=config.data.loader_threads,
+                padded=rows.padded,
+                rows=rows.own,
+            )
+
+        return Feed(batches, lambda variables: self.scores(fed["val"], variables, predict), fed["train"])
+
+    def predictor(self, tta: str = "none") -> Predict:
+        """The program from images to logits, averaged over the views that `tta` names."""
+        make = partial(make_predict, self.inputs.network, self.inputs.preprocessing.normalise, tta=tta)
+        return self.inputs.programs.get("predict" if tta == "none" else "views", make)
+
+    def logits(
+        self, split: Dataset, variables: Variables, predict: Predict
+    ) -> Float[np.ndarray, "n classes"]:
+        """Of all examples of a split, in its order."""
+        rows = self.layout.rows(min(self.inputs.config.data.eval_batch_size, len(split)), parts=1)
+        batches = data.eval_batches(split, rows.padded, rows=rows.own)
+        return logits_of(self.layout.spread(predict), variables, self.notice.polled(batches))
+
+    def scores(self, split: Dataset, variables: Variables, predict: Predict) -> dict[str, Any]:
+        """The figures of a split."""
+        logits = self.logits(split, variables, predict)
+        return evaluation.score(split.labels, logits, split.class_names, split.task)
