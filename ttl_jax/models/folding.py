@@ -7,7 +7,8 @@ output of a convolution. So no family has to say anything, and one whose order i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,29 +32,31 @@ class Pair:
     epsilon: float
 
 
-def pairs(run: Callable[[], Any]) -> tuple[Pair, ...]:
-    """The pairs of a network.
+def folding(found: dict[Path, Pair]) -> Any:
+    """A context in which a network that is called in inference mode with variables from `fold` computes what
+    it was.
 
     Args:
-        run: calls the network in inference mode; only its shapes are computed.
+        found: takes the pairs, by the path of their BatchNorm, while the network is traced; for `fold`.
     """
     made: list[tuple[Any, Path]] = []
-    found: dict[Path, Pair] = {}
 
-    def norm(call: Callable[[], Any], module: BatchNorm, x: Any) -> Any:
+    def shift(call: Callable[[], Any], module: BatchNorm, x: Array) -> Any:
         for output, path in made:
             if output is x:
                 found[module.path] = Pair(path, module.path, module.epsilon)
+                return x + jnp.asarray(module.variables["params"]["bias"], x.dtype)
         return call()
 
-    def conv(call: Callable[[], Any], module: Conv, x: Any) -> Any:
+    def watch(call: Callable[[], Any], module: Conv, x: Array) -> Any:
         result = call()
         made.append((result, module.path))
         return result
 
-    with _intercept(BatchNorm, norm), _intercept(Conv, conv):
-        jax.eval_shape(lambda: run())
-    return tuple(found.values())
+    contexts = ExitStack()
+    contexts.enter_context(_intercept(BatchNorm, shift))
+    contexts.enter_context(_intercept(Conv, watch))
+    return contexts
 
 
 def _intercept(base: type[nn.Module], instead: Callable[[Callable[[], Any], Any, Any], Any]) -> Any:
@@ -78,10 +81,10 @@ def _intercept(base: type[nn.Module], instead: Callable[[Callable[[], Any], Any,
     return nn.intercept_methods(intercept)
 
 
-def fold(variables: Mapping[str, Any], folded: Sequence[Pair]) -> Variables:
+def fold(variables: Mapping[str, Any], folded: Iterable[Pair]) -> Variables:
     """The same variables with each pair's scale in its kernel and its shift as the BatchNorm's bias.
 
-    For `as_folded` alone: BatchNorm itself would scale a second time.
+    For `folding` alone: BatchNorm itself would scale a second time.
     """
     params, statistics = (flatten_dict(variables[name]) for name in ("params", "batch_stats"))
     for pair in folded:
@@ -92,15 +95,3 @@ def fold(variables: Mapping[str, Any], folded: Sequence[Pair]) -> Variables:
             if (*pair.conv, name) in params:
                 params[*pair.conv, name] = params[*pair.conv, name] * factor
     return {**variables, "params": unflatten_dict(params)}
-
-
-def as_folded(folded: Sequence[Pair]) -> Any:
-    """A context in which a network called with variables from `fold` computes what it was."""
-    norms = {pair.norm for pair in folded}
-
-    def shift(call: Callable[[], Any], module: BatchNorm, x: Array) -> Array:
-        if module.path not in norms:
-            return call()
-        return x + jnp.asarray(module.variables["params"]["bias"], x.dtype)
-
-    return _intercept(BatchNorm, shift)

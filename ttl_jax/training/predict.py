@@ -24,8 +24,8 @@ class Predictor:
 
     def __init__(self, run: Predict, folds: bool) -> None:
         self._run, self._plain, self._folds = run, jax.jit(run), folds
-        self._folding: tuple[Any, Callable[[Any], Any]] | None = None  # of folded variables, and to them
-        self._compiled: dict[Any, Predict] = {}  # by names of the variables, shape and type of the images
+        # By names of the variables, shape and type of the images: the program, and what it is to be given.
+        self._compiled: dict[Any, tuple[Predict, Callable[[Any], Any]]] = {}
 
     def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
         return self._plain(variables, images)
@@ -39,26 +39,30 @@ class Predictor:
             variables: of the network.
             images: any batch; others are to be of its shape and type.
         """
-        if self._folding is None:
-            pairs = folding.pairs(lambda: self._run(variables, images)) if self._folds else ()
-
-            def run(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
-                with folding.as_folded(pairs):
-                    return self._run(variables, images)
-
-            if pairs:
-                self._folding = jax.jit(run), jax.jit(partial(folding.fold, folded=pairs))
-            else:
-                self._folding = self._plain, lambda variables: variables
-            release_memory()  # what looking for pairs took
-        run_folded, fold = self._folding
+        run, fold = self.compile(variables, images)
         folded = fold(variables)
+        return lambda images: run(folded, placed(images))
+
+    def compile(self, variables: Mapping[str, Any], images: Any) -> tuple[Predict, Callable[[Any], Any]]:
+        """What `fixed` needs, made once: of both arguments shapes and types alone matter.
+
+        Returns:
+            the program, and the function from variables to those that it takes.
+        """
         kind = jax.tree.structure(variables), images.shape, images.dtype
         if kind not in self._compiled:
-            self._compiled[kind] = run_folded.lower(folded, images).compile()
+            pairs: dict[folding.Path, folding.Pair] = {}
+
+            def run(variables: Mapping[str, Any], images: Array) -> Array:
+                with folding.folding(pairs):
+                    return self._run(variables, images)
+
+            lowered = (jax.jit(run) if self._folds else self._plain).lower(variables, images)
+            if pairs:
+                fold = jax.jit(partial(folding.fold, folded=tuple(pairs.values()))).lower(variables).compile()
+            self._compiled[kind] = lowered.compile(), fold if pairs else lambda variables: variables
             release_memory()  # no more: a process that only infers keeps nothing
-        compiled = self._compiled[kind]
-        return lambda images: compiled(folded, placed(images))
+        return self._compiled[kind]
 
 
 def make_predict(
