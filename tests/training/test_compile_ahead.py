@@ -1,4 +1,4 @@
-"""The next phase's step is compiled while this phase trains, and is the step that would have been."""
+"""What is compiled in a thread (the next phase's step, a phase's validation) is what would have been."""
 
 import threading
 
@@ -9,6 +9,8 @@ import pytest
 from ttl_jax import host
 from ttl_jax.config import set_fields
 from ttl_jax.training import loop, parallel
+from ttl_jax.training.feeding import Feeding
+from ttl_jax.training.predict import Predictor
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
@@ -54,6 +56,30 @@ def test_later_phases_are_compiled_beside_the_one_before(
     assert ahead.metrics["flops_per_step"] == behind.metrics["flops_per_step"]
 
 
+@pytest.mark.parametrize("strategy", ["full", "lp_ft"])
+def test_what_validates_is_compiled_beside_the_step(tmp_path, config, datasets, monkeypatch, strategy):
+    made, plain = [], Predictor.compile
+
+    def compile(predict, variables, images):
+        before = len(predict._compiled)
+        found = plain(predict, variables, images)
+        if len(predict._compiled) > before:
+            made.append(threading.current_thread().name)
+        return found
+
+    monkeypatch.setattr(Predictor, "compile", compile)
+    fields = {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1, "data.augment": "none"}
+    set_fields(config, fields)
+    ahead = train(config, tmp_path / "ahead", datasets)
+    assert made[:1] == [host.COMPILING]
+    count, made[:] = len(made), []
+    monkeypatch.setattr(Feeding, "ahead", lambda *given: lambda: None)
+    behind = train(config, tmp_path / "behind", datasets)
+    assert made == [threading.current_thread().name] * count
+    jax.tree.map(np.testing.assert_array_equal, ahead.variables, behind.variables)
+    assert ahead.metrics["val"] == behind.metrics["val"]
+
+
 def test_what_making_raises_is_raised_where_the_program_is_wanted():
     programs = Programs()
     programs.begin("bad", lambda: 1 / 0)
@@ -86,6 +112,24 @@ def test_another_config_waits_for_what_is_being_made(config):
     programs.claim(config)
     assert go.is_set() and not programs.begun
     assert programs.get("a", lambda: "anew") == "anew"
+
+
+def test_another_config_waits_for_what_a_begun_one_begins(config):
+    programs, go, ended = Programs(), threading.Event(), []
+
+    def later():
+        go.wait(10)
+        ended.append(True)
+
+    def first():
+        programs.begin("later", later)
+        threading.Timer(0.2, go.set).start()
+
+    programs.claim(config)
+    programs.begin("first", first)
+    set_fields(config, {"optimizer.momentum": 0.5})
+    programs.claim(config)
+    assert ended and not programs.begun
 
 
 def test_the_outline_of_a_placed_batch_is_that_of_the_batch_it_foretells(config):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from ttl_jax import data, evaluation
@@ -14,8 +15,8 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.training.inputs import Inputs, as_they_are
 from ttl_jax.training.loop import Feed, Outline
-from ttl_jax.training.parallel import Layout
-from ttl_jax.training.predict import Predict, logits_of, make_predict
+from ttl_jax.training.parallel import Layout, Rows
+from ttl_jax.training.predict import Predict, Predictor, logits_of, make_predict
 from ttl_jax.training.preemption import Notice
 from ttl_jax.typing import Float, Variables
 
@@ -47,13 +48,9 @@ class Feeding:
     def feed(self, outline: Outline, variables: Variables) -> Feed:
         """Of a phase that begins with these variables: what its frozen units give is computed here."""
         config, layout = self.inputs.config, self.layout
-        fed, predict = self.inputs.sets, self.predictor()
+        fed, predict = self.inputs.sets, self._validator(outline)
         if outline.frozen is not None:
             fed = self.inputs.computed(outline.frozen, variables)
-            predict = self.inputs.programs.get(
-                ("predict", outline.after),
-                partial(make_predict, self.inputs.network, lambda features: features, after=outline.after),
-            )
         rows = layout.rows(config.data.batch_size)
 
         def batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
@@ -69,9 +66,37 @@ class Feeding:
                 rows=rows.own,
             )
 
-        return Feed(batches, lambda variables: self.scores(fed["val"], variables, predict), fed["train"])
+        def validate(variables: Variables) -> dict[str, Any]:
+            self.inputs.programs.get(("validation", outline.after), lambda: None)  # waits, where it was begun
+            return self.scores(fed["val"], variables, predict)
 
-    def predictor(self, tta: str = "none") -> Predict:
+        return Feed(batches, validate, fed["train"])
+
+    def ahead(
+        self, outline: Outline, variables: Variables, image: jax.ShapeDtypeStruct
+    ) -> Callable[[], None]:
+        """What begins to compile, in a thread, the program that validates a phase.
+
+        Args:
+            outline: of the phase.
+            variables: of the network; their shapes alone matter.
+            image: shape and type of one, or of its features.
+        """
+        if not self.layout.plain:
+            return lambda: None
+        rows = self._rows(self.inputs.sets["val"])
+        images = jax.ShapeDtypeStruct((rows.padded, *image.shape), image.dtype)
+        make = partial(self._validator(outline).compile, variables, images)
+        return partial(self.inputs.programs.begin, ("validation", outline.after), make)
+
+    def _validator(self, outline: Outline) -> Predictor:
+        """The program from what a phase's batches hold to logits."""
+        if outline.after is None:
+            return self.predictor()
+        make = partial(make_predict, self.inputs.network, lambda features: features, after=outline.after)
+        return self.inputs.programs.get(("predict", outline.after), make)
+
+    def predictor(self, tta: str = "none") -> Predictor:
         """The program from images to logits, averaged over the views that `tta` names."""
         make = partial(make_predict, self.inputs.network, self.inputs.preprocessing.normalise, tta=tta)
         return self.inputs.programs.get("predict" if tta == "none" else "views", make)
@@ -80,9 +105,13 @@ class Feeding:
         self, split: Dataset, variables: Variables, predict: Predict
     ) -> Float[np.ndarray, "n classes"]:
         """Of all examples of a split, in its order."""
-        rows = self.layout.rows(min(self.inputs.config.data.eval_batch_size, len(split)), parts=1)
+        rows = self._rows(split)
         batches = data.eval_batches(split, rows.padded, rows=rows.own)
         return logits_of(self.layout.spread(predict), variables, self.notice.polled(batches))
+
+    def _rows(self, split: Dataset) -> Rows:
+        """How its batches are cut up."""
+        return self.layout.rows(min(self.inputs.config.data.eval_batch_size, len(split)), parts=1)
 
     def scores(self, split: Dataset, variables: Variables, predict: Predict) -> dict[str, Any]:
         """The figures of a split."""

@@ -95,6 +95,8 @@ class Job:
     keys_of: Callable[[Batch], Any]
     outline: Callable[[LabelledPhase, Variables], Outline]
     feed: Callable[[Outline, Variables], Feed]
+    # (outline, variables, one image) -> what begins to compile the validation of such a phase
+    ahead: Callable[[Outline, Variables, jax.ShapeDtypeStruct], Callable[[], None]]
     steps_per_epoch: float
     eval_every: float  # steps between validations; need not be whole
     constants: Constants = field(default_factory=dict)  # of the feature penalties
@@ -260,6 +262,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     trained = {"params": now.params, "batch_stats": now.batch_stats}
     outline = job.outline(bound, trained)
     feed = job.feed(outline, trained)
+    shapes = jax.eval_shape(lambda: trained)
     del now, trained
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
     key = step_key(bound, outline.after)
@@ -313,8 +316,13 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
                 raise Preempted(course.leave(progress.step)) from None
         placed = tuple(map(layout.place_batch, group))
         if compiled is None:
+            # Both programs are there sooner where the second is traced while XLA is at work on the first.
+            images = placed[0]["image"]
+            one = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+            begin_validation = job.ahead(outline, shapes, one)
             compiled, flops = job.programs.get(
-                ("step", *key), partial(_compile, job, bound, outline, state, placed[0], constants)
+                ("step", *key),
+                partial(_compile, job, bound, outline, state, placed[0], constants, lowered=begin_validation),
             )
             _compile_ahead(course, state, progress, placed[0])
             known = progress.flops_per_step[: progress.phase]
@@ -397,10 +405,12 @@ def _compile(
     batch: Any,
     constants: Constants,
     rates: np.ndarray | None = None,
+    lowered: Callable[[], None] = lambda: None,
 ) -> tuple[Callable[..., Any], float]:
     """Compiles a phase's step for a placed state and batch, or for their outlines.
 
-    With several batches and their rates, all their steps in one call.
+    With several batches and their rates, all their steps in one call. `lowered` is called as
+    `Layout.compile` does.
     """
     step = make_train_step(
         *_parts(job, bound, outline),
@@ -410,7 +420,7 @@ def _compile(
         layout=job.layout,
     )
     step = in_one_call(step) if rates is not None else step
-    return compile_step(step, state, batch, constants or None, job.layout, rates)
+    return compile_step(step, state, batch, constants or None, job.layout, rates, lowered)
 
 
 def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch: Batch) -> None:
@@ -430,10 +440,12 @@ def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch
         return
     outline = job.outline(bound, {"params": state.params, "batch_stats": state.batch_stats})
     after = jax.eval_shape(lambda state: _next_phase(job, state, progress)[0], state)
-    shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, outline.image())
+    one = outline.image()
+    shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, one)
+    begin_validation = job.ahead(outline, after.variables, one)
 
     def make() -> tuple[Callable[..., Any], float]:
-        return _compile(job, bound, outline, *shapes, _constants(course, bound))
+        return _compile(job, bound, outline, *shapes, _constants(course, bound), lowered=begin_validation)
 
     job.programs.begin(("step", *step_key(bound, outline.after)), make)
 

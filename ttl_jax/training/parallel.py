@@ -243,9 +243,19 @@ class Layout:
     # Running.
 
     def compile(
-        self, step: Callable[..., Any], state: Any, batch: Any, rates: Any, *fixed: Any
+        self,
+        step: Callable[..., Any],
+        state: Any,
+        batch: Any,
+        rates: Any,
+        *fixed: Any,
+        lowered: Callable[[], None] = lambda: None,
     ) -> tuple[Any, float]:
         """Compiles a step for a placed state and batch, and a learning rate, donating the state.
+
+        Args:
+            step, state, batch, rates, fixed: the function and what it is given.
+            lowered: called once XLA alone has work left, which needs no Python.
 
         Returns:
             the executable, called as the step is, and its floating-point operations on all devices
@@ -256,7 +266,9 @@ class Layout:
                 step, AXIS, in_axes=(0, 0, None, *(None for _ in fixed)), donate_argnums=(0,),
                 devices=list(self.devices),
             )  # fmt: skip
-            compiled = mapped.lower(state, batch, rates, *fixed).compile()
+            program = mapped.lower(state, batch, rates, *fixed)
+            lowered()
+            compiled = program.compile()
             analysis = compiled.cost_analysis()
             flops = float(analysis["flops"]) if analysis and "flops" in analysis else 0.0
             # The executable of a pmap over several processes wants global arrays; the pmap takes our part.
@@ -267,10 +279,11 @@ class Layout:
             everywhere = NamedSharding(self.mesh, PartitionSpec())
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(self._shardings(state), everywhere))
         traced = jitted.trace(state, batch, rates, *fixed)
-        lowered = traced.lower()
-        with ThreadPoolExecutor(1) as beside:  # XLA needs no Python while it compiles
-            counted = beside.submit(operations_once, traced, lowered)
-            return lowered.compile(), counted.result() or 0.0
+        program = traced.lower()
+        with ThreadPoolExecutor(1) as beside:
+            counted = beside.submit(operations_once, traced, program)
+            lowered()
+            return program.compile(), counted.result() or 0.0
 
     def spread(self, predict: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
         """A jitted (variables, images) -> logits, run with the images split over all devices."""

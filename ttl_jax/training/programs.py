@@ -56,8 +56,11 @@ class Programs:
         owner = json.dumps(values, sort_keys=True, default=str)
         if owner == self.owner:
             return
-        wait(self.begun.values())  # JAX's caches must not go while something is traced
-        self.begun.clear()
+        while self.begun:  # JAX's caches must not go while something is traced; one may begin another
+            begun = dict(self.begun)
+            wait(begun.values())
+            for key in begun:
+                del self.begun[key]
         if self.made:
             self.others[self.owner] = self.made
         self.made, self.owner = self.others.pop(owner, {}), owner

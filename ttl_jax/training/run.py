@@ -153,6 +153,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         keys_of=inputs.keys_of,
         outline=feeding.outline,
         feed=feeding.feed,
+        ahead=feeding.ahead,
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,

@@ -261,14 +261,18 @@ def compile_step(
     constants: Mapping[str, Any] | None = None,
     layout: Layout = ONE,
     rates: np.ndarray | None = None,
+    lowered: Callable[[], None] = lambda: None,
 ) -> tuple[Callable[..., Any], float]:
     """Compiles a step once for these shapes, donating the state; or, with their rates, several in one call.
+
+    `lowered` is called as `Layout.compile` does.
 
     Returns:
         The executable, called as the step is (with the constants if there are any), and its
         floating-point operations (XLA's count, of all devices together).
     """
     rate = np.float32(0) if rates is None else rates
-    found = layout.compile(step, state, batch, rate, *((constants,) if constants else ()))
+    fixed = (constants,) if constants else ()
+    found = layout.compile(step, state, batch, rate, *fixed, lowered=lowered)
     settle_memory()
     return found
