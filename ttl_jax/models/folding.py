@@ -7,8 +7,8 @@ output of a convolution. So no family has to say anything, and one whose order i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class Pair:
     epsilon: float
 
 
-def folding(found: dict[Path, Pair]) -> Any:
+@contextmanager
+def folding(found: dict[Path, Pair]) -> Iterator[None]:
     """A context in which a network that is called in inference mode with variables from `fold` computes what
     it was.
 
@@ -53,10 +54,8 @@ def folding(found: dict[Path, Pair]) -> Any:
         made.append((result, module.path))
         return result
 
-    contexts = ExitStack()
-    contexts.enter_context(_intercept(BatchNorm, shift))
-    contexts.enter_context(_intercept(Conv, watch))
-    return contexts
+    with _intercept(BatchNorm, shift), _intercept(Conv, watch):
+        yield
 
 
 def _intercept(base: type[nn.Module], instead: Callable[[Callable[[], Any], Any, Any], Any]) -> Any:
