@@ -74,7 +74,7 @@ class Checkpoints:
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         several = {"multiprocessing_options": alone} if jax.process_count() > 1 else {}
         if writes:
-            # Compressed, floats are a tenth smaller and take twice as long, to write and to read.
+            # Compressed, floats are a tenth smaller, and take almost three times as long to write.
             handler = ocp.PyTreeCheckpointHandler(use_compression=False, **several)
             self._orbax = ocp.Checkpointer(handler, **several)
 
