@@ -1,6 +1,7 @@
 """The main job on small real runs: files, one look at the test split, resume, divergence."""
 
 import json
+from contextlib import ExitStack
 
 import jax
 import numpy as np
@@ -101,6 +102,23 @@ def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path, config, datasets
     for mine, theirs in zip(jax.tree.leaves(paused.variables), jax.tree.leaves(whole.variables), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert paused.metrics["test"] == whole.metrics["test"]
+
+
+def test_a_run_may_be_told_at_its_pause_to_go_on(tmp_path, config, datasets):
+    config.eval_every_epochs, config.strategy = 0.8, "truncated(1)"  # 2 of 6 steps
+    whole, asked = train(config, tmp_path / "whole", datasets), []
+
+    def go_on():
+        asked.append(max(line["step"] for line in lines(tmp_path / "on")))
+        return 0.5 if len(asked) == 1 else None
+
+    with ExitStack() as ending, pytest.raises(Paused, match="paused at step 4"):
+        train(config, tmp_path / "on", datasets, pause_after=0.1, go_on=go_on, pausing=ending)
+    assert asked == [2, 4]
+    on = train(config, tmp_path / "on", datasets)
+    assert on.metrics["test"] == whole.metrics["test"]
+    for mine, theirs in zip(jax.tree.leaves(on.variables), jax.tree.leaves(whole.variables), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_another_config_in_the_same_folder_is_refused(tmp_path, config, datasets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,12 @@ from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.pareto import pareto
 from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
 from ttl_jax.search.side_by_side import side_by_side
-from ttl_jax.search.trial import TrialTask, feature_store, known, report_test, run_trial
-from ttl_jax.search.trials import Plan, Request, SearchResult, follow
+from ttl_jax.search.trial import LastSave, TrialTask, feature_store, known, report_test, run_trial
+from ttl_jax.search.trials import Climb, Evaluate, Onward, Plan, Request, SearchResult, follow
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
 from ttl_jax.training.check import check
+from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 
@@ -137,8 +139,11 @@ def search(
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
     programs = Programs(keeps=True)  # a unit comes again: for more of its training, and with other seeds
-    evaluation = _evaluation(setting, price, workdir, sets, alone, notice, committed, programs)
-    result = follow(_plan(setting), evaluation)
+    with LastSave(committed) as last_save:
+        evaluate, climb = _evaluations(
+            setting, price, workdir, sets, alone, notice, committed, programs, last_save
+        )
+        result = follow(_plan(setting), evaluate, climb=climb if setting.options.engine == "local" else None)
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
     tests = [
         report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets, notice, programs)
@@ -235,7 +240,7 @@ def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, flo
     return {unit: price(found) / dearest for unit, found in costs.items()}
 
 
-def _evaluation(
+def _evaluations(
     setting: Setting,
     price: Mapping[int, float],
     workdir: Path,
@@ -244,11 +249,21 @@ def _evaluation(
     notice: Notice,
     committed: Callable[[], None],
     programs: Programs,
-) -> Any:
+    last_save: LastSave,
+) -> tuple[Evaluate, Climb]:
     """Scores of requests, here or in worker processes; what the folders know already is not asked."""
 
+    def value(request: Request, score: float) -> float:
+        point = setting.points[request.unit]
+        said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
+        print(
+            f"unit {request.unit} ({point.name}), seed {request.seed}, {request.budget:.0%} "
+            f"of the training: {said}",
+            flush=True,
+        )
+        return setting.sign * score - setting.options.weight * price[request.unit]
+
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
-        values = []
         scores = train_all(
             setting,
             workdir,
@@ -258,19 +273,34 @@ def _evaluation(
             notice=notice,
             committed=committed,
             programs=programs,
+            last_save=last_save,
         )
-        for request, score in zip(requests, scores, strict=True):
-            point = setting.points[request.unit]
-            said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
-            print(
-                f"unit {request.unit} ({point.name}), seed {request.seed}, {request.budget:.0%} "
-                f"of the training: {said}",
-                flush=True,
-            )
-            values.append(setting.sign * score - setting.options.weight * price[request.unit])
-        return values
+        return [value(request, score) for request, score in zip(requests, scores, strict=True)]
 
-    return evaluate
+    def climb(request: Request, onward: Onward) -> float:
+        reached: Request | None = request  # None once its score was told and nothing more is wanted
+
+        def told(score: float) -> float | None:
+            nonlocal reached
+            assert reached is not None
+            budget = onward(value(reached, score))
+            reached = None if budget is None else reached._replace(budget=budget)
+            return budget
+
+        score = run_trial(
+            setting.trial(request),
+            folder(workdir, request),
+            request.budget,
+            sets,
+            notice,
+            programs,
+            _shared_features(setting, workdir),
+            last_save,
+            told,
+        )
+        return score if reached is None else value(reached, score)
+
+    return evaluate, climb
 
 
 def train_all(
@@ -283,14 +313,16 @@ def train_all(
     notice: Notice,
     committed: Callable[[], None],
     programs: Programs,
+    last_save: LastSave | None = None,
 ) -> list[float]:
     """Validation figures of requests, side by side where `apart` allows it.
+
+    With `last_save` the last one may still be written; `committed` is then its own.
 
     Raises:
         UserError, Preempted: see `side_by_side`.
     """
     options = setting.options
-    shared = str((workdir / "features").resolve()) if setting.run.cache_disk_gb > 0 else ""
     jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
     new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
     alone = options.engine == "local" and (options.workers == 1 or len(new) < 2)
@@ -299,16 +331,26 @@ def train_all(
             f"config search.engine={options.engine!r} needs data that the config names: its processes read it"
         )
     if alone or not apart:
-        scores, features = [], feature_store(setting.run, shared)
-        for job in jobs:
-            scores.append(run_trial(*job, sets, notice, programs, features))
-            committed()
+        scores, features = [], _shared_features(setting, workdir)
+        with contextlib.nullcontext(last_save) if last_save is not None else LastSave(committed) as saving:
+            for job in jobs:
+                scores.append(run_trial(*job, sets, notice, programs, features, saving))
         return scores
+    shared = _features_folder(setting, workdir)
     waiting = [
         TrialTask(str(place.resolve()), config.to_dict(), budget, shared) for config, place, budget in new
     ]
     side_by_side(waiting, options.engine, options.workers, workdir, notice, committed)
     return [run_trial(*job, sets) for job in jobs]  # reads the answers
+
+
+def _features_folder(setting: Setting, workdir: Path) -> str:
+    """Where trials share the features of frozen units; "" where they do not."""
+    return str((workdir / "features").resolve()) if setting.run.cache_disk_gb > 0 else ""
+
+
+def _shared_features(setting: Setting, workdir: Path) -> FeatureStore | None:
+    return feature_store(setting.run, _features_folder(setting, workdir))
 
 
 def _record(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import kept
 from ttl_jax.engines.task import Report, attempt
+from ttl_jax.search.trials import Onward
 from ttl_jax.training import provenance
 from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.loop import DivergedError, Paused
@@ -27,6 +29,47 @@ from ttl_jax.training.run import train
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
 
+class LastSave:
+    """The last save of a paused trial, which goes on while the next trial begins; one at a time.
+
+    A context: when it is left, all is on disk.
+    """
+
+    def __init__(self, committed: Callable[[], None] = lambda: None) -> None:
+        """With none under way.
+
+        Args:
+            committed: called once a trial's answer and state are on disk (to copy them elsewhere).
+        """
+        self._folder: Path | None = None
+        self._ending = ExitStack()
+        self._committed = committed
+
+    def __enter__(self) -> LastSave:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def begin(self, folder: Path, ending: ExitStack) -> None:
+        """Leaves a trial to be written, once the one before it is.
+
+        Args:
+            folder: of the trial.
+            ending: closed, it waits until the state is on disk, and lets the folder go.
+        """
+        self.wait()
+        self._folder, self._ending = folder, ending
+
+    def wait(self, folder: Path | None = None) -> None:
+        """Blocks until the trial that was left, where it is the one of this folder, is on disk."""
+        if self._folder is None or folder not in (None, self._folder):
+            return
+        self._folder = None
+        self._ending.close()
+        self._committed()
+
+
 def run_trial(
     config: Any,
     folder: Path,
@@ -35,6 +78,8 @@ def run_trial(
     notice: Notice | None = None,
     programs: Programs | None = None,
     features: FeatureStore | None = None,
+    last_save: LastSave | None = None,
+    onward: Onward | None = None,
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
 
@@ -49,30 +94,51 @@ def run_trial(
         notice: polled, so that the training can be asked to save and stop.
         programs: what trials on the same data sets have compiled.
         features: what they have computed of frozen units.
+        last_save: takes over what a paused training has left to write, so that the next trial may begin;
+            without it this is waited for.
+        onward: is told the score where the training would pause; says the budget to train on to, if any.
 
     Returns:
-        `config.select` on validation, the best up to there; NaN where the loss diverged or the
-        figure is not defined.
+        `config.select` on validation, the best up to the budget that was reached; NaN where the loss
+        diverged or the figure is not defined.
 
     Raises:
         Preempted: the notice asked to stop; the same call goes on.
     """
+    saving = last_save or LastSave()
+    saving.wait(folder)
     answers = known(folder)
     if str(float(budget)) in answers:
         return _number(answers[str(float(budget))]["score"])
     seen = {name: datasets[name] for name in ("train", "val")}
     run = partial(train, config, folder, seen, notice=notice, programs=programs, features=features)
-    why, score, step = "", None, 0
+    why, score, step, ending, paused = "", None, 0, ExitStack(), False
+
+    def keep() -> None:
+        answers[str(float(budget))] = {"score": score, "step": step, "why": why}
+        folder.mkdir(parents=True, exist_ok=True)
+        provenance.write_json(folder / SCORES, answers)
+
+    def go_on() -> float | None:
+        nonlocal budget, score, step
+        score, step = _best_so_far(folder, config.select)
+        further = onward(_number(score)) if onward is not None else None
+        if further is not None:
+            keep()
+            budget, score, step = further, None, 0
+        return further
+
     try:
-        result = run(pause_after=budget) if budget < 1 else run()
+        result = run(pause_after=budget, go_on=go_on, pausing=ending) if budget < 1 else run()
         score, step = result.metrics["val"][config.select], result.metrics["best_step"]
     except Paused:
-        score, step = _best_so_far(folder, config.select)
+        paused = True
     except DivergedError as error:
         why = str(error)
-    answers[str(float(budget))] = {"score": score, "step": step, "why": why}
-    folder.mkdir(parents=True, exist_ok=True)
-    provenance.write_json(folder / SCORES, answers)
+    keep()  # sooner than its state is on disk: a kill in between costs steps, which give the same again
+    saving.begin(folder, ending)
+    if not paused or last_save is None:
+        saving.wait()
     return _number(score)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ttl_jax.errors import UserError
@@ -80,12 +80,15 @@ class Outcome:
 
 Plan = Generator[tuple[Request, ...], Mapping[Request, float], Outcome]
 Evaluate = Callable[[tuple[Request, ...]], Sequence[float]]
+Onward = Callable[[float], float | None]
+Climb = Callable[[Request, Onward], float]
 
 
 def follow(
     plan: Plan,
     evaluate: Evaluate,
     *,
+    climb: Climb | None = None,
     done: Mapping[Request, float] | None = None,
     effort: Mapping[int, float] | None = None,
 ) -> SearchResult:
@@ -94,41 +97,103 @@ def follow(
     Args:
         plan: see `two_stage_plan`, `exhaustive_plan`, `halving_plan`.
         evaluate: scores of requests that may run side by side, in their order.
+        climb: scores a request that is asked for alone. Before it ends the training it may tell the score to
+            `onward`, which answers with the budget to train on to, where the plan asks for more of the same
+            training next: that budget's score is then what it returns, or tells in turn.
         done: trials that exist already: they are not asked for again and cost nothing.
         effort: what a whole training costs, by unit; 1 each when not given.
 
     Raises:
         UserError: every training of the search failed.
     """
-    known = dict(done or {})
-    spent: dict[tuple[int, int], float] = {}
-    for request in known:
-        key = (request.unit, request.seed)
-        spent[key] = max(request.budget, spent[key] if key in spent else 0.0)
-    trials: list[Trial] = []
-    try:
-        wanted = next(plan)
-        while True:
-            new = tuple(request for request in dict.fromkeys(wanted) if request not in known)
-            known |= dict(zip(new, evaluate(new), strict=True)) if new else {}
-            for request in wanted:
-                key = (request.unit, request.seed)
-                before = spent[key] if key in spent else 0.0
-                share = max(request.budget - before, 0.0)
-                spent[key] = max(request.budget, before)
-                cost = share * (1.0 if effort is None else effort[request.unit])
-                trials.append(Trial(request.unit, known[request], request.budget, request.seed, cost))
-            wanted = plan.send({request: known[request] for request in wanted})
-    except StopIteration as end:
-        outcome: Outcome = end.value
+    course = _Course(plan, effort, dict(done or {}))
+    course.begin()
+    while course.outcome is None:
+        new = course.unknown()
+        if climb is not None and new and len(course.wanted) == 1:
+            course.climb(climb)
+        else:
+            course.answer(dict(zip(new, evaluate(new), strict=True)) if new else {})
+    outcome = course.outcome
     return SearchResult(
         outcome.best,
         outcome.score,
-        tuple(trials),
+        tuple(course.trials),
         outcome.rounds,
-        math.fsum(trial.cost for trial in trials),
+        math.fsum(trial.cost for trial in course.trials),
         outcome.reason,
     )
+
+
+@dataclass
+class _Course:
+    """Where a plan stands.
+
+    Attributes:
+        plan: that is followed.
+        effort: see `follow`.
+        known: score by request.
+        spent: budget by unit and seed.
+        trials: in the order of the requests.
+        wanted: what the plan asks for now.
+        outcome: once it has ended.
+    """
+
+    plan: Plan
+    effort: Mapping[int, float] | None
+    known: dict[Request, float]
+    spent: dict[tuple[int, int], float] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    wanted: tuple[Request, ...] = ()
+    outcome: Outcome | None = None
+
+    def begin(self) -> None:
+        """Hears the plan's first requests."""
+        for request in self.known:
+            key = (request.unit, request.seed)
+            self.spent[key] = max(request.budget, self.spent[key] if key in self.spent else 0.0)
+        try:
+            self.wanted = next(self.plan)
+        except StopIteration as end:
+            self.outcome = end.value
+
+    def unknown(self) -> tuple[Request, ...]:
+        """What of it is still to be evaluated."""
+        return tuple(request for request in dict.fromkeys(self.wanted) if request not in self.known)
+
+    def answer(self, scores: Mapping[Request, float]) -> None:
+        """Tells the plan the scores of what it wanted; of those that were known too."""
+        self.known |= scores
+        for request in self.wanted:
+            key = (request.unit, request.seed)
+            before = self.spent[key] if key in self.spent else 0.0
+            share = max(request.budget - before, 0.0)
+            self.spent[key] = max(request.budget, before)
+            cost = share * (1.0 if self.effort is None else self.effort[request.unit])
+            self.trials.append(Trial(request.unit, self.known[request], request.budget, request.seed, cost))
+        try:
+            self.wanted = self.plan.send({request: self.known[request] for request in self.wanted})
+        except StopIteration as end:
+            self.outcome, self.wanted = end.value, ()
+
+    def climb(self, climb: Climb) -> None:
+        """Evaluates the one request that is wanted, and those that the same training answers after it."""
+        request: Request | None = self.wanted[0]
+
+        def onward(score: float) -> float | None:
+            nonlocal request
+            assert request is not None, "asked again after the end"
+            before, request = request, None
+            self.answer({before: score})
+            if len(self.wanted) == 1 and self.wanted == self.unknown():
+                (following,) = self.wanted
+                if following[0::2] == before[0::2] and following.budget > before.budget:  # unit and seed
+                    request = following
+            return None if request is None else request.budget
+
+        score = climb(self.wanted[0], onward)
+        if request is not None:
+            self.answer({request: score})
 
 
 def one_by_one(score: Callable[[Request], float]) -> Evaluate:

@@ -48,6 +48,30 @@ class Paused(Exception):
     """The run has reached the step where it was asked to pause; the same run goes on from there."""
 
 
+@dataclass
+class Pause:
+    """Where a run is to pause: at the first validation from there on.
+
+    Attributes:
+        after: share of all steps.
+        go_on: asked there: the next such share, or None to pause.
+    """
+
+    after: float = math.inf
+    go_on: Callable[[], float | None] = lambda: None
+
+    def reached(self, step: int) -> None:
+        """Asks whether to go on.
+
+        Raises:
+            Paused: not now.
+        """
+        further = self.go_on()
+        if further is None:
+            raise Paused(f"paused at step {step}")
+        self.after = further
+
+
 @dataclass(frozen=True)
 class Outline:
     """What a phase's step depends on of its batches: known before they are there.
@@ -102,7 +126,7 @@ class Job:
     constants: Constants = field(default_factory=dict)  # of the feature penalties
     after: After | None = None  # decides what is kept besides the best
     mix: Mix | None = None  # MixUp, CutMix
-    pause_at: float = math.inf  # the first validation at or after this step raises Paused
+    pause: Pause = field(default_factory=Pause)
     notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
     layout: Layout = ONE
     programs: Programs = field(default_factory=Programs)  # compiled before, by this run or one like it
@@ -369,7 +393,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             now = time.perf_counter()
             progress = replace(progress, seconds=progress.seconds + now - began)
             began = now
-        pause = evaluate and progress.step >= job.pause_at
+        pause = evaluate and progress.step >= job.pause.after * sum(job.lengths)
         if evaluate:  # several processes must agree, and their clocks differ
             save |= layout.several or ended or pause or checkpoints.affordable()
         if save and not last:
@@ -379,7 +403,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
             if ended:
                 break
             if pause and not last:
-                raise Paused(f"paused at step {progress.step}")
+                job.pause.reached(progress.step)
         if leave and not last:
             raise Preempted(course.leave(progress.step))
     return state, progress

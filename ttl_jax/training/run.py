@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -36,7 +37,7 @@ from ttl_jax.training.finish import finish
 from ttl_jax.training.header import print_header
 from ttl_jax.training.inputs import Inputs
 from ttl_jax.training.loggers import Logger
-from ttl_jax.training.loop import Job, selected
+from ttl_jax.training.loop import Job, Pause, Paused, selected
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
@@ -52,6 +53,8 @@ def train(
     datasets: Mapping[str, Dataset] | None = None,
     *,
     pause_after: float = math.inf,
+    go_on: Callable[[], float | None] = lambda: None,
+    pausing: contextlib.ExitStack | None = None,
     notice: Notice | None = None,
     committed: Callable[[], None] | None = None,
     programs: Programs | None = None,
@@ -65,6 +68,10 @@ def train(
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
+        go_on: asked there, once the validation is in metrics.jsonl: says the share after which to pause next,
+            and the run goes on at once; None pauses it.
+        pausing: is handed what ends a paused run, which may go on while another begins: its state is written,
+            then its folder let go. Without it Paused is raised once that is done.
         notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
         committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
         programs: the same for several runs, on the same data sets, keeps what was compiled.
@@ -87,21 +94,31 @@ def train(
     fault = host.deterministic_fault(os.environ.get("XLA_FLAGS", ""))
     if config.deterministic and fault and jax.default_backend() == "gpu":
         raise UserError(f"config deterministic=True: {fault}")
-    given = _Given(
-        datasets, pause_after, notice or Notice(), committed, programs or Programs(), features, illustrate
-    )
-    if jax.process_index() > 0:  # the first process alone writes
-        return _train(config, workdir, given)
     new = not workdir.exists()
-    try:
-        with (
-            provenance.alone(workdir),
-            loggers.opened(config.loggers, workdir, config.to_dict()) as places,
-        ):
-            return _train(config, workdir, replace(given, loggers=places))
-    finally:
-        if new and not (workdir / "config.json").exists():  # refused before it began
-            shutil.rmtree(workdir, ignore_errors=True)
+    with contextlib.ExitStack() as ending:
+        given = _Given(
+            datasets,
+            Pause(pause_after, go_on),
+            notice or Notice(),
+            committed,
+            programs or Programs(),
+            features,
+            illustrate,
+            ending,
+        )
+        try:
+            if jax.process_index() > 0:  # the first process alone writes
+                return _train(config, workdir, given)
+            ending.enter_context(provenance.alone(workdir))
+            with loggers.opened(config.loggers, workdir, config.to_dict()) as places:
+                return _train(config, workdir, replace(given, loggers=places))
+        except Paused:
+            if pausing is not None:
+                pausing.enter_context(ending.pop_all())
+            raise
+        finally:
+            if new and not (workdir / "config.json").exists():  # refused before it began
+                shutil.rmtree(workdir, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -109,12 +126,13 @@ class _Given:
     """What `train` is given besides the config; its docstring explains each."""
 
     datasets: Mapping[str, Dataset] | None
-    pause_after: float
+    pause: Pause
     notice: Notice
     committed: Callable[[], None] | None
     programs: Programs
     features: FeatureStore | None
     illustrate: Illustrate | None
+    ending: contextlib.ExitStack  # what is left to do when the run is left
     loggers: Sequence[Logger] = ()  # opened: they take the events besides metrics.jsonl
 
 
@@ -160,7 +178,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         after=strategy.after,
         programs=programs,
         mix=mix,
-        pause_at=given.pause_after * sum(lengths),
+        pause=given.pause,
         notice=notice,
         layout=layout,
         names=training.names,
@@ -171,12 +189,15 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     checkpoints = Checkpoints(
         workdir, writes=layout.first, share=config.save_share, committed=given.committed
     )
-    try:
-        progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
+    with contextlib.ExitStack() as closing:
+        closing.callback(shutil.rmtree, workdir / "features", ignore_errors=True)
+        closing.callback(checkpoints.close)
+        try:
+            progress = run_loop(job, variables, checkpoints, workdir / "metrics.jsonl")
+        except Paused:
+            given.ending.enter_context(closing.pop_all())
+            raise
         best, averaged = _best(job, feeding, variables, checkpoints, progress.best_step)
-    finally:
-        checkpoints.close()
-        shutil.rmtree(workdir / "features", ignore_errors=True)
     best = layout.replicate(without_source_head(best))
     found = costs(config, strategy, bound, lengths, variables, progress)
     return _finished(given, workdir, strategy.name, feeding, best, found | averaged)

@@ -1,0 +1,83 @@
+"""Trials: a rung from which a training goes on at once, and a last save that another trial does not await."""
+
+import json
+
+import pytest
+
+from ttl_jax.lock import HeldError
+from ttl_jax.search.study import folder, read
+from ttl_jax.search.trial import LastSave, known, run_trial
+from ttl_jax.search.trials import Request
+from ttl_jax.training import provenance
+
+DROPPED = ("img_per_s",)
+
+
+def events(place):
+    lines = map(json.loads, (place / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in DROPPED} for line in lines]
+
+
+@pytest.fixture
+def trial(config, datasets):
+    config.search.method, config.total_steps, config.eval_every_epochs = "halving", 4, 0.5
+    setting = read(config)
+
+    def run(workdir, unit, budget, **options):
+        request = Request(unit, budget)
+        return run_trial(setting.trial(request), folder(workdir, request), budget, datasets, **options)
+
+    return run
+
+
+def test_a_training_that_goes_on_at_a_rung_is_the_one_that_paused_there(tmp_path, trial):
+    paused = [trial(tmp_path / "paused", 1, budget) for budget in (0.25, 0.5, 1.0)]
+    told = []
+
+    def onward(score):
+        told.append(score)
+        return {1: 0.5, 2: 1.0}[len(told)]
+
+    last = trial(tmp_path / "once", 1, 0.25, onward=onward)
+    assert [*told, last] == paused
+    first, second = (folder(tmp_path / name, Request(1)) for name in ("paused", "once"))
+    assert known(first) == known(second) and list(known(first)) == ["0.25", "0.5", "1.0"]
+    assert events(first) == events(second)
+    assert (
+        json.loads((first / "result.json").read_text())["val"]
+        == (json.loads((second / "result.json").read_text())["val"])
+    )
+
+
+def test_a_training_may_go_on_and_pause_later(tmp_path, trial):
+    further = iter([0.5, None])
+    score = trial(tmp_path, 1, 0.25, onward=lambda score: next(further))
+    place = folder(tmp_path, Request(1))
+    assert list(known(place)) == ["0.25", "0.5"] and known(place)["0.5"]["score"] == score
+    assert max(event["step"] for event in events(place)) == 2
+    assert trial(tmp_path, 1, 0.5) == score  # known
+    trial(tmp_path, 1, 1.0)
+    assert max(event["step"] for event in events(place)) == 4
+
+
+def test_a_last_save_ends_after_the_next_trial_has_begun(tmp_path, trial):
+    one, committed = folder(tmp_path, Request(1)), []
+
+    def saved():
+        """The steps of what is whole on disk of the first trial."""
+        whole = [path.parent for path in one.glob("checkpoints/last/*/manifest.json")]
+        progress = [json.loads((bundle / "progress" / "metadata").read_text()) for bundle in whole]
+        committed.append({each["step"] for each in progress})
+
+    with LastSave(saved) as saving:
+        trial(tmp_path, 1, 0.5, last_save=saving)
+        assert known(one) and not committed
+        with pytest.raises(HeldError), provenance.alone(one):  # nobody else may begin there
+            pass
+        trial(tmp_path, 2, 0.5, last_save=saving)
+        with provenance.alone(one):
+            assert len(committed) == 1 and 2 in committed[0]
+        trial(tmp_path, 2, 1.0, last_save=saving)  # waits for itself; a whole training leaves nothing
+        assert len(committed) == 3
+    assert len(committed) == 3
+    assert trial(tmp_path, 1, 1.0) == trial(tmp_path / "alone", 1, 1.0)
