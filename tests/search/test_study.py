@@ -1,14 +1,18 @@
 """The search command's job on real trainings: folders, resume, one look at the test split."""
 
 import json
+import threading
 
 import jax
 import pytest
 
+from ttl_jax import host
 from ttl_jax.errors import UserError
+from ttl_jax.search import study
 from ttl_jax.search.config import search_config
 from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.study import read, search, validated
+from ttl_jax.training import loop
 from ttl_jax.training.preemption import Notice, Preempted
 
 DEFAULT = search_config().search.rungs
@@ -48,6 +52,23 @@ def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_pat
     cheap = search(config, tmp_path, datasets)
     assert cheap["best"] == 1 and cheap["score"] == scores[1]
     assert run_files(tmp_path) == before and len(datasets["train"].images.reads) == read_before
+
+
+def test_the_programs_of_the_next_trial_are_made_while_one_trains(tmp_path, config, datasets, monkeypatch):
+    threads, plain = [], loop.compile_step
+
+    def compile_step(*given):
+        threads.append(threading.current_thread().name)
+        return plain(*given)
+
+    monkeypatch.setattr(loop, "compile_step", compile_step)
+    foreseen = search(config, tmp_path / "foreseen", datasets)
+    main = threading.current_thread().name
+    assert threads == [main, host.COMPILING]
+    monkeypatch.setattr(study, "foresee", lambda *given: None)
+    alone = search(config, tmp_path / "alone", datasets)
+    assert threads[2:] == [main, main]
+    assert foreseen == alone
 
 
 def test_halving_goes_on_from_where_a_trial_was_paused(tmp_path, config, datasets):

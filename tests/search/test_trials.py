@@ -3,6 +3,8 @@
 import pytest
 
 from ttl_jax.search import follow, halving_plan
+from ttl_jax.search.trials import Request, upcoming
+from ttl_jax.search.two_stage import exhaustive_plan
 
 UNITS, STAGES, RUNGS = range(1, 18), (4, 8, 14, 17), (0.1, 0.3, 1.0)
 
@@ -61,3 +63,24 @@ def _asked():
 
     follow(plan(), remember)
     return asked
+
+
+def test_what_comes_next_is_foretold():
+    """Along a smooth curve almost always; of a training that goes on, what comes after it."""
+    asked, known, first, right = _asked(), {}, set(), 0
+    for request, following in zip(asked, [*asked[1:], None], strict=True):
+        foretold = upcoming(plan, known, request)
+        assert foretold is None or foretold.unit != request.unit
+        first.add(request.unit)
+        if following is not None and following.unit not in first:
+            right += foretold is not None and foretold.unit == following.unit
+        known[request] = curve(request)
+    assert right >= 0.6 * (len(first) - 1), (right, len(first))
+
+
+def test_what_comes_next_in_a_fixed_order_is_known():
+    whole = [Request(unit) for unit in (2, 5, 9)]
+    assert upcoming(lambda: exhaustive_plan((2, 5, 9)), {}, whole[0]) == whole[1]
+    known = {whole[0]: float("nan")}
+    assert upcoming(lambda: exhaustive_plan((2, 5, 9)), known, whole[1]) == whole[2]
+    assert upcoming(lambda: exhaustive_plan((2, 5, 9)), known | {whole[1]: 0.5}, whole[2]) is None

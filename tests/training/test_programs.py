@@ -51,3 +51,33 @@ def test_configs_that_take_turns_keep_theirs_until_memory_is_short(config, monke
     assert [turn(0.1, 1), turn(0.2, 2), turn(0.1, 3), turn(0.2, 4)] == [1, 2, 1, 2]
     monkeypatch.setattr("ttl_jax.host.memory_share", lambda: 0.9)
     assert [turn(0.1, 5), turn(0.2, 6), turn(0.2, 7)] == [1, 6, 6]
+
+
+def test_programs_begun_for_another_config_are_there_when_it_is_claimed(config):
+    programs, begun = Programs(keeps=True), []
+
+    def begin(foreseen):
+        begun.append(foreseen)
+        foreseen.begin("a", lambda: "foreseen")
+
+    programs.claim(config)
+    programs.foresee(config, begin)  # its own: it has begun
+    programs.get("a", lambda: "mine")
+    set_fields(config, {"optimizer.momentum": 0.5})
+    programs.foresee(config, begin)
+    programs.foresee(config, begin)
+    assert programs.get("a", lambda: "anew") == "mine"
+    programs.claim(config)
+    assert programs.get("a", lambda: "anew") == "foreseen" and len(begun) == 1
+    set_fields(config, {"optimizer.momentum": 0.9})
+    programs.claim(config)
+    set_fields(config, {"optimizer.momentum": 0.5})
+    programs.foresee(config, begin)
+    assert len(begun) == 1
+
+
+def test_what_foreseeing_raises_is_raised_where_the_config_is_claimed(config):
+    programs = Programs(keeps=True)
+    programs.foresee(config, lambda foreseen: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        programs.claim(config)

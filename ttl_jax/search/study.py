@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,11 +23,21 @@ from ttl_jax.search.pareto import pareto
 from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
 from ttl_jax.search.side_by_side import side_by_side
 from ttl_jax.search.trial import LastSave, TrialTask, feature_store, known, report_test, run_trial
-from ttl_jax.search.trials import Climb, Evaluate, Onward, Plan, Request, SearchResult, follow
+from ttl_jax.search.trials import (
+    Climb,
+    Evaluate,
+    Onward,
+    Plan,
+    Request,
+    SearchResult,
+    follow,
+    upcoming,
+)
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.training import provenance
 from ttl_jax.training.check import check
 from ttl_jax.training.feature_store import FeatureStore
+from ttl_jax.training.foresee import foresee
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 
@@ -263,7 +274,52 @@ def _evaluations(
         )
         return setting.sign * score - setting.options.weight * price[request.unit]
 
+    told: dict[Request, float] = {}
+    in_turn = setting.options.engine == "local" and setting.options.workers == 1
+
+    def begin_next(request: Request) -> None:
+        """Has the programs made that the trial after this one most likely needs."""
+        following = upcoming(partial(_plan, setting), told, request) if in_turn else None
+        if following is not None:
+            place = folder(workdir, following)
+            foresee(setting.trial(following), place, sets, programs, _shared_features(setting, workdir))
+
+    def here(request: Request, onward: Onward | None = None) -> float:
+        """The value of a trial in this process; of what the same training went on to where it did."""
+        reached, ended = request, False  # ended: its score was told and nothing more is wanted
+
+        def answered(score: float) -> float:
+            told[reached] = value(reached, score)
+            return told[reached]
+
+        def go_on(score: float) -> float | None:
+            nonlocal reached, ended
+            assert onward is not None
+            budget = onward(answered(score))
+            if budget is None:
+                ended = True
+            else:
+                reached = reached._replace(budget=budget)
+                begin_next(reached)
+            return budget
+
+        score = run_trial(
+            setting.trial(request),
+            folder(workdir, request),
+            request.budget,
+            sets,
+            notice,
+            programs,
+            _shared_features(setting, workdir),
+            last_save,
+            None if onward is None else go_on,
+            lambda: begin_next(reached),
+        )
+        return score if ended else answered(score)
+
     def evaluate(requests: tuple[Request, ...]) -> list[float]:
+        if in_turn:
+            return [here(request) for request in requests]
         scores = train_all(
             setting,
             workdir,
@@ -277,30 +333,7 @@ def _evaluations(
         )
         return [value(request, score) for request, score in zip(requests, scores, strict=True)]
 
-    def climb(request: Request, onward: Onward) -> float:
-        reached: Request | None = request  # None once its score was told and nothing more is wanted
-
-        def told(score: float) -> float | None:
-            nonlocal reached
-            assert reached is not None
-            budget = onward(value(reached, score))
-            reached = None if budget is None else reached._replace(budget=budget)
-            return budget
-
-        score = run_trial(
-            setting.trial(request),
-            folder(workdir, request),
-            request.budget,
-            sets,
-            notice,
-            programs,
-            _shared_features(setting, workdir),
-            last_save,
-            told,
-        )
-        return score if reached is None else value(reached, score)
-
-    return evaluate, climb
+    return evaluate, here
 
 
 def train_all(

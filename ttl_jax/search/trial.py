@@ -80,6 +80,7 @@ def run_trial(
     features: FeatureStore | None = None,
     last_save: LastSave | None = None,
     onward: Onward | None = None,
+    began: Callable[[], object] = lambda: None,
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
 
@@ -97,6 +98,7 @@ def run_trial(
         last_save: takes over what a paused training has left to write, so that the next trial may begin;
             without it this is waited for.
         onward: is told the score where the training would pause; says the budget to train on to, if any.
+        began: called when its steps begin.
 
     Returns:
         `config.select` on validation, the best up to the budget that was reached; NaN where the loss
@@ -111,7 +113,9 @@ def run_trial(
     if str(float(budget)) in answers:
         return _number(answers[str(float(budget))]["score"])
     seen = {name: datasets[name] for name in ("train", "val")}
-    run = partial(train, config, folder, seen, notice=notice, programs=programs, features=features)
+    run = partial(
+        train, config, folder, seen, began=began, notice=notice, programs=programs, features=features
+    )
     why, score, step, ending, paused = "", None, 0, ExitStack(), False
 
     def keep() -> None:

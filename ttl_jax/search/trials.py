@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
 
@@ -194,6 +196,44 @@ class _Course:
         score = climb(self.wanted[0], onward)
         if request is not None:
             self.answer({request: score})
+
+
+def upcoming(make_plan: Callable[[], Plan], known: Mapping[Request, float], asked: Request) -> Request | None:
+    """What a plan most likely asks for once a request is answered, of another unit or seed.
+
+    Neighbouring units score alike: the answer is taken to lie between those of the nearest units at that
+    budget. Should the same training then go on, it is taken to fall behind instead.
+
+    Args:
+        make_plan: gives the plan, at its start.
+        known: answers so far.
+        asked: whose answer is still to come.
+
+    Returns:
+        The request; None where the plan would end.
+    """
+    valid = {request: score for request, score in known.items() if not math.isnan(score)}
+    lowest = min(valid.values(), default=0.0)
+    level = {request.unit: score for request, score in valid.items() if request[1:] == asked[1:]}
+    units = sorted(level)
+    between = float(np.interp(asked.unit, units, [level[unit] for unit in units])) if units else lowest
+    found = _next_unknown(make_plan(), {**known, asked: between})
+    if found is not None and found[0::2] == asked[0::2]:  # unit and seed
+        found = _next_unknown(make_plan(), {**known, asked: lowest})
+    return found
+
+
+def _next_unknown(plan: Plan, known: Mapping[Request, float]) -> Request | None:
+    """The first request of a plan, from its start, that is not known; None where it ends before one."""
+    try:
+        wanted = next(plan)
+        while True:
+            new = [request for request in wanted if request not in known]
+            if new:
+                return new[0]
+            wanted = plan.send({request: known[request] for request in wanted})
+    except StopIteration:
+        return None
 
 
 def one_by_one(score: Callable[[Request], float]) -> Evaluate:

@@ -14,6 +14,7 @@ from ttl_jax.training.loss import Loss, log_prior, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
 from ttl_jax.typing import Variables
+from ttl_jax.weights.initialise import template, unflatten
 
 
 def build_model(
@@ -21,9 +22,7 @@ def build_model(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
-    shape = surgery.shape(config.model.name)
-    shape["head"] = config.model.head or shape["head"]
-    network = models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape)
+    network, shape = _network(config, strategy, num_classes)
     if source == "none" or surgery.init == "scratch":
         variables = weights.initialise(
             config.model.name, num_classes, seed=config.seed, **shape, image_size=size
@@ -44,9 +43,31 @@ def build_model(
         variables = restart(variables, surgery.starts, config.model.name, config.seed)
     if strategy.keeps_source_head:
         variables = with_source_head(variables, source, config.model.name, network)
+    return network, variables, _preprocessing(config)
+
+
+def build_shapes(
+    config: Any, strategy: strategies.Strategy, num_classes: int
+) -> tuple[models.Network, Variables, weights.Preprocessing]:
+    """What `build_model` builds, but of the weights the shapes alone; no source head is among them."""
+    network, shape = _network(config, strategy, num_classes)
+    leaves = template(config.model.name, num_classes, **shape, image_size=config.data.image_size)
+    return network, unflatten(leaves), _preprocessing(config)
+
+
+def _network(
+    config: Any, strategy: strategies.Strategy, num_classes: int
+) -> tuple[models.Network, dict[str, Any]]:
+    """The network, and what of it the surgery decides."""
+    shape = strategy.surgery.shape(config.model.name)
+    shape["head"] = config.model.head or shape["head"]
+    return models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape), shape
+
+
+def _preprocessing(config: Any) -> weights.Preprocessing:
     # From scratch the images are scaled as the architecture's own weights would have them.
-    known = source if source != "none" else "imagenet"
-    return network, variables, weights.preprocessing(known, config.model.name)
+    known = config.model.weights if config.model.weights != "none" else "imagenet"
+    return weights.preprocessing(known, config.model.name)
 
 
 def loss_of(config: Any, training: Dataset) -> Loss:

@@ -47,30 +47,35 @@ class Feeding:
 
     def feed(self, outline: Outline, variables: Variables) -> Feed:
         """Of a phase that begins with these variables: what its frozen units give is computed here."""
-        config, layout = self.inputs.config, self.layout
         fed, predict = self.inputs.sets, self._validator(outline)
         if outline.frozen is not None:
             fed = self.inputs.computed(outline.frozen, variables)
-        rows = layout.rows(config.data.batch_size)
-
-        def batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
-            return data.train_batches(
-                fed["train"],
-                batch_size=config.data.batch_size,
-                seed=config.seed,
-                start=start,
-                stop=stop,
-                sampling=config.data.sampling,
-                threads=config.data.loader_threads,
-                padded=rows.padded,
-                rows=rows.own,
-            )
 
         def validate(variables: Variables) -> dict[str, Any]:
             self.inputs.programs.get(("validation", outline.after), lambda: None)  # waits, where it was begun
             return self.scores(fed["val"], variables, predict)
 
-        return Feed(batches, validate, fed["train"])
+        return Feed(partial(self._batches, fed["train"]), validate, fed["train"])
+
+    def one_batch(self) -> dict[str, Any]:
+        """The first training batch, of images, placed."""
+        return self.layout.place_batch(next(self._batches(self.inputs.sets["train"], 0, 1)))
+
+    def _batches(self, training: Dataset, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """The batches of these steps, of images or the outputs of frozen units."""
+        config = self.inputs.config
+        rows = self.layout.rows(config.data.batch_size)
+        return data.train_batches(
+            training,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+            start=start,
+            stop=stop,
+            sampling=config.data.sampling,
+            threads=config.data.loader_threads,
+            padded=rows.padded,
+            rows=rows.own,
+        )
 
     def ahead(
         self, outline: Outline, variables: Variables, image: jax.ShapeDtypeStruct

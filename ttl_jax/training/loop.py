@@ -127,6 +127,7 @@ class Job:
     after: After | None = None  # decides what is kept besides the best
     mix: Mix | None = None  # MixUp, CutMix
     pause: Pause = field(default_factory=Pause)
+    began: Callable[[], object] = lambda: None  # called when a phase's steps begin
     notice: Notice = field(default_factory=Notice)  # whether the process was asked to stop
     layout: Layout = ONE
     programs: Programs = field(default_factory=Programs)  # compiled before, by this run or one like it
@@ -349,6 +350,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
                 partial(_compile, job, bound, outline, state, placed[0], constants, lowered=begin_validation),
             )
             _compile_ahead(course, state, progress, placed[0])
+            job.began()
             known = progress.flops_per_step[: progress.phase]
             progress = replace(progress, flops_per_step=(*known, flops))
             began_steps = time.perf_counter()
@@ -462,14 +464,29 @@ def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch
     bound = job.phases[progress.phase + 1]
     if bound.phase.solver is not None:
         return
-    outline = job.outline(bound, {"params": state.params, "batch_stats": state.batch_stats})
     after = jax.eval_shape(lambda state: _next_phase(job, state, progress)[0], state)
+    begin_phase(job, bound, after, batch, partial(_constants, course, bound))
+
+
+def begin_phase(
+    job: Job, bound: LabelledPhase, state: TrainState, batch: Batch, constants: Callable[[], Constants]
+) -> None:
+    """Begins to compile, in threads, a phase's step and what validates it.
+
+    Args:
+        job: of the run.
+        bound: the phase.
+        state: at its start; shapes alone matter.
+        batch: of any phase, placed; shapes alone matter, and the image's not even they.
+        constants: what the phase's penalties need, made in the thread.
+    """
+    outline = job.outline(bound, {"params": state.params, "batch_stats": state.batch_stats})
     one = outline.image()
-    shapes = job.layout.outline_of_state(after), job.layout.outline_of_batch(batch, one)
-    begin_validation = job.ahead(outline, after.variables, one)
+    shapes = job.layout.outline_of_state(state), job.layout.outline_of_batch(batch, one)
+    begin_validation = job.ahead(outline, state.variables, one)
 
     def make() -> tuple[Callable[..., Any], float]:
-        return _compile(job, bound, outline, *shapes, _constants(course, bound), lowered=begin_validation)
+        return _compile(job, bound, outline, *shapes, constants(), lowered=begin_validation)
 
     job.programs.begin(("step", *step_key(bound, outline.after)), make)
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from ttl_jax import data, host, strategies
 ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")
 
 CROWDED = 0.25  # of the machine's memory
+FORESEEN = "foreseen"  # the key of what begins a config's programs before it is claimed
 
 T = TypeVar("T")
 
@@ -35,40 +37,53 @@ class Programs:
         owner: the config that they belong to, without `ARGUMENTS`.
         made: program by key.
         begun: those that a thread is still making.
-        others: what was made for other configs.
+        others: the programs of other configs.
     """
 
     keeps: bool = False
     owner: str = ""
     made: dict[Hashable, Any] = field(default_factory=dict)
     begun: dict[Hashable, Future[Any]] = field(default_factory=dict)
-    others: dict[str, dict[Hashable, Any]] = field(default_factory=dict)
+    others: dict[str, Programs] = field(default_factory=dict)
 
     def claim(self, config: Any) -> None:
         """Forgets what other configs left, or not yet; JAX's own caches too: they would grow to gigabytes."""
-        values = config.to_dict()
-        for name in ARGUMENTS:
-            *path, last = name.split(".")
-            place = values
-            for part in path:
-                place = place[part]
-            del place[last]
-        owner = json.dumps(values, sort_keys=True, default=str)
+        owner = _owner(config)
         if owner == self.owner:
             return
-        while self.begun:  # JAX's caches must not go while something is traced; one may begin another
-            begun = dict(self.begun)
-            wait(begun.values())
-            for key in begun:
-                del self.begun[key]
+        self._wait()
         if self.made:
-            self.others[self.owner] = self.made
-        self.made, self.owner = self.others.pop(owner, {}), owner
+            self.others[self.owner] = Programs(owner=self.owner, made=self.made)
+        claimed = self.others.pop(owner, Programs())
+        self.made, self.begun, self.owner = claimed.made, claimed.begun, owner
         host.release_memory()  # what was kept for the owner's steps
         if self.others and (not self.keeps or host.memory_share() > CROWDED):
+            for programs in (self, *self.others.values()):
+                programs._wait()
             self.others.clear()
             jax.clear_caches()
             host.release_memory()
+        self.get(FORESEEN, lambda: None)
+
+    def foresee(self, config: Any, begin: Callable[[Programs], None]) -> None:
+        """Has a thread begin the programs of a config that may be claimed next; only where this `keeps` them.
+
+        Args:
+            config: of the run; where it has programs already, nothing is done.
+            begin: is given those of that config.
+        """
+        owner = _owner(config)
+        if owner == self.owner:
+            return
+        foreseen = self.others.setdefault(owner, Programs(owner=owner))
+        if not foreseen.made:
+            foreseen.begin(FORESEEN, partial(begin, foreseen))
+
+    def _wait(self) -> None:
+        """Until nothing is being made: JAX's caches must not go while something is traced."""
+        done = 0
+        while done < len(self.begun):  # one may begin another
+            done = len(wait(list(self.begun.values())).done)
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The program of that key; made now if it is not there, waited for if it is being made."""
@@ -91,6 +106,18 @@ class Programs:
 
         self.begun[key] = future
         Thread(target=work, name=host.COMPILING).start()
+
+
+def _owner(config: Any) -> str:
+    """What the programs of a config depend on."""
+    values = config.to_dict()
+    for name in ARGUMENTS:
+        *path, last = name.split(".")
+        place = values
+        for part in path:
+            place = place[part]
+        del place[last]
+    return json.dumps(values, sort_keys=True, default=str)
 
 
 def one_program(config: Any) -> bool:

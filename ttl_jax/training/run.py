@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
-from ttl_jax.strategies import Strategy
 from ttl_jax.strategies.average import Soup, WiseFT
 from ttl_jax.training import loggers, parallel, provenance
-from ttl_jax.training.build import build_model, lengths_of, loss_of
+from ttl_jax.training.build import build_model
 from ttl_jax.training.check import check
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
@@ -36,6 +34,7 @@ from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.finish import finish
 from ttl_jax.training.header import print_header
 from ttl_jax.training.inputs import Inputs
+from ttl_jax.training.job import job_of, mix_of
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loop import Job, Pause, Paused, selected
 from ttl_jax.training.loop import run as run_loop
@@ -43,7 +42,6 @@ from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.result import Illustrate, Result, costs, evaluate_once
 from ttl_jax.training.start import without_source_head
-from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables
 
 
@@ -55,6 +53,7 @@ def train(
     pause_after: float = math.inf,
     go_on: Callable[[], float | None] = lambda: None,
     pausing: contextlib.ExitStack | None = None,
+    began: Callable[[], object] = lambda: None,
     notice: Notice | None = None,
     committed: Callable[[], None] | None = None,
     programs: Programs | None = None,
@@ -72,6 +71,7 @@ def train(
             and the run goes on at once; None pauses it.
         pausing: is handed what ends a paused run, which may go on while another begins: its state is written,
             then its folder let go. Without it Paused is raised once that is done.
+        began: called whenever a phase's programs are there and its steps begin.
         notice: of `preemption.watch`: polled, so that the run can be asked to save and stop.
         committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
         programs: the same for several runs, on the same data sets, keeps what was compiled.
@@ -99,6 +99,7 @@ def train(
         given = _Given(
             datasets,
             Pause(pause_after, go_on),
+            began,
             notice or Notice(),
             committed,
             programs or Programs(),
@@ -127,6 +128,7 @@ class _Given:
 
     datasets: Mapping[str, Dataset] | None
     pause: Pause
+    began: Callable[[], object]
     notice: Notice
     committed: Callable[[], None] | None
     programs: Programs
@@ -153,39 +155,21 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     if layout.several and isinstance(strategy.after, Soup | WiseFT):
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
     notice.agree = layout.agree if layout.several else None
-    mix = _mix(config, strategy, layout, len(training.class_names))
+    mix = mix_of(config, strategy, layout, len(training.class_names))
     # The starting network of a feature penalty wants the images themselves.
     caching = config.cache_features and not (mix or "source" in constants or layout.several)
     inputs = Inputs(config, network, preprocessing, sets, programs, given.features, workdir)
     feeding = Feeding(inputs, layout, notice, caching)
-    steps_per_epoch = len(training) / config.data.batch_size
-    lengths = lengths_of(config, bound, steps_per_epoch)
-    if layout.first:
-        provenance.claim(workdir, config)
-    job = Job(
-        config=config,
-        network=network,
-        phases=bound,
-        lengths=lengths,
-        loss=loss_of(config, training),
-        keys_of=inputs.keys_of,
-        outline=feeding.outline,
-        feed=feeding.feed,
-        ahead=feeding.ahead,
-        steps_per_epoch=steps_per_epoch,
-        eval_every=config.eval_every_epochs * steps_per_epoch,
-        constants=constants,
-        after=strategy.after,
-        programs=programs,
-        mix=mix,
+    job = replace(
+        job_of(feeding, bound, mix, constants, strategy.after),
         pause=given.pause,
-        notice=notice,
-        layout=layout,
-        names=training.names,
+        began=given.began,
         loggers=given.loggers,
     )
     if layout.first:
-        print_header(config, sets, bound, lengths, variables)
+        provenance.claim(workdir, config)
+    if layout.first:
+        print_header(config, sets, bound, job.lengths, variables)
     checkpoints = Checkpoints(
         workdir, writes=layout.first, share=config.save_share, committed=given.committed
     )
@@ -199,27 +183,8 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
             raise
         best, averaged = _best(job, feeding, variables, checkpoints, progress.best_step)
     best = layout.replicate(without_source_head(best))
-    found = costs(config, strategy, bound, lengths, variables, progress)
+    found = costs(config, strategy, bound, job.lengths, variables, progress)
     return _finished(given, workdir, strategy.name, feeding, best, found | averaged)
-
-
-def _mix(config: Any, strategy: Strategy, layout: parallel.Layout, classes: int) -> Mix | None:
-    """How the images of a batch are mixed; None where they are not.
-
-    Raises:
-        UserError: they cannot be, with this strategy or on these devices.
-    """
-    spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
-    if not spec:
-        return None
-    if strategy.keeps_source_head:
-        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
-    if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
-        raise UserError(
-            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
-            "batch that the devices divide"
-        )
-    return partial(data.mix, spec=spec, classes=classes)
 
 
 def _best(

@@ -1,0 +1,73 @@
+"""Programs made before a run begins are those that it would have made."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from ttl_jax import host
+from ttl_jax.config import set_fields
+from ttl_jax.training import loop
+from ttl_jax.training.foresee import foresee
+from ttl_jax.training.predict import Predictor
+from ttl_jax.training.programs import Programs
+from ttl_jax.training.run import train
+
+
+@pytest.fixture
+def made_in(monkeypatch):
+    """The thread that each step and each validation is made in."""
+    threads, compile_step, compile = [], loop.compile_step, Predictor.compile
+
+    def step(*given):
+        threads.append(threading.current_thread().name)
+        return compile_step(*given)
+
+    def validation(predict, variables, images):
+        before = len(predict._compiled)
+        found = compile(predict, variables, images)
+        if len(predict._compiled) > before:
+            threads.append(threading.current_thread().name)
+        return found
+
+    monkeypatch.setattr(loop, "compile_step", step)
+    monkeypatch.setattr(Predictor, "compile", validation)
+    return threads
+
+
+# Steps on images, on cached features, of several phases, with an average, with mixed images.
+@pytest.mark.parametrize(
+    ("strategy", "fields"),
+    [
+        ("full", {}),
+        ("linear_probe", {"data.augment": "none"}),
+        ("lp_ft", {"data.augment": "none"}),
+        ("ema", {}),
+        ("full", {"data.mix": "mixup(0.2)", "model.head": "mlp"}),
+    ],
+)
+def test_a_run_uses_what_was_foreseen(tmp_path, config, datasets, made_in, strategy, fields):
+    set_fields(config, {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1, **fields})
+    programs = Programs(keeps=True)
+    foresee(config, tmp_path / "foreseen", datasets, programs)
+    foreseen = train(config, tmp_path / "foreseen", datasets, programs=programs)
+    assert not (tmp_path / "foreseen" / "features").exists()
+    counted, made_in[:] = list(made_in), []
+    alone = train(config, tmp_path / "alone", datasets)
+    assert len(counted) == len(made_in)  # nothing was made twice
+    # The first phase's step and validation; of what comes later a test of its own tells.
+    assert counted[:2] == [host.COMPILING] * 2 and made_in[0] == threading.current_thread().name
+    jax.tree.map(np.testing.assert_array_equal, foreseen.variables, alone.variables)
+    assert foreseen.metrics["val"] == alone.metrics["val"]
+    assert foreseen.metrics["flops_per_step"] == alone.metrics["flops_per_step"]
+
+
+@pytest.mark.parametrize("strategy", ["l2_sp", "auto_rgn", "linear_probe(solver='lbfgs')", "delta"])
+def test_what_needs_values_first_is_left_to_the_run(tmp_path, config, datasets, strategy):
+    set_fields(config, {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1})
+    programs = Programs(keeps=True)
+    foresee(config, tmp_path, datasets, programs)
+    programs.claim(config)
+    assert not [key for key in (*programs.made, *programs.begun) if key[0] == "step"]
+    assert not list(tmp_path.iterdir())
