@@ -64,3 +64,16 @@ def test_a_probe_on_cached_features_equals_one_on_images(tmp_path, config, datas
         losses.append([json.loads(line)["loss"] for line in text.splitlines()])
     np.testing.assert_allclose(*losses, rtol=1e-5)
     assert cached.metrics["flops_per_step"] < 0.1 * plain.metrics["flops_per_step"]
+
+
+def test_weights_of_one_channel_have_cached_features_too(tmp_path, config, datasets):
+    state = weights.export_torch(weights.initialise("resnet18", 7, seed=3), "resnet18")
+    np.savez(tmp_path / "grey.npz", **(state | {"conv1.weight": state["conv1.weight"][:, :1]}))
+    set_fields(config, {"strategy": "truncated(2) + linear_probe", "data.augment": "none",
+                        "model.weights": str(tmp_path / "grey.npz"), "optimizer.name": "sgd"})  # fmt: skip
+    cached = train(config, tmp_path / "cached", datasets)
+    config.cache_features = False
+    plain = train(config, tmp_path / "plain", datasets)
+    assert cached.metrics["flops_per_step"] < 0.1 * plain.metrics["flops_per_step"]
+    for mine, theirs in zip(jax.tree.leaves(cached.variables), jax.tree.leaves(plain.variables), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-5 * max(np.abs(theirs).max(), 1e-6)

@@ -101,7 +101,10 @@ class Inputs:
         stand_in = prefix.make_prefix(self.network, unit)
         numbers = {"train": views if spec else 1, "val": 1}
         one = self.programs.get(  # traced once, though a phase is planned before it comes and when it does
-            ("one feature", unit), partial(prefix.one_feature, stand_in, variables, self.sets["train"])
+            ("one feature", unit),
+            partial(
+                prefix.one_feature, stand_in, variables, self.sets["train"], self.preprocessing.normalise
+            ),
         )
         count = sum(number * len(self.sets[name]) for name, number in numbers.items())
         size = count * one.size * one.dtype.itemsize

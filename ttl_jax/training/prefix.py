@@ -77,10 +77,19 @@ def make_prefix(network: Network, after: str) -> Prefix:
     return Prefix(after, compute, pooled)
 
 
-def one_feature(prefix: Prefix, variables: Mapping[str, Any], dataset: Dataset) -> jax.ShapeDtypeStruct:
-    """Shape and type of the features of one image."""
+def one_feature(
+    prefix: Prefix,
+    variables: Mapping[str, Any],
+    dataset: Dataset,
+    normalise: Callable[[Array], Array],
+) -> jax.ShapeDtypeStruct:
+    """Shape and type of the features of one image, which `normalise` may leave fewer channels."""
     image = dataset.images.read(np.zeros(1, np.int64)).shape
-    found = jax.eval_shape(prefix.compute, dict(variables), jax.ShapeDtypeStruct(image, jnp.float32))
+    found = jax.eval_shape(
+        lambda variables, images: prefix.compute(variables, normalise(images)),
+        dict(variables),
+        jax.ShapeDtypeStruct(image, jnp.float32),
+    )
     return jax.ShapeDtypeStruct(found.shape[1:], found.dtype)
 
 
