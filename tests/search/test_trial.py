@@ -60,6 +60,17 @@ def test_a_training_may_go_on_and_pause_later(tmp_path, trial):
     assert max(event["step"] for event in events(place)) == 4
 
 
+def test_an_answer_is_kept_before_anybody_hears_of_it(tmp_path, trial):
+    def onward(score):
+        raise OSError("stdout is closed")
+
+    with pytest.raises(OSError, match="stdout"):
+        trial(tmp_path, 1, 0.25, onward=onward)
+    assert list(known(folder(tmp_path, Request(1)))) == ["0.25"]
+    paused = trial(tmp_path / "paused", 1, 0.25)
+    assert known(folder(tmp_path, Request(1)))["0.25"]["score"] == paused == trial(tmp_path, 1, 0.25)
+
+
 def test_a_last_save_ends_after_the_next_trial_has_begun(tmp_path, trial):
     one, committed = folder(tmp_path, Request(1)), []
 

@@ -80,11 +80,13 @@ def test_what_validates_is_compiled_beside_the_step(tmp_path, config, datasets, 
     assert ahead.metrics["val"] == behind.metrics["val"]
 
 
-def test_what_making_raises_is_raised_where_the_program_is_wanted():
+def test_what_could_not_be_made_in_a_thread_is_made_where_it_is_wanted():
     programs = Programs()
     programs.begin("bad", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        programs.get("bad", lambda: 1)
+        programs.get("bad", lambda: 1 / 0)
+    programs.begin("unlucky", lambda: 1 / 0)
+    assert programs.get("unlucky", lambda: 1) == 1
 
 
 def test_a_program_is_made_once():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ttl_jax import host
+from ttl_jax import host, weights
 from ttl_jax.config import set_fields
 from ttl_jax.training import loop
 from ttl_jax.training.foresee import foresee
@@ -61,6 +61,19 @@ def test_a_run_uses_what_was_foreseen(tmp_path, config, datasets, made_in, strat
     jax.tree.map(np.testing.assert_array_equal, foreseen.variables, alone.variables)
     assert foreseen.metrics["val"] == alone.metrics["val"]
     assert foreseen.metrics["flops_per_step"] == alone.metrics["flops_per_step"]
+
+
+@pytest.mark.parametrize("strategy", ["full", "linear_probe"])
+def test_weights_of_one_channel_are_foreseen_too(tmp_path, config, datasets, made_in, strategy):
+    state = weights.export_torch(weights.initialise("resnet18", 7, seed=3), "resnet18")
+    np.savez(tmp_path / "grey.npz", **(state | {"conv1.weight": state["conv1.weight"][:, :1]}))
+    set_fields(config, {"strategy": f"truncated(2) + {strategy}", "data.augment": "none",
+                        "model.weights": str(tmp_path / "grey.npz"), "parallel.devices": 1})  # fmt: skip
+    programs = Programs(keeps=True)
+    foresee(config, tmp_path / "run", datasets, programs)
+    found = train(config, tmp_path / "run", datasets, programs=programs)
+    assert found.variables["params"]["stem"]["conv"]["kernel"].shape[2] == 1
+    assert made_in[:2] == [host.COMPILING] * 2
 
 
 @pytest.mark.parametrize("strategy", ["l2_sp", "auto_rgn", "linear_probe(solver='lbfgs')", "delta"])

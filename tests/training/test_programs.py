@@ -76,8 +76,18 @@ def test_programs_begun_for_another_config_are_there_when_it_is_claimed(config):
     assert len(begun) == 1
 
 
-def test_what_foreseeing_raises_is_raised_where_the_config_is_claimed(config):
+def test_a_run_whose_programs_could_not_be_foreseen_makes_them(config):
     programs = Programs(keeps=True)
     programs.foresee(config, lambda foreseen: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        programs.claim(config)
+    programs.claim(config)
+    assert programs.get("a", lambda: "anew") == "anew"
+
+
+def test_nothing_is_foreseen_where_it_would_not_be_kept(config, monkeypatch):
+    begun = []
+    Programs().foresee(config, begun.append)
+    monkeypatch.setattr("ttl_jax.host.memory_share", lambda: 0.9)
+    crowded = Programs(keeps=True)
+    crowded.foresee(config, begun.append)
+    crowded.claim(config)
+    assert not begun

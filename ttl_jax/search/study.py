@@ -280,9 +280,13 @@ def _evaluations(
     def begin_next(request: Request) -> None:
         """Has the programs made that the trial after this one most likely needs."""
         following = upcoming(partial(_plan, setting), told, request) if in_turn else None
-        if following is not None:
-            place = folder(workdir, following)
-            foresee(setting.trial(following), place, sets, programs, _shared_features(setting, workdir))
+        if following is None:
+            return
+        place = folder(workdir, following)
+        if str(float(following.budget)) in known(place):
+            return
+        seen = {name: sets[name] for name in ("train", "val")}
+        foresee(setting.trial(following), place, seen, programs, _shared_features(setting, workdir))
 
     def here(request: Request, onward: Onward | None = None) -> float:
         """The value of a trial in this process; of what the same training went on to where it did."""

@@ -126,9 +126,9 @@ def run_trial(
     def go_on() -> float | None:
         nonlocal budget, score, step
         score, step = _best_so_far(folder, config.select)
+        keep()  # first: whatever happens then, more of this training cannot be taken for this budget's
         further = onward(_number(score)) if onward is not None else None
         if further is not None:
-            keep()
             budget, score, step = further, None, 0
         return further
 

@@ -51,8 +51,15 @@ def build_shapes(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """What `build_model` builds, but of the weights the shapes alone; no source head is among them."""
     network, shape = _network(config, strategy, num_classes)
-    leaves = template(config.model.name, num_classes, **shape, image_size=config.data.image_size)
-    return network, unflatten(leaves), _preprocessing(config)
+    preprocessing = _preprocessing(config)
+    leaves = template(
+        config.model.name,
+        num_classes,
+        **shape,
+        image_size=config.data.image_size,
+        channels=preprocessing.channels,
+    )
+    return network, unflatten(leaves), preprocessing
 
 
 def _network(

@@ -58,7 +58,7 @@ class Feeding:
         return Feed(partial(self._batches, fed["train"]), validate, fed["train"])
 
     def one_batch(self) -> dict[str, Any]:
-        """The first training batch, of images, placed."""
+        """A training batch of images, placed."""
         return self.layout.place_batch(next(self._batches(self.inputs.sets["train"], 0, 1)))
 
     def _batches(self, training: Dataset, start: int, stop: int) -> Iterator[dict[str, Any]]:

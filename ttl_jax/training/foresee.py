@@ -34,13 +34,14 @@ def foresee(
 ) -> None:
     """Has threads make what a run needs for its first phase: its step, and the program that validates it.
 
-    Nothing of the run is written, and none of its weights is read or drawn. A first phase that needs values
+    Nothing of the run is written, and no weights are drawn; of a file of weights only how it wants images is
+    looked at. A first phase that needs values
     before its step can be traced (penalties towards the start, measured rates, a solved head), or several
     devices, is left to the run.
 
     Args:
         config, workdir, datasets, features: as `train` will be given them.
-        programs: the same; they keep those of other configs.
+        programs: the same.
     """
     programs.foresee(config, partial(_begin, config, workdir, datasets, features))
 

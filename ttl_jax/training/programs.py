@@ -66,14 +66,15 @@ class Programs:
         self.get(FORESEEN, lambda: None)
 
     def foresee(self, config: Any, begin: Callable[[Programs], None]) -> None:
-        """Has a thread begin the programs of a config that may be claimed next; only where this `keeps` them.
+        """Has a thread begin the programs of a config that may be claimed next.
 
         Args:
-            config: of the run; where it has programs already, nothing is done.
+            config: of the run; where it has programs already, nothing is done, nor where those of other
+                configs are not kept, or memory is short.
             begin: is given those of that config.
         """
         owner = _owner(config)
-        if owner == self.owner:
+        if owner == self.owner or not self.keeps or host.memory_share() > CROWDED:
             return
         foreseen = self.others.setdefault(owner, Programs(owner=owner))
         if not foreseen.made:
@@ -86,14 +87,17 @@ class Programs:
             done = len(wait(list(self.begun.values())).done)
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The program of that key; made now if it is not there, waited for if it is being made."""
+        """The program of that key; made now if it is not there, waited for if it is being made.
+
+        One that could not be made beside other work (there was no memory for both) is made again.
+        """
         if key not in self.made:
             begun = self.begun.pop(key, None)
-            self.made[key] = make() if begun is None else begun.result()
+            self.made[key] = make() if begun is None or begun.exception() else begun.result()
         return self.made[key]
 
     def begin(self, key: Hashable, make: Callable[[], Any]) -> None:
-        """Makes a program in a thread of its own, for a `get` to come; what it raises, `get` raises."""
+        """Makes a program in a thread of its own, for a `get` to come."""
         if key in self.made or key in self.begun:
             return
         future: Future[Any] = Future()
@@ -101,7 +105,7 @@ class Programs:
         def work() -> None:
             try:
                 future.set_result(make())
-            except BaseException as error:  # noqa: BLE001  # it is raised where the program is wanted
+            except BaseException as error:  # noqa: BLE001  # who wants the program makes it, or fails, again
                 future.set_exception(error)
 
         self.begun[key] = future
