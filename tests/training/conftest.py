@@ -1,10 +1,13 @@
 """Small data sets and configs that a real run goes through in seconds."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
+from ttl_jax.training.predict import Predictor
 
 
 def make_split(name, count, seed, size=32, task="multiclass"):
@@ -42,3 +45,19 @@ def config():
         },
     )  # fmt: skip
     return settings
+
+
+@pytest.fixture
+def validated_in(monkeypatch):
+    """The thread that each program to validate with is made in, in their order."""
+    threads, plain = [], Predictor.compile
+
+    def compile(predict, variables, images):
+        before = len(predict._compiled)
+        found = plain(predict, variables, images)
+        if len(predict._compiled) > before:
+            threads.append(threading.current_thread().name)
+        return found
+
+    monkeypatch.setattr(Predictor, "compile", compile)
+    return threads

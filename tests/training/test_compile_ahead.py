@@ -10,7 +10,6 @@ from ttl_jax import host
 from ttl_jax.config import set_fields
 from ttl_jax.training import loop, parallel
 from ttl_jax.training.feeding import Feeding
-from ttl_jax.training.predict import Predictor
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
@@ -57,25 +56,17 @@ def test_later_phases_are_compiled_beside_the_one_before(
 
 
 @pytest.mark.parametrize("strategy", ["full", "lp_ft"])
-def test_what_validates_is_compiled_beside_the_step(tmp_path, config, datasets, monkeypatch, strategy):
-    made, plain = [], Predictor.compile
-
-    def compile(predict, variables, images):
-        before = len(predict._compiled)
-        found = plain(predict, variables, images)
-        if len(predict._compiled) > before:
-            made.append(threading.current_thread().name)
-        return found
-
-    monkeypatch.setattr(Predictor, "compile", compile)
+def test_what_validates_is_compiled_beside_the_step(
+    tmp_path, config, datasets, monkeypatch, validated_in, strategy
+):
     fields = {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1, "data.augment": "none"}
     set_fields(config, fields)
     ahead = train(config, tmp_path / "ahead", datasets)
-    assert made[:1] == [host.COMPILING]
-    count, made[:] = len(made), []
+    assert validated_in[:1] == [host.COMPILING]
+    count, validated_in[:] = len(validated_in), []
     monkeypatch.setattr(Feeding, "ahead", lambda *given: lambda: None)
     behind = train(config, tmp_path / "behind", datasets)
-    assert made == [threading.current_thread().name] * count
+    assert validated_in == [threading.current_thread().name] * count
     jax.tree.map(np.testing.assert_array_equal, ahead.variables, behind.variables)
     assert ahead.metrics["val"] == behind.metrics["val"]
 

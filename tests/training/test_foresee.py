@@ -10,30 +10,21 @@ from ttl_jax import host, weights
 from ttl_jax.config import set_fields
 from ttl_jax.training import loop
 from ttl_jax.training.foresee import foresee
-from ttl_jax.training.predict import Predictor
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
 
 @pytest.fixture
-def made_in(monkeypatch):
+def made_in(monkeypatch, validated_in):
     """The thread that each step and each validation is made in."""
-    threads, compile_step, compile = [], loop.compile_step, Predictor.compile
+    compile_step = loop.compile_step
 
     def step(*given):
-        threads.append(threading.current_thread().name)
+        validated_in.append(threading.current_thread().name)
         return compile_step(*given)
 
-    def validation(predict, variables, images):
-        before = len(predict._compiled)
-        found = compile(predict, variables, images)
-        if len(predict._compiled) > before:
-            threads.append(threading.current_thread().name)
-        return found
-
     monkeypatch.setattr(loop, "compile_step", step)
-    monkeypatch.setattr(Predictor, "compile", validation)
-    return threads
+    return validated_in
 
 
 # Steps on images, on cached features, of several phases, with an average, with mixed images.
