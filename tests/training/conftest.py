@@ -7,6 +7,7 @@ import pytest
 
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
+from ttl_jax.training import loop
 from ttl_jax.training.predict import Predictor
 
 
@@ -45,6 +46,19 @@ def config():
         },
     )  # fmt: skip
     return settings
+
+
+@pytest.fixture
+def compiled_in(monkeypatch):
+    """The thread that each step is compiled in, in the order of their beginning."""
+    threads, plain = [], loop.compile_step
+
+    def compile_step(*given):
+        threads.append(threading.current_thread().name)
+        return plain(*given)
+
+    monkeypatch.setattr(loop, "compile_step", compile_step)
+    return threads
 
 
 @pytest.fixture

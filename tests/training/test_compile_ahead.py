@@ -8,23 +8,10 @@ import pytest
 
 from ttl_jax import host
 from ttl_jax.config import set_fields
-from ttl_jax.training import loop, parallel
+from ttl_jax.training import parallel
 from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
-
-
-@pytest.fixture
-def compiled_in(monkeypatch):
-    """The thread that each step is compiled in, in the order of their beginning."""
-    threads, plain = [], loop.compile_step
-
-    def compile_step(*given):
-        threads.append(threading.current_thread().name)
-        return plain(*given)
-
-    monkeypatch.setattr(loop, "compile_step", compile_step)
-    return threads
 
 
 # Other steps on images, steps on cached features, a state with multipliers, and penalties with constants.

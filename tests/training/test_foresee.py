@@ -8,23 +8,9 @@ import pytest
 
 from ttl_jax import host, weights
 from ttl_jax.config import set_fields
-from ttl_jax.training import loop
 from ttl_jax.training.foresee import foresee
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
-
-
-@pytest.fixture
-def made_in(monkeypatch, validated_in):
-    """The thread that each step and each validation is made in."""
-    compile_step = loop.compile_step
-
-    def step(*given):
-        validated_in.append(threading.current_thread().name)
-        return compile_step(*given)
-
-    monkeypatch.setattr(loop, "compile_step", step)
-    return validated_in
 
 
 # Steps on images, on cached features, of several phases, with an average, with mixed images.
@@ -38,24 +24,29 @@ def made_in(monkeypatch, validated_in):
         ("full", {"data.mix": "mixup(0.2)", "model.head": "mlp"}),
     ],
 )
-def test_a_run_uses_what_was_foreseen(tmp_path, config, datasets, made_in, strategy, fields):
+def test_a_run_uses_what_was_foreseen(
+    tmp_path, config, datasets, compiled_in, validated_in, strategy, fields
+):
     set_fields(config, {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1, **fields})
     programs = Programs(keeps=True)
     foresee(config, tmp_path / "foreseen", datasets, programs)
     foreseen = train(config, tmp_path / "foreseen", datasets, programs=programs)
     assert not (tmp_path / "foreseen" / "features").exists()
-    counted, made_in[:] = list(made_in), []
-    alone = train(config, tmp_path / "alone", datasets)
-    assert len(counted) == len(made_in)  # nothing was made twice
     # The first phase's step and validation; of what comes later a test of its own tells.
-    assert counted[:2] == [host.COMPILING] * 2 and made_in[0] == threading.current_thread().name
+    assert compiled_in[0] == validated_in[0] == host.COMPILING
+    counts = len(compiled_in), len(validated_in)
+    alone = train(config, tmp_path / "alone", datasets)
+    assert (len(compiled_in), len(validated_in)) == (2 * counts[0], 2 * counts[1])  # nothing was made twice
+    assert compiled_in[counts[0]] == threading.current_thread().name
     jax.tree.map(np.testing.assert_array_equal, foreseen.variables, alone.variables)
     assert foreseen.metrics["val"] == alone.metrics["val"]
     assert foreseen.metrics["flops_per_step"] == alone.metrics["flops_per_step"]
 
 
 @pytest.mark.parametrize("strategy", ["full", "linear_probe"])
-def test_weights_of_one_channel_are_foreseen_too(tmp_path, config, datasets, made_in, strategy):
+def test_weights_of_one_channel_are_foreseen_too(
+    tmp_path, config, datasets, compiled_in, validated_in, strategy
+):
     state = weights.export_torch(weights.initialise("resnet18", 7, seed=3), "resnet18")
     np.savez(tmp_path / "grey.npz", **(state | {"conv1.weight": state["conv1.weight"][:, :1]}))
     set_fields(config, {"strategy": f"truncated(2) + {strategy}", "data.augment": "none",
@@ -64,7 +55,7 @@ def test_weights_of_one_channel_are_foreseen_too(tmp_path, config, datasets, mad
     foresee(config, tmp_path / "run", datasets, programs)
     found = train(config, tmp_path / "run", datasets, programs=programs)
     assert found.variables["params"]["stem"]["conv"]["kernel"].shape[2] == 1
-    assert made_in[:2] == [host.COMPILING] * 2
+    assert compiled_in[0] == validated_in[0] == host.COMPILING
 
 
 @pytest.mark.parametrize("strategy", ["l2_sp", "auto_rgn", "linear_probe(solver='lbfgs')", "delta"])
