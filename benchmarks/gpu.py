@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -236,9 +237,13 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.smoke:
         given.models, given.size, given.batch, given.steps, given.repeats = "resnet18", 32, 2, 2, 2
-    rows = []
+    rows, sides = [], tuple(given.sides.split(","))
+    if sides not in (("jax",), ("jax", "torch")):
+        parser.error(f"--sides takes jax or jax,torch, not {given.sides!r}")
+    missing = [name for name in ("torch", "torchvision") if find_spec(name) is None]
+    if "torch" in sides and missing:
+        parser.error(f"{' and '.join(missing)} not installed here: install it, or say --sides=jax")
     for model in given.models.split(","):
-        sides = tuple(given.sides.split(","))
         rows.append(compare(model, given.size, given.batch, given.steps, given.repeats, sides))
         print(rows[-1], file=sys.stderr, flush=True)
     print(table(rows))

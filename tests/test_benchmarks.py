@@ -62,6 +62,18 @@ def test_the_table_has_a_column_for_every_figure(gpu):
     assert lines == ["| model | ratio |", "| --- | --- |", "| a | 1.5 |", "| b | - |"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--smoke"], "torch and torchvision not installed here: install it, or say --sides=jax"),
+     (["--sides=torch"], "--sides takes jax or jax,torch, not 'torch'")],
+)  # fmt: skip
+def test_a_side_that_is_not_there_is_one_sentence_and_status_2(gpu, monkeypatch, capsys, words, message):
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(words)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_batches_of_a_dispatch(gpu):
     given = gpu.data(8, 3, 2)
     assert given["image"].shape == (2, 3, 8, 8, 3)
