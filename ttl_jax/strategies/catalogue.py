@@ -246,10 +246,11 @@ def auto_rgn(
     refresh: str = "epoch",
     batches: int = 5,
     reset_moments: bool | None = None,
+    over: str | None = None,
     paper_faithful: bool = False,
 ) -> Strategy:
     """Auto-RGN (Lee et al. 2023): the learning rate of each tensor times its relative gradient norm
-    ||g|| / ||theta||, divided by the largest of them.
+    ||g|| / ||theta||, divided by the largest of the backbone's; the fresh head trains at the full rate.
 
     Args:
         norm: "max" (Lee et al.), "mean" (the third-party copy) or "none" (BioTune's copy).
@@ -257,11 +258,12 @@ def auto_rgn(
         refresh: at the start of each "epoch", or in every "batch" (the third-party copy).
         batches: of the training stream, that are averaged over at an epoch's start.
         reset_moments: a new optimizer state at each refresh; False unless paper_faithful.
-        paper_faithful: as the authors' code: norms stay as they are, moments are reset, and
-            measuring moves BatchNorm's statistics (methods.md C.1).
+        over: "backbone" (the head's multiplier is 1), or "all": the head is measured and counts in the
+            normalisation like any tensor. "backbone" unless paper_faithful.
+        paper_faithful: as the authors' code in its eval mode, which their runs used: norms stay as they
+            are, statistics too, moments are reset, and all tensors are measured (docs/strategies.md).
     """
-    reset = paper_faithful if reset_moments is None else reset_moments
-    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches, reset, moving=paper_faithful))
+    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches), reset_moments, over, paper_faithful)
 
 
 def auto_snr(
@@ -270,10 +272,11 @@ def auto_snr(
     refresh: str = "epoch",
     batches: int = 5,
     reset_moments: bool | None = None,
+    over: str | None = None,
     paper_faithful: bool = False,
 ) -> Strategy:
-    """Auto-SNR (Lee et al. 2023): only tensors whose gradient's signal-to-noise ratio is at least
-    `threshold` train, measured anew at each epoch.
+    """Auto-SNR (Lee et al. 2023): of the backbone only tensors whose gradient's signal-to-noise ratio is at
+    least `threshold` train, measured anew at each epoch; the fresh head always does.
 
     Args:
         threshold: as coded by the authors: 0.95.
@@ -281,17 +284,21 @@ def auto_snr(
         refresh: as for auto_rgn.
         batches: as for auto_rgn.
         reset_moments: as for auto_rgn.
+        over: as for auto_rgn.
         paper_faithful: as for auto_rgn.
     """
+    probe = Probe("snr", "none", by, refresh, batches, threshold=threshold)
+    return _probed("auto_snr", probe, reset_moments, over, paper_faithful)
+
+
+def _probed(
+    name: str, probe: Probe, reset_moments: bool | None, over: str | None, paper_faithful: bool
+) -> Strategy:
+    """Learning rates are measured; as the authors coded it, the norms are left out."""
+    rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
     reset = paper_faithful if reset_moments is None else reset_moments
-    return _probed(
-        "auto_snr", Probe("snr", "none", by, refresh, batches, reset, threshold, moving=paper_faithful)
-    )
-
-
-def _probed(name: str, probe: Probe) -> Strategy:
-    """Learning rates are measured; as the authors coded it (statistics move), the norms are left out."""
-    rules = ((norms, FREEZE), (~norms, TRAIN)) if probe.moving else None
+    measured = over or ("all" if paper_faithful else "backbone")
+    probe = replace(probe, reset_moments=reset, over=measured)
     return Strategy(name, phases=(Phase(rules=rules, probe=probe),))
 
 
