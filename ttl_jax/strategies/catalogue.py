@@ -308,27 +308,34 @@ def _probed(
 def l2_sp(
     alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
 ) -> Strategy:
-    """L2-SP (Li et al. 2018): alpha / 2 ||w - w0||_2^2 over the backbone + beta / 2 ||w||_2^2 over the
-    head, w0 being the weights at the start.
+    """L2-SP (Li et al. 2018, eq. 4): alpha / 2 ||w - w0||_2^2 over the backbone + beta / 2 ||w||_2^2 over
+    the head, w0 being the weights at the start.
 
     Args:
         alpha: pull of the backbone towards its start (the authors: 0.1; TLlib: 0.01).
         beta: pull of the head towards zero.
-        coupled: a term of the loss, as in the paper; False: outside the moments, as AdamW.
+        coupled: a term of the loss, as in the paper. False: a proximal step after each update, which
+            Adam's division does not reach, as AdamW (Loshchilov and Hutter 2019; penalties.py): of a
+            learning rate of 1e-3 and some hundred steps alpha then has to be 1 or so to be felt.
         paper_faithful: kernels only; norms and biases are left free, as in the authors' code.
     """
     return _towards_start("l2_sp", 2, alpha, beta, coupled, paper_faithful)
 
 
 def l1_sp(
-    alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
+    alpha: float = 0.01, beta: float = 0.01, coupled: bool = False, paper_faithful: bool = False
 ) -> Strategy:
     """L1-SP (Li et al. 2018): alpha ||w - w0||_1 over the backbone + beta / 2 ||w||_2^2 over the head.
 
     Args:
-        alpha: as for l2_sp.
+        alpha: as for l2_sp. Under Adam a weight stays at its start, exactly, while its direction (a mean
+            gradient over its root mean square, 1 at most) is smaller than alpha: 0 is full fine-tuning,
+            1 a frozen backbone.
         beta: as for l2_sp.
-        coupled: as for l2_sp.
+        coupled: False: soft-thresholding towards w0 after each update, by learning rate * alpha (the
+            proximal operator of the penalty; penalties.py has the argument). True: its subgradient
+            joins the loss's, as in the paper, whose optimizer is SGD; Adam makes a push of that which is
+            as strong whatever alpha is, once it outweighs the data's gradient.
         paper_faithful: as for l2_sp.
     """
     return _towards_start("l1_sp", 1, alpha, beta, coupled, paper_faithful)

@@ -5,7 +5,23 @@ The L2-SP family (Li, Grandvalet and Davoine 2018, eq. 4 to 8): with the new hea
     Omega(w) = alpha / 2 ||w_S - w_S0||_2^2 + beta / 2 ||w_head||_2^2        L2-SP
     Omega(w) = alpha     ||w_S - w_S0||_1   + beta / 2 ||w_head||_2^2        L1-SP
 
-A strategy holds the terms as data; `bind_pull` finds the paths, and the step adds them up.
+A strategy holds the terms as data; `bind_pull` finds the paths. A coupled term is added to the loss. Any
+other is a proximal step after the optimizer's, of the size that the optimizer's has: w becomes
+
+    argmin_z ||z - w||_2^2 / 2 + size * Omega(z)        size = learning rate * the leaf's multipliers
+
+in closed form: soft-thresholding towards w0 (norm 1), a weighted mean of w and w0 (norm 2). Why both:
+Adam divides a coupled gradient by the root mean square of all it has seen. Of norm 1 that gradient is
+weight * sign(w - w0), whatever is left of the distance. Where it outweighs the data's, Adam turns it into a push
+of one full step to and fro, for a weight of 1e-3 as for one of 1; and no weight ever comes to rest at w0, which is what
+norm 1 is for. The exact proximal operator in Adam's own metric has the threshold
+size * weight / sqrt(v), which grows without bound where gradients vanish (a converged network is drawn back
+whole), so the step is one for all coordinates, as that of decoupled weight decay is (Loshchilov and Hutter
+2019; Zhuang et al. 2022 show AdamW to be such a proximal step): `weight` then is compared with Adam's
+direction, which lies within about [-1, 1]: a coordinate leaves w0 if that is larger. With plain SGD it is
+the proximal gradient method on the paper's own objective; heavy-ball momentum multiplies the steps of a
+constant gradient by 1 / (1 - momentum), and `size` with them (`optimizer.gain`), so that it rests where
+the objective does.
 """
 
 from __future__ import annotations
@@ -33,8 +49,7 @@ class Pull:
         weight: alpha or beta.
         norm: 1 or 2.
         towards: "start" (w0 is the value after the weights were merged) or "zero".
-        coupled: a term of the loss, as in the paper; otherwise its gradient joins the update after
-            the moments, as AdamW's weight decay does.
+        coupled: a term of the loss, as in the paper; otherwise a proximal step after each update.
     """
 
     where: Where
@@ -82,6 +97,26 @@ def penalty(pulls: Sequence[BoundPull], params: Leaves, anchor: Leaves) -> Float
     return total
 
 
-def pull_gradient(pulls: Sequence[BoundPull], params: Leaves, anchor: Leaves) -> dict[str, Array]:
-    """The gradient of `penalty`; zero for leaves on which no term acts."""
-    return jax.grad(lambda leaves: penalty(pulls, leaves, anchor))(dict(params))
+def proximal(
+    pulls: Sequence[BoundPull], params: Leaves, anchor: Leaves, sizes: Leaves | Mapping[str, float]
+) -> dict[str, Array]:
+    """The parameters after the proximal step of every term, in turn.
+
+    Args:
+        pulls: the terms that are not coupled.
+        params: {path: leaf} after the optimizer's step.
+        anchor: {path: w0}, for terms towards the start.
+        sizes: {path: step size}, for every leaf that a term acts on.
+    """
+    moved = dict(params)
+    for item in pulls:
+        for path in item.paths:
+            start = anchor[path] if item.pull.towards == "start" else 0.0
+            leaf, strength = moved[path], sizes[path] * item.pull.weight
+            difference = leaf - start  # as a change of the leaf: none, to the bit, where the strength is 0
+            if item.pull.norm == 1:
+                nearer = leaf - strength * jnp.sign(difference)
+                moved[path] = jnp.where(jnp.abs(difference) <= strength, start, nearer)
+            else:
+                moved[path] = leaf - difference * (strength / (1 + strength))
+    return moved

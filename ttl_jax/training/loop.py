@@ -27,7 +27,7 @@ from ttl_jax.training.log import EventLog
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
-from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.optimizer import carry_over, gain, make_optimizer
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
@@ -443,6 +443,7 @@ def _compile(
         mix=job.mix,
         ema=job.ema,
         skip=job.config.nan_skip > 0,
+        gain=gain(job.config.optimizer),
         layout=job.layout,
     )
     step = in_one_call(step) if rates is not None else step
