@@ -139,16 +139,14 @@ def shrink(w, start, strength):
 
 
 @pytest.mark.parametrize(
-    ("text", "rate_of"),
-    [
-        ("{}", lambda path: 1.0),
-        ("discriminative(decay=2.0)+{}", lambda path: {"head": 1.0, "stage1": 0.5, "stem": 0.25}[path.split("/")[0]]),
-        ("layerwise('stem', head_lr=3.0)+{}", lambda path: {"head": 3.0, "stem": None, "stage1": 1.0}[path.split("/")[0]]),
-    ],
+    ("text", "stem", "stage1", "head"),
+    [("{}", 1.0, 1.0, 1.0), ("discriminative(decay=2.0)+{}", 0.25, 0.5, 1.0),
+     ("layerwise('stem', head_lr=3.0)+{}", None, 1.0, 3.0)],
 )  # fmt: skip
 @pytest.mark.parametrize(("key", "operator"), [("l1_sp", soft), ("l2_sp", shrink)])
-def test_a_proximal_step_follows_each_of_adam_s(text, rate_of, key, operator, params, anchor, rng):
-    """Of the size of the leaf's own step; frozen leaves stay, the head is drawn to zero by beta / 2 ||w||^2."""
+def test_a_proximal_step_follows_each_of_adam_s(text, stem, stage1, head, key, operator, params, anchor, rng):
+    """Of the size of the leaf's own step; what is frozen stays, the head goes to 0 by beta / 2 ||w||^2."""
+    multipliers = {"stem": stem, "stage1": stage1, "head": head}
     params["stage1/block1/conv1/kernel"] = rng.normal(size=(2, 3)).astype(np.float32)
     anchor["stage1/block1/conv1/kernel"] = params["stage1/block1/conv1/kernel"] + 0.1
     target = {path: leaf + rng.normal(size=leaf.shape) for path, leaf in params.items()}
@@ -157,15 +155,16 @@ def test_a_proximal_step_follows_each_of_adam_s(text, rate_of, key, operator, pa
     seen, _ = train(penalised, params, anchor, target, ADAM, rates)
     for path, leaf in params.items():
         w, mean, variance = leaf.astype(np.float64), 0.0, 0.0
+        multiplier = multipliers[path.split("/")[0]]
         for age, (rate, (found, _)) in enumerate(zip(rates, seen, strict=True), start=1):
-            if rate_of(path) is None:
+            if multiplier is None:
                 np.testing.assert_array_equal(found[path], leaf, err_msg=path)
                 continue
-            size, gradient = rate * rate_of(path), w - target[path]
+            size, gradient = rate * multiplier, w - target[path]
             mean, variance = 0.9 * mean + 0.1 * gradient, 0.999 * variance + 0.001 * gradient**2
             w = w - size * (mean / (1 - 0.9**age)) / (np.sqrt(variance / (1 - 0.999**age)) + 1e-8)
-            head = path.startswith("head")
-            w = shrink(w, 0.0, size * 0.7) if head else operator(w, anchor[path], size * 0.3)
+            new = path.startswith("head")
+            w = shrink(w, 0.0, size * 0.7) if new else operator(w, anchor[path], size * 0.3)
             np.testing.assert_allclose(found[path], w, rtol=2e-4, atol=2e-5, err_msg=path)
 
 

@@ -435,6 +435,22 @@ CATALOGUE: dict[str, Callable[..., Strategy]] = {
     )
 }  # fmt: skip
 
+# What else of a strategy is a strength, as the learning rate is: {key: {option: values, weak to strong}}. A
+# comparison tunes what a strategy's text leaves open (compare.tuner); each holds the default.
+STRENGTHS: dict[str, dict[str, tuple[float, ...]]] = {
+    "lp_ft": {"share": (0.15, 0.3, 0.5)},
+    "discriminative": {"decay": (1.3, 2.6, 5.0)},
+    "auto_snr": {"threshold": (0.8, 0.95, 1.1)},
+    "l1_sp": {"alpha": (0.01, 0.1, 0.3), "beta": (0.01, 0.1, 1.0)},
+    "l2_sp": {"alpha": (0.001, 0.01, 0.1), "beta": (0.001, 0.01, 0.1)},
+    "bss": {"weight": (0.0001, 0.001, 0.01)},
+    "delta": {"alpha": (0.05, 0.5, 5.0), "beta": (0.001, 0.01, 0.1)},
+    "cotuning": {"weight": (0.5, 2.3, 5.0)},
+    "stochnorm": {"p": (0.25, 0.5, 0.75)},
+    "ema": {"decay": (0.9, 0.99, 0.999)},
+}
+LENGTHS = ("lp_ft.share",)  # strengths that change what a training costs
+
 
 def names() -> tuple[str, ...]:
     """The keys of the catalogue."""

@@ -6,22 +6,26 @@ The L2-SP family (Li, Grandvalet and Davoine 2018, eq. 4 to 8): with the new hea
     Omega(w) = alpha     ||w_S - w_S0||_1   + beta / 2 ||w_head||_2^2        L1-SP
 
 A strategy holds the terms as data; `bind_pull` finds the paths. A coupled term is added to the loss. Any
-other is a proximal step after the optimizer's, of the size that the optimizer's has: w becomes
+other is a proximal step after the optimizer's own, of the same size: w becomes
 
-    argmin_z ||z - w||_2^2 / 2 + size * Omega(z)        size = learning rate * the leaf's multipliers
+    argmin_z 1/2 ||z - w||_2^2 + size * Omega(z)        size = learning rate * the leaf's multipliers
 
-in closed form: soft-thresholding towards w0 (norm 1), a weighted mean of w and w0 (norm 2). Why both:
-Adam divides a coupled gradient by the root mean square of all it has seen. Of norm 1 that gradient is
-weight * sign(w - w0), whatever is left of the distance. Where it outweighs the data's, Adam turns it into a push
-of one full step to and fro, for a weight of 1e-3 as for one of 1; and no weight ever comes to rest at w0, which is what
-norm 1 is for. The exact proximal operator in Adam's own metric has the threshold
-size * weight / sqrt(v), which grows without bound where gradients vanish (a converged network is drawn back
-whole), so the step is one for all coordinates, as that of decoupled weight decay is (Loshchilov and Hutter
-2019; Zhuang et al. 2022 show AdamW to be such a proximal step): `weight` then is compared with Adam's
-direction, which lies within about [-1, 1]: a coordinate leaves w0 if that is larger. With plain SGD it is
-the proximal gradient method on the paper's own objective; heavy-ball momentum multiplies the steps of a
-constant gradient by 1 / (1 - momentum), and `size` with them (`optimizer.gain`), so that it rests where
-the objective does.
+in closed form: soft-thresholding towards w0 (norm 1), a weighted mean of w and w0 (norm 2).
+
+Why. Adam divides a gradient by the root mean square of those before it. The coupled gradient of norm 1 is
+alpha * sign(w - w0) however small the distance is: where it outweighs the data's, Adam makes of it a push of
+a full learning rate to and fro, for a small alpha as for a large one, and nothing ever comes to rest at
+w0, which is what norm 1 is for. That of norm 2 vanishes near w0, so that coupling does less harm.
+
+Why one size for all coordinates. The proximal operator in Adam's own metric has the threshold
+size * alpha / sqrt(v): it grows without bound where gradients vanish, and a network that has converged is
+drawn back whole. So the step leaves the moments alone, as decoupled weight decay does (Loshchilov and Hutter
+2019; Zhuang et al. 2022 show AdamW to be such a proximal step). Then alpha is held against Adam's
+direction, which lies within about [-1, 1]: a coordinate stays at w0 while that is smaller than alpha.
+
+With SGD it is the proximal gradient method on the paper's own objective. Momentum makes the steps of a
+constant gradient 1 / (1 - momentum) times as long; so is the size then (`optimizer.gain`), and training
+rests where the objective is least.
 """
 
 from __future__ import annotations
@@ -29,7 +33,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError

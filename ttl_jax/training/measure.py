@@ -45,7 +45,8 @@ def make_measure(
 
         def objective(train: dict[str, Array]) -> Array:
             variables = {"params": join(train, frozen), "batch_stats": batch_stats}
-            return loss(network.apply(variables, images, after=after), batch["label"])
+            logits: Any = network.apply(variables, images, after=after)
+            return loss(logits, batch["label"])
 
         return probe.update(measured, sums, jax.grad(objective)(train), train)
 
