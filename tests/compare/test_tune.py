@@ -35,7 +35,8 @@ def test_every_strength_is_an_option_with_its_default_among_the_values():
     for key, grids in strategies.STRENGTHS.items():
         for option, values in grids.items():
             default = inspect.signature(CATALOGUE[key]).parameters[option].default
-            assert default in values and list(values) == sorted(set(values)), (key, option)
+            assert default is None or default in values, (key, option)
+            assert list(values) == sorted(set(values)), (key, option)
     for name in strategies.LENGTHS:
         key, _, option = name.partition(".")
         assert option in strategies.STRENGTHS[key]
@@ -51,6 +52,11 @@ def test_an_option_that_the_text_gives_a_value_is_not_open():
     assert found("l1_sp") == {"l1_sp.alpha", "l1_sp.beta"}
     assert found("l1_sp(0.1)") == found("truncated(3)+l1_sp(alpha=0.1)") == {"l1_sp.beta"}
     assert found("lp_ft+l2_sp(coupled=False)") >= {"lp_ft.share", "l2_sp.alpha", "l2_sp.beta"}
+    only_solved = {"linear_probe": {"l2": (0.1, 1.0)}}
+    assert strategies.open_strengths("linear_probe", only_solved) == {}
+    assert strategies.open_strengths("linear_probe(solver='lbfgs')", only_solved) == {
+        "linear_probe.l2": (0.1, 1.0)
+    }
     assert set(strategies.open_strengths("l1_sp", {**grids, "l1_sp": {"alpha": ()}})) == set()
 
 

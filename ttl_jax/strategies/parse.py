@@ -84,16 +84,24 @@ def open_strengths(
     """The strengths that a strategy's text leaves open: {"key.option": values}.
 
     Args:
-        text: of the strategy; an option that it gives a value is not open.
+        text: of the strategy. An option is not open if the text gives it a value, or options that it does
+            not go with.
         grids: {key: {option: values}}, as `catalogue.STRENGTHS`; no value: not open either.
     """
     return {
         f"{term.key}.{option}": tuple(values)
         for term in terms(text)
-        if term.key in grids
-        for option, values in grids[term.key].items()
-        if option not in term.written and values
+        for option, values in grids.get(term.key, {}).items()
+        if option not in term.written and any(_accepts(term, {option: value}) for value in values)
     }
+
+
+def _accepts(term: Term, more: Mapping[str, Any]) -> bool:
+    try:
+        get(term.key, *term.arguments, **{**dict(term.options), **more})
+    except UserError:
+        return False
+    return True
 
 
 def with_options(text: str, values: Mapping[str, Any]) -> str:
