@@ -11,7 +11,7 @@ from ttl_jax.data import presets
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
 
-TUNERS = ("grid", "sobol", "optuna")
+TUNERS = ("grid", "latin", "optuna")
 KEPT = ("none", "best", "all")
 BUDGETS = ("epochs", "flops")
 # What makes a data set the one that it is: here a preset is never overruled.
@@ -39,14 +39,14 @@ def default_config() -> Any:
     # "auto": 5 where fewer than 1,000 images train and the data have no test split of their own.
     config.compare.folds = "auto"
     config.compare.budget = "epochs"  # equal for all: "epochs", or "flops": as many operations as `reference`
-    # "grid": the rates of `lrs` alone. "sobol": `trials` points of the rate and the strategy's own strengths,
-    # evenly spread, the same rates for all. "optuna": as many that it proposes, kept in WORKDIR/optuna.
+    # "grid": the rates of `lrs` alone. "latin": `trials` points of the rate and the strategy's own strengths,
+    # a Latin hypercube, the same rates for all. "optuna": as many that it proposes, kept in WORKDIR/optuna.
     config.compare.tuner = "grid"
     config.compare.lrs = (1e-4, 3e-4, 1e-3, 3e-3)  # grid; one or none (optimizer.lr) means no tuning
     config.compare.extend = 0  # grid: rates tried beyond it while the best one is its lowest or highest
-    config.compare.trials = 8  # sobol, optuna: trials of each setting, whatever its strategy
-    config.compare.lr_range = (1e-5, 1e-2)  # sobol, optuna: lowest and highest rate, spread in the logarithm
-    # sobol, optuna: values of a strategy's option that its text leaves open; () leaves it at its default
+    config.compare.trials = 8  # latin, optuna: trials of each setting, whatever its strategy
+    config.compare.lr_range = (1e-5, 1e-2)  # latin, optuna: lowest and highest rate, spread in the logarithm
+    # latin, optuna: values of a strategy's option that its text leaves open; () leaves it at its default
     config.compare.grids = ConfigDict(strategies.STRENGTHS)
     config.compare.tune_epochs = 0.0  # length of tuning runs; 0 is total_epochs, and the best is kept
     config.compare.together = True  # probes of a setting on the same features train as one program

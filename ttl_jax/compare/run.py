@@ -87,8 +87,8 @@ def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
         return None
     if config.compare.tuner == "optuna":
         return tune.Optuna(workdir / "optuna", setting, config)
-    if config.compare.tuner == "sobol":
-        return tune.Sobol(space(config, setting.strategy), config.compare.trials)
+    if config.compare.tuner == "latin":
+        return tune.LatinHypercube(space(config, setting.strategy), config.compare.trials)
     rates = config.compare.lrs
     return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.space import Hyperparameters, Space, rounded, space
 from ttl_jax.errors import UserError
 
+DESIGNS = 1000  # that the best is taken of
 Scores = Mapping[Hyperparameters, "float | None"]  # validation figure, None where the run diverged
 
 
@@ -60,44 +63,56 @@ class Grid:
         return len(self._rates)
 
 
-class Sobol:
+class LatinHypercube:
     """As many trials for every strategy, however many strengths it has, spread evenly over its space.
 
-    All strategies are tried at the same rates, evenly spaced in the logarithm from the lowest to the highest:
-    one without strengths at these alone. The others' strengths go along by a Sobol sequence (Joe and Kuo
-    2008): every value of a list comes about equally often, with low rates and high ones, and so do those
-    of any two lists. With the same number of trials a grid of rates times strengths has far
-    fewer values of each (Bergstra and Bengio 2012).
+    All strategies are tried at the same rates, evenly spaced in the logarithm from the lowest to the
+    highest; one without strengths at these alone. With as many trainings a grid of rates times strengths
+    would have far fewer values of each (Bergstra and Bengio 2012).
     """
 
     def __init__(self, space: Space, trials: int) -> None:
-        from scipy.stats import qmc
-
-        axes = 1 + len(space.grids)
-        # The whole power of 2 that holds them, cut: asked for another number SciPy warns.
-        points = qmc.Sobol(axes, scramble=False).random_base2(math.ceil(math.log2(trials)))[:trials]
-        ranks = points.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable").tolist()
-        sizes = [len(values) for _, values in space.grids]
-        self._trials = tuple(
-            space.at(
-                rate / (trials - 1) if trials > 1 else 0.5,
-                [rank * size // trials for rank, size in zip(row, sizes, strict=True)],
-            )
-            for rate, *row in ranks
-        )
+        places = latin_hypercube(trials, tuple(len(values) for _, values in space.grids))
+        shares = [number / (trials - 1) if trials > 1 else 0.5 for number in range(trials)]
+        self._trials = tuple(space.at(share, row) for share, row in zip(shares, places, strict=True))
 
     def wanted(self, scores: Scores) -> tuple[Hyperparameters, ...]:
         """The trials without a score."""
         return tuple(each for each in self._trials if each not in scores)
 
     def known(self) -> tuple[Hyperparameters, ...]:
-        """All of them."""
+        """All of them, from the lowest rate to the highest."""
         return self._trials
 
     @property
     def total(self) -> int:
         """`compare.trials`."""
         return len(self._trials)
+
+
+@lru_cache
+def latin_hypercube(trials: int, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Which of so many values each option takes in each trial, the trials being in the order of their rates.
+
+    Each value comes about equally often. Of `DESIGNS` random designs (McKay et al. 1979) the one of least
+    centred discrepancy (Hickernell 1998), rates among the axes, so that values of one axis go with all
+    values of another. It is a function of its arguments alone: NumPy's RandomState never changes.
+    """
+    from scipy.stats import qmc
+
+    random = np.random.RandomState(0)
+    count = DESIGNS if sizes else 1
+    designs = [
+        np.array([random.permutation(trials) * size // trials for size in sizes], int).reshape(-1, trials).T
+        for _ in range(count)
+    ]
+    rates = np.arange(trials)[:, None] / trials
+
+    def unevenness(places: Any) -> float:
+        points = np.hstack([rates + 0.5 / trials, (places + 0.5) / np.array(sizes)])
+        return round(float(qmc.discrepancy(points)), 12)  # so that rounding decides nothing
+
+    return tuple(map(tuple, min(designs, key=unevenness).tolist()))
 
 
 class Optuna:
