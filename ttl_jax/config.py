@@ -43,6 +43,8 @@ def default_config() -> Any:
     config.model.weights = "imagenet"  # a catalogue key, a path, or "none"
     config.model.partial = False  # let units that the weights file lacks start fresh (listed)
     config.model.head = ""  # "", "gap", "flatten" or "mlp"; "" is the architecture's own
+    config.model.bn_momentum = 0.9  # of running statistics, the share a batch leaves (torch's momentum: 0.1)
+    config.model.bn_estimate = "moving"  # or "corrected" for its start, or "precise(20)" batches' moments
     config.model.dtype = "float32"  # compute type: "float32" or "bfloat16"; parameters stay float32
 
     config.data = ConfigDict({item.name: item.default for item in fields(DataConfig)})

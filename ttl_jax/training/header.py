@@ -11,6 +11,7 @@ import numpy as np
 
 from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.typing import Variables
 
 
@@ -32,6 +33,8 @@ def print_header(
         f"model   {config.model.name}, weights {config.model.weights}, "
         f"{config.data.image_size} px, {jax.default_backend()}, seed {config.seed}"
     )
+    if variables["batch_stats"]:
+        console.print(f"BatchNorm statistics: {estimate_of(config.model)}")
     table = Table("phase", "steps", "label", "leaves", "parameters", "share", "BatchNorm statistics")
     for item, length in zip(bound, lengths, strict=True):
         for number, row in enumerate(strategies.table(item, variables["params"], config.model.name)):

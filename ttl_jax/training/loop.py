@@ -19,6 +19,7 @@ from ttl_jax.host import release_memory
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
+from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.calls import in_calls
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor
@@ -33,7 +34,15 @@ from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import Plateau, learning_rates
 from ttl_jax.training.solve import solve
-from ttl_jax.training.state import TrainState, initial_state, join, ones, split, start_average
+from ttl_jax.training.state import (
+    TrainState,
+    initial_state,
+    join,
+    ones,
+    split,
+    start_average,
+    with_statistics,
+)
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, in_one_call, make_train_step
 from ttl_jax.typing import Variables
 
@@ -80,11 +89,13 @@ class Outline:
         prepare: from a batch's "image" to what the network takes.
         image: () -> shape and type of one image, or of the outputs of frozen units for one.
         frozen: what is computed once, where something is.
+        still: units whose BatchNorm statistics do not move.
     """
 
     prepare: Prepare
     image: Callable[[], jax.ShapeDtypeStruct]
     frozen: Frozen | None = None
+    still: tuple[str, ...] = ()
 
     @property
     def after(self) -> str | None:
@@ -100,11 +111,13 @@ class Feed:
         batches: (start, stop) -> training batches of these steps.
         validate: variables -> scores.
         train: the training split, of images or the outputs of frozen units.
+        estimated: variables -> the same with the BatchNorm statistics that are validated and kept.
     """
 
     batches: Callable[[int, int], Iterator[Batch]]
     validate: Callable[[Variables], dict[str, Any]]
     train: Dataset
+    estimated: Callable[[Variables], Variables] = lambda variables: variables
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,11 @@ class Job:
     def ema(self) -> float | None:
         """The decay of the moving average, where one is kept."""
         return self.after.decay if isinstance(self.after, Ema) else None
+
+    @property
+    def estimate(self) -> Estimate:
+        """How BatchNorm's running statistics are estimated."""
+        return estimate_of(self.config.model)
 
 
 @dataclass(frozen=True)
@@ -222,6 +240,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         bound.trainable,
         measured=bound.probe is not None,
         averaged=job.ema is not None,
+        counted=job.estimate.corrected,
     )
     if saved:
         template = state
@@ -292,7 +311,9 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
     key = step_key(bound, outline.after)
     measure = (
-        job.programs.get(("measure", *key), lambda: make_measure(*_parts(job, bound, outline)))
+        job.programs.get(
+            ("measure", *key), lambda: make_measure(*_parts(job, bound, outline), estimate=job.estimate)
+        )
         if measured
         else None
     )
@@ -304,11 +325,17 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     compiled: Callable[..., Any] | None = None
     losses: list[Measured] = []
     saved_at = time.perf_counter()
+    reestimated: Any = None  # statistics of the last validation, where they are not the state's own
 
     def validated(progress: Progress) -> tuple[Progress, bool]:
         """Validates; a stop meanwhile saves the state with the validation still due."""
+        nonlocal reestimated
         try:
-            found, ended = _evaluate(course, feed, layout.whole(state), progress, top_rate)
+            shown = layout.whole(state)
+            if job.estimate.batches:
+                shown = with_statistics(shown, feed.estimated(shown.variables)["batch_stats"])
+                reestimated = shown.batch_stats
+            found, ended = _evaluate(course, feed, shown, progress, top_rate)
         except Preempted:
             save_last(replace(progress, due=True))
             raise Preempted(course.leave(progress.step)) from None
@@ -317,10 +344,18 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     def save_last(progress: Progress) -> None:
         checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
 
+    def handed_over() -> TrainState:
+        """The state at the end, with what was estimated anew for validation: a unit that will be still
+        keeps it for good. No step before sees it, so that training does not depend on how often it is
+        validated."""
+        if reestimated is None:
+            return state
+        return layout.place_state(replace(layout.whole(state), batch_stats=reestimated))
+
     if progress.due:
         progress, ended = validated(progress)
         if ended:
-            return state, progress
+            return handed_over(), progress
 
     def awaited(step: int) -> bool:
         """Whether the host has something to do once so many steps are done."""
@@ -408,7 +443,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
                 job.pause.reached(progress.step)
         if leave and not last:
             raise Preempted(course.leave(progress.step))
-    return state, progress
+    return handed_over(), progress
 
 
 def _parts(job: Job, bound: LabelledPhase, outline: Outline) -> tuple[Any, ...]:
@@ -444,6 +479,7 @@ def _compile(
         ema=job.ema,
         skip=job.config.nan_skip > 0,
         layout=job.layout,
+        estimate=job.estimate,
     )
     step = in_one_call(step) if rates is not None else step
     return compile_step(step, state, batch, constants or None, job.layout, rates, lowered)

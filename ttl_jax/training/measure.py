@@ -12,6 +12,7 @@ import optax
 
 from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, probe
+from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.training.step import Batch, Prepare
@@ -28,6 +29,8 @@ def make_measure(
     prepare: Prepare,
     keys_of: Callable[[Batch], Array],
     after: str | None = None,
+    *,
+    estimate: Estimate = TORCH,
 ) -> Measure:
     """Builds the function that gives a state new multipliers from a few batches.
 
@@ -40,37 +43,39 @@ def make_measure(
     moving = measured.probe.moving
 
     @jax.jit
-    def add(sums: probe.Sums, params: Any, batch_stats: Any, batch: Batch) -> tuple[probe.Sums, Any]:
+    def add(sums: probe.Sums, params: Any, statistics: Any, batch: Batch) -> tuple[probe.Sums, Any]:
         keys = keys_of(batch)
         images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
         dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         train, frozen = split(params, bound.trainable)
+        batch_stats, updates = statistics
 
         def objective(train: dict[str, Array]) -> tuple[Array, Any]:
             with batch_scope(None, batch["mask"] if "mask" in batch else None):
-                logits, updated = network.apply(
+                logits, seen = network.apply(
                     {"params": join(train, frozen), "batch_stats": batch_stats},
                     images,
                     train=moving,
                     still=bound.still,
                     keys=dropout_keys if moving else None,
                     after=after,
-                    mutable=["batch_stats"],
+                    mutable=["moments"],
                 )
-            return loss(logits, batch["label"]), updated
+            return loss(logits, batch["label"]), dict(seen).get("moments", {})
 
-        gradients, updated = jax.grad(objective, has_aux=True)(train)
-        stats = {**batch_stats, **dict(updated).get("batch_stats", {})} if moving else batch_stats
-        return probe.update(measured, sums, gradients, train), stats
+        gradients, moments = jax.grad(objective, has_aux=True)(train)
+        statistics = moved(batch_stats, updates, moments, estimate)
+        return probe.update(measured, sums, gradients, train), statistics
 
     weigh = jax.jit(lambda sums, count: probe.weights(measured, sums, count))
 
     def measure(state: TrainState, batches: Iterable[Batch]) -> TrainState:
-        sums, stats, count = probe.initial(measured), state.batch_stats, 0
+        sums, statistics, count = probe.initial(measured), (state.batch_stats, state.updates), 0
         for batch in batches:
-            sums, stats = add(sums, state.params, stats, batch)
+            sums, statistics = add(sums, state.params, statistics, batch)
             count += 1
-        state = replace(state, batch_stats=stats, multipliers=weigh(sums, count))
+        batch_stats, updates = statistics
+        state = replace(state, batch_stats=batch_stats, updates=updates, multipliers=weigh(sums, count))
         if measured.probe.reset_moments:
             train, _ = split(state.params, bound.trainable)
             state = replace(state, opt_state=optimizer.init(train))

@@ -204,11 +204,20 @@ def _best(
     best = layout.from_first(lambda: checkpoints.restore_best(shapes, step)[0], shapes)
     best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
 
+    images = feeding.images(job.phases[-1])
+
     def select(candidate: Variables) -> float:
-        return selected(feeding.scores(split, layout.replicate(candidate), predict), job.config.select)
+        shown = layout.replicate(estimated(candidate))
+        return selected(feeding.scores(split, shown, predict), job.config.select)
+
+    def estimated(candidate: Variables) -> Variables:
+        if not job.estimate.batches:
+            return candidate
+        found = feeding.estimated(images, feeding.inputs.sets["train"], layout.replicate(candidate))
+        return found if layout.plain else jax.device_get(found)
 
     best, averaged = finish(job.after, job.phases[-1], len(job.phases), variables, best, checkpoints, select)
-    return best, {"after": averaged} if averaged else {}
+    return (estimated(best), {"after": averaged}) if averaged else (best, {})
 
 
 def _finished(

@@ -23,6 +23,7 @@ from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.training import parallel, provenance
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_model, lengths_of
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.feature_store import FeatureStore
@@ -147,6 +148,7 @@ def prepare(
     if frozen_units is None or frozen_units.stand_in.after != network.units[-1].name:
         return None
     optimizer = make_optimizer(only, config.optimizer)
+    counted = estimate_of(config.model).corrected
     (length,) = lengths_of(config, bound, len(datasets["train"]) / config.data.batch_size)
     return Probes(
         members=members,
@@ -156,7 +158,9 @@ def prepare(
         bound=only,
         after=frozen_units.stand_in.after,
         sets=inputs.computed(frozen_units, variables),
-        states=tuple(initial_state(other, optimizer, only.trainable) for _, other, _ in built),
+        states=tuple(
+            initial_state(other, optimizer, only.trainable, counted=counted) for _, other, _ in built
+        ),
         length=length,
         programs=programs,
         began=began,
