@@ -50,7 +50,7 @@ def convolved(images, kernel, stride=1, padding="SAME"):
 
 
 def stem_map(images, variables):
-    """What enters a ResNet's first norm, a function of the stem's kernel alone: (values, channels) float64."""
+    """What enters a ResNet's first norm, a function of the stem's kernel alone: (N, channels) float64."""
     kernel = np.asarray(variables["params"]["stem"]["conv"]["kernel"])
     found = convolved(np.asarray(images, np.float32), kernel, 2, ((3, 3), (3, 3)))
     return found.reshape(-1, found.shape[-1]).astype(np.float64)
