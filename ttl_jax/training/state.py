@@ -101,6 +101,16 @@ def ones(train: Iterable[str], measured: bool) -> dict[str, Array]:
     return {path: jnp.ones((), jnp.float32) for path in train} if measured else {}
 
 
+def with_variables(state: TrainState, variables: Variables) -> TrainState:
+    """The state with these weights and statistics, in its moving average too where it keeps one."""
+    average = {
+        part: {path: fresh(flatten(variables[part])[path]) for path in leaves}
+        for part, leaves in state.average.items()
+    }
+    params, batch_stats = jax.tree.map(fresh, (variables["params"], variables["batch_stats"]))
+    return replace(state, params=params, batch_stats=batch_stats, average=average)
+
+
 def start_average(state: TrainState, trainable: Iterable[str]) -> TrainState:
     """Gives every leaf that trains now its place in the average; those that have one keep it."""
     params, batch_stats = flatten(state.params), flatten(state.batch_stats)
