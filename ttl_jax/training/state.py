@@ -103,9 +103,9 @@ def ones(train: Iterable[str], measured: bool) -> dict[str, Array]:
 
 def with_variables(state: TrainState, variables: Variables) -> TrainState:
     """The state with these weights and statistics, in its moving average too where it keeps one."""
+    flat = {part: flatten(variables[part]) for part in state.average}
     average = {
-        part: {path: fresh(flatten(variables[part])[path]) for path in leaves}
-        for part, leaves in state.average.items()
+        part: {path: fresh(flat[part][path]) for path in leaves} for part, leaves in state.average.items()
     }
     params, batch_stats = jax.tree.map(fresh, (variables["params"], variables["batch_stats"]))
     return replace(state, params=params, batch_stats=batch_stats, average=average)
