@@ -9,6 +9,7 @@ from typing import Any
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, Outcome, Setting
+from ttl_jax.evaluation.selection import Merit
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Plan:
 
     Attributes:
         setting: which.
-        tuning: rates tried so far -> validation figure, None where the run diverged.
+        tuning: rates tried so far -> merit on validation, None where the run diverged.
         rate: the learning rate taken, None while that is open.
         todo: cells that can be run now.
         done: number of cells done.
@@ -26,7 +27,7 @@ class Plan:
     """
 
     setting: Setting
-    tuning: Mapping[float, float | None]
+    tuning: Mapping[float, Merit | None]
     rate: float | None
     todo: tuple[Cell, ...]
     done: int
@@ -42,7 +43,7 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
     """
     seeds = len(config.compare.seeds)
     if tuner is None:
-        scores, tuning = dict[float, float | None](), tuple[Cell, ...]()
+        scores, tuning = dict[float, Merit | None](), tuple[Cell, ...]()
         rate: float | None = config.compare.lrs[0] if config.compare.lrs else config.optimizer.lr
         tried = 0
     else:
@@ -59,9 +60,9 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
 
 def _tune(
     config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner
-) -> tuple[dict[float, float | None], tuple[Cell, ...]]:
+) -> tuple[dict[float, Merit | None], tuple[Cell, ...]]:
     """The scores known, and the tuning cells to run now; none are left once the tuner has enough."""
-    scores: dict[float, float | None] = {}
+    scores: dict[float, Merit | None] = {}
     wanted = tuner.rates()
     while True:
         tuning = [cells.tuning_cell(config, setting, lr) for lr in wanted]

@@ -103,9 +103,9 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
         "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
         "lr_at_edge": any(plan.rate is not None and tune.at_edge(plan.tuning, plan.rate) for plan in folds),
         "tuning": [
-            {"lr": lr, "val": value, "fold": plan.setting.fold}
+            {"lr": lr, "val": score and score.figure, "fold": plan.setting.fold}
             for plan in folds
-            for lr, value in sorted(plan.tuning.items())
+            for lr, score in sorted(plan.tuning.items())
         ],
         "test": {name: _interval(name, runs) for name in METRICS},
         "seconds": _mean([run["seconds"] for run in runs]),

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from ttl_jax.compare.cells import Setting
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit
 
-Scores = Mapping[float, "float | None"]  # rate -> validation figure, None where the run diverged
+Scores = Mapping[float, "Merit | None"]  # rate -> its merit on validation, None where the run diverged
 
 
 class Tuner(Protocol):
@@ -93,10 +94,10 @@ class Optuna:
                 self._study.tell(trial.number, state=state.FAIL)
             elif rate not in scores:
                 return (rate,)
-            elif scores[rate] is None:
+            elif (found := scores[rate]) is None:
                 self._study.tell(trial.number, state=state.FAIL)
             else:
-                self._study.tell(trial.number, scores[rate])
+                self._study.tell(trial.number, found.figure)
         tried = self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.FAIL))
         if sum("rate" in trial.user_attrs for trial in tried) >= self._trials:
             return ()
@@ -121,9 +122,9 @@ class Optuna:
 
 
 def best(scores: Scores) -> float | None:
-    """The rate with the best validation figure, the smaller one of two alike; None if all diverged."""
+    """The rate of the greatest merit, the smaller one of equals; None if all diverged."""
     known = {rate: value for rate, value in scores.items() if value is not None}
-    return min(known, key=lambda rate: (-known[rate], rate)) if known else None
+    return max(known, key=lambda rate: (known[rate], -rate)) if known else None
 
 
 def at_edge(scores: Scores, rate: float) -> bool:

@@ -45,6 +45,9 @@ def check(config: Any) -> None:
     """
     if config.select not in SCORED:
         raise UserError(f"config select={config.select!r}{nearest(config.select, SCORED)}")
+    for field, known in (("select_phase", ("last", "any")), ("hand_over", ("last", "best"))):
+        if config[field] not in known:
+            raise UserError(f"config {field}={config[field]!r} is not {known[0]!r} or {known[1]!r}")
     values = config.to_dict()
     for keys, allowed, said in BOUNDS:
         for key in keys:

@@ -48,6 +48,17 @@ def print_header(
                 row.statistics,
             )
     console.print(table)
+    if len(bound) > 1:
+        console.print(between_phases(config))
+
+
+def between_phases(config: Any) -> str:
+    """What a run of several phases hands over and keeps, as one sentence."""
+    among = "the last phase" if config.select_phase == "last" else "all phases"
+    return (
+        f"a phase starts from the {config.hand_over} state of the one before (hand_over); kept: the best "
+        f"{config.select} on validation of {among} (select_phase), then the lower loss, then the later step"
+    )
 
 
 def _describe(split: Dataset) -> str:

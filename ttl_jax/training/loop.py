@@ -15,6 +15,7 @@ import numpy as np
 
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.host import release_memory
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
@@ -32,7 +33,7 @@ from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
-from ttl_jax.training.schedule import Plateau, learning_rates
+from ttl_jax.training.schedule import Plateau, learning_rates, peak_rate
 from ttl_jax.training.solve import solve
 from ttl_jax.training.state import (
     TrainState,
@@ -42,6 +43,7 @@ from ttl_jax.training.state import (
     split,
     start_average,
     with_statistics,
+    with_variables,
 )
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, in_one_call, make_train_step
 from ttl_jax.typing import Variables
@@ -166,9 +168,11 @@ class Progress:
     phase: int = 0
     phase_start: int = 0
     digest: str = ""
-    best: float | None = None
+    best: Merit | None = None  # of the weights to keep; None where they are looked for anew
     best_step: int = 0
-    bad: int = 0  # evaluations without a better figure
+    best_phase: int | None = None
+    peak: Merit | None = None  # the best of this phase
+    bad: int = 0  # validations since then
     plateau: Plateau = field(default_factory=Plateau)
     seconds: float = 0.0
     flops_per_step: tuple[float, ...] = ()
@@ -177,17 +181,41 @@ class Progress:
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
     together: int = 1  # runs that were trained as one program; `seconds` is this one's share
 
-    def scored(self, figure: float) -> Progress:
-        """After a validation: the best so far (`bad` is 0 then), or one more that is not."""
-        if self.best is None or figure > self.best:
-            return replace(self, best=figure, best_step=self.step, bad=0)
-        return replace(self, bad=self.bad + 1)
+    def scored(self, now: Merit) -> Progress:
+        """After a validation.
+
+        Of equal merits the later is kept, and counts as `bad` all the same: nothing was gained.
+        """
+        found = replace(self, bad=self.bad + 1)
+        if self.peak is None or now > self.peak:
+            found = replace(self, peak=now, bad=0)
+        if self.best is None or now >= self.best:
+            found = replace(found, best=now, best_step=self.step, best_phase=self.phase)
+        return found
+
+    def next_phase(self, digest: str, select_phase: str) -> Progress:
+        """At the start of the next phase, of these labels; with "last" its own best alone may be kept."""
+        return replace(
+            self,
+            phase=self.phase + 1,
+            phase_start=self.step,
+            digest=digest,
+            best=None if select_phase == "last" else self.best,
+            peak=None,
+            bad=0,
+            plateau=Plateau(),
+        )
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
         """Reads what `dataclasses.asdict` wrote."""
-        values = dict(saved, plateau=Plateau(**saved["plateau"]))
-        return cls(**dict(values, flops_per_step=tuple(saved["flops_per_step"])))
+        if "peak" not in saved:  # by the version before, which kept a figure alone, the best of all phases
+            best = None if saved["best"] is None else (saved["best"], -math.inf)
+            phase = saved["phase"] if saved["best_step"] > saved["phase_start"] else None
+            saved = {**saved, "best": best, "peak": best, "best_phase": phase}
+        merits = {name: Merit(*saved[name]) for name in ("best", "peak") if saved[name] is not None}
+        values = {**saved, **merits, "plateau": Plateau(**saved["plateau"])}
+        return cls(**{**values, "flops_per_step": tuple(saved["flops_per_step"])})
 
 
 @dataclass(frozen=True)
@@ -232,6 +260,11 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     progress = Progress.from_json(saved) if saved else Progress(digest=job.phases[0].digest)
     if progress.finished:
         return progress
+    if saved and "peak" not in saved and len(job.phases) > 1:
+        raise UserError(
+            f"{log_path.parent} holds a run of several phases that an earlier version of ttl_jax began, "
+            "which chose among all of them: finish it with that version, or start it again with --fresh"
+        )
     bound = job.phases[progress.phase]
     optimizer = make_optimizer(bound, job.config.optimizer)
     state = initial_state(
@@ -262,7 +295,10 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
             state, progress = phase(course, state, progress)
             if progress.phase + 1 == len(job.phases):
                 break
-            whole, progress = _next_phase(job, layout.whole(state), progress)
+            whole = layout.whole(state)
+            if job.config.hand_over == "best":
+                whole = with_variables(whole, restore_best(job, checkpoints, variables, progress.best_step))
+            whole, progress = _next_phase(job, whole, progress)
             if isinstance(job.after, WiseFT) and progress.phase + 1 == len(job.phases):
                 checkpoints.save_start(progress.step, whole.variables)
             checkpoints.save_last(whole, dataclasses.asdict(progress))
@@ -277,19 +313,25 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     return progress
 
 
+def restore_best(job: Job, checkpoints: Checkpoints, variables: Variables, step: int) -> Variables:
+    """The weights and statistics that a validation found best, in every process.
+
+    Args:
+        job: that was run.
+        checkpoints: of it.
+        variables: of their shapes.
+        step: of the validation.
+    """
+    shapes = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    return job.layout.from_first(lambda: checkpoints.restore_best(shapes, step)[0], shapes)
+
+
 def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
     """Hands the parameters over and builds the optimizer state of the next phase."""
     bound = job.phases[progress.phase + 1]
     optimizer = make_optimizer(bound, job.config.optimizer)
     train, _ = split(state.params, bound.trainable)
-    progress = replace(
-        progress,
-        phase=progress.phase + 1,
-        phase_start=progress.step,
-        digest=bound.digest,
-        bad=0,
-        plateau=Plateau(),
-    )
+    progress = progress.next_phase(bound.digest, job.config.select_phase)
     opt_state = carry_over(state.opt_state, bound, optimizer.init(train))
     multipliers = ones(train, bound.probe is not None)
     state = replace(state, opt_state=opt_state, multipliers=multipliers)
@@ -319,7 +361,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     )
     constants = _constants(course, bound)
     fixed = (constants,) if constants else ()
-    top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
+    top_rate = peak_rate(bound.phase, config.optimizer.lr)
     rates = learning_rates(config.schedule, top_rate, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
@@ -542,7 +584,7 @@ def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tupl
         feed.train,
         outline.after,
         job.loss,
-        lambda variables: selected(feed.validate(variables), job.config.select),
+        lambda variables: merit(feed.validate(variables), job.config.select),
     )
     _, frozen = split(state.params, bound.trainable)
     state = replace(state, params=join(found.head, frozen), step=state.step + length)
@@ -582,10 +624,10 @@ def train_event(
     }
 
 
-def val_event(step: int, per_epoch: float, scores: Mapping[str, Any]) -> dict[str, Any]:
+def val_event(step: int, per_epoch: float, phase: str | None, scores: Mapping[str, Any]) -> dict[str, Any]:
     """A line of metrics.jsonl about a validation."""
     kept = {name: value for name, value in scores.items() if name not in ("per_class", "confusion")}
-    return {"split": "val", "step": step, "epoch": round(step / per_epoch, 4), **kept}
+    return {"split": "val", "step": step, "epoch": round(step / per_epoch, 4), "phase": phase, **kept}
 
 
 def crosses(step: int, every: float) -> bool:
@@ -602,9 +644,10 @@ def _evaluate(
     scores = feed.validate(variables)
     if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
         checkpoints.save_ingredient(progress.step, variables, job.after.last)
-    course.log.event(**val_event(progress.step, job.steps_per_epoch, scores))
-    progress = progress.scored(selected(scores, config.select))
-    if progress.bad == 0:
+    phase = job.phases[progress.phase].phase.name
+    course.log.event(**val_event(progress.step, job.steps_per_epoch, phase, scores))
+    progress = progress.scored(merit(scores, config.select))
+    if progress.best_step == progress.step:
         checkpoints.save_best(progress.step, variables)
     ended = 0 < config.early_stop.patience <= progress.bad
     if config.schedule.name == "plateau":
@@ -612,13 +655,6 @@ def _evaluate(
         progress = replace(progress, plateau=plateau)
         ended |= top_rate * plateau.scale < config.schedule.min_lr
     return progress, ended
-
-
-def selected(scores: dict[str, Any], name: str) -> float:
-    """The figure by which weights are chosen, higher being better."""
-    if scores[name] is None or name == "loss":  # where it cannot be scored on this split, the loss can
-        return -scores["loss"]
-    return scores[name]
 
 
 # The last step of a call, the figures of its steps, and of each step the positions of its examples.

@@ -89,6 +89,7 @@ def costs(
     sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}
     return {
         "best_step": progress.best_step,
+        "best_phase": None if progress.best_phase is None else bound[progress.best_phase].phase.name,
         "seconds": round(progress.seconds, 2),
         "trained_together": progress.together,
         "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),

@@ -11,13 +11,14 @@ from typing import Any
 from ttl_jax import data, evaluation, strategies
 from ttl_jax.data.config import data_config
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies import flatten, unflatten
 from ttl_jax.strategies.average import SOUPS, greedy_soup, uniform_soup
 from ttl_jax.training import parallel, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.inputs import Inputs
-from ttl_jax.training.loop import Outline, selected
+from ttl_jax.training.loop import Outline
 from ttl_jax.training.predict import logits_of, make_predict
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
@@ -66,11 +67,11 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
         size = min(first.config.data.eval_batch_size, len(split.ids))
         return logits_of(predict, variables, data.eval_batches(split, size))
 
-    def score(leaves: Mapping[str, Any]) -> float:
+    def score(leaves: Mapping[str, Any]) -> Merit:
         split = sets["val"]
         shown = estimated(_tree(leaves))
         found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
-        return selected(found, first.config.select)
+        return merit(found, first.config.select)
 
     ingredients = [flatten(run.best) for run in loaded]
     scores = [score(item) for item in ingredients]
@@ -90,7 +91,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
         "soup": {
             "kind": kind,
             "kept": [str(runs[number]) for number in kept],
-            "runs": {str(run): value for run, value in zip(runs, scores, strict=True)},
+            "runs": {str(run): value.figure for run, value in zip(runs, scores, strict=True)},
             "select": first.config.select,
         },
         "params": int(

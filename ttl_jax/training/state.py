@@ -118,6 +118,16 @@ def with_statistics(state: TrainState, batch_stats: Any) -> TrainState:
     return replace(state, batch_stats=batch_stats)
 
 
+def with_variables(state: TrainState, variables: Variables) -> TrainState:
+    """The state with these weights and statistics, in its moving average too where it keeps one."""
+    flat = {part: flatten(variables[part]) for part in state.average}
+    average = {
+        part: {path: fresh(flat[part][path]) for path in leaves} for part, leaves in state.average.items()
+    }
+    params, batch_stats = jax.tree.map(fresh, (variables["params"], variables["batch_stats"]))
+    return replace(state, params=params, batch_stats=batch_stats, average=average)
+
+
 def start_average(state: TrainState, trainable: Iterable[str]) -> TrainState:
     """Gives every leaf that trains now its place in the average; those that have one keep it."""
     params, batch_stats = flatten(state.params), flatten(state.batch_stats)

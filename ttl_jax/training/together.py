@@ -187,15 +187,15 @@ def _leave(probes: Probes, fitted: Fitted) -> tuple[Path, ...]:
 def _events(probes: Probes, fitted: Fitted, place: Place, config: Any, speed: float) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, where the ordinary loop writes one."""
     every, events = config.eval_every_epochs * probes.per_epoch, []
-    scores = iter(fitted.scores[place])
+    scores, phase = iter(fitted.scores[place]), probes.bound.phase.name
     for step in range(1, probes.length + 1):
         evaluate = step == probes.length or crosses(step, every)
         if evaluate or crosses(step, config.log_every_steps):
             figures = {name: float(values[step - 1][place]) for name, values in fitted.figures.items()}
-            rate, phase = float(fitted.rates[step - 1, place[1]]), probes.bound.phase.name
+            rate = float(fitted.rates[step - 1, place[1]])
             events.append(train_event(step, probes.per_epoch, phase, figures, rate, speed))
         if evaluate:
-            events.append(val_event(step, probes.per_epoch, next(scores)))
+            events.append(val_event(step, probes.per_epoch, phase, next(scores)))
     return events
 
 
