@@ -10,6 +10,7 @@ from ttl_jax.compare.plan import plan
 from ttl_jax.compare.prune import prune
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.compare.summary import summarise
+from ttl_jax.evaluation.selection import Merit
 
 SETTING = Setting("phantom/mri", "resnet18", "linear_probe")
 
@@ -81,6 +82,8 @@ def test_a_figure_that_is_not_defined_gives_way_to_the_loss(tmp_path, config, fi
 def test_ties_go_to_the_smaller_rate_and_edges_are_told():
     assert tune.best(at({1e-2: 0.5, 1e-3: 0.5, 1e-1: None})) == Hyperparameters(1e-3)
     assert tune.best(at({1e-2: None})) is None
+    equal = at({1e-3: Merit(1.0, -0.4), 1e-2: Merit(1.0, -0.1), 1e-1: Merit(1.0, -0.1)})
+    assert tune.best(equal) == Hyperparameters(1e-2)  # the lower loss, then the smaller rate
     scores = at({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1})
     assert tune.at_edge(scores, Hyperparameters(1e-1))
     assert not tune.at_edge(scores, Hyperparameters(1e-2))

@@ -16,6 +16,7 @@ from ttl_jax.compare.config import IDENTITY
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.data import presets
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit, merit
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class Outcome:
 
     Attributes:
         status: "waiting" (not started, or cut short), "done" or "diverged".
-        score: validation figure, larger is better; None unless done.
+        score: its merit on validation; None unless done.
         result: content of result.json.
         message: why it diverged.
     """
 
     status: str
-    score: float | None = None
+    score: Merit | None = None
     result: dict[str, Any] | None = None
     message: str = ""
 
@@ -198,10 +199,4 @@ def outcome(workdir: Path, cell: Cell, select: str) -> Outcome:
     result = json.loads((place / "result.json").read_text())
     if cell.final and "test" not in result:
         return Outcome("waiting", result=result)
-    return Outcome("done", score(result["val"], select), result)
-
-
-def score(scores: dict[str, Any], select: str) -> float:
-    """A figure of which more is better; where it is not defined, the loss stands in, as in the loop."""
-    figure = scores[select]
-    return -float(scores["loss"]) if figure is None or select == "loss" else float(figure)
+    return Outcome("done", merit(result["val"], select), result)

@@ -10,6 +10,7 @@ from typing import Any
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, Outcome, Setting
 from ttl_jax.compare.space import Hyperparameters
+from ttl_jax.evaluation.selection import Merit
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Plan:
 
     Attributes:
         setting: which.
-        tuning: trials so far -> validation figure, None where the run diverged.
+        tuning: trials so far -> merit on validation, None where the run diverged.
         taken: the hyperparameters taken, None while that is open.
         todo: cells that can be run now.
         done: number of cells done.
@@ -27,7 +28,7 @@ class Plan:
     """
 
     setting: Setting
-    tuning: Mapping[Hyperparameters, float | None]
+    tuning: Mapping[Hyperparameters, Merit | None]
     taken: Hyperparameters | None
     todo: tuple[Cell, ...]
     done: int
@@ -48,7 +49,7 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
     """
     seeds = len(config.compare.seeds)
     if tuner is None:
-        scores, tuning = dict[Hyperparameters, float | None](), tuple[Cell, ...]()
+        scores, tuning = dict[Hyperparameters, Merit | None](), tuple[Cell, ...]()
         lr = config.compare.lrs[0] if config.compare.lrs else config.optimizer.lr
         taken: Hyperparameters | None = Hyperparameters(lr)
         tried = 0
@@ -66,9 +67,9 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
 
 def _tune(
     config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner
-) -> tuple[dict[Hyperparameters, float | None], tuple[Cell, ...]]:
+) -> tuple[dict[Hyperparameters, Merit | None], tuple[Cell, ...]]:
     """The scores known, and the tuning cells to run now; none are left once the tuner has enough."""
-    scores: dict[Hyperparameters, float | None] = {}
+    scores: dict[Hyperparameters, Merit | None] = {}
     wanted = tuner.known()
     while True:
         tuning = [cells.tuning_cell(config, setting, *each) for each in wanted]

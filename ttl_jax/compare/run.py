@@ -242,7 +242,8 @@ def _announce(
 ) -> None:
     known = cells.outcome(workdir, cell, config.select)
     left = sum(each.total - each.done for each in plans.values())
-    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": known.score}
+    figure = None if known.score is None else known.score.figure
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": figure}
     if report.message:
         about["message"] = report.message
     about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
@@ -256,8 +257,9 @@ def _lines(
     for setting, each in plans.items():
         busy = [cell for cell, _ in running.values() if cell.setting == setting]
         failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
-        known = [outcome.score for outcome in each.finals.values() if outcome.score is not None]
-        known = known or [value for value in each.tuning.values() if value is not None]
+        scores = [outcome.score for outcome in each.finals.values()]
+        known = [score.figure for score in scores if score is not None]
+        known = known or [score.figure for score in each.tuning.values() if score is not None]
         found.append(
             Line(setting, each.done, each.total, len(busy), len(failed), each.taken, max(known, default=None))
         )

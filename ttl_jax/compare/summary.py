@@ -117,9 +117,14 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
             dict.fromkeys(name for plan, taken in known for name in tune.options_at_edge(plan.tuning, taken))
         ),
         "tuning": [
-            {"lr": tried.lr, "options": dict(tried.options), "val": value, "fold": plan.setting.fold}
+            {
+                "lr": tried.lr,
+                "options": dict(tried.options),
+                "val": merit and merit.figure,
+                "fold": plan.setting.fold,
+            }
             for plan in folds
-            for tried, value in sorted(plan.tuning.items())
+            for tried, merit in sorted(plan.tuning.items())
         ],
         "test": {name: _interval(name, runs) for name in METRICS},
         "seconds": _mean([run["seconds"] for run in runs]),

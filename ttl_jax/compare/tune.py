@@ -13,9 +13,10 @@ import numpy as np
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.space import Hyperparameters, Space, rounded, space
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit
 
 DESIGNS = 1000  # that the best is taken of
-Scores = Mapping[Hyperparameters, "float | None"]  # validation figure, None where the run diverged
+Scores = Mapping[Hyperparameters, "Merit | None"]  # merit on validation, None where the run diverged
 
 
 class Tuner(Protocol):
@@ -151,10 +152,10 @@ class Optuna:
                 self._study.tell(trial.number, state=state.FAIL)
             elif point not in scores:
                 return (point,)
-            elif scores[point] is None:
+            elif (found := scores[point]) is None:
                 self._study.tell(trial.number, state=state.FAIL)
             else:
-                self._study.tell(trial.number, scores[point])
+                self._study.tell(trial.number, found.figure)
         tried = self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.FAIL))
         if sum(_point(trial) is not None for trial in tried) >= self._trials:
             return ()
@@ -191,9 +192,9 @@ def _point(trial: Any) -> Hyperparameters | None:
 
 
 def best(scores: Scores) -> Hyperparameters | None:
-    """The trial with the best validation figure, the smaller rate of two alike; None if all diverged."""
+    """The trial of the greatest merit, of equals the smallest rate; None if all diverged."""
     known = {each: value for each, value in scores.items() if value is not None}
-    return min(known, key=lambda each: (-known[each], each)) if known else None
+    return max(sorted(known), key=known.__getitem__) if known else None
 
 
 def at_edge(scores: Scores, taken: Hyperparameters) -> bool:

@@ -49,31 +49,48 @@ def linear_probe(solver: str | None = None, l2: float | None = None) -> Strategy
             optimizer.
         l2: lbfgs: weight of l2 / 2 ||kernel||^2; the best power of ten on validation when not given.
     """
-    if solver not in (None, "lbfgs", "ridge"):
-        raise UserError(f"linear_probe: solver={solver!r} is not 'lbfgs' or 'ridge'")
-    if l2 is not None and (solver != "lbfgs" or l2 < 0):
-        raise UserError(f"linear_probe: l2={l2} is for solver='lbfgs', and not negative")
-    rules = ((head, TRAIN), (backbone, FREEZE))
-    how = Solver(solver, l2) if solver else None
-    return Strategy("linear_probe", phases=(Phase(rules=rules, name="probe", solver=how),))
+    return Strategy("linear_probe", phases=(_probe("linear_probe", solver, l2),))
 
 
-def lp_ft(share: float = 0.3, lr: float = 0.1) -> Strategy:
+def lp_ft(
+    share: float = 0.3,
+    lr: float | None = None,
+    probe_lr: float | None = None,
+    solver: str | None = None,
+    l2: float | None = None,
+) -> Strategy:
     """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
+
+    The run's learning rate is that of fine-tuning; the probe has one of its own, or none.
 
     Args:
         share: of the budget, for the probe.
-        lr: the second phase's learning rate as a share of the first's.
+        lr: ties the two rates: the run's is then the probe's, and this multiplies it for fine-tuning.
+        probe_lr: the probe's learning rate, 0.01 when not given.
+        solver: the probe is solved for instead, as in linear_probe.
+        l2: as for linear_probe.
     """
     if not 0 < share < 1:
         raise UserError(f"lp_ft: share={share} must lie between 0 and 1")
-    return Strategy(
-        "lp_ft",
-        phases=(
-            Phase(rules=((head, TRAIN), (backbone, FREEZE)), until=f"share:{share}", name="probe"),
-            Phase(until=f"share:{1 - share}", lr=lr, reset=True, name="finetune"),
-        ),
-    )
+    if sum(value is not None for value in (lr, probe_lr, solver)) > 1:
+        raise UserError("lp_ft takes one of lr (ties the rates), probe_lr and solver (the probe has no rate)")
+    for name, value in (("lr", lr), ("probe_lr", probe_lr)):
+        if value is not None and not value > 0:
+            raise UserError(f"lp_ft: {name}={value} must be above 0")
+    base = None if lr or solver else probe_lr or 0.01
+    probe = replace(_probe("lp_ft", solver, l2), until=f"share:{share}", base_lr=base)
+    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, name="finetune")
+    return Strategy("lp_ft", phases=(probe, tuned))
+
+
+def _probe(strategy: str, solver: str | None, l2: float | None) -> Phase:
+    """The phase that trains the head, or solves for it."""
+    if solver not in (None, "lbfgs", "ridge"):
+        raise UserError(f"{strategy}: solver={solver!r} is not 'lbfgs' or 'ridge'")
+    if l2 is not None and (solver != "lbfgs" or l2 < 0):
+        raise UserError(f"{strategy}: l2={l2} is for solver='lbfgs', and not negative")
+    rules = ((head, TRAIN), (backbone, FREEZE))
+    return Phase(rules=rules, name="probe", solver=Solver(solver, l2) if solver else None)
 
 
 def gradual_last_first(paper_faithful: bool = False) -> Strategy:
@@ -438,7 +455,7 @@ CATALOGUE: dict[str, Callable[..., Strategy]] = {
 # What else of a strategy is a strength, as the learning rate is: {key: {option: values, weak to strong}}. A
 # comparison tunes what a strategy's text leaves open (compare.tuner); each holds the default.
 STRENGTHS: dict[str, dict[str, tuple[float, ...]]] = {
-    "lp_ft": {"share": (0.15, 0.3, 0.5)},  # and "probe_lr": (0.001, 0.01, 0.1) where lp_ft has it
+    "lp_ft": {"share": (0.15, 0.3, 0.5), "probe_lr": (0.001, 0.01, 0.1)},
     "discriminative": {"decay": (1.3, 2.6, 5.0)},
     "auto_snr": {"threshold": (0.8, 0.95, 1.1)},
     "l1_sp": {"alpha": (0.01, 0.1, 0.3), "beta": (0.01, 0.1, 1.0)},
