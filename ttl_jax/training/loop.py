@@ -29,7 +29,7 @@ from ttl_jax.training.log import EventLog
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
-from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.optimizer import carry_over, gain, make_optimizer
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
@@ -353,9 +353,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
     key = step_key(bound, outline.after)
     measure = (
-        job.programs.get(
-            ("measure", *key), lambda: make_measure(*_parts(job, bound, outline), estimate=job.estimate)
-        )
+        job.programs.get(("measure", *key), lambda: make_measure(*_parts(job, bound, outline)))
         if measured
         else None
     )
@@ -520,6 +518,7 @@ def _compile(
         mix=job.mix,
         ema=job.ema,
         skip=job.config.nan_skip > 0,
+        gain=gain(job.config.optimizer),
         layout=job.layout,
         estimate=job.estimate,
     )

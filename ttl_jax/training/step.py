@@ -20,7 +20,7 @@ from ttl_jax.strategies import LabelledPhase, flatten, probe
 from ttl_jax.strategies.average import ema_decay, ema_update
 from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
 from ttl_jax.strategies.features import value as feature_value
-from ttl_jax.strategies.penalties import penalty
+from ttl_jax.strategies.penalties import penalty, proximal
 from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
@@ -47,6 +47,7 @@ def make_train_step(
     mix: Mix | None = None,
     ema: float | None = None,
     skip: bool = False,
+    gain: float = 1.0,
     layout: Layout = ONE,
     estimate: Estimate = TORCH,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
@@ -68,6 +69,7 @@ def make_train_step(
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
+        gain: of the optimizer (`optimizer.gain`): how far it goes, in learning rates.
         skip: a step whose loss or gradient is not finite changes nothing but the step's number.
         estimate: how the running statistics of BatchNorms that move are estimated.
 
@@ -78,7 +80,7 @@ def make_train_step(
     axis, shares = layout.axis, len(layout.devices) if layout.axis else 1
     norm_axis = axis if layout.norm == "global" else None
     coupled = tuple(item for item in bound.pulls if item.pull.coupled and item.paths)
-    extra = any(not item.pull.coupled and item.paths for item in bound.pulls)
+    apart = tuple(item for item in bound.pulls if not item.pull.coupled and item.paths)
     capture = tuple(dict.fromkeys(unit for item in bound.features for unit in item.units))
     of_source = tuple(
         unit for item in bound.features if isinstance(item.penalty, FeatureDistance) for unit in item.units
@@ -156,8 +158,7 @@ def make_train_step(
             gradients = lax.psum(gradients, axis)
             if layout.norm == "device":  # each device's own moments moved them: the mean is kept
                 batch_stats = lax.pmean(batch_stats, axis)
-        anchor = {"anchor": given.get("anchor", {})} if extra else {}
-        changes, opt_state = optimizer.update(gradients, state.opt_state, train, **anchor)
+        changes, opt_state = optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
         if bound.probe is not None and bound.probe.probe.refresh == "batch":
             sums = probe.update(bound.probe, probe.initial(bound.probe), gradients, train)
@@ -169,6 +170,9 @@ def make_train_step(
         # parameter that the backward pass might still read when it is updated in its place.
         rate = jnp.where(norm < 0, 0.0, rate)
         train = jax.tree.map(lambda leaf, change: leaf - rate * change, train, changes)
+        if apart:  # a step as long as the leaf's own: what does not move is not pulled either
+            sizes = {path: gain * rate * bound.scales[path] * multipliers.get(path, 1.0) for path in train}
+            train = proximal(apart, train, given.get("anchor", {}), sizes)
         average = state.average
         if ema is not None:
             decay = ema_decay(ema, state.step)
