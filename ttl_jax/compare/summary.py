@@ -120,11 +120,11 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
             {
                 "lr": tried.lr,
                 "options": dict(tried.options),
-                "val": merit and merit.figure,
+                "val": score and score.figure,
                 "fold": plan.setting.fold,
             }
             for plan in folds
-            for tried, merit in sorted(plan.tuning.items())
+            for tried, score in sorted(plan.tuning.items())
         ],
         "test": {name: _interval(name, runs) for name in METRICS},
         "seconds": _mean([run["seconds"] for run in runs]),

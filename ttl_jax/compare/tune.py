@@ -192,9 +192,10 @@ def _point(trial: Any) -> Hyperparameters | None:
 
 
 def best(scores: Scores) -> Hyperparameters | None:
-    """The trial of the greatest merit, of equals the smallest rate; None if all diverged."""
+    """The trial of the greatest merit, the smaller rate of equals; None if all diverged."""
     known = {each: value for each, value in scores.items() if value is not None}
-    return max(sorted(known), key=known.__getitem__) if known else None
+    # Sorted, so that max keeps the smallest of equals.
+    return max(sorted(known), key=lambda each: known[each]) if known else None
 
 
 def at_edge(scores: Scores, taken: Hyperparameters) -> bool:

@@ -455,7 +455,7 @@ CATALOGUE: dict[str, Callable[..., Strategy]] = {
 # What else of a strategy is a strength, as the learning rate is: {key: {option: values, weak to strong}}. A
 # comparison tunes what a strategy's text leaves open (compare.tuner); each holds the default.
 STRENGTHS: dict[str, dict[str, tuple[float, ...]]] = {
-    "lp_ft": {"share": (0.15, 0.3, 0.5), "probe_lr": (0.001, 0.01, 0.1)},
+    "lp_ft": {"probe_lr": (0.001, 0.01, 0.1), "share": (0.15, 0.3, 0.5)},
     "discriminative": {"decay": (1.3, 2.6, 5.0)},
     "auto_snr": {"threshold": (0.8, 0.95, 1.1)},
     "l1_sp": {"alpha": (0.01, 0.1, 0.3), "beta": (0.01, 0.1, 1.0)},
