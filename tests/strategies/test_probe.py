@@ -54,7 +54,8 @@ def mean_ratio(paths, params, batches):
 
 
 def backbone(ratios):
-    return [ratio for path, ratio in ratios.items() if not path.startswith("head")]
+    """Of what counts: neither head nor norms."""
+    return [ratio for path, ratio in ratios.items() if not path.startswith("head") and "norm" not in path]
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])  # ratios below 1 and above are divided alike
@@ -63,7 +64,8 @@ def test_rgn_of_every_tensor_over_the_backbone_s(norm, scale, size, params, batc
     batches = [{path: np.float32(size) * leaf for path, leaf in each.items()} for each in batches]
     ratios = {path: mean_ratio([path], params, batches) for path in params}
     divisor = scale(backbone(ratios))
-    expected = {path: 1.0 if "head" in path else ratio / divisor for path, ratio in ratios.items()}
+    most = max(backbone(ratios))  # for norms too
+    expected = {path: 1.0 if "head" in path else min(ratio, most) / divisor for path, ratio in ratios.items()}
     assert measure(f"auto_rgn(norm='{norm}')", params, batches) == pytest.approx(expected, rel=1e-5)
     divisor = scale(list(ratios.values()))
     expected = {path: ratio / divisor for path, ratio in ratios.items()}
@@ -75,7 +77,8 @@ def test_rgn_of_every_tensor_over_the_backbone_s(norm, scale, size, params, batc
 def test_rgn_that_nothing_divides(params, batches):
     ratios = {path: mean_ratio([path], params, batches) for path in params}
     assert measure("auto_rgn(norm='none', over='all')", params, batches) == pytest.approx(ratios, rel=1e-5)
-    expected = ratios | {"head/kernel": 1.0, "head/bias": 1.0}
+    most = max(backbone(ratios))
+    expected = {path: 1.0 if "head" in path else min(ratio, most) for path, ratio in ratios.items()}
     assert measure("auto_rgn(norm='none')", params, batches) == pytest.approx(expected, rel=1e-5)
 
 
@@ -86,6 +89,25 @@ def test_a_fresh_head_does_not_freeze_the_backbone(params, batches):
     assert max(backbone(slow)) < 1e-3 and slow["head/kernel"] == 1
     found = measure("auto_rgn", params, batches)
     assert max(backbone(found)) == pytest.approx(1) and found["head/kernel"] == found["head/bias"] == 1
+
+
+def test_a_norm_s_bias_near_zero_does_not_freeze_the_kernels(params, batches):
+    """Lee et al. measure no norms; one takes its own ratio, up to the largest multiplier."""
+    params["stem/norm/bias"] *= 1e-4
+    slow = measure("auto_rgn(over='all')", params, batches)
+    assert slow["stem/norm/bias"] == 1 and slow["stem/conv/kernel"] < 1e-3
+    found = measure("auto_rgn", params, batches)
+    assert max(backbone(found)) == pytest.approx(1) and found["stem/norm/bias"] == pytest.approx(1)
+    kernel, scale = (mean_ratio([path], params, batches) for path in ("stem/conv/kernel", "stem/norm/scale"))
+    assert found["stem/norm/scale"] / found["stem/conv/kernel"] == pytest.approx(scale / kernel, rel=1e-5)
+
+
+def test_where_norms_alone_train_they_count(params, batches):
+    ratios = {path: mean_ratio([path], params, batches) for path in params if "norm" in path}
+    expected = {path: ratio / max(ratios.values()) for path, ratio in ratios.items()}
+    assert measure("norm_only+auto_rgn", params, batches) == pytest.approx(
+        expected | {"head/kernel": 1.0, "head/bias": 1.0}, rel=1e-5
+    )
 
 
 def test_where_the_head_alone_trains_nothing_is_measured(params, batches):
@@ -105,9 +127,10 @@ def test_where_the_head_alone_trains_nothing_is_measured(params, batches):
 def test_rgn_of_a_group_is_that_of_its_tensors_together(by, over, groups, params, batches):
     ratios = {tuple(group): mean_ratio(group, params, batches) for group in groups}
     measured = groups if over == "all" else groups[:-1]
-    largest = max(ratios[tuple(group)] for group in measured)
+    counted = [group for group in measured if over == "all" or not all("norm" in path for path in group)]
+    largest = max(ratios[tuple(group)] for group in counted)
     expected = {
-        path: ratio / largest if list(group) in measured else 1.0
+        path: min(ratio, largest) / largest if list(group) in measured else 1.0
         for group, ratio in ratios.items()
         for path in group
     }

@@ -267,7 +267,8 @@ def auto_rgn(
     paper_faithful: bool = False,
 ) -> Strategy:
     """Auto-RGN (Lee et al. 2023): the learning rate of each tensor times its relative gradient norm
-    ||g|| / ||theta||, divided by the largest of the backbone's; the fresh head trains at the full rate.
+    ||g|| / ||theta||, divided by the largest of the backbone's; norms do not count in that, and the fresh
+    head trains at the full rate.
 
     Args:
         norm: "max" (Lee et al.), "mean" (the third-party copy) or "none" (BioTune's copy).
@@ -275,8 +276,8 @@ def auto_rgn(
         refresh: at the start of each "epoch", or in every "batch" (the third-party copy).
         batches: of the training stream, that are averaged over at an epoch's start.
         reset_moments: a new optimizer state at each refresh; False unless paper_faithful.
-        over: "backbone" (the head's multiplier is 1), or "all": the head is measured and counts in the
-            normalisation like any tensor. "backbone" unless paper_faithful.
+        over: "backbone" (the head's multiplier is 1, that of a norm 1 at most), or "all": head and norms
+            count in the normalisation like any tensor. "backbone" unless paper_faithful.
         paper_faithful: as the authors' code in its eval mode, which their runs used: norms stay as they
             are, statistics too, moments are reset, and all tensors are measured (docs/strategies.md).
     """

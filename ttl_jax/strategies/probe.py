@@ -4,12 +4,15 @@
     SNR_t = mean over elements of g^2 / (Var_out(g) + 1e-8)   signal-to-noise, as the authors coded it
 
 Each is taken on one batch and averaged over several; RGN is then divided by its largest value over
-tensors, SNR becomes 1 at or above a threshold and 0 below. Lee et al. adapted whole pretrained networks.
-A fresh head is small and has large gradients: its RGN, some hundred times the backbone's, as the common
-divisor would all but freeze the backbone, and an SNR below the threshold would leave it at random. So the
-backbone is measured by itself, and the head trains at the full rate (`over`). A measure is a triple of
-pure functions, `initial`, `update` and `weights`; what it gives are traced values, so a refresh never
-recompiles.
+tensors, SNR becomes 1 at or above a threshold and 0 below. Lee et al. adapted whole pretrained networks,
+and their code measures no norms. Here a fresh head is small and has large gradients, and biases of norms lie
+near zero (those behind EfficientNet's linear bottlenecks): their RGN, ten to some hundred times that of any
+kernel, as the common divisor would all but freeze the backbone, and an SNR below the threshold would leave a
+head at random. So by default (`over="backbone"`) the divisor is that of the backbone without its norms,
+which themselves take its largest multiplier at most, and the head trains at the full rate.
+
+A measure is a triple of pure functions, `initial`, `update` and `weights`; what it gives are traced values,
+so a refresh never recompiles.
 """
 
 from __future__ import annotations
@@ -40,16 +43,16 @@ class Probe:
 
     Attributes:
         criterion: "rgn" or "snr".
-        norm: RGN is divided by its "max" over groups (Lee et al.), "mean" (a third-party copy) or
-            nothing ("none", BioTune's copy).
+        norm: RGN is divided by its "max" over the groups that count (Lee et al.), their "mean" (a
+            third-party copy) or nothing ("none", BioTune's copy).
         by: what shares a multiplier: a "tensor", a "layer" (kernel and bias of one module) or a "unit".
         refresh: anew at the start of each "epoch", on batches of the training stream before they
             are trained on, or in every "batch" from the very gradient of the step.
         batches: how many at each epoch's start.
         reset_moments: the optimizer's state starts anew at each refresh, as in the authors' code.
         threshold: SNR below it stops a group until the next refresh.
-        over: the groups that are measured: those of the "backbone", the head's multiplier being 1, or
-            "all", the head's among them.
+        over: the groups that count: of the "backbone" those that are not norms alone (the head is not
+            measured, its multiplier is 1), or "all" groups.
     """
 
     criterion: str = "rgn"
@@ -70,11 +73,13 @@ class BoundProbe:
         probe: what is measured.
         groups: path -> group, of every trainable leaf that is measured.
         full: the trainable leaves that are not: their multiplier is 1.
+        counted: the groups that count in the normalisation.
     """
 
     probe: Probe
     groups: dict[str, str]
     full: tuple[str, ...] = ()
+    counted: frozenset[str] = frozenset()
 
 
 def bind_probe(probe: Probe, anatomy: Anatomy, trainable: Sequence[str]) -> BoundProbe:
@@ -106,7 +111,11 @@ def bind_probe(probe: Probe, anatomy: Anatomy, trainable: Sequence[str]) -> Boun
         "unit": lambda leaf: f"unit {leaf.unit}",
     }[probe.by]
     groups = {leaf.path: name_of(leaf) for leaf in anatomy.leaves if leaf.path in chosen}
-    return BoundProbe(probe, groups, tuple(path for path in trainable if path in full))
+    bare = {groups[leaf.path] for leaf in anatomy.leaves if leaf.path in groups and leaf.kind != "norm"}
+    # Where nothing but norms trains, they are all there is to count.
+    counted = bare if bare and probe.over == "backbone" else set(groups.values())
+    full_paths = tuple(path for path in trainable if path in full)
+    return BoundProbe(probe, groups, full_paths, frozenset(counted))
 
 
 def members(bound: BoundProbe) -> dict[str, list[str]]:
@@ -154,9 +163,9 @@ def _snr(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""
 def weights(bound: BoundProbe, sums: Sums, batches: int | Array) -> dict[str, Array]:
     """The multiplier of every trainable leaf.
 
-    A group whose parameters are all zero (a fresh bias) has no relative size: it takes the largest
-    finite ratio and does not count in the normalisation. Torch's biases start at random, so the
-    originals never meet the case.
+    A group that does not count takes its own ratio, but no more than the largest of those that do. So
+    does one whose parameters are all zero (a fresh bias): it has no relative size. Torch's biases start
+    at random, so the originals never meet that case.
     """
     rest = {path: jnp.float32(1) for path in bound.full}
     if not sums:  # a probe alone: there is nothing to measure
@@ -166,11 +175,10 @@ def weights(bound: BoundProbe, sums: Sums, batches: int | Array) -> dict[str, Ar
     if bound.probe.criterion == "snr":
         values = (ratios >= bound.probe.threshold).astype(jnp.float32)
     else:
-        finite = jnp.isfinite(ratios)
-        largest = jnp.max(jnp.where(finite, ratios, 0.0))
-        known = jnp.where(finite, ratios, largest)
-        mean = jnp.sum(jnp.where(finite, ratios, 0.0)) / jnp.maximum(jnp.sum(finite), 1)
+        counts = jnp.array([group in bound.counted for group in groups]) & jnp.isfinite(ratios)
+        largest = jnp.max(jnp.where(counts, ratios, 0.0))
+        mean = jnp.sum(jnp.where(counts, ratios, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
         scale = {"max": largest, "mean": mean, "none": jnp.float32(1)}[bound.probe.norm]
-        values = known / jnp.where(scale > 0, scale, 1.0)
+        values = jnp.minimum(ratios, largest) / jnp.where(scale > 0, scale, 1.0)
     place = {group: number for number, group in enumerate(groups)}
     return {path: values[place[group]] for path, group in bound.groups.items()} | rest
