@@ -16,6 +16,7 @@ from ttl_jax.compare.space import Hyperparameters, Space, space
 from ttl_jax.compare.summary import _setting, summarise
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit
 from ttl_jax.report.compared import lines
 from ttl_jax.report.exports import as_markdown
 from ttl_jax.strategies.catalogue import CATALOGUE
@@ -177,7 +178,7 @@ def test_folds_that_take_other_strengths_say_so_cell_by_cell(tmp_path, config):
     taken = [
         Hyperparameters(1e-3, tuple(zip(names, values, strict=True))) for values in ((0.1, 1.0), (0.3, 1.0))
     ]
-    plans = [Plan(SETTING, {each: 0.5}, each, (), 1, 1, {}) for each in taken]
+    plans = [Plan(SETTING, {each: Merit(0.5, -0.7)}, each, (), 1, 1, {}) for each in taken]
     found = _setting(config, tmp_path, plans, {})
     assert found["lr"] == 1e-3 and found["options"] == {"l1_sp.beta": 1.0}
 
