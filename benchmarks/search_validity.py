@@ -151,7 +151,7 @@ def searched(task: Task, method: str, fields: dict[str, Any]) -> dict[str, float
     from ttl_jax.config import set_fields
     from ttl_jax.search import follow
     from ttl_jax.search.config import search_config
-    from ttl_jax.search.study import confidence_of, plan_of
+    from ttl_jax.search.study import is_sure, plan_of
 
     config = search_config()
     set_fields(config, {f"search.{name}": value for name, value in fields.items()})
@@ -159,12 +159,10 @@ def searched(task: Task, method: str, fields: dict[str, Any]) -> dict[str, float
     units = tuple(range(1, task.units + 1))
     plan = plan_of(config.search, config, stages(task.units), units)
     result = follow(plan, lambda requests: [task.score(*request) for request in requests])
-    chance = confidence_of(config.search, units, result)
     return {
         "regret": -float(task.truth[result.best - 1]),
         "cost": result.cost / task.units,
-        "claimed": float(chance >= config.search.confidence),
-        "chance": chance,
+        "claimed": float(is_sure(config.search, units, result)),
         "units": task.units,
         "noise": task.noise,
     }

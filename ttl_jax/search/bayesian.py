@@ -78,7 +78,7 @@ def bayesian_plan(
             reason = "every unit was tried"
         elif known and len(ended) >= max(WHOLE, math.floor(min(affordable, len(candidates)))):
             reason = f"the allowance of {allowance:g} trainings is spent"
-        elif known and belief.within(rounds[-1]) >= confidence:
+        elif known and belief.sure(rounds[-1], confidence):
             reason = f"no unit is likely to be better by more than {tolerance:g}"
         else:
             take((yield _promising(candidates, scores, left, known, tolerance, width, seeds[0])))

@@ -120,7 +120,7 @@ def halving_plan(
             reason = f"the allowance of {allowance:g} trainings is spent"
         elif not unseen:
             reason = "every unit was tried"
-        elif belief.within(rounds[-1]) >= confidence:
+        elif belief.sure(rounds[-1], confidence):
             reason = f"no unit is likely to be better by more than {tolerance:g}"
         else:
             gains = belief.gains(rounds[-1])

@@ -218,14 +218,14 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
     return halving_plan(stages, units, rungs=validated(options.rungs, run), eta=options.eta, **shared)
 
 
-def confidence_of(options: Any, units: Sequence[int], result: SearchResult) -> float:
-    """Probability that no unit is better than the chosen one by more than the tolerance.
+def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
+    """Whether no unit is better than the chosen one by more than the tolerance, at the config's confidence.
 
-    That of the posterior, whatever the method: what it says depends on the trials, not on who asked for
-    them. docs/search.md has how often it is right.
+    The posterior's answer for every method: it depends on the trials, not on who asked for them.
+    docs/search.md has how often it is right.
     """
     scores = {_request(trial): trial.score for trial in result.trials}
-    return posterior(units, scores, options.tolerance).within(result.best)
+    return posterior(units, scores, options.tolerance).sure(result.best, options.confidence)
 
 
 def validated(rungs: Sequence[float], run: Any) -> tuple[float, ...]:
