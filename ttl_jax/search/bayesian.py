@@ -26,7 +26,7 @@ WHOLE = 3  # trainings to the end that are made at least: fewer cannot tell a pe
 def bayesian_plan(
     units: Iterable[int | Unit],
     *,
-    pilot: float = 0.1,
+    pilot: float = 0.05,
     seeds: Sequence[int] = (0,),
     finalists: int = 3,
     allowance: float = math.inf,
@@ -55,6 +55,7 @@ def bayesian_plan(
     candidates, sign = indices(units), 1.0 if maximize else -1.0
     _check(pilot, seeds, finalists, confidence, tolerance, width)
     affordable = (allowance - pilot * len(candidates) + 1e-9) / (1 - pilot) if pilot < 1 else 0.0
+    whole = max(WHOLE, math.floor(min(affordable, len(candidates))))
     scores: dict[Request, float] = {}
 
     def take(answers: Mapping[Request, float]) -> None:
@@ -76,12 +77,13 @@ def bayesian_plan(
             rounds.append(highest(known or ended))
         if not left:
             reason = "every unit was tried"
-        elif known and len(ended) >= max(WHOLE, math.floor(min(affordable, len(candidates)))):
+        elif known and len(ended) >= whole:
             reason = f"the allowance of {allowance:g} trainings is spent"
         elif known and belief.sure(rounds[-1], confidence):
             reason = f"no unit is likely to be better by more than {tolerance:g}"
         else:
-            take((yield _promising(candidates, scores, left, known, tolerance, width, seeds[0])))
+            count = max(1, min(width, len(left), whole - len(ended)))
+            take((yield _promising(candidates, scores, left, known, tolerance, count, seeds[0])))
     best = rounds[-1]
     if len(seeds) > 1:
         last = sorted(known, key=lambda unit: -known[unit])[:finalists]
@@ -100,7 +102,7 @@ def _promising(
     left: Sequence[int],
     known: Mapping[int, float],
     tolerance: float,
-    width: int,
+    count: int,
     seed: int,
 ) -> tuple[Request, ...]:
     """The trainings to be made next: those of the highest expected improvement.
@@ -109,7 +111,7 @@ def _promising(
     al. 2010, "kriging believer"): else all would be neighbours.
     """
     assumed, opened, believed = dict(scores), list[Request](), dict(known)
-    for _ in range(min(width, len(left))):
+    for _ in range(count):
         belief = posterior(candidates, assumed, tolerance)
         means = belief.mean()
         gains = belief.gains(highest(believed)) if believed else means

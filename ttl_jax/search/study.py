@@ -18,7 +18,7 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.search.bayesian import bayesian_plan
+from ttl_jax.search.bayesian import WHOLE, bayesian_plan
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.pareto import pareto
 from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
@@ -96,7 +96,7 @@ def read(config: Any) -> Setting:
         raise UserError(f"config search.weight={options.weight} must not be negative")
     if options.seeds > 1 and options.method not in SEEDED:
         raise UserError(
-            f"config search.seeds={options.seeds} is for method=bayesian and method=halving; the {options.method} search "
+            f"config search.seeds={options.seeds} is for method=halving and method=bayesian; the {options.method} search "
             "trains each unit once"
         )
     run = config.copy_and_resolve_references()
@@ -208,7 +208,7 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
     shared: dict[str, Any] = {
         "seeds": tuple(range(run.seed, run.seed + options.seeds)),
         "finalists": options.finalists,
-        "allowance": options.allowance * len(units),
+        "allowance": max(options.allowance * len(units), WHOLE),
         "confidence": options.confidence,
         "tolerance": options.tolerance,
         "width": options.workers,
@@ -449,7 +449,7 @@ def _record(
             whole.setdefault(trial.unit, []).append(score)
     scores = {unit: fmean(whole[unit]) for unit in setting.points if unit in whole}
     front = pareto(scores, price, maximize=setting.sign > 0)
-    best = setting.points[result.best]
+    best, sure = setting.points[result.best], is_sure(setting.options, tuple(setting.points), result)
     return {
         "kind": setting.options.kind,
         "method": setting.options.method,
@@ -463,6 +463,8 @@ def _record(
         "rounds": list(result.rounds),
         "stages": list(setting.stages),
         "reason": result.reason,
+        "tolerance": setting.options.tolerance,
+        "confidence": setting.options.confidence if sure else None,  # None: none can be named
         "cost": round(result.cost, 6),
         "exhaustive_cost": len(setting.points),
         "price": setting.options.price,
