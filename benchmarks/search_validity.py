@@ -213,7 +213,7 @@ def main(arguments: list[str]) -> None:
     """Prints the tables; writes them as JSON with --out."""
     parser = argparse.ArgumentParser(prog="python -m ttl_jax bench search_validity", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--searches", type=int, default=500, help="of each setting and kind of curves")
+    parser.add_argument("--searches", type=int, default=400, help="of each setting and kind of curves")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seed", type=int, default=1, help="of the tasks; 0 was used to tune")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",

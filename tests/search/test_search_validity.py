@@ -36,26 +36,29 @@ def test_the_simulated_seeds_and_curves_are_what_they_are_said_to_be(bench):
         starts = np.concatenate([task.scores[..., 0].mean(1) - task.truth for task in found])
         assert np.mean(starts) < np.mean(ends) - 5
         early[curves] = np.mean([spearmanr(task.scores[..., 0].mean(1), task.truth)[0] for task in found])
-    assert early["parallel"] > 0.9 and early["crossing"] < 0.3
+    assert early["parallel"] > 0.8 and early["crossing"] < early["parallel"] - 0.3
 
 
 def test_the_default_search_finds_the_best_at_a_third_of_the_cost(bench):
-    found = bench.study(("bayesian", "halving"), 30, 3, {})
-    for curves, bound in (("parallel", 0.5), ("crossing", 0.7)):  # .33 and .43 in the large table, of 30 + 30
+    found = bench.study(("bayesian",), 25, 3, {})
+    for curves, bound in (("parallel", 0.5), ("crossing", 0.7)):  # .33 and .43 in the large table
         pooled = [each for setting in bench.PROFILES for each in found["bayesian", setting, curves]]
         row = bench.summary(pooled)
         assert row["regret"] < bound and row["cost"] < 0.37, row
-    crossing = [
-        np.mean([each["regret"] for s in bench.PROFILES for each in found[method, s, "crossing"]])
+
+
+def test_halving_gives_up_what_learns_slowly(bench):
+    found = [
+        [bench.searched(task, method, {})["regret"] for task in tasks(bench, "tuned", "crossing", 20)]
         for method in ("bayesian", "halving")
     ]
-    assert crossing[0] < crossing[1] / 2  # halving gives up what learns slowly
+    assert np.mean(found[0]) + 0.3 < np.mean(found[1])
 
 
 def test_what_is_named_with_95_percent_holds(bench):
-    found = [each for results in bench.study(("bayesian", "two_stage"), 40, 5, {}).values() for each in results]
+    found = [each for results in bench.study(("bayesian", "two_stage"), 25, 5, {}).values() for each in results]
     claims = [each["regret"] <= 1 for each in found if each["claimed"]]
-    assert len(claims) >= 15  # it does say something
+    assert len(claims) >= 10  # it does say something
     assert np.mean(claims) >= 0.95
 
 

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
-from ttl_jax.search.posterior import posterior
+from ttl_jax.search.posterior import Posterior, posterior
 from ttl_jax.search.trials import Outcome, Plan, Request, highest, indices
 
 WHOLE = 3  # trainings to the end that are made at least: fewer cannot tell a peak from a slope
@@ -83,7 +83,7 @@ def bayesian_plan(
             reason = f"no unit is likely to be better by more than {tolerance:g}"
         else:
             count = max(1, min(width, len(left), whole - len(ended)))
-            take((yield _promising(candidates, scores, left, known, tolerance, count, seeds[0])))
+            take((yield _promising(belief, scores, left, known, count, seeds[0])))
     best = rounds[-1]
     if len(seeds) > 1:
         last = sorted(known, key=lambda unit: -known[unit])[:finalists]
@@ -97,11 +97,10 @@ def bayesian_plan(
 
 
 def _promising(
-    candidates: Sequence[int],
+    belief: Posterior,
     scores: Mapping[Request, float],
     left: Sequence[int],
     known: Mapping[int, float],
-    tolerance: float,
     count: int,
     seed: int,
 ) -> tuple[Request, ...]:
@@ -112,12 +111,13 @@ def _promising(
     """
     assumed, opened, believed = dict(scores), list[Request](), dict(known)
     for _ in range(count):
-        belief = posterior(candidates, assumed, tolerance)
         means = belief.mean()
         gains = belief.gains(highest(believed)) if believed else means
         unit = max((unit for unit in left if unit not in believed), key=lambda unit: gains[unit])
         opened.append(Request(unit, 1.0, seed))
-        believed[unit] = assumed[opened[-1]] = means[unit]
+        if len(opened) < count:
+            believed[unit] = assumed[opened[-1]] = means[unit]
+            belief = posterior(belief.units, assumed, belief.tolerance)
     return tuple(opened)
 
 

@@ -76,8 +76,8 @@ class Posterior:
         """The model's probability of it, from draws that are always the same."""
         rng, place, right = np.random.default_rng(0), self.units.index(best), 0
         counts = rng.multinomial(DRAWS, self.weights)
-        for count, mean, covariance in zip(counts, self.means, self.covariances, strict=True):
-            root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
+        roots = np.linalg.cholesky(self.covariances + 1e-6 * np.eye(len(self.units)))
+        for count, mean, root in zip(counts, self.means, roots, strict=True):
             drawn = mean + rng.standard_normal((count, len(mean))) @ root.T
             right += int((drawn.max(1) - drawn[:, place] <= 1.0).sum())
         return right / DRAWS
@@ -114,7 +114,7 @@ def posterior(units: Sequence[int], scores: Mapping[Request, float], tolerance: 
     cross, rest = solved[..., :-1], solved[..., -1]
     fit = -(rest**2).sum(1) / 2 - np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
     weights = np.exp(fit - fit.max())
-    kept = weights > 1e-3
+    kept = weights > 0.01  # of the likeliest
     cross, rest = cross[kept], rest[kept]
     return Posterior(
         tuple(units),
