@@ -12,6 +12,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from ttl_jax import report
@@ -40,7 +41,7 @@ def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS,
                 cells.append({"fold": None, "folder": name, **result, "steps": 200})
             tests = [cell["test"] for cell in cells]
             settings.append({
-                "dataset": dataset, "model": "resnet50", "strategy": strategy, "lr": 1e-3,
+                "dataset": dataset, "model": "resnet50", "strategy": strategy, "lr": 1e-3, "folds": 0,
                 "lr_at_edge": number == 1, "tuning": [], "note": "",
                 "test": {key: {"mean": float(np.mean([t[key] for t in tests])), "low": 0.1, "high": 0.9}
                          for key in ("auroc", "auprc", "prevalence", "accuracy", "ece")},
@@ -190,7 +191,7 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
     random = np.random.default_rng(0)
 
     def cell(fold, auroc):
-        splits = {"test": {"examples": 40}, "train": {"examples": 80}}
+        splits = {"test": {"examples": 40}, "train": {"examples": 8}}  # of 120, by a train_limit
         return {"seed": 0, "fold": fold, "test": {"auroc": auroc}, "data": {"splits": splits}}
 
     def held(ids):
@@ -198,12 +199,18 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
         logits = random.normal(size=(40, 2))
         return predictions.Predictions(ids, ids, labels, logits, ("a", "b"), "multiclass")
 
-    mine, theirs = ([cell(fold, auroc) for fold in range(3)] for auroc in (0.75, 0.5))
-    apart = [np.arange(40).astype(str) + f"in {fold}" for fold in range(3)]
-    for ids, over in ((apart, "folds"), (apart[:1] * 3, "patients")):
-        pairs = {(0, fold): (held(ids[fold]), held(ids[fold])) for fold in range(3)}
-        difference, said = statistics._difference(pairs, mine, theirs)
-        assert said == over and (over == "patients" or difference.estimate == pytest.approx(0.25))
+    mine, theirs = ([cell(fold, auroc + 0.01 * fold**power) for fold in range(5)]
+                    for auroc, power in ((0.75, 1), (0.7, 2)))  # fmt: skip
+    gains = [0.05 + 0.01 * (fold - fold**2) for fold in range(5)]
+    apart = [np.arange(40).astype(str) + f"in {fold}" for fold in range(5)]
+    for ids, over in ((apart, "folds"), (apart[:1] * 5, "patients")):
+        pairs = {(0, fold): (held(ids[fold]), held(ids[fold])) for fold in range(5)}
+        difference, said = statistics._difference(pairs, mine, theirs, 5)
+        assert said == over
+        if over == "folds":  # Nadeau and Bengio: 1/5 for the folds, 40/120 for the training sets they share
+            t = np.mean(gains) / np.sqrt((1 / 5 + 40 / 120) * np.var(gains, ddof=1))
+            assert difference.estimate == pytest.approx(np.mean(gains))
+            assert difference.p == pytest.approx(2 * stats.t.sf(abs(t), 4))
 
 
 def test_what_the_differences_are_over_is_said_as_it_was_found(found, made, tmp_path):

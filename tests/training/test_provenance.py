@@ -24,6 +24,26 @@ def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):
         provenance.check(tmp_path, config)
 
 
+def test_a_run_begun_before_large_groups_were_held_out_is_refused(tmp_path):
+    config = default_config()
+    for number, (fields, refused) in enumerate([
+        ({"name": "folder"}, True), ({"name": "phantom/mri"}, False), ({"folds": 5}, False),
+        ({"splits": "kept.json"}, False),
+    ]):  # fmt: skip
+        config = default_config()
+        config.data.update(fields)
+        folder = tmp_path / str(number)
+        provenance.claim(folder, config)
+        record = json.loads((folder / "config.json").read_text())
+        del record["config"]["data"]["split_rule"]
+        (folder / "config.json").write_text(json.dumps(record))
+        if refused:
+            with pytest.raises(UserError, match="data.split_rule: 1 -> 2"):
+                provenance.check(folder, config)
+            config.data.split_rule = 1
+        provenance.check(folder, config)
+
+
 def test_the_command_can_be_given_to_a_shell_again(monkeypatch):
     words = ["compare", "--config.compare.strategies=('full', 'lp_ft')", "--workdir=my runs"]
     monkeypatch.setattr(sys, "argv", ["/some/where/ttl_jax/__main__.py", *words])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import evaluation
+from ttl_jax.compare.folds import fold_share
 from ttl_jax.evaluation import predictions
 
 METRIC = "auroc"
@@ -57,7 +58,7 @@ def _differences(workdir: Path, settings: list[dict[str, Any]], reference: str) 
         pairs = _pairs(workdir, each["cells"], base[place]["cells"])
         if not pairs:
             continue
-        difference, over = _difference(pairs, each["cells"], base[place]["cells"])
+        difference, over = _difference(pairs, each["cells"], base[place]["cells"], each["folds"])
         if np.isfinite(difference.estimate):
             what = {key: each[key] for key in ("dataset", "model", "strategy")}
             found.append(what | asdict(difference) | {"over": over})
@@ -65,7 +66,7 @@ def _differences(workdir: Path, settings: list[dict[str, Any]], reference: str) 
 
 
 def _difference(
-    pairs: Pairs, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]
+    pairs: Pairs, mine: list[dict[str, Any]], theirs: list[dict[str, Any]], folds: int
 ) -> tuple[evaluation.Difference, str]:
     """On one test set by resampling, "patients"; where every fold has a test set of its own, "folds"."""
     first = next(iter(pairs.values()))[0]
@@ -86,12 +87,10 @@ def _difference(
         if _key(cell) in pairs:
             ours, its = cell["test"][METRIC], other[_key(cell)]["test"][METRIC]
             values.setdefault(cell["fold"], []).append(np.nan if None in (ours, its) else ours - its)
-    splits = mine[0]["data"]["splits"]
-    share = splits["test"]["examples"] / splits["train"]["examples"]
     groups = len(set().union(*(set(one.groups.tolist()) for one, _ in pairs.values())))
     means = [float(np.mean(fold)) for fold in values.values()]
     seeds = len({seed for seed, _ in pairs})
-    return evaluation.fold_difference(means, share, groups=groups, seeds=seeds), "folds"
+    return evaluation.fold_difference(means, fold_share(folds), groups=groups, seeds=seeds), "folds"
 
 
 def _key(cell: dict[str, Any]) -> tuple[int, int | None]:
