@@ -52,6 +52,8 @@ def test_an_option_that_the_text_gives_a_value_is_not_open():
     assert found("full") == found("linear_probe(solver='ridge')") == set()
     assert found("l1_sp") == {"l1_sp.alpha", "l1_sp.beta"}
     assert found("l1_sp(0.1)") == found("truncated(3)+l1_sp(alpha=0.1)") == {"l1_sp.beta"}
+    assert found("lp_ft") == {"lp_ft.share", "lp_ft.probe_lr"}
+    assert found("lp_ft(solver='lbfgs')") == found("lp_ft(lr=0.1)") == {"lp_ft.share"}
     assert found("lp_ft+l2_sp(coupled=False)") >= {"lp_ft.share", "l2_sp.alpha", "l2_sp.beta"}
     only_solved = {"linear_probe": {"l2": (0.1, 1.0)}}
     assert strategies.open_strengths("linear_probe", only_solved) == {}
@@ -178,7 +180,7 @@ def test_folds_that_take_other_strengths_say_so_cell_by_cell(tmp_path, config):
     taken = [
         Hyperparameters(1e-3, tuple(zip(names, values, strict=True))) for values in ((0.1, 1.0), (0.3, 1.0))
     ]
-    plans = [Plan(SETTING, {each: Merit(0.5, -0.7)}, each, (), 1, 1, {}) for each in taken]
+    plans = [Plan(SETTING, {each: Merit(0.5, -1.0)}, each, (), 1, 1, {}) for each in taken]
     found = _setting(config, tmp_path, plans, {})
     assert found["lr"] == 1e-3 and found["options"] == {"l1_sp.beta": 1.0}
 

@@ -12,6 +12,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.strategies import Pull, Strategy
 from ttl_jax.strategies.penalties import anchored, penalty
 from ttl_jax.strategies.select import backbone
+from ttl_jax.training.constants import weights
 from ttl_jax.training.optimizer import gain, make_optimizer
 from ttl_jax.training.state import initial_state
 from ttl_jax.training.step import make_train_step
@@ -185,6 +186,39 @@ def test_a_leaf_that_is_stopped_is_not_pulled(params, anchor):
     ((found, _),), _ = train(text, params, anchor, anchor, ADAM, (0.1,))
     for path, leaf in params.items():
         assert np.array_equal(found[path], leaf) != path.startswith("head"), path
+
+
+def test_trials_that_differ_in_their_strengths_share_a_program(params, anchor):
+    """The weights of the penalties are arguments; what is trained with them is what is written."""
+    programs, found = set(), []
+    for alpha, beta in ((0.3, 0.7), (0.01, 0.0)):
+        bound = bind(
+            f"l1_sp(alpha={alpha}, beta={beta})+l2_sp(alpha={beta}, beta={alpha})+bss({alpha})", params
+        )
+        optimizer = make_optimizer(bound, ADAM)
+
+        def loss(leaves, labels):
+            return sum(jnp.sum(jnp.square(leaf)) for leaf in leaves.values())
+
+        class Captures(Leaves):
+            def apply(self, variables, images, **_):
+                leaves = strategies.flatten(variables["params"])
+                top = jnp.stack([leaves["stem/norm/bias"], leaves["stem/norm/scale"]])
+                return (leaves, {unit: top for item in bound.features for unit in item.units}), {}  # noqa: B023
+
+        step = make_train_step(
+            Captures(), bound, optimizer, loss, lambda images, keys: images,
+            lambda batch: jax.random.split(jax.random.key(0), 2),
+        )  # fmt: skip
+        variables = {"params": strategies.unflatten(params), "batch_stats": {}}
+        state = initial_state(variables, optimizer, bound.trainable)
+        batch = {"image": np.zeros((2, 1)), "label": np.zeros(2, np.int32)}
+        written, given = {"anchor": anchor}, {"anchor": anchor, **weights(bound)}
+        programs.add(jax.jit(step).lower(state, batch, jnp.float32(0.1), given).as_text())
+        one, two = (jax.jit(step)(state, batch, jnp.float32(0.1), each)[0] for each in (written, given))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one.params, two.params)
+        found.append(two.params["head"]["kernel"])
+    assert len(programs) == 1 and np.abs(found[0] - found[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -6,6 +6,7 @@ All of it is a function of (weights, data, seed), so a resumed run computes the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -35,6 +36,28 @@ def anchor(bound: LabelledPhase, variables: Variables) -> Constants:
     needed = anchored(bound.pulls)
     start = flatten(variables["params"])
     return {"anchor": {path: fresh(start[path]) for path in needed}} if needed else {}
+
+
+def weights(bound: LabelledPhase) -> Constants:
+    """The weights of a phase's penalties: arguments of its step, so that trials which differ in them alone
+    compile to the same program (JAX's persistent cache has it). Nothing where there is none.
+    """
+    values = [item.pull.weight for item in bound.pulls] + [item.penalty.weight for item in bound.features]
+    return {"weights": jnp.asarray(values, jnp.float32)} if values else {}
+
+
+def weighted(bound: LabelledPhase, values: Any) -> LabelledPhase:
+    """The phase with these weights, an array as `weights` gives it."""
+    count = len(bound.pulls)
+    pulls = tuple(
+        replace(item, pull=replace(item.pull, weight=values[number]))
+        for number, item in enumerate(bound.pulls)
+    )
+    features = tuple(
+        replace(item, penalty=replace(item.penalty, weight=values[count + number]))
+        for number, item in enumerate(bound.features)
+    )
+    return replace(bound, pulls=pulls, features=features)
 
 
 def source_constants(

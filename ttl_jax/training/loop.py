@@ -23,7 +23,7 @@ from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.calls import in_calls
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.constants import Constants, anchor
+from ttl_jax.training.constants import Constants, anchor, weights
 from ttl_jax.training.inputs import Frozen
 from ttl_jax.training.log import EventLog
 from ttl_jax.training.loggers import Logger
@@ -495,7 +495,7 @@ def _parts(job: Job, bound: LabelledPhase, outline: Outline) -> tuple[Any, ...]:
 def _constants(course: _Course, bound: LabelledPhase) -> Constants:
     """What a phase's penalties need besides the batch, placed."""
     features = course.job.constants if bound.features else {}
-    return course.job.layout.replicate(anchor(bound, course.variables) | features)
+    return course.job.layout.replicate(anchor(bound, course.variables) | weights(bound) | features)
 
 
 def _compile(

@@ -59,17 +59,14 @@ def check(workdir: Path, config: Any) -> None:
 
 def _older(saved: dict[str, Any]) -> dict[str, Any]:
     """What younger fields stood at in the runs before them, where that was not a config's to say."""
-<<<<<<< HEAD
     lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
-    return {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
-=======
     drawn = not (
         str(saved.get("data.name")).startswith("phantom/")
         or saved.get("data.splits")
         or saved.get("data.folds")
     )
-    return {"data.split_rule": 1} if drawn else {}
->>>>>>> h/data
+    norm = {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
+    return norm | ({"data.split_rule": 1} if drawn else {})
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from ttl_jax.strategies import LabelledPhase, flatten, probe
 from ttl_jax.strategies.average import ema_decay, ema_update
 from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
 from ttl_jax.strategies.features import value as feature_value
-from ttl_jax.strategies.penalties import penalty, proximal
+from ttl_jax.strategies.penalties import BoundPull, penalty, proximal
 from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
+from ttl_jax.training.constants import weighted
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
 from ttl_jax.training.parallel import ONE, Layout
@@ -79,8 +80,7 @@ def make_train_step(
     """
     axis, shares = layout.axis, len(layout.devices) if layout.axis else 1
     norm_axis = axis if layout.norm == "global" else None
-    coupled = tuple(item for item in bound.pulls if item.pull.coupled and item.paths)
-    apart = tuple(item for item in bound.pulls if not item.pull.coupled and item.paths)
+    coupled, apart = _pulls(bound, True), _pulls(bound, False)
     capture = tuple(dict.fromkeys(unit for item in bound.features for unit in item.units))
     of_source = tuple(
         unit for item in bound.features if isinstance(item.penalty, FeatureDistance) for unit in item.units
@@ -93,14 +93,15 @@ def make_train_step(
         return stochastic_norm(bound.stochastic, jax.random.fold_in(root, step))
 
     def penalties(
+        now: LabelledPhase,
         train: Mapping[str, Array],
         features: Mapping[str, Array],
         images: Array,
         labels: Array,
         constants: Any,
     ) -> Array:
-        total = penalty(coupled, train, constants.get("anchor", {}))
-        if not bound.features:
+        total = penalty(_pulls(now, True), train, constants.get("anchor", {}))
+        if not now.features:
             return total
         source: dict[str, Array] = {}
         if of_source:  # the starting network sees the same images, in inference mode
@@ -114,12 +115,13 @@ def make_train_step(
             constants.get("attention", {}),
             constants.get("relation"),
         )
-        return total + sum(feature_value(item, seen) for item in bound.features)
+        return total + sum(feature_value(item, seen) for item in now.features)
 
     def step(
         state: TrainState, batch: Batch, rate: Float[Array, ""], constants: Mapping[str, Any] | None = None
     ) -> tuple[TrainState, dict[str, Array]]:
         given = constants or {}
+        now = weighted(bound, given["weights"]) if "weights" in given else bound
         train, frozen = split(state.params, bound.trainable)
 
         def objective(train: dict[str, Array], statistics: Any, batch: Batch) -> tuple[Array, Any]:
@@ -148,7 +150,7 @@ def make_train_step(
             value = loss(_all(logits, axis), _all(labels, axis))
             if not coupled and not bound.features:
                 return value / shares, (statistics, {"loss": value})
-            added = penalties(train, features, images, labels, given)
+            added = penalties(now, train, features, images, labels, given)
             return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
 
         gradients, (batch_stats, updates), terms = _gradients(
@@ -172,7 +174,7 @@ def make_train_step(
         train = jax.tree.map(lambda leaf, change: leaf - rate * change, train, changes)
         if apart:  # a step as long as the leaf's own: what does not move is not pulled either
             sizes = {path: gain * rate * bound.scales[path] * multipliers.get(path, 1.0) for path in train}
-            train = proximal(apart, train, given.get("anchor", {}), sizes)
+            train = proximal(_pulls(now, False), train, given.get("anchor", {}), sizes)
         average = state.average
         if ema is not None:
             decay = ema_decay(ema, state.step)
@@ -197,6 +199,10 @@ def make_train_step(
         return after_step, {**terms, "gradient_norm": norm}
 
     return step
+
+
+def _pulls(bound: LabelledPhase, coupled: bool) -> tuple[BoundPull, ...]:
+    return tuple(item for item in bound.pulls if item.pull.coupled == coupled and item.paths)
 
 
 def in_one_call(step: Callable[..., Any]) -> Callable[..., Any]:
