@@ -55,6 +55,7 @@ torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise 
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity
+	$(BIN)/python -m pytest -n 2 parity/test_training.py --float64
 
 golden: $(VENV)/installed-parity  ## make the golden activations again, with torch
 	$(BIN)/python tests/golden/make_golden.py

@@ -19,12 +19,13 @@ from ttl_jax.training.loss import cross_entropy
 
 DOUBLE = bool(jax.config.jax_enable_x64)
 TOLERANCE = 1e-6 if DOUBLE else 1e-3
-RESOLUTION = 0 if DOUBLE else 5e-7  # of a float32 after twenty additions, as a share of its size
+# Granted on top, as a share of its size: float32's resolution after twenty additions. In float64 for what has
+# no gradient and moves by rounding alone: a bias that the next BatchNorm takes off again.
+RESOLUTION = 1e-9 if DOUBLE else 5e-7
 
 ADAM = dict(optimizer="adam", lr=1e-3)
 ADAMW = dict(optimizer="adamw", lr=1e-3, weight_decay=0.05)
 SGD = dict(optimizer="sgd", lr=1e-2)
-# Two networks with everything, every other family with one recipe.
 ALL = (
     Recipe(**ADAM, weight_decay=1e-3, smoothing=0.1),
     Recipe(**ADAM, warmup=4, bn="auto"),
@@ -49,8 +50,10 @@ CALM = (
     Recipe(optimizer="sgd", lr=1e-4, warmup=4, weight_decay=0.1, smoothing=0.1),
     Recipe(optimizer="adam", lr=1e-5, eps=1e-2, bn="moving", balanced=True),
 )
-TWO = ("resnet18", "efficientnet_lite0")
-CASES = [(name, recipe) for name in TWO for recipe in (ALL if DOUBLE else CALM)]
+# ResNet-18 with everything, Lite0 with every optimizer and every policy of statistics, every other family
+# with one recipe: each is a compilation.
+CASES = [("resnet18", recipe) for recipe in (ALL if DOUBLE else CALM)]
+CASES += [("efficientnet_lite0", recipe) for recipe in (ALL[::2] if DOUBLE else CALM[1:])]
 CASES += ONE.items() if DOUBLE else ()
 
 
