@@ -24,7 +24,9 @@ def default_config() -> Any:
     config.total_epochs = 10.0  # passes over the training split, all phases together
     config.total_steps = 0  # if positive, the length in steps instead of epochs
     config.eval_every_epochs = 1.0  # validation, best and last checkpoint (see save_share)
-    config.select = "auroc"  # validation figure that picks the best checkpoint; "loss" is minimised
+    config.select = "auroc"  # validation figure that picks the best checkpoint (ties: lower loss, then later)
+    config.select_phase = "last"  # the phase that the checkpoint is picked in: "last", or "any" of them
+    config.hand_over = "last"  # what the next phase starts from: the "last" state of this one, or the "best"
     config.cache_features = True  # compute frozen bottom units once a view, where views repeat (data.views)
     config.cache_disk_gb = 0.0  # such features beyond data.cache_gb go to WORKDIR/features, up to so much
     config.log_every_steps = 20  # one line in metrics.jsonl
@@ -43,6 +45,8 @@ def default_config() -> Any:
     config.model.weights = "imagenet"  # a catalogue key, a path, or "none"
     config.model.partial = False  # let units that the weights file lacks start fresh (listed)
     config.model.head = ""  # "", "gap", "flatten" or "mlp"; "" is the architecture's own
+    config.model.bn_momentum = 0.9  # of running statistics, the share a batch leaves (torch's momentum: 0.1)
+    config.model.bn_estimate = "moving"  # or "corrected" for its start, or "precise(20)" batches' moments
     config.model.dtype = "float32"  # compute type: "float32" or "bfloat16"; parameters stay float32
 
     config.data = ConfigDict({item.name: item.default for item in fields(DataConfig)})
@@ -90,7 +94,7 @@ def default_config() -> Any:
     config.parallel.shard_above = 0  # jit: leaves of at least so many values are sharded; 0 = none
 
     config.early_stop = ConfigDict()
-    config.early_stop.patience = 0  # evaluations without a better `select` figure; 0 = never
+    config.early_stop.patience = 0  # validations of a phase with no better `select` figure or loss; 0 = never
 
     config.report = True  # write report.html at the end
     config.report_images = True  # the report shows images of the test split: errors, and where it looked

@@ -8,9 +8,21 @@ from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.plan import plan
 from ttl_jax.compare.prune import prune
+from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.compare.summary import summarise
+from ttl_jax.evaluation.selection import Merit
 
 SETTING = Setting("phantom/mri", "resnet18", "linear_probe")
+
+
+def at(scores):
+    """{rate: figure} as the scores of trials that set a rate alone."""
+    return {Hyperparameters(lr): value for lr, value in scores.items()}
+
+
+def rates(tried):
+    assert not any(each.options for each in tried)
+    return tuple(each.lr for each in tried)
 
 
 def todo(found):
@@ -68,23 +80,30 @@ def test_a_figure_that_is_not_defined_gives_way_to_the_loss(tmp_path, config, fi
 
 
 def test_ties_go_to_the_smaller_rate_and_edges_are_told():
-    assert tune.best({1e-2: 0.5, 1e-3: 0.5, 1e-1: None}) == 1e-3
-    assert tune.best({1e-2: None}) is None
-    assert tune.at_edge({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1}, 1e-1)
-    assert not tune.at_edge({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1}, 1e-2)
+    assert tune.best(at({1e-2: 0.5, 1e-3: 0.5, 1e-1: None})) == Hyperparameters(1e-3)
+    assert tune.best(at({1e-2: None})) is None
+    equal = at({1e-3: Merit(1.0, -0.4), 1e-2: Merit(1.0, -0.1), 1e-1: Merit(1.0, -0.1)})
+    assert tune.best(equal) == Hyperparameters(1e-2)  # the lower loss, then the smaller rate
+    scores = at({1e-3: 0.1, 1e-2: 0.2, 1e-1: 0.1})
+    assert tune.at_edge(scores, Hyperparameters(1e-1))
+    assert not tune.at_edge(scores, Hyperparameters(1e-2))
 
 
 def test_a_grid_is_extended_beyond_its_best_edge_and_no_further_than_told():
     scores = {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.8}
     grid = tune.Grid((1e-3, 3e-3, 1e-2), extend=2)
-    assert tune.Grid((1e-3, 3e-3, 1e-2)).wanted(scores) == ()
-    assert grid.wanted({1e-3: 0.6}) == (3e-3, 1e-2)
-    assert grid.wanted(scores) == (0.0333,)
-    assert grid.wanted({**scores, 0.0333: 0.75}) == ()  # the best lies inside now
-    assert grid.wanted({**scores, 0.0333: None}) == ()  # training diverges there
-    assert grid.wanted({**scores, 0.0333: 0.85}) == (0.111,)
-    assert grid.wanted({**scores, 0.0333: 0.85, 0.111: 0.9}) == ()
-    assert grid.wanted({1e-3: 0.9, 3e-3: 0.7, 1e-2: 0.8}) == (0.000333,)
+
+    def wanted(scores, grid=grid):
+        return rates(grid.wanted(at(scores)))
+
+    assert wanted(scores, tune.Grid((1e-3, 3e-3, 1e-2))) == ()
+    assert wanted({1e-3: 0.6}) == (3e-3, 1e-2)
+    assert wanted(scores) == (0.0333,)
+    assert wanted({**scores, 0.0333: 0.75}) == ()  # the best lies inside now
+    assert wanted({**scores, 0.0333: None}) == ()  # training diverges there
+    assert wanted({**scores, 0.0333: 0.85}) == (0.111,)
+    assert wanted({**scores, 0.0333: 0.85, 0.111: 0.9}) == ()
+    assert wanted({1e-3: 0.9, 3e-3: 0.7, 1e-2: 0.8}) == (0.000333,)
 
 
 def test_an_extended_grid_is_planned_from_folders(tmp_path, config, finish):
@@ -137,6 +156,6 @@ def test_optuna_goes_on_with_its_study(tmp_path, config, finish):
         finish(cell, best_at(cell.lr))
     found = plan(config, tmp_path, SETTING, tune.Optuna(tmp_path / "optuna", SETTING, config))
     assert all(cell.final for cell in found.todo) and len(found.todo) == 2
-    assert sorted(found.tuning) == sorted(set(asked))
+    assert sorted(rates(found.tuning)) == sorted(set(asked))
     assert found.rate == max(asked, key=best_at)
     assert all(1e-5 <= lr <= 1e-2 for lr in asked)

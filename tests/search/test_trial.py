@@ -6,7 +6,7 @@ import pytest
 
 from ttl_jax.lock import HeldError
 from ttl_jax.search.study import folder, read
-from ttl_jax.search.trial import LastSave, known, run_trial
+from ttl_jax.search.trial import LastSave, _best_so_far, known, run_trial
 from ttl_jax.search.trials import Request
 from ttl_jax.training import provenance
 
@@ -92,3 +92,19 @@ def test_a_last_save_ends_after_the_next_trial_has_begun(tmp_path, trial):
         assert len(committed) == 3
     assert len(committed) == 3
     assert trial(tmp_path, 1, 1.0) == trial(tmp_path / "alone", 1, 1.0)
+
+
+def test_a_pause_tells_the_figure_of_the_weights_that_would_be_kept(tmp_path, config):
+    lines = [
+        {"step": 1, "phase": "probe", "loss": 0.1},
+        {"split": "val", "step": 1, "phase": "probe", "auroc": 0.9, "loss": 0.5},
+        {"split": "val", "step": 2, "phase": "finetune", "auroc": 0.8, "loss": 0.5},
+        {"split": "val", "step": 3, "phase": "finetune", "auroc": 0.8, "loss": 0.4},
+        {"split": "val", "step": 4, "phase": "finetune", "auroc": 0.7, "loss": 0.3},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert _best_so_far(tmp_path, config) == (0.8, 3)
+    config.select_phase = "any"
+    assert _best_so_far(tmp_path, config) == (0.9, 1)
+    config.select = "loss"
+    assert _best_so_far(tmp_path, config) == (0.3, 4)

@@ -46,7 +46,7 @@ def test_a_greedy_soup_is_algorithm_1(ingredients):
 
     scores = [score(item) for item in ingredients]
     kept, best = [], -np.inf  # the algorithm of the paper, on lists
-    for number in sorted(range(4), key=lambda n: scores[n], reverse=True):
+    for number in sorted(range(4), key=lambda n: (scores[n], n), reverse=True):
         figure = score({"a": np.mean([ingredients[n]["a"] for n in (*kept, number)], axis=0)})
         if figure >= best:
             kept, best = [*kept, number], figure
@@ -54,6 +54,19 @@ def test_a_greedy_soup_is_algorithm_1(ingredients):
     assert found == kept and figure == pytest.approx(best, rel=1e-5)
     assert figure >= max(scores)
     np.testing.assert_allclose(soup["a"], np.mean([ingredients[n]["a"] for n in kept], axis=0), rtol=1e-5)
+
+
+def test_a_greedy_soup_decides_ties_as_a_run_does(ingredients):
+    """Equal figures: the ingredient of the lower loss comes first, then the newest; a mean of a higher loss
+    stays out."""
+    _, kept, found = greedy_soup(
+        ingredients[:3], [(1.0, -0.5), (1.0, -0.2), (1.0, -0.2)], lambda mean: (1.0, -0.3)
+    )
+    assert (kept, found) == ([2], (1.0, -0.2))
+    _, kept, found = greedy_soup(
+        ingredients[:3], [(1.0, -0.1), (1.0, -0.2), (0.9, -0.0)], lambda mean: (1.0, -0.1)
+    )
+    assert (kept, found) == ([0, 1, 2], (1.0, -0.1))
 
 
 def test_interpolation_has_exact_ends(ingredients):

@@ -9,6 +9,8 @@ import pytest
 from ttl_jax import models, strategies
 from ttl_jax.errors import UserError
 from ttl_jax.models.registry import SLIMMABLE
+from ttl_jax.strategies.strategy import Solver
+from ttl_jax.training.schedule import peak_rate
 
 OPTIONS = {
     "layerwise": "layerwise(2)",
@@ -78,11 +80,36 @@ def test_gradual_first_last_opens_one_stage_more_upwards():
 
 
 def test_lp_ft_probes_and_then_trains_everything_more_slowly():
-    probe, finetune = bound("lp_ft(share=0.25, lr=0.05)")
+    probe, finetune = bound("lp_ft(share=0.25, lr=0.05)")  # the rates tied, as before probe_lr
     assert tops(probe) == ["head"] and len(finetune.trainable) == len(finetune.labels)
     assert (probe.phase.until, finetune.phase.until) == ("share:0.25", "share:0.75")
     assert set(finetune.rates.values()) == {0.05} and finetune.phase.reset and not probe.phase.reset
     assert len(probe.still) == 9 and finetune.still == ()
+    assert [peak_rate(item.phase, 1e-3) for item in (probe, finetune)] == [1e-3, pytest.approx(5e-5)]
+
+
+@pytest.mark.parametrize(
+    ("options", "rate", "solver"),
+    [("", 0.01, None), ("(probe_lr=0.3)", 0.3, None),
+     ("(solver='lbfgs', l2=0.1)", None, Solver("lbfgs", 0.1))],
+)  # fmt: skip
+def test_the_rate_of_a_run_is_lp_ft_s_fine_tuning_rate_and_the_probe_s_stands_apart(options, rate, solver):
+    probe, finetune = bound(f"lp_ft{options}")
+    assert probe.phase.solver == solver and finetune.phase.solver is None
+    for lr in (1e-4, 1e-2):
+        assert peak_rate(finetune.phase, lr) == lr
+        assert solver or peak_rate(probe.phase, lr) == rate
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [("lr=0.1, probe_lr=0.01", "takes one of lr"), ("probe_lr=0.01, solver='lbfgs'", "takes one of lr"),
+     ("probe_lr=0", "must be above 0"), ("solver='newton'", "is not 'lbfgs'"),
+     ("l2=0.1", "is for solver='lbfgs'")],
+)  # fmt: skip
+def test_what_lp_ft_cannot_do_is_said(options, message):
+    with pytest.raises(UserError, match=message):
+        strategies.parse(f"lp_ft({options})")
 
 
 def test_layerwise_freezes_from_the_stem_up_and_speeds_the_head():
@@ -112,7 +139,7 @@ def test_surgical_and_bitfit():
 
 
 def test_a_sum_of_surgery_phases_and_rates():
-    strategy = strategies.parse("truncated(5)+lp_ft+discriminative")
+    strategy = strategies.parse("truncated(5)+lp_ft(lr=0.1)+discriminative")
     assert strategy.surgery.cut == 5
     probe, finetune = strategies.bind(strategy, shapes("resnet18", cut=5), "resnet18")
     assert tops(probe) == ["head"]

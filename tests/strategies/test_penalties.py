@@ -1,4 +1,4 @@
-"""L1-SP and L2-SP against their gradients written out in NumPy (Li et al. 2018)."""
+"""L1-SP and L2-SP against gradients and proximal steps written out in NumPy (Li et al. 2018)."""
 
 from types import SimpleNamespace
 
@@ -10,9 +10,11 @@ import pytest
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Pull, Strategy
-from ttl_jax.strategies.penalties import anchored, penalty, pull_gradient
+from ttl_jax.strategies.penalties import anchored, penalty
 from ttl_jax.strategies.select import backbone
-from ttl_jax.training.optimizer import make_optimizer
+from ttl_jax.training.optimizer import gain, make_optimizer
+from ttl_jax.training.state import initial_state
+from ttl_jax.training.step import make_train_step
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 3, 4)}, "norm": {"scale": (4,), "bias": (4,)}},
@@ -39,6 +41,10 @@ def rng():
 def bind(text, params):
     (bound,) = strategies.bind(strategies.parse(text), strategies.unflatten(params), "resnet18")
     return bound
+
+
+def pull_gradient(pulls, params, anchor):
+    return jax.grad(lambda leaves: penalty(pulls, leaves, anchor))(dict(params))
 
 
 def l2(alpha, beta, params, anchor):
@@ -89,19 +95,137 @@ def test_only_leaves_that_train_are_pulled(params, anchor):
     np.testing.assert_allclose(gradients["head/bias"], 0.7 * params["head/bias"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("key", ["l2_sp", "l1_sp"])
-def test_decoupled_joins_after_the_moments_as_adamw_does(key, params, anchor):
-    bound = bind(f"{key}(alpha=0.3, beta=0.7, coupled=False)", params)
-    config = SimpleNamespace(
-        name="adam", weight_decay=0.0, momentum=0.0, b1=0.9, b2=0.999, eps=1e-8, clip=0.0
-    )
+OPTIMIZER = dict(weight_decay=0.0, momentum=0.9, b1=0.9, b2=0.999, eps=1e-8, clip=0.0)
+ADAM, SGD = SimpleNamespace(name="adam", **OPTIMIZER), SimpleNamespace(name="sgd", **OPTIMIZER)
+
+
+class Leaves:
+    """A "network" whose outputs are its parameters: the loss's gradient is known of each of them."""
+
+    def apply(self, variables, images, **_):
+        return strategies.flatten(variables["params"]), {}
+
+
+def train(text, params, anchor, target, config, rates):
+    """The parameters after each step of the product's own on sum (w - target)^2 / 2, and the phase."""
+    bound = bind(text, params)
     optimizer = make_optimizer(bound, config)
-    gradients = {path: jnp.asarray(np.cos(leaf)) for path, leaf in params.items()}
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params, anchor=anchor)
-    pulls = {"l2_sp": l2, "l1_sp": l1}[key](0.3, 0.7, params, anchor)
-    for path, gradient in gradients.items():  # Adam's first direction is g / (|g| + eps)
-        expected = gradient / (np.abs(gradient) + 1e-8) + pulls[path]
-        np.testing.assert_allclose(updates[path], expected, rtol=3e-5, atol=1e-5, err_msg=path)
+
+    def loss(leaves, labels):
+        return sum(jnp.sum(jnp.square(leaf - target[path])) / 2 for path, leaf in leaves.items())
+
+    step = jax.jit(
+        make_train_step(
+            Leaves(), bound, optimizer, loss, lambda images, keys: images,
+            lambda batch: jax.random.split(jax.random.key(0), 2), gain=gain(config),
+        )
+    )  # fmt: skip
+    variables = {"params": strategies.unflatten(params), "batch_stats": {}}
+    state = initial_state(variables, optimizer, bound.trainable, measured=bound.probe is not None)
+    batch, seen = {"image": np.zeros((2, 1)), "label": np.zeros(2, np.int32)}, []
+    for rate in rates:
+        state, _ = step(state, batch, jnp.float32(rate), {"anchor": anchor})
+        leaves = strategies.flatten(state.params)
+        seen.append(({path: np.asarray(leaf) for path, leaf in leaves.items()}, state.multipliers))
+    return seen, bound
+
+
+def soft(w, start, threshold):
+    return start + np.sign(w - start) * np.maximum(np.abs(w - start) - threshold, 0)
+
+
+def shrink(w, start, strength):
+    return (w + strength * start) / (1 + strength)
+
+
+@pytest.mark.parametrize(
+    ("text", "stem", "stage1", "head"),
+    [("{}", 1.0, 1.0, 1.0), ("discriminative(decay=2.0)+{}", 0.25, 0.5, 1.0),
+     ("layerwise('stem', head_lr=3.0)+{}", None, 1.0, 3.0)],
+)  # fmt: skip
+@pytest.mark.parametrize(("key", "operator"), [("l1_sp", soft), ("l2_sp", shrink)])
+def test_a_proximal_step_follows_each_of_adam_s(text, stem, stage1, head, key, operator, params, anchor, rng):
+    """Of the size of the leaf's own step; what is frozen stays, the head goes to 0 by beta / 2 ||w||^2."""
+    multipliers = {"stem": stem, "stage1": stage1, "head": head}
+    params["stage1/block1/conv1/kernel"] = rng.normal(size=(2, 3)).astype(np.float32)
+    anchor["stage1/block1/conv1/kernel"] = params["stage1/block1/conv1/kernel"] + 0.1
+    target = {path: leaf + rng.normal(size=leaf.shape) for path, leaf in params.items()}
+    rates = (0.1, 0.2, 0.15, 0.05)
+    penalised = text.format(f"{key}(alpha=0.3, beta=0.7, coupled=False)")
+    seen, _ = train(penalised, params, anchor, target, ADAM, rates)
+    for path, leaf in params.items():
+        w, mean, variance = leaf.astype(np.float64), 0.0, 0.0
+        multiplier = multipliers[path.split("/")[0]]
+        for age, (rate, (found, _)) in enumerate(zip(rates, seen, strict=True), start=1):
+            if multiplier is None:
+                np.testing.assert_array_equal(found[path], leaf, err_msg=path)
+                continue
+            size, gradient = rate * multiplier, w - target[path]
+            mean, variance = 0.9 * mean + 0.1 * gradient, 0.999 * variance + 0.001 * gradient**2
+            w = w - size * (mean / (1 - 0.9**age)) / (np.sqrt(variance / (1 - 0.999**age)) + 1e-8)
+            new = path.startswith("head")
+            w = shrink(w, 0.0, size * 0.7) if new else operator(w, anchor[path], size * 0.3)
+            np.testing.assert_allclose(found[path], w, rtol=2e-4, atol=2e-5, err_msg=path)
+
+
+def test_a_measured_rate_scales_the_proximal_step_too(params, anchor, rng):
+    target = {path: leaf + rng.normal(size=leaf.shape) for path, leaf in params.items()}
+    text = "auto_rgn(refresh='batch')+l1_sp(alpha=0.3, beta=0.0)"
+    ((found, multipliers),), _ = train(text, params, anchor, target, ADAM, (0.1,))
+    assert len({float(value) for value in multipliers.values()}) > 2
+    for path, leaf in params.items():
+        size = 0.1 * float(multipliers[path])
+        w = leaf - size * np.sign(leaf - target[path])  # Adam's first step
+        expected = w if path.startswith("head") else soft(w, anchor[path], size * 0.3)
+        np.testing.assert_allclose(found[path], expected, rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+def test_a_leaf_that_is_stopped_is_not_pulled(params, anchor):
+    text = "auto_snr(threshold=1e9, refresh='batch')+l2_sp(alpha=5.0, coupled=False)"
+    ((found, _),), _ = train(text, params, anchor, anchor, ADAM, (0.1,))
+    for path, leaf in params.items():
+        assert np.array_equal(found[path], leaf) != path.startswith("head"), path
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("key", ["l1_sp", "l2_sp"])
+def test_sgd_comes_to_rest_at_the_minimum_of_the_paper_s_objective(key, momentum, params, anchor, rng):
+    """argmin of (w - t)^2 / 2 + alpha |w - w0| or alpha / 2 (w - w0)^2, in closed form."""
+    target = {path: leaf + rng.normal(size=leaf.shape) for path, leaf in params.items()}
+    config = SimpleNamespace(**{**vars(SGD), "momentum": momentum})
+    text = f"{key}(alpha=0.4, beta=0.5, coupled=False)"
+    seen, _ = train(text, params, anchor, target, config, [0.05] * 600)
+    for path, w in seen[-1][0].items():
+        if path.startswith("head"):
+            expected = target[path] / 1.5
+        elif key == "l1_sp":
+            expected = soft(target[path], anchor[path], 0.4)
+            held = expected == anchor[path]
+            np.testing.assert_array_equal(w[held], anchor[path][held])  # there, not near
+        else:
+            expected = (target[path] + 0.4 * anchor[path]) / 1.4
+        np.testing.assert_allclose(w, expected, rtol=0, atol=1e-4, err_msg=path)
+
+
+def test_under_adam_a_coupled_l1_is_a_push_of_one_size_whatever_its_weight(params, rng):
+    """Why it is not the default: a weight of 5 and of 500 move alike, and nothing rests at the start."""
+    anchor = {path: leaf + 0.5 for path, leaf in params.items()}
+
+    def drawn(alpha, coupled):
+        text = f"l1_sp(alpha={alpha}, beta=0.0, coupled={coupled})"
+        seen, _ = train(text, params, anchor, params, ADAM, [0.02] * 40)
+        return seen[-1][0]["stem/conv/kernel"]
+
+    weak, strong = drawn(5.0, True), drawn(500.0, True)
+    np.testing.assert_allclose(weak, strong, atol=0.03)  # a step or two of 0.02
+    assert not (strong == anchor["stem/conv/kernel"]).any()
+    assert (drawn(500.0, False) == anchor["stem/conv/kernel"]).all()
+    assert np.abs(drawn(0.001, False) - params["stem/conv/kernel"]).max() < 0.02
+
+
+def test_the_default_is_proximal_for_norm_1_and_the_old_way_an_option(params):
+    assert [item.pull.coupled for item in bind("l1_sp", params).pulls] == [False, False]
+    assert [item.pull.coupled for item in bind("l1_sp(coupled=True)", params).pulls] == [True, True]
 
 
 def test_penalties_of_a_sum_add(params, anchor):

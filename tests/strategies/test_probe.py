@@ -53,11 +53,43 @@ def mean_ratio(paths, params, batches):
     )
 
 
-@pytest.mark.parametrize(("norm", "scale"), [("max", np.max), ("mean", np.mean), ("none", lambda r: 1.0)])
-def test_rgn_of_every_tensor(norm, scale, params, batches):
+def backbone(ratios):
+    return [ratio for path, ratio in ratios.items() if not path.startswith("head")]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])  # ratios below 1 and above are divided alike
+@pytest.mark.parametrize(("norm", "scale"), [("max", np.max), ("mean", np.mean)])
+def test_rgn_of_every_tensor_over_the_backbone_s(norm, scale, size, params, batches):
+    batches = [{path: np.float32(size) * leaf for path, leaf in each.items()} for each in batches]
     ratios = {path: mean_ratio([path], params, batches) for path in params}
-    expected = {path: ratio / scale(list(ratios.values())) for path, ratio in ratios.items()}
+    divisor = scale(backbone(ratios))
+    expected = {path: 1.0 if "head" in path else ratio / divisor for path, ratio in ratios.items()}
     assert measure(f"auto_rgn(norm='{norm}')", params, batches) == pytest.approx(expected, rel=1e-5)
+    divisor = scale(list(ratios.values()))
+    expected = {path: ratio / divisor for path, ratio in ratios.items()}
+    assert measure(f"auto_rgn(norm='{norm}', over='all')", params, batches) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_rgn_that_nothing_divides(params, batches):
+    ratios = {path: mean_ratio([path], params, batches) for path in params}
+    assert measure("auto_rgn(norm='none', over='all')", params, batches) == pytest.approx(ratios, rel=1e-5)
+    expected = ratios | {"head/kernel": 1.0, "head/bias": 1.0}
+    assert measure("auto_rgn(norm='none')", params, batches) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_fresh_head_does_not_freeze_the_backbone(params, batches):
+    """A small head has a large relative gradient: as the divisor it leaves the backbone next to nothing."""
+    params["head/kernel"] *= 1e-4
+    slow = measure("auto_rgn(over='all')", params, batches)
+    assert max(backbone(slow)) < 1e-3 and slow["head/kernel"] == 1
+    found = measure("auto_rgn", params, batches)
+    assert max(backbone(found)) == pytest.approx(1) and found["head/kernel"] == found["head/bias"] == 1
+
+
+def test_where_the_head_alone_trains_nothing_is_measured(params, batches):
+    assert measure("linear_probe+auto_rgn", params, batches) == {"head/kernel": 1.0, "head/bias": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -69,21 +101,31 @@ def test_rgn_of_every_tensor(norm, scale, params, batches):
                    ["stage1/block1/conv1/kernel"], ["head/bias", "head/kernel"]]),
     ],
 )  # fmt: skip
-def test_rgn_of_a_group_is_that_of_its_tensors_together(by, groups, params, batches):
-    ratios = [mean_ratio(group, params, batches) for group in groups]
+@pytest.mark.parametrize("over", ["all", "backbone"])
+def test_rgn_of_a_group_is_that_of_its_tensors_together(by, over, groups, params, batches):
+    ratios = {tuple(group): mean_ratio(group, params, batches) for group in groups}
+    measured = groups if over == "all" else groups[:-1]
+    largest = max(ratios[tuple(group)] for group in measured)
     expected = {
-        path: ratio / max(ratios) for ratio, group in zip(ratios, groups, strict=True) for path in group
+        path: ratio / largest if list(group) in measured else 1.0
+        for group, ratio in ratios.items()
+        for path in group
     }
-    assert measure(f"auto_rgn(by='{by}')", params, batches) == pytest.approx(expected, rel=1e-5)
+    found = measure(f"auto_rgn(by='{by}', over='{over}')", params, batches)
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_group_of_zeros_takes_the_largest_ratio_and_does_not_count(params, batches):
-    params["head/bias"] = np.zeros(2, np.float32)
-    others = {path: mean_ratio([path], params, batches) for path in params if path != "head/bias"}
-    found = measure("auto_rgn(norm='mean')", params, batches)
-    assert found["head/bias"] == pytest.approx(
-        max(others.values()) / np.mean(list(others.values())), rel=1e-5
-    )
+@pytest.mark.parametrize("zero", ["head/bias", "stem/norm/bias"])
+def test_a_group_of_zeros_takes_the_largest_ratio_and_does_not_count(zero, params, batches):
+    params[zero] = np.zeros_like(params[zero])
+    others = {path: mean_ratio([path], params, batches) for path in params if path != zero}
+    found = measure("auto_rgn(norm='mean', over='all')", params, batches)
+    assert found[zero] == pytest.approx(max(others.values()) / np.mean(list(others.values())), rel=1e-5)
+
+
+def test_gradients_of_zero_stop_every_tensor_and_are_no_nan(params):
+    still = [{path: np.zeros_like(leaf) for path, leaf in params.items()}]
+    assert set(measure("auto_rgn(over='all')", params, still).values()) == {0.0}
 
 
 def test_snr_is_a_threshold_on_the_mean_over_batches(params, batches):
@@ -93,16 +135,24 @@ def test_snr_is_a_threshold_on_the_mean_over_batches(params, batches):
     means = {path: np.mean([snr(g[path].astype(np.float64)) for g in batches]) for path in params}
     threshold = float(np.median(list(means.values())))
     expected = {path: float(value >= threshold * 0.999) for path, value in means.items()}
-    assert measure(f"auto_snr(threshold={threshold * 0.999})", params, batches) == expected
+    assert measure(f"auto_snr(threshold={threshold * 0.999}, over='all')", params, batches) == expected
     assert set(expected.values()) == {0.0, 1.0}
 
 
-def test_the_originals_leave_norms_out_and_reset_the_moments(params):
+def test_snr_never_stops_a_fresh_head(params, batches):
+    found = measure("auto_snr(threshold=1e9)", params, batches)
+    assert {path for path, value in found.items() if value} == {"head/kernel", "head/bias"}
+
+
+@pytest.mark.parametrize("key", ["auto_rgn", "auto_snr"])
+def test_the_originals_leave_norms_out_reset_the_moments_and_measure_the_head(key, params):
     (bound,) = strategies.bind(
-        strategies.parse("auto_rgn(paper_faithful=True)"), strategies.unflatten(params), "resnet18"
+        strategies.parse(f"{key}(paper_faithful=True)"), strategies.unflatten(params), "resnet18"
     )
     assert not [path for path in bound.trainable if "norm" in path]
-    assert bound.probe.probe.reset_moments and bound.probe.probe.moving
+    assert "stem" in bound.still  # as model.eval(): no statistics move
+    assert bound.probe.probe.reset_moments and not bound.probe.full
+    assert set(bound.probe.groups) == set(bound.trainable)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +162,7 @@ def test_the_originals_leave_norms_out_and_reset_the_moments(params):
         ("auto_rgn(by='leaf')", "by='leaf'"),
         ("auto_snr(refresh='step')", "refresh='step'"),
         ("auto_rgn(batches=0)", "batches=0"),
+        ("auto_rgn(over='head')", "over='head'"),
         ("auto_rgn(refresh='batch', reset_moments=True)", "no moment would ever be kept"),
     ],
 )

@@ -71,6 +71,11 @@ RUNS = {
     "jit 1 adam": ("jit", 1, "full", {"optimizer.name": "adam", "optimizer.lr": 1e-3}),
     "jit 4 adam": ("jit", 4, "full", {"optimizer.name": "adam", "optimizer.lr": 1e-3}),
     "pmap 2 own moments": ("pmap", 2, "full", {"parallel.batch_norm": "device"}),
+    **{f"{mode} {count} precise": (mode, count, "full", {"model.bn_estimate": "precise(3)"})
+       for mode, count in (("jit", 1), ("jit", 3), ("pmap", 2))},
+    **{f"{mode} {count} corrected": (mode, count, "full", {
+        "model.bn_estimate": "corrected", "model.bn_momentum": 0.99, "parallel.accumulate": 2})
+       for mode, count in (("jit", 4), ("pmap", 2))},
 }  # fmt: skip
 
 

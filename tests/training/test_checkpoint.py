@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ttl_jax.errors import UserError
 from ttl_jax.training.checkpoint import Checkpoints, fault
 from ttl_jax.training.loop import Progress
+from ttl_jax.training.state import TrainState
 
 
 def tree(value):
@@ -109,6 +111,21 @@ def test_a_state_of_other_parts_is_refused(folder):
     with pytest.raises(UserError, match="another version of ttl_jax, whose states have other parts"):
         kept.restore_last({**tree(0), "ages": np.zeros(2, np.int32)}, digest)
     kept.close()
+
+
+@pytest.mark.parametrize("updates", [{}, np.arange(3, dtype=np.int32)])
+def test_a_part_that_older_bundles_lack_is_on_disk_where_it_holds_something(tmp_path, updates):
+    state = TrainState({"a": jnp.ones(2)}, {}, (), jnp.int32(4), updates=updates)
+    kept = Checkpoints(tmp_path)
+    kept.save_last(state, asdict(Progress(step=4, digest="d")))
+    kept.close()
+    said = next((tmp_path / "checkpoints" / "last").glob("*/state/_METADATA")).read_text()
+    assert ("updates" in said) == (len(updates) > 0) and "multipliers" in said
+    kept = Checkpoints(tmp_path)
+    assert kept.progress()["step"] == 4
+    found = kept.restore_last(state, "d")
+    kept.close()
+    jax.tree.map(np.testing.assert_array_equal, found, state)
 
 
 def test_a_saved_copy_does_not_see_later_changes_in_place(tmp_path):

@@ -78,6 +78,14 @@ def test_a_batch_in_parts_has_the_same_parts_on_any_split(found):
     close(found["jit 4 in 2 parts"], found["pmap 2 in 2 parts"])
 
 
+def test_statistics_are_estimated_alike(found):
+    close(found["jit 1 precise"], found["jit 3 precise"])  # padded
+    close(found["jit 1 precise"], found["pmap 2 precise"])
+    close(found["jit 4 corrected"], found["pmap 2 corrected"])
+    for name in ("jit 1 precise", "jit 4 corrected"):  # and they are others than moving ones
+        assert np.abs(np.subtract(found[name]["logits"], found["jit 1 full"]["logits"])).max() > 1e-2
+
+
 def test_sharded_leaves_train_alike(found):
     close(found["jit 1 full"], found["jit 4 sharded"])
 
@@ -114,6 +122,7 @@ def pair(tmp_path_factory):
 def test_two_processes_train_as_one_device_does(found, pair):
     close(found["jit 1 full"], pair[0]["jit"])
     close(found["jit 1 auto_rgn"], pair[0]["pmap"])
+    close(found["jit 1 precise"], pair[0]["precise"])
 
 
 def test_each_process_reads_its_own_shard_and_the_first_alone_writes(pair):

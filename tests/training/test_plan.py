@@ -107,10 +107,12 @@ def test_strategies_with_constants_have_a_plan_too(text):
 def test_the_command_prints_draws_and_refuses(tmp_path, capsys):
     picture, vector = tmp_path / "plan.png", tmp_path / "plan.svg"
     show(["lp_ft", "--model=resnet18", "--image_size=64", f"--out={picture}", f"--out={vector}"])
-    assert "lp_ft on resnet18: 11,177,538 parameters" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "lp_ft on resnet18: 11,177,538 parameters" in said and "0.01 x 1" in said
+    assert "a phase starts from the last state of the one before" in said
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = vector.read_text()
-    for word in ("stage4/block2", "lr x 0.1", "probe", "70% of steps", "head"):
+    for word in ("stage4/block2", "0.01 x 1", "lr x 1", "probe", "70% of steps", "head"):
         assert word in text
     show(["lp_ft", "--model=resnet18", "--image_size=64", "--json"])
     assert json.loads(capsys.readouterr().out)["phases"][0]["trainable"] == 1026

@@ -3,6 +3,8 @@
 The network is ResNet-18 cut after its first stage or second: it compiles in a fraction of the time.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 from ttl_jax import models, strategies, weights
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit
 from ttl_jax.training import loop
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
 HEAD = ("head/kernel", "head/bias")
@@ -40,6 +44,20 @@ def states(monkeypatch):
 
     monkeypatch.setattr(loop, "_evaluate", spy)
     return seen
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """script({step: figure}): what validation says, whatever the weights."""
+    plain = loop.Progress.scored
+
+    def write(figures):
+        def scored(self, now):
+            return plain(self, Merit(figures[self.step], 0.0))
+
+        monkeypatch.setattr(loop.Progress, "scored", scored)
+
+    return write
 
 
 @pytest.fixture
@@ -120,6 +138,76 @@ def test_an_anchored_head_stays_small_and_the_anchor_is_the_start(run):
     assert drift(held) < 0.2 * drift(free)
 
 
+@pytest.mark.parametrize(("select_phase", "step", "phase"), [("last", 6, "finetune"), ("any", 2, "probe")])
+def test_lp_ft_is_selected_within_fine_tuning_unless_asked_otherwise(
+    run, states, script, select_phase, step, phase
+):
+    script({2: 0.9, 3: 0.8, 4: 0.5, 6: 0.6, 8: 0.55})
+    fields = {"total_steps": 8, "eval_every_epochs": 0.8, "select_phase": select_phase}
+    result = run("lp_ft(share=0.375)", **fields)
+    assert (result.metrics["best_step"], result.metrics["best_phase"]) == (step, phase)
+    (kept,) = (state for _, state in states if int(state.step) == step)
+    for found, expected in zip(
+        jax.tree.leaves(result.variables), jax.tree.leaves(kept.variables), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_gradual_unfreezing_is_selected_within_its_last_phase(run, script):
+    script({1: 0.9, 2: 0.9, 3: 0.8, 4: 0.7, 5: 0.6, 6: 0.5})
+    result = run("gradual_last_first", total_steps=6, eval_every_epochs=0.4)
+    assert (result.metrics["best_step"], result.metrics["best_phase"]) == (5, "top stages 2")
+
+
+@pytest.mark.parametrize(("hand_over", "step"), [("last", 3), ("best", 2)])
+def test_a_phase_hands_its_last_or_its_best_state_over(run, states, script, hand_over, step):
+    script({1: 0.5, 2: 0.9, 3: 0.7, 4: 0.5, 5: 0.5, 6: 0.5})
+    result = run(
+        "lp_ft(share=0.5)+wise_ft(0.0)", total_steps=6, eval_every_epochs=0.4, hand_over=hand_over
+    )  # which ends where the last phase started
+    (handed,) = (state for _, state in states if int(state.step) == step)
+    for found, expected in zip(
+        jax.tree.leaves(result.variables), jax.tree.leaves(handed.variables), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "fields"),
+    [
+        ("lp_ft(share=0.5)+wise_ft", (1, 2, 3, 4, 5), {}),
+        ("gradual_first_last+ema(decay=0.5)", (3, 4), {}),
+        ("lp_ft(share=0.5, solver='lbfgs')", (1, 2), {"data.augment": "none"}),
+    ],
+)
+@pytest.mark.parametrize("hand_over", ["last", "best"])
+def test_phases_resume_bit_for_bit_at_every_save(
+    text, stops, fields, hand_over, tmp_path, config, datasets, monkeypatch, script
+):
+    script({1: 0.5, 2: 0.9, 3: 0.7, 4: 0.6, 5: 0.8, 6: 0.5})
+    set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.4})
+    set_fields(config, {"optimizer.lr": 1e-2, "hand_over": hand_over, "save_share": 1.0, **fields})
+    programs = Programs()
+    whole = train(config, tmp_path / "whole", datasets, programs=programs)
+    save = loop.Checkpoints.save_last
+    for stop in stops:
+        saves = []
+
+        def stopping(self, *arguments, stop=stop, saves=saves):
+            save(self, *arguments)
+            saves.append(1)
+            if len(saves) == stop:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(loop.Checkpoints, "save_last", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                train(config, tmp_path / f"cut{stop}", datasets, programs=programs)
+        resumed = train(config, tmp_path / f"cut{stop}", datasets, programs=programs)
+        jax.tree.map(np.testing.assert_array_equal, whole.variables, resumed.variables)
+        assert resumed.metrics["best_step"] == whole.metrics["best_step"] == 5
+
+
 @pytest.mark.parametrize("text", ["bss+delta+ema", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"])
 def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch):
     set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
@@ -175,14 +263,18 @@ def test_a_uniform_soup_is_the_mean_of_the_last_validations(run, states):
     assert result.metrics["after"]["kept"] == 2
 
 
-def test_wise_ft_lies_between_the_probe_and_the_tuned_weights(run, states):
+def test_wise_ft_lies_between_the_probe_and_the_tuned_weights(run, states, script):
+    # The probe's validation is the better one.
+    script({2: 0.9, 4: 0.5})
     result = run("lp_ft(share=0.5)+wise_ft(0.25)", total_steps=4, eval_every_epochs=0.8)
     (_, probe), (_, tuned) = states
+    assert (result.metrics["best_step"], result.metrics["best_phase"]) == (4, "finetune")
     path = ("stage1", "block2", "conv2", "kernel")
     a, b, found = (_at(tree, path) for tree in (probe.params, tuned.params, result.variables["params"]))
-    best_is_tuned = result.metrics["best_step"] == 4
-    expected = 0.75 * a + 0.25 * b if best_is_tuned else a
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found, 0.75 * a + 0.25 * b, rtol=1e-4, atol=1e-6)
+    assert not np.array_equal(a, b)
+    with pytest.raises(UserError, match="needs select_phase='last'"):
+        run("lp_ft(share=0.5)+wise_ft(0.25)", "any", select_phase="any")
 
 
 def _at(tree, path):
@@ -209,6 +301,17 @@ def test_stochastic_norm_takes_either_statistic_channel_by_channel():
     np.testing.assert_array_equal(still["stem"], running["stem"])
     stem_of = lambda updated: updated["batch_stats"]["stem"]["norm"]["mean"]  # noqa: E731
     np.testing.assert_allclose(stem_of(moving), stem_of(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_early_stop_counts_ties_with_a_lower_loss_as_better(run, config):
+    """Easy images: once the AUROC is 1, the loss says what is still learnt."""
+    set_fields(config, {"early_stop.patience": 1, "schedule.name": "constant", "optimizer.lr": 3e-3})
+    result = run("full", total_steps=20, eval_every_epochs=0.4)
+    lines = map(json.loads, (result.workdir / "metrics.jsonl").read_text().splitlines())
+    seen = [line for line in lines if "split" in line]
+    perfect = [line for line in seen if line["auroc"] == 1]
+    assert result.metrics["best_step"] == min(perfect, key=lambda line: line["loss"])["step"]
+    assert result.metrics["best_step"] > perfect[0]["step"] and result.metrics["steps"] > perfect[1]["step"]
 
 
 def test_early_stop_ends_a_stage_and_not_the_run(run, states, config):

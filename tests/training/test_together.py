@@ -59,7 +59,7 @@ def test_they_end_as_alone(tmp_path, probe, datasets, optimizer):
             assert np.abs(one - other).max() < 1e-5 * max(np.abs(other).max(), 1e-6)
         for split in ("val", "test"):
             assert mine.metrics[split]["loss"] == pytest.approx(alone.metrics[split]["loss"], rel=1e-5)
-        for key in ("best_step", "steps", "flops_per_step", "trainable_params"):
+        for key in ("best_step", "best_phase", "steps", "flops_per_step", "trainable_params"):
             assert mine.metrics[key] == alone.metrics[key]
         assert (mine.metrics["trained_together"], alone.metrics["trained_together"]) == (4, 1)
         lines = [

@@ -36,12 +36,16 @@ def main(place):
     assert (jax.process_count(), jax.device_count(), jax.local_device_count()) == (2, 4, 2)
     mine = place / f"process{index}"
     found = {}
-    for mode, strategy in (("pmap", "auto_rgn"), ("jit", "full")):
+    for name, mode, strategy, fields in (
+        ("pmap", "pmap", "auto_rgn", {}),
+        ("jit", "jit", "full", {}),
+        ("precise", "pmap", "full", {"model.bn_estimate": "precise(3)"}),
+    ):
         sets = {name: replace(split, images=Noted(split.images.images)) for name, split in datasets().items()}
-        folder = mine / mode
-        result = run(folder, strategy, sets=sets, read=index == 0, **{"parallel.mode": mode})
+        folder = mine / name
+        result = run(folder, strategy, sets=sets, read=index == 0, **{"parallel.mode": mode, **fields})
         reads = {name: split.images.seen for name, split in sets.items()}
-        found[mode] = {**result, "reads": reads, "wrote": folder.exists()}
+        found[name] = {**result, "reads": reads, "wrote": folder.exists()}
     (place / f"found{index}.json").write_text(json.dumps(found))
 
 

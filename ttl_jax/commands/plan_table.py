@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ttl_jax.training.plan import Plan
+from ttl_jax.config import default_config
+from ttl_jax.training.header import between_phases
+from ttl_jax.training.plan import PhasePlan, Plan
 
 
 def print_plan(found: Plan) -> None:
@@ -34,7 +36,7 @@ def print_plan(found: Plan) -> None:
                 phase.name if first else "",
                 f"{phase.share:.0%}" if first else "",
                 row.label,
-                _rate(row.label, phase.measured, [u.rate for u in phase.units if row.label in u.labels]),
+                _rate(row.label, phase, [u.rate for u in phase.units if row.label in u.labels]),
                 str(row.leaves),
                 f"{row.parameters:,}",
                 row.statistics,
@@ -42,16 +44,19 @@ def print_plan(found: Plan) -> None:
                 f"{phase.optimizer_bytes / 1e6:,.4g}" if first else "",
             )
     console.print(table)
+    if len(found.phases) > 1:
+        console.print(between_phases(default_config()))
 
 
 def _operations(flops: float | None) -> str:
     return "not counted" if flops is None else f"{flops / 1e9:,.4g}"
 
 
-def _rate(label: str, measured: bool, rates: Sequence[float]) -> str:
+def _rate(label: str, phase: PhasePlan, rates: Sequence[float]) -> str:
     if label == "freeze":
         return ""
-    if measured:
-        return "measured"
+    if phase.measured or phase.solver:
+        return phase.solver or "measured"
     low, high = min(rate for rate in rates if rate), max(rates)
-    return f"x {high:.3g}" if low == high else f"x {low:.3g} to {high:.3g}"
+    base = "" if phase.base_lr is None else f"{phase.base_lr:g} "
+    return f"{base}x {high:.3g}" if low == high else f"{base}x {low:.3g} to {high:.3g}"

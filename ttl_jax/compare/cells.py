@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax import config as run_config
+from ttl_jax import strategies
 from ttl_jax.compare.config import IDENTITY
+from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.data import presets
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit, merit
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What gets a learning rate of its own: a strategy on a model and a data set, or on a fold of it.
+    """What is tuned by itself: a strategy on a model and a data set, or on a fold of it.
 
     `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed, else one of
     `folds`; `length` is that of its trainings, as a multiple of the config's.
@@ -41,8 +44,8 @@ class Setting:
 class Cell:
     """One run. Tuning cells (`final` False) never score the test split.
 
-    A tuning cell as long as the final ones shares its folder with the final cell of its rate and
-    seed: that one only has to score the test split.
+    A tuning cell as long as the final ones shares its folder with the final cell of its hyperparameters
+    and seed: that one only has to score the test split.
     """
 
     setting: Setting
@@ -50,6 +53,12 @@ class Cell:
     seed: int
     final: bool
     epochs: float = 0.0  # of a tuning cell with a length of its own; 0 is total_epochs
+    options: tuple[tuple[str, float], ...] = ()  # strengths that its strategy's text leaves open
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """What its trial sets."""
+        return Hyperparameters(self.lr, self.options)
 
 
 @dataclass(frozen=True)
@@ -58,13 +67,13 @@ class Outcome:
 
     Attributes:
         status: "waiting" (not started, or cut short), "done" or "diverged".
-        score: validation figure, larger is better; None unless done.
+        score: its merit on validation; None unless done.
         result: content of result.json.
         message: why it diverged.
     """
 
     status: str
-    score: float | None = None
+    score: Merit | None = None
     result: dict[str, Any] | None = None
     message: str = ""
 
@@ -100,21 +109,27 @@ def settings(
     return tuple(found)
 
 
-def tuning_cell(config: Any, setting: Setting, lr: float) -> Cell:
-    """The run that judges a learning rate on validation: on the first seed."""
+def tuning_cell(
+    config: Any, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
+) -> Cell:
+    """The run that judges hyperparameters on validation: on the first seed."""
     epochs = config.compare.tune_epochs
-    return Cell(setting, lr, config.compare.seeds[0], False, 0.0 if epochs == config.total_epochs else epochs)
+    length = 0.0 if epochs == config.total_epochs else epochs
+    return Cell(setting, lr, config.compare.seeds[0], False, length, options)
 
 
-def final_cells(config: Any, setting: Setting, lr: float) -> tuple[Cell, ...]:
+def final_cells(
+    config: Any, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
+) -> tuple[Cell, ...]:
     """The runs that count, one a seed."""
-    return tuple(Cell(setting, lr, seed, True) for seed in config.compare.seeds)
+    return tuple(Cell(setting, lr, seed, True, options=options) for seed in config.compare.seeds)
 
 
 def folder(workdir: Path, cell: Cell) -> Path:
     """Where a cell's files are."""
     length = f"-epochs{cell.epochs:g}" if cell.epochs else ""
-    return workdir / "cells" / _place(cell.setting) / f"lr{cell.lr:g}-seed{cell.seed}{length}"
+    options = "".join(f"-{name}={value!r}" for name, value in cell.options)
+    return workdir / "cells" / _place(cell.setting) / f"lr{cell.lr:g}{options}-seed{cell.seed}{length}"
 
 
 def _place(setting: Setting) -> Path:
@@ -136,7 +151,7 @@ def cell_config(config: Any, cell: Cell) -> Any:
         made,
         {
             "model.name": cell.setting.model,
-            "strategy": cell.setting.strategy,
+            "strategy": strategies.with_options(cell.setting.strategy, dict(cell.options)),
             "optimizer.lr": cell.lr,
             "seed": cell.seed,
             **_lengths(config, cell),
@@ -184,10 +199,4 @@ def outcome(workdir: Path, cell: Cell, select: str) -> Outcome:
     result = json.loads((place / "result.json").read_text())
     if cell.final and "test" not in result:
         return Outcome("waiting", result=result)
-    return Outcome("done", score(result["val"], select), result)
-
-
-def score(scores: dict[str, Any], select: str) -> float:
-    """A figure of which more is better; where it is not defined, the loss stands in, as in the loop."""
-    figure = scores[select]
-    return -float(scores["loss"]) if figure is None or select == "loss" else float(figure)
+    return Outcome("done", merit(result["val"], select), result)

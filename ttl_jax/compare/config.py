@@ -6,11 +6,12 @@ from typing import Any
 
 from ttl_jax import config as run_config
 from ttl_jax import models, strategies
+from ttl_jax.compare.space import space
 from ttl_jax.data import presets
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
 
-TUNERS = ("grid", "optuna")
+TUNERS = ("grid", "latin", "optuna")
 KEPT = ("none", "best", "all")
 BUDGETS = ("epochs", "flops")
 # What makes a data set the one that it is: here a preset is never overruled.
@@ -38,11 +39,15 @@ def default_config() -> Any:
     # "auto": 5 where fewer than 1,000 images train and the data have no test split of their own.
     config.compare.folds = "auto"
     config.compare.budget = "epochs"  # equal for all: "epochs", or "flops": as many operations as `reference`
+    # "grid": the rates of `lrs` alone. "latin": `trials` points of the rate and the strategy's own strengths,
+    # a Latin hypercube, the same rates for all. "optuna": as many that it proposes, kept in WORKDIR/optuna.
+    config.compare.tuner = "grid"
     config.compare.lrs = (1e-4, 3e-4, 1e-3, 3e-3)  # grid; one or none (optimizer.lr) means no tuning
     config.compare.extend = 0  # grid: rates tried beyond it while the best one is its lowest or highest
-    config.compare.tuner = "grid"  # "grid" or "optuna" (the study is kept in WORKDIR/optuna)
-    config.compare.trials = 8  # optuna: learning rates tried for each setting
-    config.compare.lr_range = (1e-5, 1e-2)  # optuna: lowest and highest, sampled in the logarithm
+    config.compare.trials = 8  # latin, optuna: trials of each setting, whatever its strategy
+    config.compare.lr_range = (1e-5, 1e-2)  # latin, optuna: lowest and highest rate, spread in the logarithm
+    # latin, optuna: values of a strategy's option that its text leaves open; () leaves it at its default
+    config.compare.grids = ConfigDict(strategies.STRENGTHS)
     config.compare.tune_epochs = 0.0  # length of tuning runs; 0 is total_epochs, and the best is kept
     config.compare.together = True  # probes of a setting on the same features train as one program
     config.compare.engine = "local"  # "local", "ray" or "submitit"
@@ -104,6 +109,18 @@ def check(config: Any) -> None:
             raise UserError(
                 f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds"
             )
+    for key, grids in section.grids.items():
+        if key not in strategies.names():
+            raise UserError(f"config compare.grids: no strategy {key!r}{nearest(key, strategies.names())}")
+        for option, values in grids.items():
+            if any(not isinstance(value, int | float) for value in values) or len(set(values)) < len(values):
+                raise UserError(
+                    f"config compare.grids.{key}.{option}={tuple(values)} must be different numbers"
+                )
+    for text in section.strategies if section.tuner != "grid" else ():
+        for name, values in space(config, text).grids:
+            for value in values:
+                strategies.parse(strategies.with_options(text, {name: value}))
     if section.tune_epochs < 0:
         raise UserError(f"config compare.tune_epochs={section.tune_epochs} is negative")
     if section.tune_epochs and config.total_steps:

@@ -9,6 +9,8 @@ from typing import Any
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, Outcome, Setting
+from ttl_jax.compare.space import Hyperparameters
+from ttl_jax.evaluation.selection import Merit
 
 
 @dataclass(frozen=True)
@@ -17,21 +19,26 @@ class Plan:
 
     Attributes:
         setting: which.
-        tuning: rates tried so far -> validation figure, None where the run diverged.
-        rate: the learning rate taken, None while that is open.
+        tuning: trials so far -> merit on validation, None where the run diverged.
+        taken: the hyperparameters taken, None while that is open.
         todo: cells that can be run now.
         done: number of cells done.
         total: number of cells, as far as known.
-        finals: outcomes of the final cells, once the rate is taken.
+        finals: outcomes of the final cells, once hyperparameters are taken.
     """
 
     setting: Setting
-    tuning: Mapping[float, float | None]
-    rate: float | None
+    tuning: Mapping[Hyperparameters, Merit | None]
+    taken: Hyperparameters | None
     todo: tuple[Cell, ...]
     done: int
     total: int
     finals: Mapping[Cell, Outcome]
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate taken."""
+        return self.taken.lr if self.taken is not None else None
 
 
 def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None) -> Plan:
@@ -42,33 +49,36 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
     """
     seeds = len(config.compare.seeds)
     if tuner is None:
-        scores, tuning = dict[float, float | None](), tuple[Cell, ...]()
-        rate: float | None = config.compare.lrs[0] if config.compare.lrs else config.optimizer.lr
+        scores, tuning = dict[Hyperparameters, Merit | None](), tuple[Cell, ...]()
+        lr = config.compare.lrs[0] if config.compare.lrs else config.optimizer.lr
+        taken: Hyperparameters | None = Hyperparameters(lr)
         tried = 0
     else:
         scores, tuning = _tune(config, workdir, setting, tuner)
-        rate = None if tuning else tune.best(scores)
+        taken = None if tuning else tune.best(scores)
         tried = max(tuner.total, len(scores) + len(tuning))
-    if rate is None:  # still open, or training diverged at every rate
+    if taken is None:  # still open, or training diverged in every trial
         return Plan(setting, scores, None, tuning, len(scores), tried + seeds * bool(tuning), {})
-    chosen = cells.final_cells(config, setting, rate)
+    chosen = cells.final_cells(config, setting, *taken)
     finals = {cell: cells.outcome(workdir, cell, config.select) for cell in chosen}
     todo = tuple(cell for cell, outcome in finals.items() if outcome.status == "waiting")
-    return Plan(setting, scores, rate, todo, len(scores) + seeds - len(todo), len(scores) + seeds, finals)
+    return Plan(setting, scores, taken, todo, len(scores) + seeds - len(todo), len(scores) + seeds, finals)
 
 
 def _tune(
     config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner
-) -> tuple[dict[float, float | None], tuple[Cell, ...]]:
+) -> tuple[dict[Hyperparameters, Merit | None], tuple[Cell, ...]]:
     """The scores known, and the tuning cells to run now; none are left once the tuner has enough."""
-    scores: dict[float, float | None] = {}
-    wanted = tuner.rates()
+    scores: dict[Hyperparameters, Merit | None] = {}
+    wanted = tuner.known()
     while True:
-        tuning = [cells.tuning_cell(config, setting, lr) for lr in wanted]
+        tuning = [cells.tuning_cell(config, setting, *each) for each in wanted]
         outcomes = {cell: cells.outcome(workdir, cell, config.select) for cell in tuning}
-        scores |= {cell.lr: known.score for cell, known in outcomes.items() if known.status != "waiting"}
+        scores |= {
+            cell.hyperparameters: known.score for cell, known in outcomes.items() if known.status != "waiting"
+        }
         wanted = tuner.wanted(scores)
-        todo = tuple(cells.tuning_cell(config, setting, lr) for lr in wanted)
+        todo = tuple(cells.tuning_cell(config, setting, *each) for each in wanted)
         todo = tuple(c for c in todo if cells.outcome(workdir, c, config.select).status == "waiting")
         if todo or not wanted:
             return scores, todo

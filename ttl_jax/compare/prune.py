@@ -13,14 +13,14 @@ from ttl_jax.compare.plan import Plan
 def prune(config: Any, workdir: Path, plan: Plan) -> None:
     """Removes checkpoints of finished cells, as `compare.keep` says.
 
-    Those of tuning runs go once the rate is taken, save the folder that a final cell goes on in; of
+    Those of tuning runs go once hyperparameters are taken, save the folder that a final cell goes on in; of
     final cells the best variables stay with "best".
     """
-    if config.compare.keep == "all" or plan.rate is None:
+    if config.compare.keep == "all" or plan.taken is None:
         return
     finals = {cells.folder(workdir, cell): outcome for cell, outcome in plan.finals.items()}
-    for rate in plan.tuning:
-        place = cells.folder(workdir, cells.tuning_cell(config, plan.setting, rate))
+    for tried in plan.tuning:
+        place = cells.folder(workdir, cells.tuning_cell(config, plan.setting, *tried))
         if place not in finals:
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
     for place, outcome in finals.items():

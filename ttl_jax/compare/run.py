@@ -14,6 +14,7 @@ from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
 from ttl_jax.compare.plan import Plan, plan
+from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.table import Board, Line, make_board
 from ttl_jax.compare.worker import CellTask
 from ttl_jax.data.config import data_config
@@ -86,6 +87,8 @@ def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
         return None
     if config.compare.tuner == "optuna":
         return tune.Optuna(workdir / "optuna", setting, config)
+    if config.compare.tuner == "latin":
+        return tune.LatinHypercube(space(config, setting.strategy), config.compare.trials)
     rates = config.compare.lrs
     return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 
@@ -93,9 +96,13 @@ def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
 def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any) -> None:
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
-        rates = config.compare.lrs or (config.optimizer.lr,)
-        for lr in rates:
-            for cell in (cells.tuning_cell(config, setting, lr), *cells.final_cells(config, setting, lr)):
+        tuner = tuners[setting]
+        rate = config.compare.lrs[0] if config.compare.lrs else config.optimizer.lr
+        for each in tuner.known() if tuner is not None else (Hyperparameters(rate),):
+            for cell in (
+                cells.tuning_cell(config, setting, *each),
+                *cells.final_cells(config, setting, *each),
+            ):
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
@@ -186,7 +193,9 @@ def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Cel
     store = str(workdir / "features") if config.cache_disk_gb > 0 else ""
     made = cells.cell_config(config, cell)
     others = (
-        [other for other in todo if other != cell] if config.compare.together and one_program(made) else []
+        [other for other in todo if other != cell and other.options == cell.options]
+        if config.compare.together and one_program(made)
+        else []
     )
     along = tuple((place(other), cells.cell_config(config, other).to_dict()) for other in others)
     return CellTask(place(cell), made.to_dict(), store, along)
@@ -233,7 +242,8 @@ def _announce(
 ) -> None:
     known = cells.outcome(workdir, cell, config.select)
     left = sum(each.total - each.done for each in plans.values())
-    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": known.score}
+    figure = None if known.score is None else known.score.figure
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": figure}
     if report.message:
         about["message"] = report.message
     about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
@@ -247,10 +257,11 @@ def _lines(
     for setting, each in plans.items():
         busy = [cell for cell, _ in running.values() if cell.setting == setting]
         failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
-        known = [outcome.score for outcome in each.finals.values() if outcome.score is not None]
-        known = known or [value for value in each.tuning.values() if value is not None]
+        scores = [outcome.score for outcome in each.finals.values()]
+        known = [score.figure for score in scores if score is not None]
+        known = known or [score.figure for score in each.tuning.values() if score is not None]
         found.append(
-            Line(setting, each.done, each.total, len(busy), len(failed), each.rate, max(known, default=None))
+            Line(setting, each.done, each.total, len(busy), len(failed), each.taken, max(known, default=None))
         )
     return found, clock.eta(plans.values())
 

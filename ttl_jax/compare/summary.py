@@ -21,7 +21,8 @@ METRICS = ("auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_
 def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
     """The content of compare.json.
 
-    "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
+    "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "options": {"key.option":
+    value}, "options_at_edge", "tuning": [{"lr", "options", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
     "high", "n"}}, "seconds", "trainable_params", "flops" (of a training), "inference": see
     `inference.costs`, "note"}; intervals are 95 %, over seeds.
@@ -48,13 +49,20 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
             "budget": budget.sentence(config),
             "cores": _cores(section),
             "tuner": section.tuner,
-            "lrs": list(section.lrs),
+            **_space(section),
             "tuned_on": f"validation, seed {section.seeds[0]}",
             "seeds": list(section.seeds),
         },
         "command": provenance.command(),
         "versions": provenance.versions(),
     }
+
+
+def _space(section: Any) -> dict[str, Any]:
+    """What all settings were tuned over; the values of strengths stand with each setting's trials."""
+    if section.tuner == "grid":
+        return {"lrs": list(section.lrs)}
+    return {"lr_range": list(section.lr_range), "trials": section.trials}
 
 
 def _replication(section: Any, plans: list[Plan]) -> str:
@@ -86,14 +94,16 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
             if outcome.status == "done" and outcome.result is not None:
                 place = cells.folder(workdir, cell).relative_to(workdir)
                 about = {"seed": cell.seed, "fold": plan.setting.fold, "lr": cell.lr, "folder": str(place)}
-                runs.append(about | outcome.result | {"seed": cell.seed})
+                runs.append(about | {"options": dict(cell.options)} | outcome.result | {"seed": cell.seed})
             elif outcome.status == "diverged":
                 notes.append(f"{where}seed {cell.seed}: {outcome.message}")
         todo = {str(cells.folder(workdir, cell)) for cell in plan.todo}
         notes += [f"{where}{Path(place).name}: {said}" for place, said in failures.items() if place in todo]
-        if plan.rate is None and plan.tuning and not plan.todo:
+        if plan.taken is None and plan.tuning and not plan.todo:
             notes.append(f"{where}training diverged at every learning rate")
     rates = {plan.rate for plan in folds}
+    known = [(plan, plan.taken) for plan in folds if plan.taken is not None]
+    options = _agreed([dict(taken.options) for _, taken in known])
     return {
         "dataset": setting.dataset,
         "model": setting.model,
@@ -101,11 +111,20 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
         "folds": setting.folds,
         "length": setting.length,  # of its trainings, as a multiple of the budget's steps or epochs
         "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
-        "lr_at_edge": any(plan.rate is not None and tune.at_edge(plan.tuning, plan.rate) for plan in folds),
+        "lr_at_edge": any(tune.at_edge(plan.tuning, taken) for plan, taken in known),
+        "options": options,  # where all folds have the same, as for the rate
+        "options_at_edge": list(
+            dict.fromkeys(name for plan, taken in known for name in tune.options_at_edge(plan.tuning, taken))
+        ),
         "tuning": [
-            {"lr": lr, "val": value, "fold": plan.setting.fold}
+            {
+                "lr": tried.lr,
+                "options": dict(tried.options),
+                "val": score and score.figure,
+                "fold": plan.setting.fold,
+            }
             for plan in folds
-            for lr, value in sorted(plan.tuning.items())
+            for tried, score in sorted(plan.tuning.items())
         ],
         "test": {name: _interval(name, runs) for name in METRICS},
         "seconds": _mean([run["seconds"] for run in runs]),
@@ -115,6 +134,15 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
         "note": "; ".join(notes),
         "cells": runs,
     }
+
+
+def _agreed(several: list[dict[str, float]]) -> dict[str, float]:
+    """What all of them say."""
+    return (
+        {name: value for name, value in several[0].items() if all(each[name] == value for each in several)}
+        if several
+        else {}
+    )
 
 
 def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -7,18 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
 from ttl_jax.compare.cells import Cell, Setting
+from ttl_jax.compare.space import Hyperparameters
 
 
 @dataclass(frozen=True)
 class Line:
-    """A setting's line: cells done, of how many, running and failed; rate taken; best validation."""
+    """A setting's line: cells done, of how many, running and failed; what is taken; best validation."""
 
     setting: Setting
     done: int
     total: int
     running: int
     failed: int
-    rate: float | None
+    taken: Hyperparameters | None
     best: float | None
 
 
@@ -49,6 +50,7 @@ class JsonBoard:
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """See `Board.event`."""
         what_it_is = {"event": what, **asdict(cell.setting), "lr": cell.lr, "seed": cell.seed}
+        what_it_is |= {"options": dict(cell.options)} if cell.options else {}
         print(json.dumps(what_it_is | {"final": cell.final} | about), file=self._stream, flush=True)
 
     def show(self, lines: tuple[list[Line], float | None]) -> None:
@@ -72,7 +74,8 @@ class LiveBoard:
         if "message" in about:
             setting = " ".join(name for name in cell.setting.names if name)
             self._live.console.print(
-                f"{what}: {setting}, lr {cell.lr:g}, seed {cell.seed}: {about['message']}", markup=False
+                f"{what}: {setting}, {cell.hyperparameters}, seed {cell.seed}: {about['message']}",
+                markup=False,
             )
 
     def show(self, lines: tuple[list[Line], float | None]) -> None:
@@ -104,7 +107,7 @@ def draw(lines: list[Line], seconds_left: float | None) -> Any:
             ),
             cells_text,
             str(line.running or ""),
-            "" if line.rate is None else f"{line.rate:g}",
+            "" if line.taken is None else str(line.taken).removeprefix("lr "),
             "" if line.best is None else f"{line.best:.3f}",
         )
     return table

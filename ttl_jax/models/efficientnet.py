@@ -34,7 +34,6 @@ class Flavour:
     activation: str
     squeeze_excite: bool
     same_padding: bool
-    momentum: float
     epsilon: float
     width: float = 1.0
     depth: float = 1.0
@@ -42,10 +41,10 @@ class Flavour:
 
 
 FLAVOURS = {
-    "efficientnet_b0": Flavour("silu", True, False, 0.9, 1e-5),
-    "efficientnet_lite0": Flavour("relu6", False, True, 0.99, 1e-3),
-    "efficientnet_lite1": Flavour("relu6", False, True, 0.99, 1e-3, 1.0, 1.1),
-    "efficientnet_lite2": Flavour("relu6", False, True, 0.99, 1e-3, 1.1, 1.2, 0.3),
+    "efficientnet_b0": Flavour("silu", True, False, 1e-5),
+    "efficientnet_lite0": Flavour("relu6", False, True, 1e-3),
+    "efficientnet_lite1": Flavour("relu6", False, True, 1e-3, 1.0, 1.1),
+    "efficientnet_lite2": Flavour("relu6", False, True, 1e-3, 1.1, 1.2, 0.3),
 }
 ACTIVATIONS = {"silu": jax.nn.silu, "relu6": jax.nn.relu6}
 
@@ -92,7 +91,7 @@ class ConvNorm(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        norm = BatchNorm(flavour.momentum, flavour.epsilon, self.dtype, name="norm")
+        norm = BatchNorm(epsilon=flavour.epsilon, dtype=self.dtype, name="norm")
         x = norm(x, moving)
         return ACTIVATIONS[flavour.activation](x) if self.activate else x
 

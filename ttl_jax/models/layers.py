@@ -100,6 +100,10 @@ class BatchNorm(nn.Module):
     Parameters `scale`, `bias`; statistics `mean`, `var` (float32 whatever the compute type). The
     running variance takes the unbiased batch variance, the normalisation the biased one.
 
+    Where it is moving it leaves the batch's `Moments` in the collection "moments", where that is mutable:
+    what becomes of them in training is the run's setting (training/batch_statistics.py). Where
+    "batch_stats" itself is mutable it moves its statistics by its own momentum.
+
     Attributes:
         momentum: share of the old running value that is kept (torch's momentum is 1 minus this).
         epsilon: added to the variance.
@@ -124,7 +128,11 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if moving and not self.is_initializing():
-            batch_mean, batch_var, bessel = moments(x, lax.stop_gradient(mean.value))
+            found = moments(x, lax.stop_gradient(mean.value))
+            batch_mean, batch_var, bessel = found
+            if self.is_mutable_collection("moments"):
+                for name, value in found._asdict().items():
+                    self.put_variable("moments", name, value)
             if self.is_mutable_collection("batch_stats"):
                 unbiased = batch_var * bessel
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean

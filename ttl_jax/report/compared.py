@@ -24,6 +24,7 @@ class Line:
     of a forward pass of one image, megabytes on disk as float32, and operations of that pass. seconds,
     flops: of a training; length: of it, as a multiple of the reference's steps or epochs. trainable:
     parameters, of params in the whole network. edge: the best rate is the lowest or highest tried.
+    strengths: of the strategy, chosen as the rate; with a * those that are the lowest or highest tried.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class Line:
     validation: float | None
     lr: float | None
     edge: bool
+    strengths: str
     ms: float | None
     mb: float | None
     flops_image: float | None
@@ -124,6 +126,7 @@ def lines(found: Found) -> tuple[Line, ...]:
                 validation=sum(chosen) / len(chosen) if chosen else None,
                 lr=each["lr"],
                 edge=each["lr_at_edge"],
+                strengths=_strengths(each),
                 ms=look_up(each, "inference", "ms"),
                 mb=_megabytes(each),
                 flops_image=look_up(each, "inference", "flops"),
@@ -136,6 +139,17 @@ def lines(found: Found) -> tuple[Line, ...]:
             )
         )
     return tuple(made)
+
+
+def _strengths(setting: Found) -> str:
+    """As in "alpha=0.1*, beta=0.01"; with the strategy's key where two of them share a name."""
+    chosen = look_up(setting, "options") or {}  # an older compare.json has none
+    names = [name.rpartition(".")[2] for name in chosen]
+    edges = look_up(setting, "options_at_edge") or ()
+    return ", ".join(
+        f"{short if names.count(short) == 1 else name}={value:g}" + "*" * (name in edges)
+        for (name, value), short in zip(chosen.items(), names, strict=True)
+    )
 
 
 def _megabytes(setting: Found) -> float | None:

@@ -44,7 +44,7 @@ def learning_curve(run: Run) -> str | None:
                               xytext=(0, 2), textcoords="offset points", fontsize=8,
                               color=MUTED, va="bottom")  # fmt: skip
             if best is not None:
-                axes.axvline(best, color=INK, linewidth=0.8, linestyle="--", label="kept weights")
+                axes.axvline(best, color=INK, linewidth=0.8, linestyle="--", label=_kept(run))
             axes.set(ylabel=what, xlabel=_clock(run))
             if axes.get_legend_handles_labels()[0]:
                 axes.legend()
@@ -106,6 +106,12 @@ def _phases(run: Run) -> list[tuple[float, Any]]:
             begun.add(phase)
             times.append((float(time), phase))
     return times if len(times) > 1 else []
+
+
+def _kept(run: Run) -> str:
+    """The name of the mark at the kept weights: with their phase where there are several."""
+    phase = look_up(run.result, "best_phase")
+    return f"kept weights ({phase})" if phase is not None and _phases(run) else "kept weights"
 
 
 def _best_time(run: Run) -> float | None:

@@ -65,9 +65,11 @@ def _escape(text: str) -> str:
 
 def _cells(rows: tuple[Line, ...], reference: str) -> tuple[list[str], list[list[str]]]:
     longer = ["length"] if varying_length(rows) else []
+    tuned = ["strengths"] if any(row.strengths for row in rows) else []
     head = ["data set", "model", "strategy", "AUROC [95 %]", f"vs {reference}, points [95 %]", "p (Holm)",
             "ms an image", "MB", "FLOPs an image", "AUPRC [95 %] (prevalence)", "accuracy [95 %]",
-            "ECE [95 %]", "rate", *longer, "training time", "training FLOPs", "trainable"]  # fmt: skip
+            "ECE [95 %]", "rate", *tuned, *longer, "training time", "training FLOPs",
+            "trainable"]  # fmt: skip
     body = []
     for row in rows:
         against = "" if row.d_low is None else f" [{points(row.d_low)}, {points(row.d_high)}]"
@@ -80,6 +82,7 @@ def _cells(rows: tuple[Line, ...], reference: str) -> tuple[list[str], list[list
             _spread(row.accuracy, row.accuracy_low, row.accuracy_high),
             _spread(row.ece, row.ece_low, row.ece_high),
             wording.ABSENT if row.lr is None else f"{row.lr:g}" + "*" * row.edge,
+            *([row.strengths or wording.ABSENT] if tuned else []),
             *([f"{row.length:.3g}"] if longer else []),
             wording.duration(row.seconds), wording.amount(row.flops), wording.amount(row.trainable),
         ])  # fmt: skip

@@ -381,6 +381,7 @@ def _detail(row: Row) -> dict[str, Any]:
         "run": run,
         "scores": scores,
         "data": None if predictions is None else _about_data(predictions),
+        "batch_norm": _batch_norm(run),
         "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
         "calibrated": () if calibrated is None else calibrated.rows,
         "operating": operating,
@@ -392,6 +393,12 @@ def _detail(row: Row) -> dict[str, Any]:
         "gallery": gallery(run),
         "gallery_left_out": False,
     }
+
+
+def _batch_norm(run: Run) -> str:
+    """How BatchNorm's running statistics were estimated; "" where there were none, or it is not known."""
+    estimate, momentum = (run.told(f"bn_{name}", "model", f"bn_{name}") for name in ("estimate", "momentum"))
+    return f"{estimate}, momentum {momentum:g}" if estimate else ""
 
 
 def _leave_galleries_out(details: Sequence[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import kept
 from ttl_jax.engines.task import Report, attempt
+from ttl_jax.evaluation.selection import merit
 from ttl_jax.search.trials import Onward
 from ttl_jax.training import provenance
 from ttl_jax.training.feature_store import FeatureStore
@@ -125,7 +126,7 @@ def run_trial(
 
     def go_on() -> float | None:
         nonlocal budget, score, step
-        score, step = _best_so_far(folder, config.select)
+        score, step = _best_so_far(folder, config)
         keep()  # first: whatever happens then, more of this training cannot be taken for this budget's
         further = onward(_number(score)) if onward is not None else None
         if further is not None:
@@ -211,14 +212,15 @@ def feature_store(config: Any, folder: str) -> FeatureStore | None:
     return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
-def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:
-    """The best validation figure of a paused run, and its step."""
-    sign, best, at = (-1.0 if select == "loss" else 1.0), None, 0
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        event = json.loads(line)
-        if "split" in event and event[select] is not None and (best is None or sign * event[select] > best):
-            best, at = sign * event[select], event["step"]
-    return (None if best is None else sign * best), at
+def _best_so_far(folder: Path, config: Any) -> tuple[float | None, int]:
+    """The validation figure of the weights that a paused run would keep now, and their step."""
+    events = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    seen = [event for event in events if "split" in event]
+    if config.select_phase == "last":
+        phase = seen[-1]["phase"]
+        seen = [event for event in seen if event.get("phase", phase) == phase]
+    best = max(seen, key=lambda event: (merit(event, config.select), event["step"]))
+    return best[config.select], best["step"]
 
 
 def _number(score: float | None) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.typing import Array, Float, Int
 
 Leaves = Mapping[str, Array]
+Score = TypeVar("Score", bound=Any)  # greater is better
 SOUPS = ("greedy", "uniform")
 
 
@@ -99,20 +101,21 @@ def uniform_soup(ingredients: Sequence[Leaves]) -> dict[str, Array]:
 
 
 def greedy_soup(
-    ingredients: Sequence[Leaves], scores: Sequence[float], score: Callable[[Leaves], float]
-) -> tuple[dict[str, Array], list[int], float]:
+    ingredients: Sequence[Leaves], scores: Sequence[Score], score: Callable[[Leaves], Score]
+) -> tuple[dict[str, Array], list[int], Score]:
     """Adds ingredients from the best down, keeping each that does not lower the score.
 
     Args:
-        ingredients: weights.
-        scores: of each alone, on validation; higher is better.
+        ingredients: weights, oldest first.
+        scores: of each alone, on validation: numbers or tuples, greater is better; the newest of equals
+            comes first.
         score: scores weights on validation.
 
     Returns:
         (mean of those kept, their numbers, its score), as in algorithm 1 of Wortsman et al. 2022a.
     """
-    order = sorted(range(len(ingredients)), key=lambda number: -scores[number])
-    kept, best = [order[0]], float(scores[order[0]])
+    order = sorted(range(len(ingredients)), key=lambda number: (scores[number], number), reverse=True)
+    kept, best = [order[0]], scores[order[0]]
     soup = dict(ingredients[order[0]])
     for number in order[1:]:
         candidate = uniform_soup([ingredients[other] for other in (*kept, number)])
@@ -122,7 +125,7 @@ def greedy_soup(
     return soup, kept, best
 
 
-def best_alpha(score: Callable[[float], float]) -> tuple[float, float]:
+def best_alpha(score: Callable[[float], Score]) -> tuple[float, Score]:
     """The best of 0, .1, ..., 1 and its score; the larger one (nearer to fine-tuned) of equals."""
     figures = {round(float(alpha), 1): score(float(alpha)) for alpha in np.linspace(1, 0, 11)}
     return max(figures.items(), key=lambda item: item[1])

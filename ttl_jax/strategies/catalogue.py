@@ -49,31 +49,48 @@ def linear_probe(solver: str | None = None, l2: float | None = None) -> Strategy
             optimizer.
         l2: lbfgs: weight of l2 / 2 ||kernel||^2; the best power of ten on validation when not given.
     """
-    if solver not in (None, "lbfgs", "ridge"):
-        raise UserError(f"linear_probe: solver={solver!r} is not 'lbfgs' or 'ridge'")
-    if l2 is not None and (solver != "lbfgs" or l2 < 0):
-        raise UserError(f"linear_probe: l2={l2} is for solver='lbfgs', and not negative")
-    rules = ((head, TRAIN), (backbone, FREEZE))
-    how = Solver(solver, l2) if solver else None
-    return Strategy("linear_probe", phases=(Phase(rules=rules, name="probe", solver=how),))
+    return Strategy("linear_probe", phases=(_probe("linear_probe", solver, l2),))
 
 
-def lp_ft(share: float = 0.3, lr: float = 0.1) -> Strategy:
+def lp_ft(
+    share: float = 0.3,
+    lr: float | None = None,
+    probe_lr: float | None = None,
+    solver: str | None = None,
+    l2: float | None = None,
+) -> Strategy:
     """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
+
+    The run's learning rate is that of fine-tuning; the probe has one of its own, or none.
 
     Args:
         share: of the budget, for the probe.
-        lr: the second phase's learning rate as a share of the first's.
+        lr: ties the two rates: the run's is then the probe's, and this multiplies it for fine-tuning.
+        probe_lr: the probe's learning rate, 0.01 when not given.
+        solver: the probe is solved for instead, as in linear_probe.
+        l2: as for linear_probe.
     """
     if not 0 < share < 1:
         raise UserError(f"lp_ft: share={share} must lie between 0 and 1")
-    return Strategy(
-        "lp_ft",
-        phases=(
-            Phase(rules=((head, TRAIN), (backbone, FREEZE)), until=f"share:{share}", name="probe"),
-            Phase(until=f"share:{1 - share}", lr=lr, reset=True, name="finetune"),
-        ),
-    )
+    if sum(value is not None for value in (lr, probe_lr, solver)) > 1:
+        raise UserError("lp_ft takes one of lr (ties the rates), probe_lr and solver (the probe has no rate)")
+    for name, value in (("lr", lr), ("probe_lr", probe_lr)):
+        if value is not None and not value > 0:
+            raise UserError(f"lp_ft: {name}={value} must be above 0")
+    base = None if lr or solver else probe_lr or 0.01
+    probe = replace(_probe("lp_ft", solver, l2), until=f"share:{share}", base_lr=base)
+    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, name="finetune")
+    return Strategy("lp_ft", phases=(probe, tuned))
+
+
+def _probe(strategy: str, solver: str | None, l2: float | None) -> Phase:
+    """The phase that trains the head, or solves for it."""
+    if solver not in (None, "lbfgs", "ridge"):
+        raise UserError(f"{strategy}: solver={solver!r} is not 'lbfgs' or 'ridge'")
+    if l2 is not None and (solver != "lbfgs" or l2 < 0):
+        raise UserError(f"{strategy}: l2={l2} is for solver='lbfgs', and not negative")
+    rules = ((head, TRAIN), (backbone, FREEZE))
+    return Phase(rules=rules, name="probe", solver=Solver(solver, l2) if solver else None)
 
 
 def gradual_last_first(paper_faithful: bool = False) -> Strategy:
@@ -246,10 +263,11 @@ def auto_rgn(
     refresh: str = "epoch",
     batches: int = 5,
     reset_moments: bool | None = None,
+    over: str | None = None,
     paper_faithful: bool = False,
 ) -> Strategy:
     """Auto-RGN (Lee et al. 2023): the learning rate of each tensor times its relative gradient norm
-    ||g|| / ||theta||, divided by the largest of them.
+    ||g|| / ||theta||, divided by the largest of the backbone's; the fresh head trains at the full rate.
 
     Args:
         norm: "max" (Lee et al.), "mean" (the third-party copy) or "none" (BioTune's copy).
@@ -257,11 +275,12 @@ def auto_rgn(
         refresh: at the start of each "epoch", or in every "batch" (the third-party copy).
         batches: of the training stream, that are averaged over at an epoch's start.
         reset_moments: a new optimizer state at each refresh; False unless paper_faithful.
-        paper_faithful: as the authors' code: norms stay as they are, moments are reset, and
-            measuring moves BatchNorm's statistics (methods.md C.1).
+        over: "backbone" (the head's multiplier is 1), or "all": the head is measured and counts in the
+            normalisation like any tensor. "backbone" unless paper_faithful.
+        paper_faithful: as the authors' code in its eval mode, which their runs used: norms stay as they
+            are, statistics too, moments are reset, and all tensors are measured (docs/strategies.md).
     """
-    reset = paper_faithful if reset_moments is None else reset_moments
-    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches, reset, moving=paper_faithful))
+    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches), reset_moments, over, paper_faithful)
 
 
 def auto_snr(
@@ -270,10 +289,11 @@ def auto_snr(
     refresh: str = "epoch",
     batches: int = 5,
     reset_moments: bool | None = None,
+    over: str | None = None,
     paper_faithful: bool = False,
 ) -> Strategy:
-    """Auto-SNR (Lee et al. 2023): only tensors whose gradient's signal-to-noise ratio is at least
-    `threshold` train, measured anew at each epoch.
+    """Auto-SNR (Lee et al. 2023): of the backbone only tensors whose gradient's signal-to-noise ratio is at
+    least `threshold` train, measured anew at each epoch; the fresh head always does.
 
     Args:
         threshold: as coded by the authors: 0.95.
@@ -281,17 +301,21 @@ def auto_snr(
         refresh: as for auto_rgn.
         batches: as for auto_rgn.
         reset_moments: as for auto_rgn.
+        over: as for auto_rgn.
         paper_faithful: as for auto_rgn.
     """
+    probe = Probe("snr", "none", by, refresh, batches, threshold=threshold)
+    return _probed("auto_snr", probe, reset_moments, over, paper_faithful)
+
+
+def _probed(
+    name: str, probe: Probe, reset_moments: bool | None, over: str | None, paper_faithful: bool
+) -> Strategy:
+    """Learning rates are measured; as the authors coded it, the norms are left out."""
+    rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
     reset = paper_faithful if reset_moments is None else reset_moments
-    return _probed(
-        "auto_snr", Probe("snr", "none", by, refresh, batches, reset, threshold, moving=paper_faithful)
-    )
-
-
-def _probed(name: str, probe: Probe) -> Strategy:
-    """Learning rates are measured; as the authors coded it (statistics move), the norms are left out."""
-    rules = ((norms, FREEZE), (~norms, TRAIN)) if probe.moving else None
+    measured = over or ("all" if paper_faithful else "backbone")
+    probe = replace(probe, reset_moments=reset, over=measured)
     return Strategy(name, phases=(Phase(rules=rules, probe=probe),))
 
 
@@ -301,27 +325,34 @@ def _probed(name: str, probe: Probe) -> Strategy:
 def l2_sp(
     alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
 ) -> Strategy:
-    """L2-SP (Li et al. 2018): alpha / 2 ||w - w0||_2^2 over the backbone + beta / 2 ||w||_2^2 over the
-    head, w0 being the weights at the start.
+    """L2-SP (Li et al. 2018, eq. 4): alpha / 2 ||w - w0||_2^2 over the backbone + beta / 2 ||w||_2^2 over
+    the head, w0 being the weights at the start.
 
     Args:
         alpha: pull of the backbone towards its start (the authors: 0.1; TLlib: 0.01).
         beta: pull of the head towards zero.
-        coupled: a term of the loss, as in the paper; False: outside the moments, as AdamW.
+        coupled: a term of the loss, as in the paper. False: a proximal step after each update, which
+            Adam's division does not reach, as AdamW (Loshchilov and Hutter 2019; penalties.py): of a
+            learning rate of 1e-3 and some hundred steps alpha then has to be 1 or so to be felt.
         paper_faithful: kernels only; norms and biases are left free, as in the authors' code.
     """
     return _towards_start("l2_sp", 2, alpha, beta, coupled, paper_faithful)
 
 
 def l1_sp(
-    alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
+    alpha: float = 0.01, beta: float = 0.01, coupled: bool = False, paper_faithful: bool = False
 ) -> Strategy:
     """L1-SP (Li et al. 2018): alpha ||w - w0||_1 over the backbone + beta / 2 ||w||_2^2 over the head.
 
     Args:
-        alpha: as for l2_sp.
+        alpha: as for l2_sp. Under Adam a weight stays at its start, exactly, while its direction (a mean
+            gradient over its root mean square, 1 at most) is smaller than alpha: 0 is full fine-tuning,
+            1 a frozen backbone.
         beta: as for l2_sp.
-        coupled: as for l2_sp.
+        coupled: False: soft-thresholding towards w0 after each update, by learning rate * alpha (the
+            proximal operator of the penalty; penalties.py has the argument). True: its subgradient
+            joins the loss's, as in the paper, whose optimizer is SGD; Adam makes a push of that which is
+            as strong whatever alpha is, once it outweighs the data's gradient.
         paper_faithful: as for l2_sp.
     """
     return _towards_start("l1_sp", 1, alpha, beta, coupled, paper_faithful)
@@ -420,6 +451,22 @@ CATALOGUE: dict[str, Callable[..., Strategy]] = {
         bitfit, norm_only, bss, delta, stochnorm, cotuning, scratch, mean_var, ema, soup, wise_ft,
     )
 }  # fmt: skip
+
+# What else of a strategy is a strength, as the learning rate is: {key: {option: values, weak to strong}}. A
+# comparison tunes what a strategy's text leaves open (compare.tuner); each holds the default.
+STRENGTHS: dict[str, dict[str, tuple[float, ...]]] = {
+    "lp_ft": {"probe_lr": (0.001, 0.01, 0.1), "share": (0.15, 0.3, 0.5)},
+    "discriminative": {"decay": (1.3, 2.6, 5.0)},
+    "auto_snr": {"threshold": (0.8, 0.95, 1.1)},
+    "l1_sp": {"alpha": (0.01, 0.1, 0.3), "beta": (0.01, 0.1, 1.0)},
+    "l2_sp": {"alpha": (0.001, 0.01, 0.1), "beta": (0.001, 0.01, 0.1)},
+    "bss": {"weight": (0.0001, 0.001, 0.01)},
+    "delta": {"alpha": (0.05, 0.5, 5.0), "beta": (0.001, 0.01, 0.1)},
+    "cotuning": {"weight": (0.5, 2.3, 5.0)},
+    "stochnorm": {"p": (0.25, 0.5, 0.75)},
+    "ema": {"decay": (0.9, 0.99, 0.999)},
+}
+LENGTHS = ("lp_ft.share",)  # strengths that change what a training costs
 
 
 def names() -> tuple[str, ...]:

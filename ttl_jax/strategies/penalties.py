@@ -5,7 +5,27 @@ The L2-SP family (Li, Grandvalet and Davoine 2018, eq. 4 to 8): with the new hea
     Omega(w) = alpha / 2 ||w_S - w_S0||_2^2 + beta / 2 ||w_head||_2^2        L2-SP
     Omega(w) = alpha     ||w_S - w_S0||_1   + beta / 2 ||w_head||_2^2        L1-SP
 
-A strategy holds the terms as data; `bind_pull` finds the paths, and the step adds them up.
+A strategy holds the terms as data; `bind_pull` finds the paths. A coupled term is added to the loss. Any
+other is a proximal step after the optimizer's own, of the same size: w becomes
+
+    argmin_z 1/2 ||z - w||_2^2 + size * Omega(z)        size = learning rate * the leaf's multipliers
+
+in closed form: soft-thresholding towards w0 (norm 1), a weighted mean of w and w0 (norm 2).
+
+Why. Adam divides a gradient by the root mean square of those before it. The coupled gradient of norm 1 is
+alpha * sign(w - w0) however small the distance is: where it outweighs the data's, Adam makes of it a push of
+a full learning rate to and fro, for a small alpha as for a large one, and nothing ever comes to rest at
+w0, which is what norm 1 is for. That of norm 2 vanishes near w0, so that coupling does less harm.
+
+Why one size for all coordinates. The proximal operator in Adam's own metric has the threshold
+size * alpha / sqrt(v): it grows without bound where gradients vanish, and a network that has converged is
+drawn back whole. So the step leaves the moments alone, as decoupled weight decay does (Loshchilov and Hutter
+2019; Zhuang et al. 2022 show AdamW to be such a proximal step). Then alpha is held against Adam's
+direction, which lies within about [-1, 1]: a coordinate stays at w0 while that is smaller than alpha.
+
+With SGD it is the proximal gradient method on the paper's own objective. Momentum makes the steps of a
+constant gradient 1 / (1 - momentum) times as long; so is the size then (`optimizer.gain`), and training
+rests where the objective is least.
 """
 
 from __future__ import annotations
@@ -13,7 +33,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError
@@ -33,8 +52,7 @@ class Pull:
         weight: alpha or beta.
         norm: 1 or 2.
         towards: "start" (w0 is the value after the weights were merged) or "zero".
-        coupled: a term of the loss, as in the paper; otherwise its gradient joins the update after
-            the moments, as AdamW's weight decay does.
+        coupled: a term of the loss, as in the paper; otherwise a proximal step after each update.
     """
 
     where: Where
@@ -82,6 +100,26 @@ def penalty(pulls: Sequence[BoundPull], params: Leaves, anchor: Leaves) -> Float
     return total
 
 
-def pull_gradient(pulls: Sequence[BoundPull], params: Leaves, anchor: Leaves) -> dict[str, Array]:
-    """The gradient of `penalty`; zero for leaves on which no term acts."""
-    return jax.grad(lambda leaves: penalty(pulls, leaves, anchor))(dict(params))
+def proximal(
+    pulls: Sequence[BoundPull], params: Leaves, anchor: Leaves, sizes: Leaves | Mapping[str, float]
+) -> dict[str, Array]:
+    """The parameters after the proximal step of every term, in turn.
+
+    Args:
+        pulls: the terms that are not coupled.
+        params: {path: leaf} after the optimizer's step.
+        anchor: {path: w0}, for terms towards the start.
+        sizes: {path: step size}, for every leaf that a term acts on.
+    """
+    moved = dict(params)
+    for item in pulls:
+        for path in item.paths:
+            start = anchor[path] if item.pull.towards == "start" else 0.0
+            leaf, strength = moved[path], sizes[path] * item.pull.weight
+            difference = leaf - start  # as a change of the leaf: none, to the bit, where the strength is 0
+            if item.pull.norm == 1:
+                nearer = leaf - strength * jnp.sign(difference)
+                moved[path] = jnp.where(jnp.abs(difference) <= strength, start, nearer)
+            else:
+                moved[path] = leaf - difference * (strength / (1 + strength))
+    return moved

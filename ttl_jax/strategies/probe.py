@@ -4,8 +4,12 @@
     SNR_t = mean over elements of g^2 / (Var_out(g) + 1e-8)   signal-to-noise, as the authors coded it
 
 Each is taken on one batch and averaged over several; RGN is then divided by its largest value over
-tensors, SNR becomes 1 at or above a threshold and 0 below. A measure is a triple of pure functions,
-`initial`, `update` and `weights`; what it gives are traced values, so a refresh never recompiles.
+tensors, SNR becomes 1 at or above a threshold and 0 below. Lee et al. adapted whole pretrained networks.
+A fresh head is small and has large gradients: its RGN, some hundred times the backbone's, as the common
+divisor would all but freeze the backbone, and an SNR below the threshold would leave it at random. So the
+backbone is measured by itself, and the head trains at the full rate (`over`). A measure is a triple of
+pure functions, `initial`, `update` and `weights`; what it gives are traced values, so a refresh never
+recompiles.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ CRITERIA = ("rgn", "snr")
 NORMS = ("max", "mean", "none")
 GROUPS = ("tensor", "layer", "unit")
 REFRESH = ("epoch", "batch")
+OVER = ("backbone", "all")
 EPSILON = 1e-8  # beside SNR's variance
 
 Leaves = Mapping[str, Array]
@@ -43,8 +48,8 @@ class Probe:
         batches: how many at each epoch's start.
         reset_moments: the optimizer's state starts anew at each refresh, as in the authors' code.
         threshold: SNR below it stops a group until the next refresh.
-        moving: the measuring passes run in training mode and move BatchNorm's statistics, as in
-            the authors' code; otherwise all run in inference mode.
+        over: the groups that are measured: those of the "backbone", the head's multiplier being 1, or
+            "all", the head's among them.
     """
 
     criterion: str = "rgn"
@@ -54,15 +59,22 @@ class Probe:
     batches: int = 5
     reset_moments: bool = False
     threshold: float = 0.95
-    moving: bool = False
+    over: str = "backbone"
 
 
 @dataclass(frozen=True)
 class BoundProbe:
-    """A probe and the group of every trainable leaf: path -> group."""
+    """A probe bound to a network.
+
+    Attributes:
+        probe: what is measured.
+        groups: path -> group, of every trainable leaf that is measured.
+        full: the trainable leaves that are not: their multiplier is 1.
+    """
 
     probe: Probe
     groups: dict[str, str]
+    full: tuple[str, ...] = ()
 
 
 def bind_probe(probe: Probe, anatomy: Anatomy, trainable: Sequence[str]) -> BoundProbe:
@@ -73,7 +85,7 @@ def bind_probe(probe: Probe, anatomy: Anatomy, trainable: Sequence[str]) -> Boun
     """
     for name, value, known in (
         ("criterion", probe.criterion, CRITERIA), ("norm", probe.norm, NORMS),
-        ("by", probe.by, GROUPS), ("refresh", probe.refresh, REFRESH),
+        ("by", probe.by, GROUPS), ("refresh", probe.refresh, REFRESH), ("over", probe.over, OVER),
     ):  # fmt: skip
         if value not in known:
             raise UserError(
@@ -81,18 +93,20 @@ def bind_probe(probe: Probe, anatomy: Anatomy, trainable: Sequence[str]) -> Boun
             )
     if not probe.batches >= 1:
         raise UserError(f"auto_{probe.criterion}: batches={probe.batches} must be 1 or more")
-    if probe.refresh == "batch" and (probe.reset_moments or probe.moving):
+    if probe.refresh == "batch" and probe.reset_moments:
         raise UserError(
             f"auto_{probe.criterion}: reset_moments and paper_faithful go with refresh='epoch': with 'batch' "
             "no moment would ever be kept"
         )
-    chosen = set(trainable)
+    full = {leaf.path for leaf in anatomy.leaves if probe.over == "backbone" and leaf.unit == anatomy.head}
+    chosen = set(trainable) - full
     name_of = {
         "tensor": lambda leaf: leaf.path,
         "layer": lambda leaf: leaf.path.rpartition("/")[0],
         "unit": lambda leaf: f"unit {leaf.unit}",
     }[probe.by]
-    return BoundProbe(probe, {leaf.path: name_of(leaf) for leaf in anatomy.leaves if leaf.path in chosen})
+    groups = {leaf.path: name_of(leaf) for leaf in anatomy.leaves if leaf.path in chosen}
+    return BoundProbe(probe, groups, tuple(path for path in trainable if path in full))
 
 
 def members(bound: BoundProbe) -> dict[str, list[str]]:
@@ -140,10 +154,13 @@ def _snr(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""
 def weights(bound: BoundProbe, sums: Sums, batches: int | Array) -> dict[str, Array]:
     """The multiplier of every trainable leaf.
 
-    A group whose parameters are all zero (the bias of a fresh head) has no relative size: it takes
-    the largest finite ratio and does not count in the normalisation. Torch's biases start at random,
-    so the originals never meet the case.
+    A group whose parameters are all zero (a fresh bias) has no relative size: it takes the largest
+    finite ratio and does not count in the normalisation. Torch's biases start at random, so the
+    originals never meet the case.
     """
+    rest = {path: jnp.float32(1) for path in bound.full}
+    if not sums:  # a probe alone: there is nothing to measure
+        return rest
     groups = list(sums)
     ratios = jnp.stack([sums[group] for group in groups]) / batches
     if bound.probe.criterion == "snr":
@@ -156,4 +173,4 @@ def weights(bound: BoundProbe, sums: Sums, batches: int | Array) -> dict[str, Ar
         scale = {"max": largest, "mean": mean, "none": jnp.float32(1)}[bound.probe.norm]
         values = known / jnp.where(scale > 0, scale, 1.0)
     place = {group: number for number, group in enumerate(groups)}
-    return {path: values[place[group]] for path, group in bound.groups.items()}
+    return {path: values[place[group]] for path, group in bound.groups.items()} | rest

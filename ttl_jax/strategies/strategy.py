@@ -105,6 +105,7 @@ class Phase:
         reset: start the optimizer state anew; otherwise a leaf that has the same label as in the
             phase before keeps its own.
         lr: multiplies the run's learning rate in this phase.
+        base_lr: takes the place of the run's learning rate in this phase.
         decay: (factor, "stage" or "unit"): the rate of a leaf is divided by factor**depth, where the
             head has depth 0 and the topmost stage (or unit) depth 1.
         probe: measures that give every leaf a learning-rate multiplier anew while the phase runs.
@@ -124,6 +125,7 @@ class Phase:
     each: str | None = None
     name: str | None = None
     solver: Solver | None = None
+    base_lr: float | None = None
 
 
 @dataclass(frozen=True)

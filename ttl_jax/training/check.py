@@ -9,6 +9,7 @@ from typing import Any
 from ttl_jax import data
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.training import loggers
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.loss import check_loss
 from ttl_jax.training.optimizer import base_transform
 from ttl_jax.training.schedule import learning_rates
@@ -44,12 +45,16 @@ def check(config: Any) -> None:
     """
     if config.select not in SCORED:
         raise UserError(f"config select={config.select!r}{nearest(config.select, SCORED)}")
+    for field, known in (("select_phase", ("last", "any")), ("hand_over", ("last", "best"))):
+        if config[field] not in known:
+            raise UserError(f"config {field}={config[field]!r} is not {known[0]!r} or {known[1]!r}")
     values = config.to_dict()
     for keys, allowed, said in BOUNDS:
         for key in keys:
             value = reduce(getitem, key.split("."), values)
             if not allowed(value):
                 raise UserError(f"config {key}={value} must be {said}")
+    estimate_of(config.model)
     base_transform(config.optimizer)
     learning_rates(config.schedule, config.optimizer.lr, 0)
     if config.total_steps <= 0 and not config.total_epochs > 0:

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ MANIFEST = "manifest.json"
 LAST_KEPT = 2
 BEST_KEPT = 3  # those that the kept states name, and the one being written
 _ORBAX_MARK = "_CHECKPOINT_METADATA"  # of bundles that Orbax's own manager committed (before manifests)
+_YOUNG = ("updates",)  # parts of a state that older bundles lack: on disk where they hold something
 _WAITING = 3  # saves under way at once: each holds a copy of its arrays
 
 
@@ -95,7 +97,7 @@ class Checkpoints:
         self._submit_best()
         self._next = max(self._next, max(_numbers(self._folder / "last"), default=-1) + 1)
         number, self._next = self._next, self._next + 1  # a phase boundary saves one step twice
-        self._submit("last", number, {"state": state}, LAST_KEPT, progress)
+        self._submit("last", number, {"state": _parts(state)}, LAST_KEPT, progress)
 
     def save_best(self, step: int, variables: Variables) -> None:
         """Keeps the best variables so far, to be written with the next state, or at the end.
@@ -213,7 +215,7 @@ class Checkpoints:
             )
         bundle = self._folder / "last" / str(self._chosen)
         try:
-            state = self._read(bundle / "state", template)
+            state = _with_parts(template, self._read(bundle / "state", _parts(template)))
         except ValueError as error:  # what Orbax says of it is pages long
             raise UserError(
                 f"{bundle} was saved by another version of ttl_jax, whose states have other parts; finish "
@@ -331,6 +333,19 @@ def _numbers(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def _parts(state: Any) -> Any:
+    """A state as it lies on disk."""
+    if not is_dataclass(state):
+        return state
+    parts = {item.name: getattr(state, item.name) for item in fields(state)}
+    return {name: part for name, part in parts.items() if name not in _YOUNG or jax.tree.leaves(part)}
+
+
+def _with_parts(template: Any, parts: Any) -> Any:
+    """The inverse of `_parts`, for a state like the template."""
+    return replace(template, **parts) if is_dataclass(template) else parts  # type: ignore[type-var]
 
 
 def _host_copy(tree: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from ttl_jax import data, evaluation
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies import LabelledPhase
+from ttl_jax.training.batch_statistics import anything_moves, estimate_of, make_reestimate
 from ttl_jax.training.inputs import Inputs, as_they_are
 from ttl_jax.training.loop import Feed, Outline
 from ttl_jax.training.parallel import Layout, Rows
@@ -42,8 +43,12 @@ class Feeding:
         inputs = self.inputs
         frozen = inputs.plan(bound, variables) if self.caching else None
         if frozen is not None:
-            return Outline(as_they_are, lambda: frozen.one, frozen)
-        return Outline(inputs.prepare, inputs.one_image)
+            return Outline(as_they_are, lambda: frozen.one, frozen, bound.still)
+        return self.images(bound)
+
+    def images(self, bound: LabelledPhase) -> Outline:
+        """Of a phase that is fed images, whatever of it is frozen."""
+        return Outline(self.inputs.prepare, self.inputs.one_image, still=bound.still)
 
     def feed(self, outline: Outline, variables: Variables) -> Feed:
         """Of a phase that begins with these variables: what its frozen units give is computed here."""
@@ -55,7 +60,29 @@ class Feeding:
             self.inputs.programs.get(("validation", outline.after), lambda: None)  # waits, where it was begun
             return self.scores(fed["val"], variables, predict)
 
-        return Feed(partial(self._batches, fed["train"]), validate, fed["train"])
+        estimated = partial(self.estimated, outline, fed["train"])
+        return Feed(partial(self._batches, fed["train"]), validate, fed["train"], estimated)
+
+    def estimated(self, outline: Outline, training: Dataset, variables: Variables) -> Variables:
+        """Variables with the BatchNorm statistics that are to be validated and kept: their own, or with
+        `model.bn_estimate="precise(n)"` those of the first n training batches of the run, always the same,
+        so that validations differ by their weights alone.
+
+        Args:
+            outline: of the phase.
+            training: of images or the outputs of frozen units, as the outline says.
+            variables: whole on every device.
+        """
+        inputs, count = self.inputs, estimate_of(self.inputs.config.model).batches
+        network, still = inputs.network, outline.still
+        if not count or not anything_moves(network, still, variables["batch_stats"]):
+            return variables
+        make = partial(
+            make_reestimate, network, still, outline.prepare, inputs.keys_of, outline.after, self.layout
+        )
+        reestimate = inputs.programs.get(("statistics", still, outline.after), make)
+        batches = self.notice.polled(self._batches(training, 0, count))
+        return reestimate(variables, map(self.layout.split, batches))
 
     def one_batch(self) -> dict[str, Any]:
         """A training batch of images, placed."""

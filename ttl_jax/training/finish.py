@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ttl_jax.evaluation.selection import Merit
 from ttl_jax.strategies import LabelledPhase, flatten, unflatten
 from ttl_jax.strategies.average import (
     After,
@@ -18,7 +19,7 @@ from ttl_jax.strategies.average import (
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.typing import Variables
 
-Score = Callable[[Variables], float]
+Score = Callable[[Variables], Merit]
 Leaves = dict[str, Any]
 
 
@@ -40,7 +41,7 @@ def finish(
         variables: the weights that the run started from.
         best: those of the best validation.
         checkpoints: hold the start of the last phase and the soup's ingredients.
-        score: weights -> the figure by which the run selects, on validation; higher is better.
+        score: weights -> their merit on validation.
 
     Returns:
         (weights, what was done for result.json).
@@ -49,17 +50,19 @@ def finish(
         case Soup(kind=kind, last=last):
             ingredients = [_leaves(item) for item in checkpoints.restore_ingredients(best, last)]
 
-            def score_leaves(leaves: Mapping[str, Any]) -> float:
+            def score_leaves(leaves: Mapping[str, Any]) -> Merit:
                 return score(_variables(leaves))
 
             if kind == "uniform":
                 soup = uniform_soup(ingredients)
                 return _variables(soup), {
-                    "soup": kind, "kept": len(ingredients), "val": score_leaves(soup),
+                    "soup": kind, "kept": len(ingredients), "val": score_leaves(soup).figure,
                 }  # fmt: skip
             scores = [score_leaves(item) for item in ingredients]
-            soup, kept, figure = greedy_soup(ingredients, scores, score_leaves)
-            return _variables(soup), {"soup": kind, "kept": len(kept), "of": len(ingredients), "val": figure}
+            soup, kept, found = greedy_soup(ingredients, scores, score_leaves)
+            return _variables(soup), {
+                "soup": kind, "kept": len(kept), "of": len(ingredients), "val": found.figure,
+            }  # fmt: skip
         case WiseFT(alpha=alpha):
             kept_start = checkpoints.restore_start(best)
             start, end = _leaves(kept_start or variables), _leaves(best)
@@ -71,10 +74,10 @@ def finish(
                 return _variables(interpolate(start, end, alpha))
 
             if alpha is None:
-                alpha, figure = best_alpha(lambda alpha: score(between(alpha)))
+                alpha, found = best_alpha(lambda alpha: score(between(alpha)))
             else:
-                figure = score(between(alpha))
-            return between(alpha), {"wise_ft": alpha, "val": figure}
+                found = score(between(alpha))
+            return between(alpha), {"wise_ft": alpha, "val": found.figure}
     return best, {}
 
 

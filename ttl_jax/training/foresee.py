@@ -13,6 +13,7 @@ from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies.average import Ema
 from ttl_jax.training import parallel
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_shapes
 from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.feeding import Feeding
@@ -67,8 +68,11 @@ def _begin(
     inputs = Inputs(config, network, preprocessing, datasets, programs, features, workdir)
     feeding = Feeding(inputs, layout, Notice(), config.cache_features and not mix)
     optimizer = make_optimizer(first, config.optimizer)
-    averaged = isinstance(strategy.after, Ema)
+    options = {
+        "averaged": isinstance(strategy.after, Ema),
+        "counted": estimate_of(config.model).corrected,
+    }
     state = jax.eval_shape(
-        lambda variables: initial_state(variables, optimizer, first.trainable, averaged=averaged), shapes
+        lambda variables: initial_state(variables, optimizer, first.trainable, **options), shapes
     )
     begin_phase(job_of(feeding, bound, mix, {}, strategy.after), first, state, feeding.one_batch(), dict)

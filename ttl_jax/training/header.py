@@ -11,6 +11,7 @@ import numpy as np
 
 from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.typing import Variables
 
 
@@ -32,6 +33,8 @@ def print_header(
         f"model   {config.model.name}, weights {config.model.weights}, "
         f"{config.data.image_size} px, {jax.default_backend()}, seed {config.seed}"
     )
+    if variables["batch_stats"]:
+        console.print(f"BatchNorm statistics: {estimate_of(config.model)}")
     table = Table("phase", "steps", "label", "leaves", "parameters", "share", "BatchNorm statistics")
     for item, length in zip(bound, lengths, strict=True):
         for number, row in enumerate(strategies.table(item, variables["params"], config.model.name)):
@@ -45,6 +48,17 @@ def print_header(
                 row.statistics,
             )
     console.print(table)
+    if len(bound) > 1:
+        console.print(between_phases(config))
+
+
+def between_phases(config: Any) -> str:
+    """What a run of several phases hands over and keeps, as one sentence."""
+    among = "the last phase" if config.select_phase == "last" else "all phases"
+    return (
+        f"a phase starts from the {config.hand_over} state of the one before (hand_over); kept: the best "
+        f"{config.select} on validation of {among} (select_phase), then the lower loss, then the later step"
+    )
 
 
 def _describe(split: Dataset) -> str:

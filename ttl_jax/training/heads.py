@@ -23,16 +23,17 @@ import numpy as np
 from ttl_jax import data, evaluation
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.pipeline import positions, seeds
+from ttl_jax.evaluation.selection import merit
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.training.build import loss_of
 from ttl_jax.training.inputs import as_they_are
-from ttl_jax.training.loop import Progress, crosses, selected, step_key
+from ttl_jax.training.loop import Progress, crosses, step_key
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.placing import placed
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
-from ttl_jax.training.schedule import learning_rates
+from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.training.step import compile_step, make_train_step
 from ttl_jax.typing import Array
@@ -197,7 +198,8 @@ def _start(probes: Probes, flops: float) -> Fitted:
         lambda *leaves: np.repeat(np.stack([np.asarray(leaf) for leaf in leaves])[..., None], count, -1),
         *each,
     )
-    peak, schedule = probes.bound.phase.lr or 1.0, probes.members[0][0].schedule
+    peaks = [peak_rate(probes.bound.phase, rate) for rate in probes.rates]
+    schedule = probes.members[0][0].schedule
     begin = Progress(digest=probes.bound.digest, together=len(probes.members))
     shape = len(probes.seeds), count
     return Fitted(
@@ -206,7 +208,7 @@ def _start(probes: Probes, flops: float) -> Fitted:
         moments=moments,
         best={path: leaf.copy() for path, leaf in heads.items()},
         finite=np.ones(shape, bool),
-        rates=np.stack([learning_rates(schedule, rate * peak, probes.length) for rate in probes.rates], 1),
+        rates=np.stack([learning_rates(schedule, peak, probes.length) for peak in peaks], 1),
         figures={name: np.zeros((0, *shape), np.float32) for name in ("gradient_norm", "loss")},
         progress=dict.fromkeys(probes.places, begin),
         scores={place: [] for place in probes.places},
@@ -233,8 +235,8 @@ def _take(
     better = np.zeros(fitted.finite.shape, bool)
     for place, scores in zip(left, found, strict=True):
         fitted.scores[place].append(scores)
-        now = dataclasses.replace(fitted.progress[place], step=stop).scored(selected(scores, select))
-        fitted.progress[place], better[place] = now, now.bad == 0
+        now = dataclasses.replace(fitted.progress[place], step=stop).scored(merit(scores, select))
+        fitted.progress[place], better[place] = now, now.best_step == stop
     for path, leaf in fitted.best.items():
         chosen = better.reshape(len(better), *[1] * (leaf.ndim - 2), -1)
         np.copyto(leaf, fitted.heads[path], where=chosen)

@@ -15,10 +15,12 @@ import numpy as np
 
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.host import release_memory
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
+from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.calls import in_calls
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor
@@ -27,13 +29,22 @@ from ttl_jax.training.log import EventLog
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
-from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.optimizer import carry_over, gain, make_optimizer
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
-from ttl_jax.training.schedule import Plateau, learning_rates
+from ttl_jax.training.schedule import Plateau, learning_rates, peak_rate
 from ttl_jax.training.solve import solve
-from ttl_jax.training.state import TrainState, initial_state, join, ones, split, start_average
+from ttl_jax.training.state import (
+    TrainState,
+    initial_state,
+    join,
+    ones,
+    split,
+    start_average,
+    with_statistics,
+    with_variables,
+)
 from ttl_jax.training.step import Batch, Mix, Prepare, compile_step, in_one_call, make_train_step
 from ttl_jax.typing import Variables
 
@@ -80,11 +91,13 @@ class Outline:
         prepare: from a batch's "image" to what the network takes.
         image: () -> shape and type of one image, or of the outputs of frozen units for one.
         frozen: what is computed once, where something is.
+        still: units whose BatchNorm statistics do not move.
     """
 
     prepare: Prepare
     image: Callable[[], jax.ShapeDtypeStruct]
     frozen: Frozen | None = None
+    still: tuple[str, ...] = ()
 
     @property
     def after(self) -> str | None:
@@ -100,11 +113,13 @@ class Feed:
         batches: (start, stop) -> training batches of these steps.
         validate: variables -> scores.
         train: the training split, of images or the outputs of frozen units.
+        estimated: variables -> the same with the BatchNorm statistics that are validated and kept.
     """
 
     batches: Callable[[int, int], Iterator[Batch]]
     validate: Callable[[Variables], dict[str, Any]]
     train: Dataset
+    estimated: Callable[[Variables], Variables] = lambda variables: variables
 
 
 @dataclass(frozen=True)
@@ -139,6 +154,11 @@ class Job:
         """The decay of the moving average, where one is kept."""
         return self.after.decay if isinstance(self.after, Ema) else None
 
+    @property
+    def estimate(self) -> Estimate:
+        """How BatchNorm's running statistics are estimated."""
+        return estimate_of(self.config.model)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -148,9 +168,11 @@ class Progress:
     phase: int = 0
     phase_start: int = 0
     digest: str = ""
-    best: float | None = None
+    best: Merit | None = None  # of the weights to keep; None where they are looked for anew
     best_step: int = 0
-    bad: int = 0  # evaluations without a better figure
+    best_phase: int | None = None
+    peak: Merit | None = None  # the best of this phase
+    bad: int = 0  # validations since then
     plateau: Plateau = field(default_factory=Plateau)
     seconds: float = 0.0
     flops_per_step: tuple[float, ...] = ()
@@ -159,17 +181,41 @@ class Progress:
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
     together: int = 1  # runs that were trained as one program; `seconds` is this one's share
 
-    def scored(self, figure: float) -> Progress:
-        """After a validation: the best so far (`bad` is 0 then), or one more that is not."""
-        if self.best is None or figure > self.best:
-            return replace(self, best=figure, best_step=self.step, bad=0)
-        return replace(self, bad=self.bad + 1)
+    def scored(self, now: Merit) -> Progress:
+        """After a validation.
+
+        Of equal merits the later is kept, and counts as `bad` all the same: nothing was gained.
+        """
+        found = replace(self, bad=self.bad + 1)
+        if self.peak is None or now > self.peak:
+            found = replace(self, peak=now, bad=0)
+        if self.best is None or now >= self.best:
+            found = replace(found, best=now, best_step=self.step, best_phase=self.phase)
+        return found
+
+    def next_phase(self, digest: str, select_phase: str) -> Progress:
+        """At the start of the next phase, of these labels; with "last" its own best alone may be kept."""
+        return replace(
+            self,
+            phase=self.phase + 1,
+            phase_start=self.step,
+            digest=digest,
+            best=None if select_phase == "last" else self.best,
+            peak=None,
+            bad=0,
+            plateau=Plateau(),
+        )
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
         """Reads what `dataclasses.asdict` wrote."""
-        values = dict(saved, plateau=Plateau(**saved["plateau"]))
-        return cls(**dict(values, flops_per_step=tuple(saved["flops_per_step"])))
+        if "peak" not in saved:  # by the version before, which kept a figure alone, the best of all phases
+            best = None if saved["best"] is None else (saved["best"], -math.inf)
+            phase = saved["phase"] if saved["best_step"] > saved["phase_start"] else None
+            saved = {**saved, "best": best, "peak": best, "best_phase": phase}
+        merits = {name: Merit(*saved[name]) for name in ("best", "peak") if saved[name] is not None}
+        values = {**saved, **merits, "plateau": Plateau(**saved["plateau"])}
+        return cls(**{**values, "flops_per_step": tuple(saved["flops_per_step"])})
 
 
 @dataclass(frozen=True)
@@ -214,6 +260,11 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     progress = Progress.from_json(saved) if saved else Progress(digest=job.phases[0].digest)
     if progress.finished:
         return progress
+    if saved and "peak" not in saved and len(job.phases) > 1:
+        raise UserError(
+            f"{log_path.parent} holds a run of several phases that an earlier version of ttl_jax began, "
+            "which chose among all of them: finish it with that version, or start it again with --fresh"
+        )
     bound = job.phases[progress.phase]
     optimizer = make_optimizer(bound, job.config.optimizer)
     state = initial_state(
@@ -222,6 +273,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         bound.trainable,
         measured=bound.probe is not None,
         averaged=job.ema is not None,
+        counted=job.estimate.corrected,
     )
     if saved:
         template = state
@@ -243,7 +295,10 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
             state, progress = phase(course, state, progress)
             if progress.phase + 1 == len(job.phases):
                 break
-            whole, progress = _next_phase(job, layout.whole(state), progress)
+            whole = layout.whole(state)
+            if job.config.hand_over == "best":
+                whole = with_variables(whole, restore_best(job, checkpoints, variables, progress.best_step))
+            whole, progress = _next_phase(job, whole, progress)
             if isinstance(job.after, WiseFT) and progress.phase + 1 == len(job.phases):
                 checkpoints.save_start(progress.step, whole.variables)
             checkpoints.save_last(whole, dataclasses.asdict(progress))
@@ -258,19 +313,25 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     return progress
 
 
+def restore_best(job: Job, checkpoints: Checkpoints, variables: Variables, step: int) -> Variables:
+    """The weights and statistics that a validation found best, in every process.
+
+    Args:
+        job: that was run.
+        checkpoints: of it.
+        variables: of their shapes.
+        step: of the validation.
+    """
+    shapes = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    return job.layout.from_first(lambda: checkpoints.restore_best(shapes, step)[0], shapes)
+
+
 def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
     """Hands the parameters over and builds the optimizer state of the next phase."""
     bound = job.phases[progress.phase + 1]
     optimizer = make_optimizer(bound, job.config.optimizer)
     train, _ = split(state.params, bound.trainable)
-    progress = replace(
-        progress,
-        phase=progress.phase + 1,
-        phase_start=progress.step,
-        digest=bound.digest,
-        bad=0,
-        plateau=Plateau(),
-    )
+    progress = progress.next_phase(bound.digest, job.config.select_phase)
     opt_state = carry_over(state.opt_state, bound, optimizer.init(train))
     multipliers = ones(train, bound.probe is not None)
     state = replace(state, opt_state=opt_state, multipliers=multipliers)
@@ -298,17 +359,23 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     )
     constants = _constants(course, bound)
     fixed = (constants,) if constants else ()
-    top_rate = config.optimizer.lr * (bound.phase.lr or 1.0)
+    top_rate = peak_rate(bound.phase, config.optimizer.lr)
     rates = learning_rates(config.schedule, top_rate, length)
     stop = progress.phase_start + length
     compiled: Callable[..., Any] | None = None
     losses: list[Measured] = []
     saved_at = time.perf_counter()
+    reestimated: Any = None  # statistics of the last validation, where they are not the state's own
 
     def validated(progress: Progress) -> tuple[Progress, bool]:
         """Validates; a stop meanwhile saves the state with the validation still due."""
+        nonlocal reestimated
         try:
-            found, ended = _evaluate(course, feed, layout.whole(state), progress, top_rate)
+            shown = layout.whole(state)
+            if job.estimate.batches:
+                shown = with_statistics(shown, feed.estimated(shown.variables)["batch_stats"])
+                reestimated = shown.batch_stats
+            found, ended = _evaluate(course, feed, shown, progress, top_rate)
         except Preempted:
             save_last(replace(progress, due=True))
             raise Preempted(course.leave(progress.step)) from None
@@ -317,10 +384,18 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     def save_last(progress: Progress) -> None:
         checkpoints.save_last(layout.whole(state), dataclasses.asdict(progress))
 
+    def handed_over() -> TrainState:
+        """The state at the end, with what was estimated anew for validation: a unit that will be still
+        keeps it for good. No step before sees it, so that training does not depend on how often it is
+        validated."""
+        if reestimated is None:
+            return state
+        return layout.place_state(replace(layout.whole(state), batch_stats=reestimated))
+
     if progress.due:
         progress, ended = validated(progress)
         if ended:
-            return state, progress
+            return handed_over(), progress
 
     def awaited(step: int) -> bool:
         """Whether the host has something to do once so many steps are done."""
@@ -408,7 +483,7 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
                 job.pause.reached(progress.step)
         if leave and not last:
             raise Preempted(course.leave(progress.step))
-    return state, progress
+    return handed_over(), progress
 
 
 def _parts(job: Job, bound: LabelledPhase, outline: Outline) -> tuple[Any, ...]:
@@ -443,7 +518,9 @@ def _compile(
         mix=job.mix,
         ema=job.ema,
         skip=job.config.nan_skip > 0,
+        gain=gain(job.config.optimizer),
         layout=job.layout,
+        estimate=job.estimate,
     )
     step = in_one_call(step) if rates is not None else step
     return compile_step(step, state, batch, constants or None, job.layout, rates, lowered)
@@ -506,7 +583,7 @@ def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tupl
         feed.train,
         outline.after,
         job.loss,
-        lambda variables: selected(feed.validate(variables), job.config.select),
+        lambda variables: merit(feed.validate(variables), job.config.select),
     )
     _, frozen = split(state.params, bound.trainable)
     state = replace(state, params=join(found.head, frozen), step=state.step + length)
@@ -546,10 +623,10 @@ def train_event(
     }
 
 
-def val_event(step: int, per_epoch: float, scores: Mapping[str, Any]) -> dict[str, Any]:
+def val_event(step: int, per_epoch: float, phase: str | None, scores: Mapping[str, Any]) -> dict[str, Any]:
     """A line of metrics.jsonl about a validation."""
     kept = {name: value for name, value in scores.items() if name not in ("per_class", "confusion")}
-    return {"split": "val", "step": step, "epoch": round(step / per_epoch, 4), **kept}
+    return {"split": "val", "step": step, "epoch": round(step / per_epoch, 4), "phase": phase, **kept}
 
 
 def crosses(step: int, every: float) -> bool:
@@ -566,9 +643,10 @@ def _evaluate(
     scores = feed.validate(variables)
     if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
         checkpoints.save_ingredient(progress.step, variables, job.after.last)
-    course.log.event(**val_event(progress.step, job.steps_per_epoch, scores))
-    progress = progress.scored(selected(scores, config.select))
-    if progress.bad == 0:
+    phase = job.phases[progress.phase].phase.name
+    course.log.event(**val_event(progress.step, job.steps_per_epoch, phase, scores))
+    progress = progress.scored(merit(scores, config.select))
+    if progress.best_step == progress.step:
         checkpoints.save_best(progress.step, variables)
     ended = 0 < config.early_stop.patience <= progress.bad
     if config.schedule.name == "plateau":
@@ -576,13 +654,6 @@ def _evaluate(
         progress = replace(progress, plateau=plateau)
         ended |= top_rate * plateau.scale < config.schedule.min_lr
     return progress, ended
-
-
-def selected(scores: dict[str, Any], name: str) -> float:
-    """The figure by which weights are chosen, higher being better."""
-    if scores[name] is None or name == "loss":  # where it cannot be scored on this split, the loss can
-        return -scores["loss"]
-    return scores[name]
 
 
 # The last step of a call, the figures of its steps, and of each step the positions of its examples.

@@ -10,7 +10,6 @@ import flax.linen as nn
 import jax
 import optax
 
-from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, probe
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.state import TrainState, join, split
@@ -32,45 +31,32 @@ def make_measure(
     """Builds the function that gives a state new multipliers from a few batches.
 
     The gradients are those of the data's loss alone, as in the paper, taken at the state's
-    parameters; nothing else of the state changes, except that the moments start anew and the
-    statistics move where the probe says so. Compiled once; arguments are as for `make_train_step`.
+    parameters in inference mode, as those of the authors are; nothing else of the state changes,
+    except that the moments start anew where the probe says so. Compiled once; arguments are as for
+    `make_train_step`.
     """
     measured = bound.probe
     assert measured is not None
-    moving = measured.probe.moving
 
     @jax.jit
-    def add(sums: probe.Sums, params: Any, batch_stats: Any, batch: Batch) -> tuple[probe.Sums, Any]:
-        keys = keys_of(batch)
-        images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
-        dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    def add(sums: probe.Sums, params: Any, batch_stats: Any, batch: Batch) -> probe.Sums:
+        images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys_of(batch)))
         train, frozen = split(params, bound.trainable)
 
-        def objective(train: dict[str, Array]) -> tuple[Array, Any]:
-            with batch_scope(None, batch["mask"] if "mask" in batch else None):
-                logits, updated = network.apply(
-                    {"params": join(train, frozen), "batch_stats": batch_stats},
-                    images,
-                    train=moving,
-                    still=bound.still,
-                    keys=dropout_keys if moving else None,
-                    after=after,
-                    mutable=["batch_stats"],
-                )
-            return loss(logits, batch["label"]), updated
+        def objective(train: dict[str, Array]) -> Array:
+            variables = {"params": join(train, frozen), "batch_stats": batch_stats}
+            logits: Any = network.apply(variables, images, after=after)
+            return loss(logits, batch["label"])
 
-        gradients, updated = jax.grad(objective, has_aux=True)(train)
-        stats = {**batch_stats, **dict(updated).get("batch_stats", {})} if moving else batch_stats
-        return probe.update(measured, sums, gradients, train), stats
+        return probe.update(measured, sums, jax.grad(objective)(train), train)
 
     weigh = jax.jit(lambda sums, count: probe.weights(measured, sums, count))
 
     def measure(state: TrainState, batches: Iterable[Batch]) -> TrainState:
-        sums, stats, count = probe.initial(measured), state.batch_stats, 0
+        sums, count = probe.initial(measured), 0
         for batch in batches:
-            sums, stats = add(sums, state.params, stats, batch)
-            count += 1
-        state = replace(state, batch_stats=stats, multipliers=weigh(sums, count))
+            sums, count = add(sums, state.params, state.batch_stats, batch), count + 1
+        state = replace(state, multipliers=weigh(sums, count))
         if measured.probe.reset_moments:
             train, _ = split(state.params, bound.trainable)
             state = replace(state, opt_state=optimizer.init(train))

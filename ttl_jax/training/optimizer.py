@@ -14,7 +14,6 @@ from jax import lax
 
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.strategies import FREEZE, LabelledPhase
-from ttl_jax.strategies.penalties import pull_gradient
 from ttl_jax.typing import Array, Float
 
 NAMES = ("adam", "adamw", "sgd")
@@ -122,6 +121,15 @@ def base_transform(config: Any) -> optax.GradientTransformation:
     return optax.chain(*used) if used else optax.identity()
 
 
+def gain(config: Any) -> float:
+    """How many learning rates a constant gradient of 1 moves a parameter in a step, in the end.
+
+    Args:
+        config: the `optimizer` part of a run's config.
+    """
+    return 1 / (1 - config.momentum) if config.name == "sgd" else 1.0
+
+
 def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransformation:
     """Builds the phase's transformation on a flat dict {path: leaf} of trainable leaves.
 
@@ -134,12 +142,6 @@ def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransform
     if unknown:
         raise UserError(f"phase {bound.phase.name!r}: transforms for {sorted(unknown)} name no label in use")
 
-    apart = tuple(item for item in bound.pulls if not item.pull.coupled and item.paths)
-
-    def pull(updates: dict[str, Any], state: Any, params: Any = None, *, anchor: Any = None, **_: Any) -> Any:
-        added = pull_gradient(apart, params, anchor)
-        return {path: update + added[path] for path, update in updates.items()}, state
-
     def scale(updates: dict[str, Any], state: Any, params: Any = None) -> tuple[dict[str, Any], Any]:
         return {path: update * bound.scales[path] for path, update in updates.items()}, state
 
@@ -149,11 +151,10 @@ def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransform
     grouped = optax.multi_transform({label: base_transform(config) for label in set(labels.values())}, labels)
     # The norm is over trainable leaves: frozen gradients do not exist here.
     clip = [clip_by_global_norm(config.clip)] if config.clip > 0 else []
-    pulled = [optax.GradientTransformationExtraArgs(empty, pull)] if apart else []
     slower = any(factor != 1.0 for factor in bound.scales.values())
     scaled = [optax.GradientTransformation(empty, scale)] if slower else []
     # Always three links, so that an entry of the middle one is found at the same place in every phase.
-    first, last = (optax.chain(*parts or [optax.identity()]) for parts in (clip, pulled + scaled))
+    first, last = (optax.chain(*parts or [optax.identity()]) for parts in (clip, scaled))
     return optax.chain(first, grouped, last)
 
 

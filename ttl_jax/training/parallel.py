@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from ttl_jax.training.operations import operations_once
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array
 
+T = TypeVar("T")
 AXIS = "data"
 MODES = ("jit", "pmap")
 NORMS = ("global", "device")
@@ -285,11 +286,16 @@ class Layout:
             lowered()
             return program.compile(), counted.result() or 0.0
 
+    def gathering(self, function: Callable[..., T]) -> Callable[..., T]:
+        """A function of placed arrays, jitted; its results are whole on every device."""
+        everywhere = None if self.plain else NamedSharding(self.mesh, PartitionSpec())
+        return jax.jit(function, out_shardings=everywhere)
+
     def spread(self, predict: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
         """A jitted (variables, images) -> logits, run with the images split over all devices."""
         if self.plain:
             return predict
-        together = jax.jit(predict, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+        together = self.gathering(predict)
 
         def run(variables: Any, images: Any) -> Array:
             return together(variables, self.split({"image": images})["image"])

@@ -36,7 +36,7 @@ class UnitPlan:
     Attributes:
         unit: its name, or "head".
         labels: of its parameters; empty for a unit that has none.
-        rate: multiplier of the run's learning rate, the largest among its leaves; 0 when frozen.
+        rate: multiplier of the learning rate, the largest among its leaves; 0 when frozen.
         still: its BatchNorms keep their running statistics.
     """
 
@@ -60,6 +60,8 @@ class PhasePlan:
         optimizer_bytes: of the optimizer's state.
         units: bottom to top, the head last.
         measured: learning rates are measured while training (Auto-RGN, Auto-SNR).
+        base_lr: what the rates multiply: None is the run's learning rate.
+        solver: what the head is solved by, if it is.
     """
 
     name: str
@@ -70,6 +72,8 @@ class PhasePlan:
     optimizer_bytes: int
     units: tuple[UnitPlan, ...]
     measured: bool
+    base_lr: float | None = None
+    solver: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,8 @@ def _phase(
         sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         _units(bound, variables["params"], model),
         bound.probe is not None,
+        bound.phase.base_lr,
+        None if bound.phase.solver is None else bound.phase.solver.name,
     )
 
 

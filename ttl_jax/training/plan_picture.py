@@ -92,7 +92,9 @@ def _inside(unit: UnitPlan, phase: PhasePlan) -> str:
         return ""
     if unit.rate == 0:
         return "" if unit.still or unit.unit == "head" else "stats move"
-    return "measured" if phase.measured else f"lr x {unit.rate:.3g}"
+    if phase.measured or phase.solver:
+        return phase.solver or "measured"
+    return f"{'lr' if phase.base_lr is None else f'{phase.base_lr:g}'} x {unit.rate:.3g}"
 
 
 def _title(phase: PhasePlan) -> str:

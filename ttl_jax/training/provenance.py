@@ -38,9 +38,10 @@ def check(workdir: Path, config: Any) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    # A field that came after the run began stood at its default.
+    # A field that came after the run began stood at its default, or where `_older` says.
     newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
-    before = newer | _dotted(json.loads(path.read_text())["config"])
+    saved = _dotted(json.loads(path.read_text())["config"])
+    before = newer | _older(saved) | saved
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
     absent = "absent"
     changed = []
@@ -54,6 +55,12 @@ def check(workdir: Path, config: Any) -> None:
             f"{workdir} holds a run of another config ({'; '.join(changed)}); "
             "use another --workdir, or --fresh, which moves that folder aside and starts anew"
         )
+
+
+def _older(saved: dict[str, Any]) -> dict[str, Any]:
+    """What younger fields stood at in the runs before them, where that was not a config's to say."""
+    lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
+    return {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
 
 
 @contextmanager

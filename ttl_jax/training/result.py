@@ -85,9 +85,11 @@ def costs(
     progress: Progress,
 ) -> dict[str, Any]:
     """What result.json says besides the scores: steps, seconds, sizes, and what was run."""
+    normalised = bool(variables["batch_stats"])
     sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}
     return {
         "best_step": progress.best_step,
+        "best_phase": None if progress.best_phase is None else bound[progress.best_phase].phase.name,
         "seconds": round(progress.seconds, 2),
         "trained_together": progress.together,
         "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
@@ -96,6 +98,8 @@ def costs(
         "steps": progress.step,
         "model": config.model.name,
         "weights": config.model.weights,
+        "bn_momentum": config.model.bn_momentum if normalised else None,
+        "bn_estimate": config.model.bn_estimate if normalised else None,
         "strategy": config.strategy,
         "dataset": config.data.name
         if not config.data.path

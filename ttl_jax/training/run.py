@@ -23,6 +23,7 @@ from ttl_jax.data.card import card
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies.average import Soup, WiseFT
 from ttl_jax.training import loggers, parallel, provenance
 from ttl_jax.training.build import build_model
@@ -36,7 +37,7 @@ from ttl_jax.training.header import print_header
 from ttl_jax.training.inputs import Inputs
 from ttl_jax.training.job import job_of, mix_of
 from ttl_jax.training.loggers import Logger
-from ttl_jax.training.loop import Job, Pause, Paused, selected
+from ttl_jax.training.loop import Job, Pause, Paused, restore_best
 from ttl_jax.training.loop import run as run_loop
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
@@ -154,6 +155,8 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     )
     if layout.several and isinstance(strategy.after, Soup | WiseFT):
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
+    if isinstance(strategy.after, WiseFT) and len(bound) > 1 and config.select_phase == "any":
+        raise UserError("wise_ft ends at the best weights of the last phase: it needs select_phase='last'")
     notice.agree = layout.agree if layout.several else None
     mix = mix_of(config, strategy, layout, len(training.class_names))
     # The starting network of a feature penalty wants the images themselves.
@@ -181,6 +184,11 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
         except Paused:
             given.ending.enter_context(closing.pop_all())
             raise
+        where = f"step {progress.best_step} of {progress.step}"
+        if len(bound) > 1 and progress.best_phase is not None:
+            where += f", phase {bound[progress.best_phase].phase.name!r}"
+        if layout.first:
+            print(f"kept: {where}", flush=True)
         best, averaged = _best(job, feeding, variables, checkpoints, progress.best_step)
     best = layout.replicate(without_source_head(best))
     found = costs(config, strategy, bound, job.lengths, variables, progress)
@@ -200,15 +208,23 @@ def _best(
         step: of its best validation.
     """
     layout, split, predict = job.layout, feeding.inputs.sets["val"], feeding.predictor()
-    shapes = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    best = layout.from_first(lambda: checkpoints.restore_best(shapes, step)[0], shapes)
+    best = restore_best(job, checkpoints, variables, step)
     best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
 
-    def select(candidate: Variables) -> float:
-        return selected(feeding.scores(split, layout.replicate(candidate), predict), job.config.select)
+    images = feeding.images(job.phases[-1])
+
+    def select(candidate: Variables) -> Merit:
+        shown = layout.replicate(estimated(candidate))
+        return merit(feeding.scores(split, shown, predict), job.config.select)
+
+    def estimated(candidate: Variables) -> Variables:
+        if not job.estimate.batches:
+            return candidate
+        found = feeding.estimated(images, feeding.inputs.sets["train"], layout.replicate(candidate))
+        return found if layout.plain else jax.device_get(found)
 
     best, averaged = finish(job.after, job.phases[-1], len(job.phases), variables, best, checkpoints, select)
-    return best, {"after": averaged} if averaged else {}
+    return (estimated(best), {"after": averaged}) if averaged else (best, {})
 
 
 def _finished(

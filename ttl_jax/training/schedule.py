@@ -60,6 +60,11 @@ def phase_lengths(phases: Sequence[Phase], total_steps: int, steps_per_epoch: fl
     return lengths
 
 
+def peak_rate(phase: Phase, lr: float) -> float:
+    """The learning rate at the top of a phase's schedule, in a run whose optimizer.lr is `lr`."""
+    return (lr if phase.base_lr is None else phase.base_lr) * (1.0 if phase.lr is None else phase.lr)
+
+
 def learning_rates(config: Any, peak: float, steps: int) -> Float[np.ndarray, " steps"]:
     """The rate at each step of a phase: optax's schedule, evaluated once for all steps.
 

@@ -13,6 +13,7 @@ import optax
 
 from ttl_jax.data.dataset import Dataset, ViewsReader
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.selection import Merit
 from ttl_jax.evaluation.temperature import fit_temperature
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
@@ -54,7 +55,7 @@ def solve(
     training: Dataset,
     after: str | None,
     loss: Loss,
-    validate: Callable[[Variables], float],
+    validate: Callable[[Variables], Merit],
 ) -> Solved:
     """Solves a phase that trains the head alone.
 
@@ -65,7 +66,7 @@ def solve(
         training: the training split, of features.
         after: the unit whose outputs these are.
         loss: the run's.
-        validate: variables -> figure, higher is better, by which the penalty is chosen.
+        validate: variables -> merit, by which the penalty is chosen; of equals the larger.
 
     Raises:
         UserError: more than the head trains, the features are not fixed, or the head or task is one
@@ -102,8 +103,8 @@ def solve(
     penalties = L2 if solver.l2 is None else (solver.l2,)
     heads, iterations = _lbfgs(loss_of, start, jnp.asarray(penalties, jnp.float32), features)
     each = [{path: leaf[number] for path, leaf in heads.items()} for number in range(len(penalties))]
-    scores = [validate(variables(head)) for head in each] if len(each) > 1 else [0.0]
-    best = max(range(len(each)), key=lambda number: (scores[number], penalties[number]))
+    merits = [validate(variables(head)) for head in each] if len(each) > 1 else [None]
+    best = max(range(len(each)), key=lambda number: (merits[number], penalties[number]))
     flops = 6.0 * len(training) * size * float(np.sum(iterations))
     return Solved(
         each[best], float(loss_of(each[best], features)), penalties[best], int(iterations[best]), flops

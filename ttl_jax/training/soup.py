@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ttl_jax import data, evaluation, strategies
 from ttl_jax.data.config import data_config
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies import flatten, unflatten
 from ttl_jax.strategies.average import SOUPS, greedy_soup, uniform_soup
-from ttl_jax.training import provenance
+from ttl_jax.training import parallel, provenance
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.loop import selected
+from ttl_jax.training.feeding import Feeding
+from ttl_jax.training.inputs import Inputs
+from ttl_jax.training.loop import Outline
 from ttl_jax.training.predict import logits_of, make_predict
+from ttl_jax.training.preemption import Notice
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.reload import Loaded, load_run
 from ttl_jax.training.result import evaluate_once
 from ttl_jax.typing import Variables
 
 # What must be equal for weights to be comparable, and for validation to be the same.
 SHARED = ("model", "data", "select")
-FREE = ("data.batch_size", "data.augment", "data.mix", "data.views", "data.loader_threads", "data.cache_gb")
+FREE = (
+    "model.bn_momentum", "model.bn_estimate",
+    "data.batch_size", "data.augment", "data.mix", "data.views", "data.loader_threads", "data.cache_gb",
+)  # fmt: skip
 
 
 def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str, Any]:
@@ -50,19 +58,20 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     loaded = [load_run(run) for run in runs]
     _refuse_unlike(runs, loaded)
     first = loaded[0]
-    sets = {
-        name: split for name, split in data.load(data_config(first.config.data)).items() if name != "train"
-    }
+    every = data.load(data_config(first.config.data))
+    sets = {name: split for name, split in every.items() if name != "train"}
+    estimated = _estimator(loaded, every, workdir)
     predict = make_predict(first.network, first.preprocessing.normalise)
 
     def logits(split: data.Dataset, variables: Variables) -> Any:
         size = min(first.config.data.eval_batch_size, len(split.ids))
         return logits_of(predict, variables, data.eval_batches(split, size))
 
-    def score(leaves: Mapping[str, Any]) -> float:
+    def score(leaves: Mapping[str, Any]) -> Merit:
         split = sets["val"]
-        found = evaluation.score(split.labels, logits(split, _tree(leaves)), split.class_names, split.task)
-        return selected(found, first.config.select)
+        shown = estimated(_tree(leaves))
+        found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
+        return merit(found, first.config.select)
 
     ingredients = [flatten(run.best) for run in loaded]
     scores = [score(item) for item in ingredients]
@@ -71,18 +80,18 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     else:
         mean, kept, _ = greedy_soup(ingredients, scores, score)
     provenance.claim(workdir, first.config)
-    checkpoints = Checkpoints(workdir)
-    checkpoints.save_best(1, _tree(mean))
+    checkpoints, whole = Checkpoints(workdir), estimated(_tree(mean))
+    checkpoints.save_best(1, whole)
     checkpoints.close()
     result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
-    result |= evaluate_once(workdir, sets, lambda split: logits(split, _tree(mean)))
+    result |= evaluate_once(workdir, sets, lambda split: logits(split, whole))
     result |= {
         "strategy": f"{kind} soup of {len(kept)} from {len(runs)} runs",
         "seconds": round(sum(json.loads((run / "result.json").read_text())["seconds"] for run in runs), 2),
         "soup": {
             "kind": kind,
             "kept": [str(runs[number]) for number in kept],
-            "runs": {str(run): value for run, value in zip(runs, scores, strict=True)},
+            "runs": {str(run): value.figure for run, value in zip(runs, scores, strict=True)},
             "select": first.config.select,
         },
         "params": int(
@@ -96,6 +105,25 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
 def _tree(leaves: Mapping[str, Any]) -> Variables:
     tree = unflatten(leaves)
     return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
+
+
+def _estimator(
+    loaded: Sequence[Loaded], sets: Mapping[str, data.Dataset], workdir: Path
+) -> Callable[[Variables], Variables]:
+    """What gives a mean its BatchNorm statistics, as the first run's config has them.
+
+    With "precise(n)" those of its training batches, save of units that were still at the end of every run.
+    """
+    first = loaded[0]
+    stills = []
+    for run in loaded:
+        strategy = strategies.parse(run.config.strategy)
+        stills.append(strategies.bind(strategy, run.best["params"], run.config.model.name)[-1].still)
+    inputs = Inputs(first.config, first.network, first.preprocessing, sets, Programs(), None, workdir)
+    feeding = Feeding(inputs, parallel.ONE, Notice(), caching=False)
+    still = tuple(set(stills[0]).intersection(*stills[1:]))
+    outline = Outline(inputs.prepare, inputs.one_image, still=still)
+    return lambda variables: feeding.estimated(outline, sets["train"], variables)
 
 
 def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:

@@ -13,6 +13,7 @@ import optax
 from flax import struct
 
 from ttl_jax.strategies import flatten, unflatten
+from ttl_jax.training.batch_statistics import norms
 from ttl_jax.typing import Array, Int, Variables
 
 
@@ -29,6 +30,8 @@ class TrainState:
             them; empty elsewhere.
         average: {"params": {path: leaf}, "batch_stats": {path: leaf}}, the moving average of what
             trains and moves, where the strategy keeps one; empty elsewhere.
+        updates: (norms,) how many batches moved each BatchNorm, in the order of `batch_statistics.norms`,
+            where the running statistics are corrected for it; empty elsewhere.
     """
 
     params: Any
@@ -37,6 +40,7 @@ class TrainState:
     step: Int[Array, ""]
     multipliers: Any = struct.field(default_factory=dict)
     average: Any = struct.field(default_factory=dict)
+    updates: Any = struct.field(default_factory=dict)
 
     @property
     def variables(self) -> Variables:
@@ -68,6 +72,7 @@ def initial_state(
     *,
     measured: bool = False,
     averaged: bool = False,
+    counted: bool = False,
 ) -> TrainState:
     """Builds the state at the start of a phase, with fresh buffers that a step may donate.
 
@@ -78,10 +83,15 @@ def initial_state(
         step: steps done before.
         measured: the phase has a probe, so there are multipliers (1 until the first measure).
         averaged: a moving average is kept; it starts at the variables.
+        counted: it is counted how many batches moved each BatchNorm.
     """
     params, batch_stats = jax.tree.map(fresh, (dict(variables["params"]), dict(variables["batch_stats"])))
     train, _ = split(params, trainable)
-    state = TrainState(params, batch_stats, optimizer.init(train), jnp.int32(step), ones(train, measured))
+    known = norms(batch_stats) if counted else ()
+    updates = jax.device_put(np.zeros(len(known), np.int32)) if known else {}
+    state = TrainState(
+        params, batch_stats, optimizer.init(train), jnp.int32(step), ones(train, measured), updates=updates
+    )
     return start_average(state, trainable) if averaged else state
 
 
@@ -99,6 +109,23 @@ def fresh(leaf: Array | np.ndarray) -> Array:
 def ones(train: Iterable[str], measured: bool) -> dict[str, Array]:
     """Multipliers before the first measure; none where nothing measures."""
     return {path: jnp.ones((), jnp.float32) for path in train} if measured else {}
+
+
+def with_statistics(state: TrainState, batch_stats: Any) -> TrainState:
+    """The state whose `variables` have these statistics: those of the average, where it keeps one."""
+    if state.average:
+        return replace(state, average={**state.average, "batch_stats": flatten(batch_stats)})
+    return replace(state, batch_stats=batch_stats)
+
+
+def with_variables(state: TrainState, variables: Variables) -> TrainState:
+    """The state with these weights and statistics, in its moving average too where it keeps one."""
+    flat = {part: flatten(variables[part]) for part in state.average}
+    average = {
+        part: {path: fresh(flat[part][path]) for path in leaves} for part, leaves in state.average.items()
+    }
+    params, batch_stats = jax.tree.map(fresh, (variables["params"], variables["batch_stats"]))
+    return replace(state, params=params, batch_stats=batch_stats, average=average)
 
 
 def start_average(state: TrainState, trainable: Iterable[str]) -> TrainState:

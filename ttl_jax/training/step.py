@@ -20,7 +20,8 @@ from ttl_jax.strategies import LabelledPhase, flatten, probe
 from ttl_jax.strategies.average import ema_decay, ema_update
 from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
 from ttl_jax.strategies.features import value as feature_value
-from ttl_jax.strategies.penalties import penalty
+from ttl_jax.strategies.penalties import penalty, proximal
+from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
 from ttl_jax.training.parallel import ONE, Layout
@@ -46,7 +47,9 @@ def make_train_step(
     mix: Mix | None = None,
     ema: float | None = None,
     skip: bool = False,
+    gain: float = 1.0,
     layout: Layout = ONE,
+    estimate: Estimate = TORCH,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """Builds the pure step of one phase (not yet jitted).
 
@@ -66,7 +69,9 @@ def make_train_step(
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
+        gain: of the optimizer (`optimizer.gain`): how far it goes, in learning rates.
         skip: a step whose loss or gradient is not finite changes nothing but the step's number.
+        estimate: how the running statistics of BatchNorms that move are estimated.
 
     Returns:
         step(state, batch, rate, constants) -> (state, {"loss", "gradient_norm", and "penalty" where
@@ -75,7 +80,7 @@ def make_train_step(
     axis, shares = layout.axis, len(layout.devices) if layout.axis else 1
     norm_axis = axis if layout.norm == "global" else None
     coupled = tuple(item for item in bound.pulls if item.pull.coupled and item.paths)
-    extra = any(not item.pull.coupled and item.paths for item in bound.pulls)
+    apart = tuple(item for item in bound.pulls if not item.pull.coupled and item.paths)
     capture = tuple(dict.fromkeys(unit for item in bound.features for unit in item.units))
     of_source = tuple(
         unit for item in bound.features if isinstance(item.penalty, FeatureDistance) for unit in item.units
@@ -117,7 +122,8 @@ def make_train_step(
         given = constants or {}
         train, frozen = split(state.params, bound.trainable)
 
-        def objective(train: dict[str, Array], batch_stats: Any, batch: Batch) -> tuple[Array, Any]:
+        def objective(train: dict[str, Array], statistics: Any, batch: Batch) -> tuple[Array, Any]:
+            batch_stats, updates = statistics
             keys = keys_of(batch)
             images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
             dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
@@ -126,7 +132,7 @@ def make_train_step(
                 images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
             mask = batch["mask"] if "mask" in batch else None
             with random_channels(state.step, batch), batch_scope(norm_axis, mask):
-                output, updated = network.apply(
+                output, seen = network.apply(
                     {"params": join(train, frozen), "batch_stats": batch_stats},
                     images,
                     train=True,
@@ -134,37 +140,39 @@ def make_train_step(
                     capture=capture,
                     keys=dropout_keys,
                     after=after,
-                    mutable=["batch_stats"],
+                    mutable=["moments"],
                 )
-            # A network without BatchNorm (VGG) has no such collection.
-            moved = {**batch_stats, **dict(updated).get("batch_stats", {})}
+            # Where no BatchNorm moves (VGG, a probe) there is no such collection.
+            statistics = moved(batch_stats, updates, dict(seen).get("moments", {}), estimate)
             logits, features = output if capture else (output, {})
             value = loss(_all(logits, axis), _all(labels, axis))
             if not coupled and not bound.features:
-                return value / shares, (moved, {"loss": value})
+                return value / shares, (statistics, {"loss": value})
             added = penalties(train, features, images, labels, given)
-            return (value + added) / shares, (moved, {"loss": value + added, "penalty": added})
+            return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
 
-        gradients, batch_stats, terms = _gradients(
-            objective, train, state.batch_stats, batch, layout.accumulate, axis
+        gradients, (batch_stats, updates), terms = _gradients(
+            objective, train, (state.batch_stats, state.updates), batch, layout.accumulate, axis
         )
         if axis is not None:
             gradients = lax.psum(gradients, axis)
             if layout.norm == "device":  # each device's own moments moved them: the mean is kept
                 batch_stats = lax.pmean(batch_stats, axis)
-        anchor = {"anchor": given.get("anchor", {})} if extra else {}
-        updates, opt_state = optimizer.update(gradients, state.opt_state, train, **anchor)
+        changes, opt_state = optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
         if bound.probe is not None and bound.probe.probe.refresh == "batch":
             sums = probe.update(bound.probe, probe.initial(bound.probe), gradients, train)
             multipliers = probe.weights(bound.probe, sums, 1)
         if multipliers:
-            updates = {path: multipliers[path] * update for path, update in updates.items()}
+            changes = {path: multipliers[path] * change for path, change in changes.items()}
         norm = global_norm(gradients)
         # Never true. So every update waits for all gradients, and XLA has no need of a copy of each
         # parameter that the backward pass might still read when it is updated in its place.
         rate = jnp.where(norm < 0, 0.0, rate)
-        train = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
+        train = jax.tree.map(lambda leaf, change: leaf - rate * change, train, changes)
+        if apart:  # a step as long as the leaf's own: what does not move is not pulled either
+            sizes = {path: gain * rate * bound.scales[path] * multipliers.get(path, 1.0) for path in train}
+            train = proximal(apart, train, given.get("anchor", {}), sizes)
         average = state.average
         if ema is not None:
             decay = ema_decay(ema, state.step)
@@ -180,6 +188,7 @@ def make_train_step(
             step=state.step + 1,
             multipliers=multipliers,
             average=average,
+            updates=updates,
         )
         if skip:
             fine = jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
@@ -213,7 +222,7 @@ def _all(tree: Any, axis: str | None) -> Any:
 def _gradients(
     objective: Callable[..., tuple[Array, Any]],
     train: dict[str, Array],
-    batch_stats: Any,
+    statistics: Any,
     batch: Batch,
     parts: int,
     axis: str | None,
@@ -226,8 +235,8 @@ def _gradients(
     """
     differentiate = jax.value_and_grad(objective, has_aux=True)
     if parts == 1:
-        (_, (batch_stats, terms)), gradients = differentiate(train, batch_stats, batch)
-        return gradients, batch_stats, terms
+        (_, (statistics, terms)), gradients = differentiate(train, statistics, batch)
+        return gradients, statistics, terms
     cut = {
         name: jnp.moveaxis(value.reshape(-1, parts, *value.shape[1:]), 1, 0) for name, value in batch.items()
     }
@@ -244,10 +253,10 @@ def _gradients(
         ), None
 
     first = {name: value[0] for name, value in cut.items()}
-    (_, (_, shapes)), _ = jax.eval_shape(differentiate, train, batch_stats, first)
+    (_, (_, shapes)), _ = jax.eval_shape(differentiate, train, statistics, first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (train, shapes))
-    (sums, batch_stats), _ = lax.scan(add, (zeros, batch_stats), (cut, counts / counts.sum()))
-    return sums[0], batch_stats, sums[1]
+    (sums, statistics), _ = lax.scan(add, (zeros, statistics), (cut, counts / counts.sum()))
+    return sums[0], statistics, sums[1]
 
 
 def _of(leaves: Mapping[str, Array], chosen: Mapping[str, Array]) -> dict[str, Array]:

@@ -23,6 +23,7 @@ from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.training import parallel, provenance
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_model, lengths_of
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.feature_store import FeatureStore
@@ -147,6 +148,7 @@ def prepare(
     if frozen_units is None or frozen_units.stand_in.after != network.units[-1].name:
         return None
     optimizer = make_optimizer(only, config.optimizer)
+    counted = estimate_of(config.model).corrected
     (length,) = lengths_of(config, bound, len(datasets["train"]) / config.data.batch_size)
     return Probes(
         members=members,
@@ -156,7 +158,9 @@ def prepare(
         bound=only,
         after=frozen_units.stand_in.after,
         sets=inputs.computed(frozen_units, variables),
-        states=tuple(initial_state(other, optimizer, only.trainable) for _, other, _ in built),
+        states=tuple(
+            initial_state(other, optimizer, only.trainable, counted=counted) for _, other, _ in built
+        ),
         length=length,
         programs=programs,
         began=began,
@@ -183,15 +187,15 @@ def _leave(probes: Probes, fitted: Fitted) -> tuple[Path, ...]:
 def _events(probes: Probes, fitted: Fitted, place: Place, config: Any, speed: float) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, where the ordinary loop writes one."""
     every, events = config.eval_every_epochs * probes.per_epoch, []
-    scores = iter(fitted.scores[place])
+    scores, phase = iter(fitted.scores[place]), probes.bound.phase.name
     for step in range(1, probes.length + 1):
         evaluate = step == probes.length or crosses(step, every)
         if evaluate or crosses(step, config.log_every_steps):
             figures = {name: float(values[step - 1][place]) for name, values in fitted.figures.items()}
-            rate, phase = float(fitted.rates[step - 1, place[1]]), probes.bound.phase.name
+            rate = float(fitted.rates[step - 1, place[1]])
             events.append(train_event(step, probes.per_epoch, phase, figures, rate, speed))
         if evaluate:
-            events.append(val_event(step, probes.per_epoch, next(scores)))
+            events.append(val_event(step, probes.per_epoch, phase, next(scores)))
     return events
 
 
