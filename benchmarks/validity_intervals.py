@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,13 +198,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     """The least, the tenth percentile and the mean of the coverage of each figure, new and old."""
     lines = [
-        "| figure | cells | least | 10th percentile | mean | cells below 93 % | percentile bootstrap: least | "
-        "mean | cells below 93 % |",
+        "| figure | cells | least | 10th percentile | mean | cells below 93 % "
+        "| percentile bootstrap: least | mean | cells below 93 % |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    coverages: Callable[[list[dict[str, Any]]], np.ndarray] = lambda some: (
-        100 * np.array([each["coverage"] for each in some])
-    )
+
+    def coverages(some: Sequence[dict[str, Any]]) -> np.ndarray:
+        return 100 * np.array([each["coverage"] for each in some])
+
     for metric in dict.fromkeys(row["metric"] for row in rows):
         mine = [row for row in rows if row["metric"] == metric]
         new, old = coverages(mine), coverages([row["old"] for row in mine if row["old"]])

@@ -12,7 +12,7 @@ import pytest
 
 from ttl_jax import report
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation import bootstrap_ci, calibration, fit_temperature, predictions, score
+from ttl_jax.evaluation import calibration, fit_temperature, predictions, score, score_interval
 
 VOID = {"meta", "br", "path", "use", "rect", "link", "img"}
 
@@ -109,13 +109,13 @@ def test_thresholds_come_from_validation_and_probabilities_are_scaled_by_it(run,
     assert str(scaled.ece) in shown
 
 
-def test_intervals_resample_whole_patients(run, tmp_path):
+def test_intervals_count_whole_patients(run, tmp_path):
     directory = run("one")
     found = predictions.load(directory / "predictions" / "test.npz")
     page = page_of([directory], tmp_path)
     for metric in ("auroc", "accuracy"):
-        want = bootstrap_ci(found.labels, found.logits, metric, found.groups)
-        naive = bootstrap_ci(found.labels, found.logits, metric)
+        want = score_interval(found.labels, found.logits, metric, found.groups)
+        naive = score_interval(found.labels, found.logits, metric)
         shown = [text for _, text in page.all("span", **{"class": "under"})]
         assert f"{want.low:.3f} to {want.high:.3f}" in shown
         assert f"{naive.low:.3f} to {naive.high:.3f}" not in shown

@@ -12,8 +12,9 @@ D, the design effect, is the variance by patients (see `influence`) over that va
 Near 0 and 1 few patients stand behind it: e of them, counted by the fourth moment. It is therefore
 averaged, with weights e and z^2 / 2 (the pseudo-errors that Wilson's centre adds), with its worst value,
 that of patients whose images are all alike; and it is never below 1. q is Student's, with one degree of
-freedom less than the patients of the rarest class; plain shares of independent examples have D = 1 and
-the normal q. Brier score and loss: a t interval of the logarithm. Measured in docs/validity_intervals.md.
+freedom less than the patients of the rarest class; where D is known, it is the normal q: with independent
+examples a plain share has D = 1, and with all answers right D is its worst. Brier score and loss: a t
+interval of the logarithm. Measured in docs/validity_intervals.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttl_jax.evaluation.bootstrap import Interval
-from ttl_jax.evaluation.influence import Influence, influence
+from ttl_jax.evaluation.influence import METRICS, Influence, influence
+from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Bool, Float, Int, Shaped
 
@@ -77,6 +79,28 @@ def score_interval(
     return Interval(mean.estimate, low, high, level, 0, patients, 0)
 
 
+def intervals_of(
+    runs: Sequence[Predictions], metrics: Sequence[str] = METRICS, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """metric -> (low, high) of the mean over runs on one test set; without those that have none.
+
+    Empty where the runs were not tested on the same examples (folds): then patients are not shared.
+    """
+    if not runs or any(
+        not np.array_equal(getattr(each, name), getattr(runs[0], name), equal_nan=name == "labels")
+        for each in runs
+        for name in ("ids", "labels")
+    ):
+        return {}
+    found = {}
+    for metric in metrics:
+        logits = [each.logits for each in runs]
+        each = score_interval(runs[0].labels, logits, metric, runs[0].groups, task=runs[0].task, level=level)
+        if each.low is not None and each.high is not None:
+            found[metric] = each.low, each.high
+    return found
+
+
 def share_interval(
     hits: Bool[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"], level: float = 0.95
 ) -> tuple[float, float]:
@@ -103,14 +127,16 @@ def _interval(
     variance = patients / (patients - 1) * float(sums @ sums)
     tail = (1 + level) / 2
     counts = [tuple(int(each.sum()) for each in parts) for parts in part.classes]
-    clusters = [
-        tuple(int((np.bincount(place[each]) > 0).sum()) for each in parts) for parts in part.classes
-    ]
+    clusters = [tuple(int((np.bincount(place[each]) > 0).sum()) for each in parts) for parts in part.classes]
     rarest = min((min(each) for each in clusters), default=patients)
     freedom = max(rarest - 1, 1)
 
+    behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if variance > 1e-18 else 0.0
+
     def quantile(of_patients: float) -> float:
         """Student's, its degrees of freedom those of the sum of two variances (Satterthwaite 1946)."""
+        if not behind and seeds == 0.0:
+            return float(special.ndtri(tail))
         if runs == 1 or seeds == 0.0:
             return float(special.stdtrit(freedom, tail))
         spread = of_patients**2 / freedom + seeds**2 / (runs - 1)
@@ -130,7 +156,6 @@ def _interval(
     else:
         least = min(min(each) for each in counts)
         at = model.variance(theta) * scale**2 * least / max(least - 1, 1)
-        behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if variance > 1e-18 else 0.0
         prior = float(special.ndtri(tail)) ** 2 / 2
         seen = variance / at if behind else 0.0
         effect = max((behind * seen + prior * worst) / (behind + prior), 1.0)

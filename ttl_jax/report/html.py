@@ -94,7 +94,6 @@ def render(
     runs: Sequence[Run],
     title: str,
     *,
-    resamples: int = 1000,
     comparison: Mapping[str, Any] | None = None,
 ) -> str:
     """The report's HTML; `write` without the file."""
@@ -103,7 +102,7 @@ def render(
     splits = [split for split in _SPLITS if any(run.scores(split) for run in runs)]
     if "test" in splits:
         splits = [split for split in splits if split != "val"]
-    tables = {split: rows_of(runs, split, resamples=resamples) for split in splits or ["test"]}
+    tables = {split: rows_of(runs, split) for split in splits or ["test"]}
     main = tables[next(iter(tables))]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -140,7 +139,6 @@ def render(
         settings=[(name, run, flat(run.config)) for name, run in zip(names, runs, strict=True)],
         origins=_origins(runs, names),
         chosen=any(row.chosen for row in main),
-        resamples=resamples,
     )
 
 
@@ -294,7 +292,8 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
             value = row.values[name] if name in row.values else None
             under = wording.interval(value)
             if name == "auprc" and "prevalence" in row.values:
-                under = f"prevalence {wording.number(row.mean('prevalence'))}"
+                share = f"prevalence {wording.number(row.mean('prevalence'))}"
+                under = share if under is None else f"{under}; {share}"
             line.append(Cell(wording.metric(value), under, row.mean(name)))
     for name in COSTS:
         if any(name in row.costs for row in rows):
@@ -310,7 +309,7 @@ def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
     metric = "auroc" if any("auroc" in row.values for row in rows) else "accuracy"
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
-    spread = "Line: 95% interval, patients resampled. " if any(
+    spread = "Line: 95% interval over patients, and over seeds where there are several. " if any(
         row.values[metric].low is not None for row in rows if metric in row.values
     ) else ""  # fmt: skip
     if any(len(row.runs) > 1 for row in rows):
@@ -386,7 +385,7 @@ def _detail(row: Row) -> dict[str, Any]:
         "operating": operating,
         "per_class": _per_class(scores),
         "decisions": _decisions(predictions),
-        "subgroups": () if predictions is None else subgroups(predictions, resamples=500),
+        "subgroups": () if predictions is None else subgroups(predictions),
         "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
         "gallery": gallery(run),

@@ -57,8 +57,12 @@ Illustrate = Callable[[Result, Mapping[str, Dataset], Callable[[Array], Array]],
 def evaluate_once(
     workdir: Path, sets: Mapping[str, Dataset], logits_for: Any, writes: bool = True
 ) -> dict[str, Any]:
-    """Scores every held-out split with the best variables and keeps its predictions."""
-    scores: dict[str, Any] = {}
+    """Scores every held-out split with the best variables and keeps its predictions.
+
+    Returns:
+        split -> `score`, and "intervals": split -> {metric: [low, high]}, 95 % over patients.
+    """
+    scores: dict[str, Any] = {"intervals": {}}
     for name, split in sets.items():
         logits = logits_for(split)
         if writes:
@@ -72,7 +76,10 @@ def evaluate_once(
                 task=split.task,
                 columns=split.columns,
             )
-        scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
+        given = split.labels, logits, split.class_names, split.task
+        scores[name] = evaluation.score(*given)
+        held = evaluation.Predictions(split.ids, split.groups, *given)
+        scores["intervals"][name] = {key: list(ends) for key, ends in evaluation.intervals_of([held]).items()}
     return scores
 
 
