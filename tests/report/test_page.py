@@ -121,6 +121,22 @@ def test_intervals_count_whole_patients(run, tmp_path):
         assert f"{naive.low:.3f} to {naive.high:.3f}" not in shown
 
 
+def test_warnings_stand_on_top(run, tmp_path):
+    quiet, loud = run("quiet"), run("loud", strategy="lp_ft")
+    assert not page_of([quiet], tmp_path).all("div", id="warnings")
+    result = json.loads((loud / "result.json").read_text())
+    warning = {
+        "code": "one_class_said",
+        "message": "all images are decided as 'a'",
+        "remedy": "weigh the <b>",
+    }
+    (loud / "result.json").write_text(json.dumps(result | {"warnings": [warning]}))
+    ((_, text),) = page_of([loud], tmp_path).all("div", id="warnings")
+    assert "all images are decided as 'a'" in text and "Weigh the <b>." in text
+    ((_, text),) = page_of([quiet, loud], tmp_path).all("div", id="warnings")
+    assert "1 of 2 runs (loud)" in text
+
+
 def test_confusion_counts_are_drawn(run, tmp_path):
     directory = run("one")
     found = predictions.load(directory / "predictions" / "test.npz")

@@ -27,7 +27,8 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "tuning": [{"lr", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
     "high", "n", "over"}}, "seconds", "trainable_params", "flops" (of a training), "inference": see
-    `inference.costs`, "note"}; intervals are 95 %, over "patients" (and seeds), "seeds" or "folds".
+    `inference.costs`, "warnings": {code: cells that have it}, "note"}; intervals are 95 %, over "patients"
+    (and seeds), "seeds" or "folds".
     "statistics": see `statistics.statistics`. "pictures": see `pictures.write_pictures`.
     "protocol", "command", "versions": how it was done.
     """
@@ -97,6 +98,8 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
         if plan.rate is None and plan.tuning and not plan.todo:
             notes.append(f"{where}training diverged at every learning rate")
     rates = {plan.rate for plan in folds}
+    codes = [code for run in runs for code in {each["code"] for each in run.get("warnings", ())}]
+    warned = {code: codes.count(code) for code in dict.fromkeys(codes)}
     return {
         "dataset": setting.dataset,
         "model": setting.model,
@@ -115,7 +118,10 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
         "params": _mean([run["params"] for run in runs]),
         "trainable_params": _mean([run["trainable_params"] for run in runs]),
         "flops": _mean([run["flops_per_step"] * run["steps"] for run in runs]),
-        "note": "; ".join(notes),
+        "warnings": warned,
+        "note": "; ".join(
+            [*notes, *(f"{code.replace('_', ' ')}: {n} of {len(runs)}" for code, n in warned.items())]
+        ),
         "cells": runs,
     }
 

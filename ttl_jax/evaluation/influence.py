@@ -214,9 +214,8 @@ def _of_table(
         return None
     slope, step = np.zeros(classes**2), 1e-6
     for place in np.unique(cell):
-        moved = np.zeros(classes**2)
-        moved[place] = step
-        moved = moved.reshape(classes, classes)
+        moved = np.zeros((classes, classes))
+        moved.flat[place] = step
         # weights are taken relative: the derivative at a sum that stays 1
         up, down = (figure((shares + sign * moved) / (1 + sign * step)) for sign in (1, -1))
         slope[place] = (up - down) / (2 * step)

@@ -136,6 +136,7 @@ def render(
         left_out=[row for row in main if row not in [each["row"] for each in details]],
         differing=differing,
         shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
+        warned=_warned(runs, names),
         settings=[(name, run, flat(run.config)) for name, run in zip(names, runs, strict=True)],
         origins=_origins(runs, names),
         chosen=any(row.chosen for row in main),
@@ -247,6 +248,18 @@ def _run_names(runs: Sequence[Run]) -> list[str]:
     paths = [run.path.resolve() for run in runs]
     above = os.path.commonpath(paths)
     return [path.name if str(path) == above else os.path.relpath(path, above) for path in paths]
+
+
+def _warned(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Mapping[str, str], list[str]]]:
+    """The runs' warnings, first found first, each kind with its first message and the runs that have it."""
+    found: dict[str, tuple[Mapping[str, str], list[str]]] = {}
+    for run, name in zip(runs, names, strict=True):
+        for each in run.warnings:
+            kind = each["message"] if len(runs) == 1 else each["code"]
+            where = found.setdefault(kind, (each, []))[1]
+            if name not in where:
+                where.append(name)
+    return list(found.values())
 
 
 def _origins(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, list[str]]]:

@@ -236,7 +236,11 @@ def _finished(
         print(f"this run is finished: {path}", flush=True)
     else:
         metrics = evaluate_once(
-            workdir, scored, lambda split: feeding.logits(split, best, predict), layout.first
+            workdir,
+            scored,
+            lambda split: feeding.logits(split, best, predict),
+            layout.first,
+            None if "after" in found else found["best_step"],
         )
         metrics |= found | {"data": card(sets)}
         if layout.first:
