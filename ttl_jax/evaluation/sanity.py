@@ -130,7 +130,7 @@ def _temperature(value: float, all_right: bool) -> list[Warning]:
             Warning(
                 "temperature",
                 "no temperature can be fitted: every validation image is right, and it goes to its bound",
-                "do not read the scaled probabilities; calibration takes a validation split with errors in it",
+                "do not read the scaled probabilities; calibration takes a validation split with errors",
             )
         ]
     if value <= HOT:

@@ -87,6 +87,7 @@ def train(
         DivergedError: the loss stopped being a number.
     """
     workdir = remote.only_local(workdir)
+    config = provenance.as_begun(workdir, config)
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
