@@ -123,12 +123,12 @@ def percentile(labels: Any, logits: Any, patient: Any, metric: str) -> tuple[flo
 
 def estimate(labels: np.ndarray, logits: np.ndarray, metric: str) -> float:
     """A figure of a sample."""
-    from ttl_jax.evaluation.influence import influence
+    from ttl_jax.evaluation.linearise import linearise
 
     if metric == "sensitivity":
         said = logits.argmax(axis=1)[labels == 1]
         return float((said == 1).mean()) if len(said) else np.nan
-    found = influence(labels, logits, metric)
+    found = linearise(labels, logits, metric)
     return np.nan if found is None else found.estimate
 
 

@@ -10,7 +10,7 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from ttl_jax.evaluation import Predictions, intervals_of, score_interval
-from ttl_jax.evaluation.influence import METRICS
+from ttl_jax.evaluation.linearise import METRICS
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "validity_intervals.py"
 

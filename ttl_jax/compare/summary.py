@@ -13,8 +13,8 @@ from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
 from ttl_jax.evaluation import predictions
-from ttl_jax.evaluation.influence import METRICS as WITH_INTERVALS
 from ttl_jax.evaluation.intervals import intervals_of
+from ttl_jax.evaluation.linearise import METRICS as WITH_INTERVALS
 from ttl_jax.evaluation.seeds import mean_interval
 from ttl_jax.training import provenance
 

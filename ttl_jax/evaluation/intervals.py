@@ -8,7 +8,7 @@ where every answer is right, too. The variance at theta is D times
   AUROC:  the exponential model of Hanley & McNeil 1982 in the form of Newcombe 2006 (Stat. Med. 25:559),
           his method 5 without the ends that he leaves out.
 
-D, the design effect, is the variance by patients (see `influence`) over that variance at the estimate.
+D, the design effect, is the variance by patients (see `linearise`) over that variance at the estimate.
 Near 0 and 1 few patients stand behind it: e of them, counted by the fourth moment. It is therefore
 averaged, with weights e and z^2 / 2 (the pseudo-errors that Wilson's centre adds), with its worst value,
 that of patients whose images are all alike; and it is never below 1. q is Student's, with one degree of
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttl_jax.evaluation.bootstrap import Interval
-from ttl_jax.evaluation.influence import METRICS, Influence, influence
+from ttl_jax.evaluation.linearise import METRICS, Linearised, linearise
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Bool, Float, Int, Shaped
@@ -49,7 +49,7 @@ def score_interval(
         labels: as in `score`.
         logits: as in `score`; or of several runs that differ in their seed, for the mean of the figure
             over them: the variance of that mean over seeds, s^2 / S, is added to the patients'.
-        metric: one of `influence.METRICS`. (ECE has none: its estimate is biased upwards.)
+        metric: one of `linearise.METRICS`. (ECE has none: its estimate is biased upwards.)
         groups: (N,) patients; None makes every example one.
         task: as in `score`.
         level: the share that the interval is to cover.
@@ -61,7 +61,7 @@ def score_interval(
         ValueError: a metric that is not known, shapes or values that do not fit.
     """
     runs = list(logits) if isinstance(logits, list | tuple) or np.ndim(logits) == 3 else [logits]
-    found = [influence(labels, np.asarray(run), metric, task) for run in runs]
+    found = [linearise(labels, np.asarray(run), metric, task) for run in runs]
     members = np.arange(len(runs[0])) if groups is None else np.asarray(groups)
     if not runs or len(members) != len(runs[0]):
         raise ValueError(f"{len(runs)} runs and {len(members)} groups do not fit")
@@ -71,7 +71,7 @@ def score_interval(
     if len(known) < len(runs):
         return Interval(None, None, None, level, 0, patients, 0)
     estimates = np.array([each.estimate for each in known])
-    mean = Influence(
+    mean = Linearised(
         float(estimates.mean()), np.mean([each.values for each in known], axis=0), known[0].classes
     )
     seeds = float(estimates.var(ddof=1)) / len(known) if len(known) > 1 else 0.0
@@ -108,14 +108,14 @@ def share_interval(
     found = np.asarray(hits, bool)
     share = float(found.mean())
     place = np.unique(np.asarray(groups), return_inverse=True)[1]
-    part = Influence(share, (found - share) / len(found), ((np.ones(len(found), bool),),))
+    part = Linearised(share, (found - share) / len(found), ((np.ones(len(found), bool),),))
     low, high = _interval(part, place, "accuracy", level, 0.0, 1)
     # Of one patient nothing is known but that one.
     return (0.0, 1.0) if low is None or high is None else (low, high)
 
 
 def _interval(
-    part: Influence, place: Int[np.ndarray, "n"], metric: str, level: float, seeds: float, runs: int
+    part: Linearised, place: Int[np.ndarray, "n"], metric: str, level: float, seeds: float, runs: int
 ) -> tuple[float | None, float | None]:
     """low and high; seeds: the variance of the mean over `runs` seeds."""
     from scipy import special

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax.evaluation import delong_covariance, score
-from ttl_jax.evaluation.influence import METRICS, influence
+from ttl_jax.evaluation.linearise import METRICS, linearise
 
 COPIES = 100
 
@@ -32,7 +32,7 @@ def test_it_is_what_one_more_copy_among_many_changes(task, classes):
         more, less = np.append(whole, example), np.delete(whole, example * COPIES)
         up, down = (score(labels[rows], logits[rows], names, task) for rows in (more, less))
         for metric in METRICS:
-            found = influence(labels, logits, metric, task)
+            found = linearise(labels, logits, metric, task)
             assert found.estimate == pytest.approx(base[metric], abs=1e-12)
             slope = (up[metric] - down[metric]) / 2 * COPIES
             assert found.values[example] == pytest.approx(slope, abs=1e-4), metric
@@ -41,15 +41,15 @@ def test_it_is_what_one_more_copy_among_many_changes(task, classes):
 
 def test_the_variance_of_auroc_is_delongs():
     labels, logits = sample("multiclass", 2, 300)
-    found = influence(labels, logits, "auroc")
+    found = linearise(labels, logits, "auroc")
     odds = logits[:, 1] - logits[:, 0]
     _, covariance = delong_covariance(labels, odds[None])
     assert found.values @ found.values == pytest.approx(float(covariance), rel=0.02)
 
 
 def test_what_is_not_defined_or_known():
-    assert influence(np.zeros(5, int), np.zeros((5, 2)), "auroc") is None
-    assert influence(np.zeros(5, int), np.zeros((5, 2)), "mcc") is None
-    assert influence(np.empty(0, int), np.empty((0, 2)), "accuracy") is None
+    assert linearise(np.zeros(5, int), np.zeros((5, 2)), "auroc") is None
+    assert linearise(np.zeros(5, int), np.zeros((5, 2)), "mcc") is None
+    assert linearise(np.empty(0, int), np.empty((0, 2)), "accuracy") is None
     with pytest.raises(ValueError, match="not 'ece'"):
-        influence(np.zeros(5, int), np.zeros((5, 2)), "ece")
+        linearise(np.zeros(5, int), np.zeros((5, 2)), "ece")

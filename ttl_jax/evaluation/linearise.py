@@ -30,7 +30,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Influence:
+class Linearised:
     """A figure, what each of the N examples does to it, and what it is a mean over.
 
     classes: of each part of the figure (a class, a label) the examples that it speaks of: (positives,
@@ -42,12 +42,12 @@ class Influence:
     classes: tuple[tuple[Bool[np.ndarray, "n"], ...], ...]
 
 
-def influence(
+def linearise(
     labels: Shaped[np.ndarray, "..."],
     logits: Float[np.ndarray, "examples classes"],
     metric: str,
     task: Task = "multiclass",
-) -> Influence | None:
+) -> Linearised | None:
     """The influence of each example on a figure that is defined as `score` defines it.
 
     Args:
@@ -75,7 +75,7 @@ def influence(
     return _decisions(truth, decide(probabilities(values, task), task), values.shape[1], metric, task)
 
 
-def auroc_influence(truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "n"]) -> Influence | None:
+def linear_auroc(truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "n"]) -> Linearised | None:
     """AUROC, ties counting half: the structural components of DeLong et al. 1988, less their mean."""
     from scipy import stats
 
@@ -88,10 +88,10 @@ def auroc_influence(truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "n"])
     auroc = float(above.mean())
     values[truth] = (above - auroc) / ups
     values[~truth] = (1.0 - (whole[~truth] - stats.rankdata(ranks[~truth])) / ups - auroc) / downs
-    return Influence(auroc, values, ((truth, ~truth),))
+    return Linearised(auroc, values, ((truth, ~truth),))
 
 
-def auprc_influence(truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "n"]) -> Influence | None:
+def linear_auprc(truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "n"]) -> Linearised | None:
     """Average precision, step-wise, those that tie taken together.
 
     AP = mean over positives i of P_i = TP_i / N_i, counts of what ranks at least as high. Its derivative
@@ -118,11 +118,11 @@ def auprc_influence(truth: Bool[np.ndarray, "n"], ranks: Float[np.ndarray, "n"])
     down = below(found * hits / every**2) / ups
     values = np.empty(len(ranks))
     values[order] = np.where(said == 1, (precision[tie] - ap) / ups + up[tie], -down[tie])
-    return Influence(ap, values, ((truth,),))
+    return Linearised(ap, values, ((truth,),))
 
 
-def _ranking(truth: np.ndarray, odds: np.ndarray, metric: str, task: Task) -> Influence | None:
-    one = auroc_influence if metric == "auroc" else auprc_influence
+def _ranking(truth: np.ndarray, odds: np.ndarray, metric: str, task: Task) -> Linearised | None:
+    one = linear_auroc if metric == "auroc" else linear_auprc
     if task == "multilabel":
         return _mean([_known(truth[:, place], odds[:, place], one) for place in range(odds.shape[1])])
     places = [1] if odds.shape[1] == 2 and metric != "auprc_macro" else range(odds.shape[1])
@@ -132,8 +132,8 @@ def _ranking(truth: np.ndarray, odds: np.ndarray, metric: str, task: Task) -> In
 def _known(
     truth: Float[np.ndarray, "n"],
     values: np.ndarray,
-    one: Callable[[Bool[np.ndarray, "k"], np.ndarray], Influence | None],
-) -> Influence | None:
+    one: Callable[[Bool[np.ndarray, "k"], np.ndarray], Linearised | None],
+) -> Linearised | None:
     """The influence over the known entries of a label, 0 for the others."""
     known = ~np.isnan(truth)
     found = one(truth[known] == 1, values[known])
@@ -148,22 +148,22 @@ def _known(
         return out
 
     classes = tuple(tuple(spread(part) for part in parts) for parts in found.classes)
-    return Influence(found.estimate, whole, classes)
+    return Linearised(found.estimate, whole, classes)
 
 
-def _mean(parts: Sequence[Influence | None]) -> Influence | None:
+def _mean(parts: Sequence[Linearised | None]) -> Linearised | None:
     """Of the parts (classes, labels) where the figure is defined."""
     known = [part for part in parts if part is not None]
     if not known:
         return None
-    return Influence(
+    return Linearised(
         float(np.mean([part.estimate for part in known])),
         np.mean([part.values for part in known], axis=0),
         tuple(each for part in known for each in part.classes),
     )
 
 
-def _errors(truth: np.ndarray, logits: np.ndarray, metric: str, task: Task) -> Influence | None:
+def _errors(truth: np.ndarray, logits: np.ndarray, metric: str, task: Task) -> Linearised | None:
     """A mean over examples, or over the known entries of a table of labels (a ratio of two sums)."""
     if task == "multilabel":
         known = ~np.isnan(truth)
@@ -173,22 +173,22 @@ def _errors(truth: np.ndarray, logits: np.ndarray, metric: str, task: Task) -> I
         chances = probabilities(logits, task)
         each = (chances - right) ** 2 if metric == "brier" else np.logaddexp(0, logits) - right * logits
         mean = float(each[known].mean())
-        return Influence(mean, np.where(known, each - mean, 0.0).sum(axis=1) / known.sum(), ())
+        return Linearised(mean, np.where(known, each - mean, 0.0).sum(axis=1) / known.sum(), ())
     rows = np.arange(len(truth))
     if metric == "brier":
         each = ((probabilities(logits, task) - np.eye(logits.shape[1])[truth]) ** 2).sum(axis=1)
     else:
         each = np.logaddexp(0.0, -log_odds(logits, task)[rows, truth])
-    return Influence(float(each.mean()), (each - each.mean()) / len(each), ())
+    return Linearised(float(each.mean()), (each - each.mean()) / len(each), ())
 
 
 def _decisions(
     truth: np.ndarray, decided: np.ndarray, classes: int, metric: str, task: Task
-) -> Influence | None:
+) -> Linearised | None:
     if task != "multilabel":
         return _of_table(truth, decided, classes, _MULTICLASS[metric], metric)
 
-    def one(true: np.ndarray, said: np.ndarray) -> Influence | None:
+    def one(true: np.ndarray, said: np.ndarray) -> Linearised | None:
         if not len(true) or (metric != "accuracy" and (true.all() or not true.any())):
             return None
         return _of_table(true.astype(np.int64), said, 2, _MULTILABEL[metric], metric)
@@ -205,7 +205,7 @@ def _of_table(
     classes: int,
     figure: Callable[[Table], float],
     metric: str,
-) -> Influence | None:
+) -> Linearised | None:
     """Of a figure that is a function of the table of shares: the derivative by its cells, numerically."""
     cell = truth * classes + decided
     shares = np.bincount(cell, minlength=classes**2).reshape(classes, classes) / len(truth)
@@ -221,7 +221,7 @@ def _of_table(
         slope[place] = (up - down) / (2 * step)
     present = [place for place in range(classes) if (truth == place).any()]
     parts = [np.ones(len(truth), bool)] if metric == "accuracy" else [truth == place for place in present]
-    return Influence(float(estimate), slope[cell] / len(truth), tuple((part,) for part in parts))
+    return Linearised(float(estimate), slope[cell] / len(truth), tuple((part,) for part in parts))
 
 
 def _recalls(table: Table) -> np.ndarray:
