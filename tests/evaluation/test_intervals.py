@@ -102,7 +102,8 @@ def test_it_covers():
     spec.loader.exec_module(module)
     module.POPULATION = 40_000
     rows = module.interval_coverage(True, 1)
-    assert len(rows) == 2 * len(module.METRICS)
+    assert len(rows) == 2 * len(module.METRICS + module.OTHERS)
     for row in rows:
-        assert row["coverage"] >= 0.9 and row["narrowest"] > 0, (row["metric"], row["coverage"])
+        least = 0.9 if row["metric"] in module.METRICS else 0.85  # of 50 samples
+        assert row["coverage"] >= least and row["narrowest"] > 0, (row["metric"], row["coverage"])
     assert "| auroc |" in module.table(rows) and "| auroc |" in module.summary(rows)

@@ -12,7 +12,14 @@ import pytest
 
 from ttl_jax import report
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation import calibration, fit_temperature, predictions, score, score_interval
+from ttl_jax.evaluation import (
+    calibration,
+    clustered_proportion,
+    fit_temperature,
+    predictions,
+    score,
+    score_interval,
+)
 
 VOID = {"meta", "br", "path", "use", "rect", "link", "img"}
 
@@ -119,6 +126,17 @@ def test_intervals_count_whole_patients(run, tmp_path):
         shown = [text for _, text in page.all("span", **{"class": "under"})]
         assert f"{want.low:.3f} to {want.high:.3f}" in shown
         assert f"{naive.low:.3f} to {naive.high:.3f}" not in shown
+
+
+def test_shares_of_a_class_have_intervals_over_patients(run, tmp_path):
+    directory = run("one")
+    found = predictions.load(directory / "predictions" / "test.npz")
+    shown = [text for _, text in page_of([directory], tmp_path).all("span", **{"class": "under"})]
+    said = found.logits.argmax(axis=1)
+    for place in (0, 1):
+        for hits, among in ((said == place, found.labels == place), (found.labels == place, said == place)):
+            share = clustered_proportion(hits[among], found.groups[among])
+            assert f"{share.low:.3f} to {share.high:.3f}" in shown
 
 
 def test_warnings_stand_on_top(run, tmp_path):

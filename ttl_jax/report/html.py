@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ttl_jax.evaluation.bootstrap import Interval
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.probability import decide
+from ttl_jax.evaluation.proportion import Proportion, clustered_proportion
 from ttl_jax.evaluation.subgroups import subgroups
 from ttl_jax.report import compared, compared_figures, curves, decision_figures, figures, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled
@@ -223,8 +227,8 @@ def _timed_on(found: Mapping[str, Any]) -> str:
     return " and ".join(sorted(device for device in devices if device))
 
 
-def _spread(interval: Interval) -> str | None:
-    """An interval of a subgroup, as "0.881 to 0.940"."""
+def _spread(interval: Interval | Proportion) -> str | None:
+    """An interval, as "0.881 to 0.940"."""
     if interval.low is None or interval.high is None:
         return None
     return f"{wording.number(interval.low)} to {wording.number(interval.high)}"
@@ -396,7 +400,7 @@ def _detail(row: Row) -> dict[str, Any]:
         "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
         "calibrated": () if calibrated is None else calibrated.rows,
         "operating": operating,
-        "per_class": _per_class(scores),
+        "per_class": _per_class(scores, predictions),
         "decisions": _decisions(predictions),
         "subgroups": () if predictions is None else subgroups(predictions),
         "errors": () if predictions is None else confident_errors(predictions),
@@ -431,8 +435,10 @@ def _about_data(predictions: Predictions) -> str:
     return text if groups == len(predictions) else f"{text} of {groups:,} groups (patients)"
 
 
-def _per_class(scores: Any) -> list[tuple[str, list[Cell]]]:
+def _per_class(scores: Any, predictions: Predictions | None) -> list[tuple[str, list[Cell]]]:
+    """Each class's figures; below recall and precision, which are shares, their 95% intervals."""
     table = look_up(scores, "per_class") or {}
+    shares = {} if predictions is None else _shares(predictions)
     found = []
     for name, entry in table.items():
         cells = []
@@ -441,8 +447,28 @@ def _per_class(scores: Any) -> list[tuple[str, list[Cell]]]:
             text = wording.number(value)
             if key == "support" and value is not None:
                 text = f"{int(value):,}"
-            cells.append(Cell(text, None, value))
+            share = shares[name, key] if (name, key) in shares else None
+            under = None if share is None else _spread(share)
+            cells.append(Cell(text, under, value))
         found.append((name, cells))
+    return found
+
+
+def _shares(predictions: Predictions) -> dict[tuple[str, str], Proportion]:
+    """Recall and precision of each class (label), over the examples where it is known."""
+    said = decide(predictions.probabilities, predictions.task)
+    found = {}
+    for place, name in enumerate(predictions.class_names):
+        several = predictions.task == "multilabel"
+        of = predictions.labels[:, place] if several else predictions.labels
+        known = ~np.isnan(of)
+        true, taken = (
+            (of == (1 if several else place))[known],
+            (said[:, place] == 1) if several else said == place,
+        )
+        taken, groups = taken[known], predictions.groups[known]
+        found[name, "recall"] = clustered_proportion(taken[true], groups[true])
+        found[name, "precision"] = clustered_proportion(true[taken], groups[taken])
     return found
 
 
