@@ -462,11 +462,9 @@ def _shares(predictions: Predictions) -> dict[tuple[str, str], Proportion]:
         several = predictions.task == "multilabel"
         of = predictions.labels[:, place] if several else predictions.labels
         known = ~np.isnan(of)
-        true, taken = (
-            (of == (1 if several else place))[known],
-            (said[:, place] == 1) if several else said == place,
-        )
-        taken, groups = taken[known], predictions.groups[known]
+        true = of[known] == (1 if several else place)
+        taken = (said[:, place] == 1 if several else said == place)[known]
+        groups = predictions.groups[known]
         found[name, "recall"] = clustered_proportion(taken[true], groups[true])
         found[name, "precision"] = clustered_proportion(true[taken], groups[taken])
     return found
