@@ -369,7 +369,7 @@ def test_runs_of_one_command_share_it_and_have_names_of_their_own(run, tmp_path)
 
 def test_every_data_set_has_its_turn_where_not_all_fit(found, made, monkeypatch):
     folders = [made[0] / cell["folder"] for each in found["settings"] for cell in each["cells"]]
-    rows = report.rows(folders, resamples=0)
+    rows = report.rows(folders, intervals=False)
     assert [row.dataset for row in rows] == ["breast"] * 4 + ["ham_10000"] * 4
     assert [row.strategy for row in rows if row.chosen] == ["lp_ft", "lp_ft"]
     assert html._most_wanted(rows) == [1, 5, 0, 4, 2, 6, 3, 7]

@@ -56,7 +56,9 @@ def test_halving_gives_up_what_learns_slowly(bench):
 
 
 def test_what_is_named_with_95_percent_holds(bench):
-    found = [each for results in bench.study(("bayesian", "two_stage"), 25, 5, {}).values() for each in results]
+    found = [
+        each for results in bench.study(("bayesian", "two_stage"), 25, 5, {}).values() for each in results
+    ]
     claims = [each["regret"] <= 1 for each in found if each["claimed"]]
     assert len(claims) >= 10  # it does say something
     assert np.mean(claims) >= 0.95

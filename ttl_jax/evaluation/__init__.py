@@ -5,6 +5,7 @@ from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
 from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
 from ttl_jax.evaluation.calibration import Calibration, calibration
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
+from ttl_jax.evaluation.intervals import intervals_of, score_interval
 from ttl_jax.evaluation.metrics import confusion, score, score_many
 from ttl_jax.evaluation.multiple import (
     Friedman,
@@ -42,7 +43,9 @@ __all__ = [
     "MeanInterval", "Operating", "Predictions", "Proportion", "Question", "SignedRank", "Subgroup",
     "bayesian_signed_rank", "bootstrap_ci", "brier_decomposition", "brier_parts", "calibration",
     "cliques", "clustered_proportion", "confusion", "decide", "decision_curve", "delong",
-    "delong_covariance", "fit_temperature", "fold_difference", "friedman_nemenyi", "holm", "log_odds",
+    "delong_covariance", "fit_temperature", "fold_difference", "friedman_nemenyi", "holm",
+    "intervals_of", "log_odds",
     "mcnemar", "mean_interval", "operating_point", "paired_difference", "paired_permutation",
-    "predictions", "probabilities", "questions", "score", "score_many", "subgroups", "threshold_at",
+    "predictions", "probabilities", "questions", "score", "score_interval", "score_many",
+    "subgroups", "threshold_at",
 ]  # fmt: skip

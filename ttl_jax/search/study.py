@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -166,6 +167,11 @@ def search(
     ]
     shutil.rmtree(workdir / "features", ignore_errors=True)
     record = _record(setting, result, costs, price, workdir, tests)
+    record["warnings"] = [
+        warning
+        for trial in winners
+        for warning in _result(folder(workdir, _request(trial))).get("warnings", ())
+    ]
     provenance.write_json(workdir / "search.json", record)
     from ttl_jax.search.figure import draw
 
@@ -176,6 +182,11 @@ def search(
 def folder(workdir: Path, request: Request) -> Path:
     """Where a trial lies."""
     return workdir / "trials" / f"unit{request.unit:02d}_seed{request.seed}"
+
+
+def _result(place: Path) -> dict[str, Any]:
+    path = place / "result.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _request(trial: Any) -> Request:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.config import default_config
+from ttl_jax.data.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
 
@@ -69,6 +70,23 @@ def _older(saved: dict[str, Any]) -> dict[str, Any]:
     return norm | ({"data.split_rule": 1} if drawn else {})
 
 
+def as_begun(workdir: Path, config: Any) -> Any:
+    """The config, where data.augment="auto" stays what the folder's run was begun with.
+
+    A version before "auto" had the default "flip": its runs go on with that.
+    """
+    path = workdir / "config.json"
+    if config.data.augment != "auto" or not path.exists():
+        return config
+    begun = json.loads(path.read_text())["config"]["data"]
+    if "augment" not in begun or begun["augment"] == "auto":
+        return config
+    settled = config.copy_and_resolve_references()
+    with settled.unlocked():
+        settled.data.augment = begun["augment"]
+    return settled
+
+
 @contextmanager
 def alone(workdir: Path) -> Iterator[None]:
     """Holds a work folder, made where it is not there.
@@ -108,6 +126,10 @@ def claim(workdir: Path, config: Any) -> None:
         "versions": versions(),
         "git": _git_commit(),
         "command": command(),
+        # what "auto" stood for in this version
+        "augment": auto_augment(config.data.name)[0]
+        if config.data.augment == "auto"
+        else config.data.augment,
         "platform": f"{platform.platform()}, {os.cpu_count()} cores",
     }
     write_json(path, record)
