@@ -48,11 +48,11 @@ def needed(found: Components, gain: float, alpha: float = 0.05, power: float = 0
 
 def _enough(found: Components, seeds: int, gain: float, alpha: float, power: float) -> bool:
     """Whether the gain would be found often enough, over what the seeds' variance may come out as."""
-    from scipy import stats
-    from scipy.special import ndtr
+    from scipy.special import gammaincinv, ndtr
 
     freedom = found.seed_freedom - (found.seeds - 1) + seeds - 1  # what it is moderated by stays
-    share = stats.chi2.ppf((np.arange(100) + 0.5) / 100, freedom) / freedom if freedom < 1e6 else np.ones(1)
+    share = gammaincinv(freedom / 2, (np.arange(100) + 0.5) / 100) / (freedom / 2)  # chi squared / freedom
+    share = share if freedom < 1e6 else np.ones(1)
     of_seeds, patients = found.seed_variance / seeds, found.patients
     half = np.hypot(
         math.sqrt(patients.variance) * student(alpha, patients.freedom),
