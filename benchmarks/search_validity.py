@@ -127,7 +127,9 @@ def simulate(setting: str, curves: str, rng: np.random.Generator) -> Task:
         left = 1 / (1 + t / constant) - 1 / (1 + 1 / constant)
         left = left / (1 - 1 / (1 + 1 / constant))
     mean = truth[:, None] - rng.uniform(10, 35) * left
-    return Task(truth - truth.max(), np.maximum.accumulate(mean[:, None] + noise * _shaken(units, t, rng), 2), noise)
+    return Task(
+        truth - truth.max(), np.maximum.accumulate(mean[:, None] + noise * _shaken(units, t, rng), 2), noise
+    )
 
 
 def _shaken(
