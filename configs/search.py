@@ -4,7 +4,7 @@
         --config=configs/search.py:dataset=phantom/dermoscopy,model=efficientnet_lite0,kind=ttl
 
 What may stand behind the colon: dataset, data_dir, model, weights (as for configs/train.py), kind
-(ttl, tf, lwft), method (exhaustive, two_stage, halving). The fields of the search with a line of
+(ttl, tf, lwft), method (bayesian, exhaustive, two_stage, halving). The fields of the search with a line of
 explanation each are in ttl_jax/search/config.py, those of its trainings in ttl_jax/config.py.
 """
 
@@ -15,7 +15,7 @@ from ttl_jax.search.config import search_config
 
 def get_config(arg=None):
     config = search_config()
-    given = presets.fill(config, arg, kind="ttl", method="two_stage")
+    given = presets.fill(config, arg, kind="ttl", method="bayesian")
     set_fields(
         config,
         {

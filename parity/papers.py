@@ -43,12 +43,12 @@ class CBR(nn.Module):
                 setattr(self, f"pool{number}", nn.MaxPool2d(3, 2))
                 self.layers.append(f"pool{number}")
             channels = width
-        self.fc = nn.Linear(channels, classes)
+        self.dropout, self.fc = nn.Dropout(0.1), nn.Linear(channels, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
             x = getattr(self, layer)(x)
-        return self.fc(torch.dropout(x.mean((2, 3)), 0.1, self.training))
+        return self.fc(self.dropout(x.mean((2, 3))))
 
     def taps(self) -> Taps:
         found: Taps = {}

@@ -1,4 +1,4 @@
-"""Reference networks in torch: torchvision's, an independent Lite0, and random values for both."""
+"""Reference networks in torch: torchvision's, EfficientNet-Lite's of PyPI, and random values for them."""
 
 from __future__ import annotations
 
@@ -65,73 +65,14 @@ def example(name: str) -> tuple[int, ...]:
     return papers.NETWORKS[name][1] if name in papers.NETWORKS else EXAMPLE.get(name, (64, 64, 3))
 
 
-class SameConv(nn.Conv2d):
-    """TensorFlow's "SAME": what is missing goes to the end first."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        amounts = []
-        for length, window, stride in zip(x.shape[-2:], self.kernel_size, self.stride, strict=True):
-            total = max((-(-length // stride) - 1) * stride + window - length, 0)
-            amounts = [total // 2, total - total // 2, *amounts]
-        return super().forward(F.pad(x, amounts))
-
-
-class LiteBlock(nn.Module):
-    """Inverted residual of EfficientNet-Lite, in the PyPI package's names."""
-
-    def __init__(self, channels: int, features: int, expansion: int, size: int, stride: int) -> None:
-        super().__init__()
-        wide = channels * expansion
-        self.residual = stride == 1 and channels == features
-        if expansion != 1:
-            self._expand_conv = SameConv(channels, wide, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._depthwise_conv = SameConv(wide, wide, size, stride, groups=wide, bias=False)
-        self._bn1 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._project_conv = SameConv(wide, features, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(features, eps=1e-3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x
-        if hasattr(self, "_expand_conv"):
-            y = F.relu6(self._bn0(self._expand_conv(y)))
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
-        return x + y if self.residual else y
-
-
-class Lite0(nn.Module):
-    """EfficientNet-Lite0 from its description: B0 without squeeze-excite, with ReLU6."""
-
-    def __init__(self, classes: int = 1000) -> None:
-        super().__init__()
-        self._conv_stem = SameConv(3, 32, 3, 2, bias=False)
-        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
-        blocks, channels = [], 32
-        for expansion, size, stride, features, repeats in (
-            (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3),
-            (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
-        ):  # fmt: skip
-            for number in range(repeats):
-                blocks.append(LiteBlock(channels, features, expansion, size, stride if number == 0 else 1))
-                channels = features
-        self._blocks = nn.ModuleList(blocks)
-        self._conv_head = SameConv(320, 1280, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(1280, eps=1e-3)
-        self._fc = nn.Linear(1280, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu6(self._bn0(self._conv_stem(x)))
-        for block in self._blocks:
-            x = block(x)
-        x = F.relu6(self._bn1(self._conv_head(x)))
-        return self._fc(x.mean((2, 3)))
-
-
 def build(name: str, classes: int = 1000) -> nn.Module:
     """The reference network, in inference mode, with `fill`'s values."""
-    if name == "efficientnet_lite0":
-        network: nn.Module = Lite0(classes)
+    if name.startswith("efficientnet_lite"):
+        from efficientnet_lite_pytorch import EfficientNet
+
+        # Without a size it pads for the image that comes, as TensorFlow does.
+        options = {"num_classes": classes, "image_size": None, "drop_connect_rate": 0.0}
+        network: nn.Module = EfficientNet.from_name(name.replace("_", "-"), **options)
     elif name in papers.NETWORKS:
         network = papers.NETWORKS[name][0](classes)
     else:
@@ -227,9 +168,10 @@ def taps(name: str, network: nn.Module) -> dict[str, tuple[str, Callable]]:
         found["top"] = ("features.8", same)
     else:
         found["stem"], found["top"] = ("_bn0", F.relu6), ("_bn1", F.relu6)
-        number = 0
-        for stage, repeats in enumerate((1, 2, 2, 3, 3, 4, 1), start=1):
-            for block in range(1, repeats + 1):
+        number = stage = 0
+        while number < len(network._blocks):
+            stage += 1
+            for block in range(1, network._blocks[number]._block_args.num_repeat + 1):
                 found[f"stage{stage}/block{block}"] = (f"_blocks.{number}", same)
                 number += 1
     return found

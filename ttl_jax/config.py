@@ -52,7 +52,9 @@ def default_config() -> Any:
     config.data = ConfigDict({item.name: item.default for item in fields(DataConfig)})
     config.data.batch_size = 32  # training examples a step
     config.data.eval_batch_size = 128  # examples a step in evaluation; the last batch is padded
-    config.data.augment = "flip"  # "none", a list as "flip,rotate(10)", or a modality, as "histology"
+    config.data.augment = (
+        "auto"  # by data.name; "none", a list as "flip,rotate(10)", a modality, as "histology"
+    )
     config.data.views = 0  # if positive, each image has so many augmentations, used in turn (epoch by epoch)
     config.data.mix = "none"  # "none", "mixup(0.2)", "cutmix(1)" or both with a comma
     config.data.tta = "none"  # "none", "flip", "flips" or "dihedral": views averaged in the final evaluation

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ttl_jax.data import augment, example_keys, parse_augment, warp
+from ttl_jax.config import default_config
+from ttl_jax.data import augment, example_keys, parse_augment, presets, warp
 from ttl_jax.data.augment import NAMES, PRESETS, Augmentation
 from ttl_jax.errors import UserError
 
@@ -203,3 +204,30 @@ def test_parsing_keeps_order_and_numbers():
 def test_mistakes_in_the_text_are_named(text, message):
     with pytest.raises(UserError, match=message):
         parse_augment(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mirrored"),
+    [
+        ("phantom/radiograph", presets.CAREFUL, False),
+        ("phantom/dermoscopy", "flip", True),
+        ("chexpert/ignore/mix", "chest_xray", False),
+        ("shenzhen", "chest_xray", False),
+        ("radfusion", "ct", False),
+        ("midog", "histology", True),
+        ("medmnist/pathmnist", "none", False),
+        ("folder", presets.CAREFUL, False),
+        ("dicom", presets.CAREFUL, False),
+        ("tfds/whatever", presets.CAREFUL, False),
+    ],
+)
+def test_the_default_mirrors_only_what_has_no_sides(name, text, mirrored):
+    config = default_config()
+    assert config.data.augment == "auto"
+    config.data.name = name
+    assert presets.auto_augment(name)[0] == text
+    spec = presets.augmentation(config.data)
+    assert spec == parse_augment(text)
+    assert mirrored == any(step.name.startswith("flip") for step in spec)
+    config.data.augment = "flip"  # what a person says, and configs of before, stays
+    assert presets.augmentation(config.data) == parse_augment("flip")

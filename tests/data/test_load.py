@@ -326,7 +326,7 @@ def test_labels_that_an_evaluation_split_lacks_are_told(table, capsys):
 @pytest.fixture
 def mixed_patients() -> tuple[np.ndarray, np.ndarray]:
     """Class 1 stands only in patients who have the rarer class 2 too."""
-    patients = [[2, 1, 1, 1]] * 10 + [[2]] * 15 + [[0]] * 60
+    patients = [[2, 1, 1, 1]] * 10 + [[2]] * 8 + [[0]] * 67
     groups = np.repeat([f"p{number}" for number in range(85)], [len(own) for own in patients])
     return np.concatenate(patients).astype(np.int32), groups
 
@@ -362,3 +362,15 @@ def test_a_missing_extra_is_named(config, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)  # what import finds where it is not installed
     with pytest.raises(UserError, match=f"data.name={name} needs {package}: pip install 'ttl-jax.{name}.'"):
         data.load(replace(config, name=name))
+
+
+def test_the_rule_of_older_splits_is_gone_but_where_the_data_have_splits(class_folders, tmp_path):
+    config = DataConfig(name="folder", path=str(class_folders), image_size=8, split_rule=1)
+    with pytest.raises(UserError, match="split_rule=1 is gone, .* has no test and no val.*start anew"):
+        data.load(config)
+    kept = str(tmp_path / "kept.json")
+    sets = data.load(replace(config, split_rule=2, splits=kept))
+    again = data.load(replace(config, splits=kept))
+    assert all(np.array_equal(sets[name].ids, again[name].ids) for name in sets)
+    with pytest.raises(UserError, match="split_rule=3 is neither"):
+        data.load(replace(config, split_rule=3))

@@ -101,6 +101,78 @@ def test_rounding_does_not_add_up_over_classes(classes):
         assert set(np.bincount(labels[splits == name])) <= {1, 2}
 
 
+def sizes_of_patients():
+    """150 patients with 1 to 73 images, most with few."""
+    sizes = np.random.default_rng(0).lognormal(1.5, 1.2, 150)
+    return np.clip(np.round(sizes), 1, 73).astype(int)
+
+
+def labels_of_patients(sizes, task):
+    rng = np.random.default_rng(1)
+    if task == "multiclass":
+        return np.repeat((rng.random(len(sizes)) < 0.3).astype(np.int32), sizes)
+    labels = np.repeat(rng.random((len(sizes), 6)) < np.geomspace(0.05, 0.5, 6), sizes, axis=0)
+    return np.where(rng.random(labels.shape) < 0.2, ~labels, labels).astype(np.float32)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_chance_to_be_held_out_does_not_depend_on_size(task):
+    sizes = sizes_of_patients()
+    labels, seeds = labels_of_patients(sizes, task), 300
+    groups = np.repeat([f"p{number:03}" for number in range(len(sizes))], sizes)
+    first = np.cumsum(sizes) - sizes
+    tertile = np.argsort(np.argsort(sizes, kind="stable")) * 3 // len(sizes)
+    splits = np.stack([hold_out(labels, groups, FRACTIONS, seed)[first] for seed in range(seeds)])
+    largest = np.argsort(-sizes)[:15]  # 25 to 73 images
+    for name, share in FRACTIONS.items():
+        for chosen in (tertile == 0, tertile == 1, tertile == 2, largest):
+            held = (splits[:, chosen] == name).mean()
+            spread = np.sqrt(share * (1 - share) / splits[:, chosen].size)
+            assert abs(held - share) < 4 * spread, (name, held)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_large_patients_do_not_upset_the_shares(task):
+    sizes = sizes_of_patients()
+    labels = labels_of_patients(sizes, task)
+    groups = np.repeat([f"p{number:03}" for number in range(len(sizes))], sizes)
+    kinds = np.eye(2)[labels] if task == "multiclass" else labels
+    off, off_kinds = [], []
+    for seed in range(20):
+        for name, share in FRACTIONS.items():
+            held = hold_out(labels, groups, FRACTIONS, seed) == name
+            off.append(abs(held.mean() - share))
+            off_kinds.append(np.abs(kinds[held].sum(0) / kinds.sum(0) - share).max())
+    assert max(off) < 0.02 and np.mean(off_kinds) < 0.03
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_rare_class_is_in_train_before_anywhere_else(several, size):
+    """Patients of one size; two of them, then three, have the rare class."""
+    for rare in (1, 2, 3):
+        own = np.arange(40) < rare
+        labels = np.repeat(own, size).astype(np.int32)
+        if several:
+            labels = np.stack([labels, np.repeat(np.arange(40) % 2, size)], axis=1).astype(np.float32)
+        groups = np.repeat([f"p{number}" for number in range(40)], size)
+        for seed in range(60):
+            splits = hold_out(labels, groups, FRACTIONS, seed)
+            having = set(splits[: rare * size].tolist())
+            assert "train" in having
+            if not several:
+                assert having == {1: {"train"}, 2: {"train", "test"}, 3: {"train", "val", "test"}}[rare]
+
+
+def test_a_class_that_only_patients_of_rarer_classes_have_is_in_train():
+    # classes 1 (one patient's) and 2 (two patients', with class 1 or 3 beside it)
+    labels = np.array([0] * 40 + [1, 2] + [3, 2] + [3] * 5, np.int32)
+    groups = np.array([*(f"p{number}" for number in range(40)), "a", "a", "b", "b", *"cdefg"])
+    for seed in range(60):
+        splits = hold_out(labels, groups, FRACTIONS, seed)
+        assert set(labels[splits == "train"]) == {0, 1, 2, 3}
+
+
 def test_limit_keeps_the_shares_of_the_classes():
     labels = np.repeat([0, 1], [900, 100]).astype(np.int32)
     chosen = limit(labels, np.arange(1000).astype(str), 100, 0)

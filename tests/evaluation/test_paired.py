@@ -68,10 +68,10 @@ def generated(signal, seeds=3, patients=80, each=2, seed=0):
     return labels, runs, np.repeat(np.arange(patients), each)
 
 
-def test_one_run_is_the_bootstrap_of_a_difference():
+def test_one_run_is_near_the_bootstrap_of_a_difference():
     labels, (a,), groups = generated(2.0, seeds=1)
     _, (b,), _ = generated(0.5, seeds=1)
-    found = paired_difference(labels, [a], [b], groups, resamples=4000)
+    found = paired_difference(labels, [a], [b], groups)
 
     def auroc(y, scores):
         return stats.mannwhitneyu(scores[y == 1], scores[y == 0]).statistic / (
@@ -84,7 +84,7 @@ def test_one_run_is_the_bootstrap_of_a_difference():
     slow = bootstrap_ci(labels, np.hstack([a, b]), difference, groups, resamples=1000)
     assert found.estimate == pytest.approx(slow.estimate)
     assert (found.low, found.high) == pytest.approx((slow.low, slow.high), abs=0.02)
-    assert found.p < 0.01
+    assert found.p < 0.01 and found.caveat == "one seed: says nothing of other seeds"
 
 
 def test_one_run_agrees_with_delong_where_examples_are_independent():
@@ -92,35 +92,58 @@ def test_one_run_agrees_with_delong_where_examples_are_independent():
     labels = random.integers(2, size=300)
     shared = random.normal(size=300)
     a, b = (signal * labels + shared + random.normal(size=300) for signal in (1.3, 0.9))
-    found = paired_difference(
-        labels, [np.stack([0 * a, a], 1)], [np.stack([0 * b, b], 1)], np.arange(300), resamples=4000
-    )
+    found = paired_difference(labels, [np.stack([0 * a, a], 1)], [np.stack([0 * b, b], 1)], np.arange(300))
     exact = delong(labels, a, b)
     assert found.estimate == pytest.approx(exact.difference)
-    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.006)
-    assert found.p == pytest.approx(exact.p, rel=0.25)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.002)
+    assert found.variance == pytest.approx(exact.covariance[0, 0] + exact.covariance[1, 1]
+                                           - 2 * exact.covariance[0, 1])  # fmt: skip
+    assert found.p == pytest.approx(exact.p, rel=0.1)
 
 
 def test_a_large_difference_survives_a_correction_for_many():
-    labels, a, groups = generated(4.0, seed=6)
-    found = paired_difference(labels, a, [run[::-1] for run in a], groups, resamples=500)
-    assert found.p * 1000 < 0.01
+    labels, a, groups = generated(4.0, seeds=6, seed=6)
+    found = paired_difference(labels, a, [run[::-1] for run in a], groups)
+    assert found.p * 1000 < 0.01 and found.caveat is None
 
 
 def test_nothing_is_found_where_there_is_nothing():
     labels, a, groups = generated(1.0, seed=4)
-    found = paired_difference(labels, a, [a[1], a[2], a[0]], groups, resamples=500)
+    found = paired_difference(labels, a, [a[1], a[2], a[0]], groups)
     assert found.low <= 0 <= found.high and found.p > 0.3
-    same = paired_difference(labels, a, a, groups, resamples=100)
-    assert (same.estimate, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    same = paired_difference(labels, a, a, groups)
+    assert (same.estimate, same.low, same.high, same.p, same.caveat) == (0.0, 0.0, 0.0, 1.0, None)
 
 
 def test_runs_that_disagree_widen_the_interval():
     labels, a, groups = generated(1.5, seed=5)
     noise = [a[0], -a[1] * 0.01, a[2]]
-    calm = paired_difference(labels, a, [run * 0 for run in a], groups, resamples=500)
-    wild = paired_difference(labels, noise, [run * 0 for run in a], groups, resamples=500)
+    calm = paired_difference(labels, a, [run * 0 for run in a], groups)
+    wild = paired_difference(labels, noise, [run * 0 for run in a], groups)
     assert wild.high - wild.low > 2 * (calm.high - calm.low)
+
+
+def test_perfect_runs_that_are_not_the_same_leave_it_open():
+    labels = np.repeat([0, 1], 20)
+    perfect = np.stack([0 * labels, labels + np.linspace(0, 0.4, 40)], axis=1)
+    found = paired_difference(labels, [perfect] * 3, [perfect * 2] * 3, np.arange(40))
+    assert (found.estimate, found.low, found.p) == (0.0, None, None)
+    assert found.caveat == "no variance can be estimated"
+    constant = paired_difference(labels, [perfect] * 3, [perfect * 0] * 3, np.arange(40))
+    assert constant.estimate == 0.5 and constant.p is None and constant.caveat == found.caveat
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_the_p_value_is_below_a_level_exactly_where_its_interval_excludes_zero(seeds):
+    for seed in range(30):
+        labels, a, groups = generated(1.0, seeds, patients=40, seed=seed)
+        _, b, _ = generated(1.0 + 0.02 * seed, seeds, patients=40, seed=seed + 100)
+        b = [np.where(labels[:, None] == 0, run, run + [0, 0.1 * seed]) for run in b]
+        for level in (0.5, 0.95):
+            found = paired_difference(labels, a, b, groups, level=level)
+            assert (found.p < 1 - level) == (found.low > 0 or found.high < 0)
+        at_zero = paired_difference(labels, a, b, groups, level=1 - found.p)
+        assert min(abs(at_zero.low), abs(at_zero.high)) < 1e-9
 
 
 def test_wrong_input_is_refused():
@@ -143,3 +166,4 @@ def test_folds_share_training_examples():
     assert found.p == pytest.approx(2 * stats.t.sf(t, 4)) and found.p > plain.p
     assert fold_difference([0.1, np.nan], 0.25, groups=9, seeds=1).p is None
     assert fold_difference([0.0, 0.0], 0.25, groups=9, seeds=1).p == 1.0
+    assert fold_difference([0.1, 0.1], 0.25, groups=9, seeds=1).p is None  # proves nothing

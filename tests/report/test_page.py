@@ -12,7 +12,14 @@ import pytest
 
 from ttl_jax import report
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation import bootstrap_ci, calibration, fit_temperature, predictions, score
+from ttl_jax.evaluation import (
+    calibration,
+    clustered_proportion,
+    fit_temperature,
+    predictions,
+    score,
+    score_interval,
+)
 
 VOID = {"meta", "br", "path", "use", "rect", "link", "img"}
 
@@ -109,16 +116,43 @@ def test_thresholds_come_from_validation_and_probabilities_are_scaled_by_it(run,
     assert str(scaled.ece) in shown
 
 
-def test_intervals_resample_whole_patients(run, tmp_path):
+def test_intervals_count_whole_patients(run, tmp_path):
     directory = run("one")
     found = predictions.load(directory / "predictions" / "test.npz")
     page = page_of([directory], tmp_path)
     for metric in ("auroc", "accuracy"):
-        want = bootstrap_ci(found.labels, found.logits, metric, found.groups)
-        naive = bootstrap_ci(found.labels, found.logits, metric)
+        want = score_interval(found.labels, found.logits, metric, found.groups)
+        naive = score_interval(found.labels, found.logits, metric)
         shown = [text for _, text in page.all("span", **{"class": "under"})]
         assert f"{want.low:.3f} to {want.high:.3f}" in shown
         assert f"{naive.low:.3f} to {naive.high:.3f}" not in shown
+
+
+def test_shares_of_a_class_have_intervals_over_patients(run, tmp_path):
+    directory = run("one")
+    found = predictions.load(directory / "predictions" / "test.npz")
+    shown = [text for _, text in page_of([directory], tmp_path).all("span", **{"class": "under"})]
+    said = found.logits.argmax(axis=1)
+    for place in (0, 1):
+        for hits, among in ((said == place, found.labels == place), (found.labels == place, said == place)):
+            share = clustered_proportion(hits[among], found.groups[among])
+            assert f"{share.low:.3f} to {share.high:.3f}" in shown
+
+
+def test_warnings_stand_on_top(run, tmp_path):
+    quiet, loud = run("quiet"), run("loud", strategy="lp_ft")
+    assert not page_of([quiet], tmp_path).all("div", id="warnings")
+    result = json.loads((loud / "result.json").read_text())
+    warning = {
+        "code": "one_class_said",
+        "message": "all images are decided as 'a'",
+        "remedy": "weigh the <b>",
+    }
+    (loud / "result.json").write_text(json.dumps(result | {"warnings": [warning]}))
+    ((_, text),) = page_of([loud], tmp_path).all("div", id="warnings")
+    assert "all images are decided as 'a'" in text and "Weigh the <b>." in text
+    ((_, text),) = page_of([quiet, loud], tmp_path).all("div", id="warnings")
+    assert "1 of 2 runs (loud)" in text
 
 
 def test_confusion_counts_are_drawn(run, tmp_path):

@@ -25,9 +25,9 @@ def test_means_and_spreads_over_seeds(run):
 
 
 def test_a_setting_that_differs_makes_another_row_and_its_name(run):
-    rows = report.rows([run("a", lr=1e-3), run("b", lr=1e-2)], resamples=0)
+    rows = report.rows([run("a", lr=1e-3), run("b", lr=1e-2)], intervals=False)
     assert [row.label for row in rows] == ["full · lr=0.001", "full · lr=0.01"]
-    rows = report.rows([run("c"), run("d", model="densenet121", dataset="ham")], resamples=0)
+    rows = report.rows([run("c"), run("d", model="densenet121", dataset="ham")], intervals=False)
     assert [row.label for row in rows] == [
         "full · resnet50 · phantom/xray", "full · densenet121 · ham",
     ]  # fmt: skip
@@ -37,14 +37,14 @@ def test_a_setting_that_differs_makes_another_row_and_its_name(run):
 def test_the_same_seed_twice_is_no_second_sample(run, tmp_path):
     first = run("first")
     shutil.copytree(first, tmp_path / "copy")
-    rows = report.rows([first, tmp_path / "copy"], resamples=0)
+    rows = report.rows([first, tmp_path / "copy"], intervals=False)
     assert [row.label for row in rows] == ["full · first", "full · copy"]
     assert all(row.values["auroc"].sd is None for row in rows)
-    assert len(report.rows([first, first], resamples=0)) == 1
+    assert len(report.rows([first, first], intervals=False)) == 1
 
 
 def test_seeds_without_a_result_are_told(run):
-    (row,) = report.rows([run("a", seed=0), run("b", seed=1, finished=False)], resamples=0)
+    (row,) = report.rows([run("a", seed=0), run("b", seed=1, finished=False)], intervals=False)
     assert row.values["auroc"].runs == 1 and row.values["auroc"].sd is None
     assert row.note == "1 of 2 runs have a result (seed 1: no result yet, at step 80)"
 
@@ -58,7 +58,7 @@ def test_a_loss_is_preferred_when_low(run):
         result = json.loads((directory / "result.json").read_text())
         result["val"]["loss"] = loss
         (directory / "result.json").write_text(json.dumps(result))
-    assert [row.chosen for row in report.rows(directories, resamples=0)] == [False, True]
+    assert [row.chosen for row in report.rows(directories, intervals=False)] == [False, True]
 
 
 def test_fields_that_differ(run):

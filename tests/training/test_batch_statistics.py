@@ -15,7 +15,7 @@ from ttl_jax.models.layers import BatchNorm
 from ttl_jax.models.network import Head
 from ttl_jax.models.unit import unit
 from ttl_jax.search.trial import run_trial
-from ttl_jax.strategies import flatten
+from ttl_jax.strategies import Phase, Strategy, Surgery, flatten, select
 from ttl_jax.training import provenance
 from ttl_jax.training.batch_statistics import (
     Estimate,
@@ -275,7 +275,6 @@ def lines(folder):
 
 
 @pytest.mark.parametrize("fields", [
-    {"model.bn_momentum": 0.5}, {"model.bn_estimate": "corrected"}, PRECISE,
     {**PRECISE, "strategy": f"truncated({CUT})+gradual_first_last", "total_steps": 8},
     {**PRECISE, "strategy": f"truncated({CUT})+ema(0.9)"},
     {"model.bn_estimate": "corrected",
@@ -288,7 +287,7 @@ def test_a_run_asked_to_stop_goes_on_bit_for_bit(tmp_path, small, datasets, fiel
     set_fields(small, {**fields, "cache_features": False})
     whole = train(small, tmp_path / "whole", datasets)
     broken = tmp_path / "broken"
-    for split, at in (("train", 2), ("val", 2), ("train", 4), ("val", 4)):
+    for split, at in (("val", 2), ("train", 4), ("val", 4)):  # training is read to estimate, too
         notice = Notice()
         with pytest.raises(Preempted):
             train(small, broken, {**datasets, split: asking(datasets[split], notice, at)}, notice=notice)
@@ -336,10 +335,14 @@ def test_a_unit_that_becomes_still_keeps_the_precise_statistics(tmp_path, small,
         return evaluate(course, feed, state, progress, *rest)
 
     monkeypatch.setattr(loop, "_evaluate", spy)
-    set_fields(small, {**PRECISE, "strategy": f"truncated({CUT})+gradual_first_last", "total_steps": 8})
+    whole = Phase(rules=((select.everything, "train"),), until="steps:4")
+    probe = Phase(rules=((select.head, "train"), (select.backbone, "freeze")))
+    made = Strategy("ft_lp", Surgery(cut=CUT), phases=(whole, probe))
+    monkeypatch.setattr(strategies, "parse", lambda text: made)
+    set_fields(small, {**PRECISE, "data.augment": "none"})
     train(small, tmp_path, datasets)
     last = [stem for phase, stem in seen if phase == 0][-1]
-    later = [stem for phase, stem in seen if phase > 0]
+    later = [stem for phase, stem in seen if phase == 1]
     assert later
     for stem in later:
         jax.tree.map(np.testing.assert_array_equal, stem, last)

@@ -24,6 +24,41 @@ def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):
         provenance.check(tmp_path, config)
 
 
+def test_a_run_begun_before_large_groups_were_held_out_is_refused(tmp_path):
+    config = default_config()
+    for number, (fields, refused) in enumerate([
+        ({"name": "folder"}, True), ({"name": "phantom/mri"}, False), ({"folds": 5}, False),
+        ({"splits": "kept.json"}, False),
+    ]):  # fmt: skip
+        config = default_config()
+        config.data.update(fields)
+        folder = tmp_path / str(number)
+        provenance.claim(folder, config)
+        record = json.loads((folder / "config.json").read_text())
+        del record["config"]["data"]["split_rule"]
+        (folder / "config.json").write_text(json.dumps(record))
+        if refused:
+            with pytest.raises(UserError, match="data.split_rule: 1 -> 2"):
+                provenance.check(folder, config)
+            config.data.split_rule = 1
+        provenance.check(folder, config)
+
+
+def test_a_run_begun_with_the_old_default_stays_mirrored(tmp_path):
+    before = default_config()
+    before.data.augment = "flip"  # the default of the version before, as its config.json says it
+    provenance.claim(tmp_path, before)
+    now = default_config()
+    assert now.data.augment == "auto"
+    going_on = provenance.as_begun(tmp_path, now)
+    assert going_on.data.augment == "flip" and now.data.augment == "auto"
+    provenance.check(tmp_path, going_on)
+    assert provenance.as_begun(tmp_path / "new", now) is now
+    now.data.augment = "none"  # said by a person: another run
+    with pytest.raises(UserError, match="data.augment: flip -> none"):
+        provenance.check(tmp_path, provenance.as_begun(tmp_path, now))
+
+
 def test_the_command_can_be_given_to_a_shell_again(monkeypatch):
     words = ["compare", "--config.compare.strategies=('full', 'lp_ft')", "--workdir=my runs"]
     monkeypatch.setattr(sys, "argv", ["/some/where/ttl_jax/__main__.py", *words])

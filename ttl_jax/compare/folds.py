@@ -47,6 +47,16 @@ def resolve(config: Any, workdir: Path) -> dict[str, int]:
     return {name: known[name] for name in names}
 
 
+def fold_share(folds: int) -> float:
+    """n_test / n_train of a fold, for `evaluation.fold_difference`: one fold is tested, one validates.
+
+    A limit of the training images does not enter. The ratio stands for how far the folds' training sets
+    are the same, and those that are limited are drawn from the whole ones in one order: they overlap as
+    these do.
+    """
+    return 1 / (folds - 2)
+
+
 def _data(config: Any, name: str) -> DataConfig:
     setting = Setting(name, config.compare.models[0], config.compare.strategies[0])
     return data_config(cells.cell_config(config, cells.final_cells(config, setting, 1.0)[0]).data)

@@ -2,95 +2,166 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ttl_jax import evaluation
-from ttl_jax.evaluation import predictions
+from ttl_jax.compare.folds import fold_share
+from ttl_jax.evaluation import Components, Difference, predictions
+from ttl_jax.evaluation.influence import METRICS
 
-METRIC = "auroc"
 Pairs = dict[tuple[int, "int | None"], tuple[evaluation.Predictions, evaluation.Predictions]]
-RESAMPLES = 2000
+LEVEL = 0.05  # two-sided, of a claim
+
+
+@dataclass(frozen=True)
+class Match:
+    """A strategy's cells and the reference's on the same data set and model, and the runs that both have."""
+
+    place: dict[str, Any]
+    pairs: Pairs
+    mine: list[dict[str, Any]]
+    theirs: list[dict[str, Any]]
+    folds: int
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether every example has one class, and so one decision."""
+        return all(one.task == "multiclass" for one, _ in self.pairs.values())
 
 
 def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> dict[str, Any]:
     """What compare.json says under "statistics".
 
-    "differences": each strategy less the reference on the same data set and model, patients and seeds
-    resampled together ("over": "patients") or over folds ("folds"), p adjusted by Holm over all of them;
-    "friedman": mean ranks over data sets and models with Nemenyi's critical difference; "bayes": chances
-    of a practical difference.
+    "metric": `config.select`, or AUROC where there is no test of that. "differences": each strategy less the
+    reference on the same data set and model, see `inferences`; "over" patients and seeds ("patients") or
+    folds ("folds"). "decisions": the same of accuracy, a family of its own. "pooled": see `pool`. "friedman":
+    mean ranks over data sets and models with Nemenyi's critical difference; "bayes": chances of a practical
+    difference.
 
     Args:
         settings: as `summary.summarise` makes them.
     """
+    section, metric = config.compare, config.select if config.select in METRICS else "auroc"
     names = list(dict.fromkeys(each["strategy"] for each in settings))
-    wanted = config.compare.reference
-    reference = wanted if wanted in names else names[0]
-    differences = _differences(workdir, settings, reference)
-    adjusted = evaluation.holm([each["p"] for each in differences if each["p"] is not None])
-    places = iter(adjusted.tolist())
-    for each in differences:
-        each["p_holm"] = None if each["p"] is None else next(places)
-    table, columns = _blocks(settings, names)
+    reference = section.reference if section.reference in names else names[0]
+    matches = _matches(workdir, settings, reference)
+
+    def family(matches: Sequence[Match], metric: str) -> list[dict[str, Any]]:
+        found = [(each, *_difference(each, metric)) for each in matches]
+        found = [each for each in found if np.isfinite(each[1].estimate)]
+        tested = inferences([difference for _, difference, _ in found], section.moderate, section.gain)
+        return [
+            match.place | about | {"over": over}
+            for (match, _, over), about in zip(found, tested, strict=True)
+        ]
+
+    differences = family(matches, metric)
+    table, columns = _blocks(settings, names, metric)
     return {
-        "metric": METRIC,
+        "metric": metric,
         "reference": reference,
         "differences": differences,
+        "decisions": family([each for each in matches if each.exclusive], "accuracy"),
+        "pooled": pool(differences),
+        "gain": section.gain,
+        "moderated": section.moderate,
         "friedman": _friedman(table, columns),
-        "bayes": _bayes(table, columns, reference, config.compare.rope),
-        "rope": config.compare.rope,
-        "resamples": RESAMPLES,
+        "bayes": _bayes(table, columns, reference, section.rope),
+        "rope": section.rope,
     }
 
 
-def _differences(workdir: Path, settings: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+def inferences(
+    found: Sequence[Components | Difference], moderate: bool = False, gain: float = 0.02
+) -> list[dict[str, Any]]:
+    """A family of comparisons, each with its interval, its p-value after Holm, and what would settle it.
+
+    Nothing is claimed where `Difference.caveat` says why not: "p_holm" is None, and the family is as large as
+    with it. "needed_seeds" and "needed_patients" of every comparison that is open: see `evaluation.needed`,
+    at the level of Holm's first step.
+
+    Args:
+        found: components over patients and seeds, or differences over folds, which have their test already.
+        moderate: whether seed variances borrow strength from each other.
+        gain: true difference to be found.
+    """
+    components = [each for each in found if isinstance(each, Components)]
+    moved = iter(evaluation.moderated(components) if moderate else components)
+    inside = [next(moved) if isinstance(each, Components) else each for each in found]
+    differences = [
+        evaluation.difference_of(each) if isinstance(each, Components) else each for each in inside
+    ]
+    adjusted = evaluation.holm([1.0 if each.caveat or each.p is None else each.p for each in differences])
+    made = []
+    for difference, each, p in zip(differences, inside, adjusted.tolist(), strict=True):
+        p_holm, needs = None if difference.caveat else p, evaluation.Needed(None, None)
+        if isinstance(each, Components) and (p_holm is None or p_holm >= LEVEL):
+            needs = evaluation.needed(each, gain, LEVEL / len(found))
+        about = {"p_holm": p_holm, "needed_seeds": needs.seeds, "needed_patients": needs.patients}
+        made.append(asdict(difference) | about)
+    return made
+
+
+def pool(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of every strategy and model the difference over data sets, p adjusted by Holm over these.
+
+    Data sets on which no variance could be estimated are left out; with fewer than three there is no entry.
+    """
+    made = []
+    for model, strategy in dict.fromkeys((each["model"], each["strategy"]) for each in differences):
+        known = [each for each in differences if (each["model"], each["strategy"]) == (model, strategy)]
+        known = [each for each in known if each["variance"]]
+        found = evaluation.pooled_difference(
+            [each["estimate"] for each in known], [each["variance"] for each in known]
+        )
+        if found is not None:
+            made.append({"model": model, "strategy": strategy} | asdict(found))
+    adjusted = evaluation.holm([each["p"] for each in made])
+    return [each | {"p_holm": p} for each, p in zip(made, adjusted.tolist(), strict=True)]
+
+
+def _matches(workdir: Path, settings: list[dict[str, Any]], reference: str) -> list[Match]:
     base = {(each["dataset"], each["model"]): each for each in settings if each["strategy"] == reference}
     found = []
     for each in settings:
         place = each["dataset"], each["model"]
-        if each["strategy"] == reference or place not in base:
-            continue
-        pairs = _pairs(workdir, each["cells"], base[place]["cells"])
-        if not pairs:
-            continue
-        difference, over = _difference(pairs, each["cells"], base[place]["cells"])
-        if np.isfinite(difference.estimate):
+        if each["strategy"] != reference and place in base:
+            pairs = _pairs(workdir, each["cells"], base[place]["cells"])
             what = {key: each[key] for key in ("dataset", "model", "strategy")}
-            found.append(what | asdict(difference) | {"over": over})
+            if pairs:
+                found.append(Match(what, pairs, each["cells"], base[place]["cells"], each["folds"]))
     return found
 
 
-def _difference(
-    pairs: Pairs, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]
-) -> tuple[evaluation.Difference, str]:
-    """On one test set by resampling, "patients"; where every fold has a test set of its own, "folds"."""
+def _difference(match: Match, metric: str) -> tuple[Components | Difference, str]:
+    """On one test set over "patients" and seeds; where every fold has a test set of its own, over "folds"."""
+    pairs = match.pairs
     first = next(iter(pairs.values()))[0]
     if all(np.array_equal(one.ids, first.ids) for one, _ in pairs.values()):
-        found = evaluation.paired_difference(
+        found = evaluation.paired_components(
             first.labels,
             [one.logits for one, _ in pairs.values()],
             [other.logits for _, other in pairs.values()],
             first.groups,
-            METRIC,
-            task=first.task,
-            resamples=RESAMPLES,
+            metric,
+            first.task,
         )
         return found, "patients"
     values: dict[int, list[float]] = {}
-    other = {_key(cell): cell for cell in theirs}
-    for cell in mine:
+    other = {_key(cell): cell for cell in match.theirs}
+    for cell in match.mine:
         if _key(cell) in pairs:
-            ours, its = cell["test"][METRIC], other[_key(cell)]["test"][METRIC]
+            ours, its = cell["test"][metric], other[_key(cell)]["test"][metric]
             values.setdefault(cell["fold"], []).append(np.nan if None in (ours, its) else ours - its)
-    splits = mine[0]["data"]["splits"]
-    share = splits["test"]["examples"] / splits["train"]["examples"]
     groups = len(set().union(*(set(one.groups.tolist()) for one, _ in pairs.values())))
     means = [float(np.mean(fold)) for fold in values.values()]
     seeds = len({seed for seed, _ in pairs})
+    share = fold_share(match.folds)
     return evaluation.fold_difference(means, share, groups=groups, seeds=seeds), "folds"
 
 
@@ -114,13 +185,14 @@ def _pairs(workdir: Path, mine: list[dict[str, Any]], theirs: list[dict[str, Any
     return found
 
 
-def _blocks(settings: list[dict[str, Any]], names: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Mean test AUROCs, a row a data set and model; only strategies known on every one of them."""
-    value = {
-        (each["dataset"], each["model"], each["strategy"]): each["test"][METRIC]["mean"]
-        for each in settings
-        if each["test"][METRIC] is not None
-    }
+def _blocks(settings: list[dict[str, Any]], names: list[str], metric: str) -> tuple[np.ndarray, list[str]]:
+    """Mean test figures, a row a data set and model; only strategies known on every one of them."""
+    value: dict[tuple[str, str, str], float] = {}
+    for each in settings:
+        known = [cell["test"][metric] for cell in each["cells"]]
+        known = [figure for figure in known if figure is not None]
+        if known:
+            value[each["dataset"], each["model"], each["strategy"]] = float(np.mean(known))
     blocks = list(dict.fromkeys((each["dataset"], each["model"]) for each in settings))
     columns = [name for name in names if all((*block, name) in value for block in blocks)]
     return np.array([[value[*block, name] for name in columns] for block in blocks]), columns

@@ -12,6 +12,9 @@ from ttl_jax.compare import budget, cells, inference, tune
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
+from ttl_jax.evaluation import predictions
+from ttl_jax.evaluation.intervals import intervals_of
+from ttl_jax.evaluation.linearise import METRICS as WITH_INTERVALS
 from ttl_jax.evaluation.seeds import mean_interval
 from ttl_jax.training import provenance
 
@@ -24,8 +27,9 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "options": {"key.option":
     value}, "options_at_edge", "tuning": [{"lr", "options", "val"}],
     "cells": [{"seed", "folder", "val", "test", "seconds", ...}], "test": {metric: {"mean", "low",
-    "high", "n"}}, "seconds", "trainable_params", "flops" (of a training), "inference": see
-    `inference.costs`, "note"}; intervals are 95 %, over seeds.
+    "high", "n", "over"}}, "seconds", "trainable_params", "flops" (of a training), "inference": see
+    `inference.costs`, "warnings": {code: cells that have it}, "note"}; intervals are 95 %, over "patients"
+    (and seeds), "seeds" or "folds".
     "statistics": see `statistics.statistics`. "pictures": see `pictures.write_pictures`.
     "protocol", "command", "versions": how it was done.
     """
@@ -104,6 +108,8 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
     rates = {plan.rate for plan in folds}
     known = [(plan, plan.taken) for plan in folds if plan.taken is not None]
     options = _agreed([dict(taken.options) for _, taken in known])
+    codes = [code for run in runs for code in {each["code"] for each in run.get("warnings", ())}]
+    warned = {code: codes.count(code) for code in dict.fromkeys(codes)}
     return {
         "dataset": setting.dataset,
         "model": setting.model,
@@ -126,12 +132,15 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
             for plan in folds
             for tried, score in sorted(plan.tuning.items())
         ],
-        "test": {name: _interval(name, runs) for name in METRICS},
+        "test": _intervals(workdir, runs),
         "seconds": _mean([run["seconds"] for run in runs]),
         "params": _mean([run["params"] for run in runs]),
         "trainable_params": _mean([run["trainable_params"] for run in runs]),
         "flops": _mean([run["flops_per_step"] * run["steps"] for run in runs]),
-        "note": "; ".join(notes),
+        "warnings": warned,
+        "note": "; ".join(
+            [*notes, *(f"{code.replace('_', ' ')}: {n} of {len(runs)}" for code, n in warned.items())]
+        ),
         "cells": runs,
     }
 
@@ -145,6 +154,21 @@ def _agreed(several: list[dict[str, float]]) -> dict[str, float]:
     )
 
 
+def _intervals(workdir: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each figure's mean and interval: over patients and seeds where all were tested on the same images."""
+    files = [workdir / run["folder"] / "predictions" / "test.npz" for run in runs]
+    held = [predictions.load(path) for path in files if path.exists()]
+    by_patients = (
+        intervals_of(held, [name for name in METRICS if name in WITH_INTERVALS])
+        if len(held) == len(runs)
+        else {}
+    )
+    found: dict[str, Any] = {name: _interval(name, runs) for name in METRICS}
+    for name, (low, high) in by_patients.items():
+        found[name] |= {"low": low, "high": high, "over": "patients"}
+    return found
+
+
 def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Over seeds; with folds over these, of each the mean over its seeds."""
     known: dict[Any, list[float]] = {}
@@ -156,7 +180,8 @@ def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     bounds = 0.0, 2.0 if metric == "brier" else 1.0  # over several classes its sum reaches 2
     found = mean_interval([sum(values) / len(values) for values in known.values()], bounds=bounds)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    over = "seeds" if runs[0]["fold"] is None else "folds"
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "over": over}
 
 
 def _mean(values: list[float]) -> float | None:

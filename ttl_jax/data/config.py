@@ -28,6 +28,8 @@ class DataConfig:
         val_fraction: share of the images held out for validation where the data has none.
         test_fraction: share held out for the test where the data has none.
         split_seed: which of the possible splits; independent of the training seed.
+        split_rule: how a split is made here; 2 gives every group the same chance to be held out. 1 kept
+            large ones in train and is gone: it is for runs begun with it whose data have splits.
         folds: if positive, so many folds of whole groups, stratified, instead of the two fractions.
         fold: which of them is the test, and the next one val; val where the data has a test of its own.
         train_share: share of the training images to keep: whole groups, stratified, nested (0.05 lies
@@ -70,6 +72,7 @@ class DataConfig:
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     split_seed: int = 0
+    split_rule: int = 2
     folds: int = 0
     fold: int = 0
     train_share: float = 1.0

@@ -160,6 +160,11 @@ def _fill(listing: Listing, config: DataConfig) -> np.ndarray:
     pool = np.flatnonzero(splits == "train")
     if not lacking or not len(pool):
         return splits
+    if config.split_rule == 1:
+        raise UserError(
+            f"data.split_rule=1 is gone, and {listing.source} has no {' and no '.join(lacking)}: this run's "
+            "split cannot be made again; start anew with another --workdir or --fresh"
+        )
     splits[pool] = hold_out(listing.labels[pool], listing.groups[pool], lacking, config.split_seed)
     if own:
         print(

@@ -89,6 +89,8 @@ def check(config: DataConfig) -> None:
     for field, share in (("val", config.val_fraction), ("test", config.test_fraction)):
         if not 0 < share < 1:
             raise UserError(f"data.{field}_fraction={share} is not between 0 and 1")
+    if config.split_rule not in (1, 2):
+        raise UserError(f"data.split_rule={config.split_rule} is neither 2 nor, for runs begun with it, 1")
     if config.val_fraction + config.test_fraction >= 1:
         raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
     if not 0 <= config.spacing < 1000:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttl_jax.config import parse_arg, set_fields
+from ttl_jax.data.augment import Spec, parse_augment
 from ttl_jax.data.builders.medmnist import FILES, VOLUMES
 from ttl_jax.errors import UserError, nearest
 
@@ -259,6 +260,36 @@ def _medmnist_file(name: str, size: int) -> Preset:
 
 # The two that were measured keep their presets above.
 PRESETS |= {stem: _medmnist_file(name, size) for (name, size), stem in FILES.items() if stem not in PRESETS}
+
+
+# What nobody can object to where the modality is not known: sides, what is up, and colours stay.
+CAREFUL = "rotate(7),translate(0.04)"
+_FILES = ("folder", "csv", "npz", "phantom")  # names that say nothing of what is in the images
+
+
+def auto_augment(name: str) -> tuple[str, str]:
+    """What config data.augment="auto" stands for, and why: (augmentation, reason).
+
+    Images are mirrored only where the modality is known and its sides are alike. A chest radiograph is
+    not: the heart lies on the left, and burnt-in markers say which side is which.
+
+    Args:
+        name: config data.name.
+    """
+    kind, _, modality = name.partition("/")
+    if name == "phantom/radiograph":
+        return CAREFUL, "radiograph, whose sides differ"
+    if kind == "phantom":
+        return "flip", f"{modality}, whose sides are alike"
+    known = [preset.fields for preset in PRESETS.values() if preset.fields["data.name"].split("/")[0] == kind]
+    if known and kind not in _FILES:
+        return str(known[0]["data.augment"]), f"as the data set's preset {kind}"
+    return CAREFUL, "modality not known, so nothing is mirrored (name one, as data.augment=histology)"
+
+
+def augmentation(values: Any) -> Spec:
+    """The steps that config.data (a ConfigDict) asks for, "auto" by its name; errors as `parse_augment`."""
+    return parse_augment(auto_augment(values.name)[0] if values.augment == "auto" else values.augment)
 
 
 def names() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Which group goes to which split: stratified, whole groups, the same on every machine.
 
-Groups are ordered by a hash of (seed, group), so neither the order of the files nor a group added
-later moves the others' places in that order, and no library's random numbers are involved.
+Chance is a hash of (seed, group): the order of the files does not matter, and no library's random numbers
+are involved.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttl_jax.data.iterative import deal, known_counts
+from ttl_jax.data.balanced import draw
+from ttl_jax.data.iterative import known_counts
 from ttl_jax.errors import UserError
 
 
@@ -34,9 +35,11 @@ class Group:
 def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
     """Gives every image a split; what no fraction asks for is "train".
 
-    One class an image: in each stratum, groups in hashed order fill "test", then "val", as long as
-    that brings the stratum's image count nearer to its share; a stratum of three groups or more has
-    one at least in every split. Several labels: iterative stratification.
+    Every group has the same chance to be held out, whatever its size (`balanced.draw`). One class an
+    image: each stratum is drawn from by itself. Several labels: all at once, and the share of each
+    label's known positives and negatives is kept. Every class, positive and negative has a group in train;
+    a stratum of three groups or more has one in every split, one of two in train and the first of
+    `fractions`.
 
     Args:
         labels: int (N,) or float (N, L) with NaN = unknown.
@@ -47,55 +50,62 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float]
     Returns:
         (N,) "train" or a key of `fractions`.
     """
-    assigned = np.full(len(groups), "train", dtype="U5")
     found = collect(labels, groups)
-    if labels.ndim == 2:
-        members = [group.members for group in found]
-        sizes = np.array([len(positions) for positions in members])
-        names = ("train", *fractions)
-        shares = (1 - sum(fractions.values()), *fractions.values())
-        part = deal(known_counts(labels, members), sizes, shares, lambda at: turn(seed, found[at].name))
-        for positions, number in zip(members, part.tolist(), strict=True):
-            assigned[list(positions)] = names[number]
-        return assigned
-    strata: dict[int, list[Group]] = defaultdict(list)
-    for group in found:
-        strata[group.stratum].append(group)
-    owed = dict.fromkeys(fractions, 0.0)
-    for stratum in sorted(strata):
-        ordered = sorted(strata[stratum], key=lambda group: turn(seed, group.name))
-        total = sum(len(group.members) for group in ordered)
-        wanted = {name: share * total + owed[name] for name, share in fractions.items()}
-        for name, chosen in _share(ordered, wanted).items():
-            for group in chosen:
-                assigned[list(group.members)] = name
-            got = sum(len(group.members) for group in chosen)
+    members = [group.members for group in found]
+    sizes = np.array([len(positions) for positions in members])
+    turns = [turn(seed, group.name) for group in found]
+    shown = known_counts(np.eye(labels.max() + 1)[labels] if labels.ndim == 1 else labels, members)
+    stratum = np.array([group.stratum for group in found])
+    strata = [np.flatnonzero(stratum == number) for number in np.unique(stratum)]
+    part = np.zeros(len(found), np.int64)
+    owed = np.zeros(len(fractions))
+    for pool in strata if labels.ndim == 1 else [np.arange(len(found))]:
+        left, total = pool, sizes[pool].sum()
+        for number, (name, share) in enumerate(fractions.items()):
+            wanted = share * total + owed[number]
+            chances = np.array([_uniform(turn(f"{seed}/{name}", found[group].name)) for group in left])
+            kept = shown[left] if labels.ndim == 2 else np.zeros((len(left), 0), np.int64)
+            drawn = draw(kept, sizes[left], wanted, [turns[group] for group in left], chances)
+            part[left[drawn]] = number + 1
             # What rounding left over is made up for by the next stratum, half an image at most:
             # ten classes of ten images must not all round 1.5 up to 2.
-            owed[name] = float(np.clip(wanted[name] - got, -0.5, 0.5))
+            owed[number] = np.clip(wanted - sizes[left[drawn]].sum(), -0.5, 0.5)
+            left = left[~drawn]
+    for pool in strata if labels.ndim == 1 else []:
+        _complete(part, sorted(pool.tolist(), key=lambda group: (sizes[group], turns[group])), len(fractions))
+    for column in np.flatnonzero(shown.any(axis=0)):  # a class that only groups of rarer ones have
+        holders = np.flatnonzero(shown[:, column])
+        if part[holders].all():
+            part[min(holders.tolist(), key=lambda group: (-part[group], sizes[group], turns[group]))] = 0
+    names = np.array(["train", *fractions], dtype="U5")
+    assigned = np.empty(len(groups), names.dtype)
+    for positions, number in zip(members, part.tolist(), strict=True):
+        assigned[list(positions)] = names[number]
     return assigned
 
 
-def _share(ordered: list[Group], wanted: dict[str, float]) -> dict[str, list[Group]]:
-    """One stratum's held-out groups, split by split; `wanted` are numbers of images."""
-    held: dict[str, list[Group]] = {name: [] for name in wanted}
-    count = dict.fromkeys(wanted, 0)
-    train: list[Group] = []
-    for group in ordered:
-        size = len(group.members)
-        for name, images in wanted.items():
-            if count[name] + size / 2 <= images + 1e-9:
-                held[name].append(group)
-                count[name] += size
-                break
-        else:
-            train.append(group)
-    for name in wanted:
-        if not held[name] and len(train) > 1:
-            smallest = min(train, key=lambda group: len(group.members))
-            train.remove(smallest)
-            held[name].append(smallest)
-    return held
+def _complete(part: np.ndarray, ordered: list[int], last: int) -> None:
+    """Moves groups of a stratum so that train (part 0) has one, then part 1, and so on to `last`.
+
+    Args:
+        part: of every group; changed.
+        ordered: the stratum's groups, the first to be moved first.
+        last: number of the last part.
+    """
+    for number in range(last + 1):
+        held = np.bincount(part[ordered], minlength=last + 1)
+        if held[number]:
+            continue
+        givers = [other for other in range(last + 1) if held[other] > 1] or [
+            other for other in range(last, number, -1) if held[other]
+        ]
+        if givers:
+            part[next(group for group in ordered if part[group] == givers[0])] = number
+
+
+def _uniform(digest: bytes) -> float:
+    """A number from 0 to 1, of a hash."""
+    return int.from_bytes(digest, "big") / 2 ** (8 * len(digest))
 
 
 def limit(labels: np.ndarray, groups: np.ndarray, images: int, seed: int) -> np.ndarray:
@@ -162,6 +172,6 @@ def straddling(groups: np.ndarray, splits: np.ndarray) -> dict[str, tuple[str, .
     return {group: tuple(names) for group, names in seen.items() if len(names) > 1}
 
 
-def turn(seed: int, group: str) -> bytes:
+def turn(seed: int | str, group: str) -> bytes:
     """A group's place in the order of a seed: 16 bytes of a hash."""
     return hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=16).digest()

@@ -45,17 +45,20 @@ def bootstrap_ci(
     groups: Shaped[np.ndarray, "n"] | None = None,
     *,
     task: Task = "multiclass",
-    method: Literal["percentile", "bca"] = "percentile",
+    method: Literal["percentile", "bca"] = "bca",
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a metric, by a clustered bootstrap (Field & Welsh 2007).
+    """Interval of any metric, by a clustered bootstrap (Field & Welsh 2007).
+
+    For the figures of `score` `score_interval` is the better one: percentiles cover 71 % of 95 where
+    AUROC is .983 and patients are 30, and no bootstrap can say how far all right is from certain.
 
     Every resample draws as many groups as there are, with replacement, and takes each with all of
     its examples. A resample in which the metric is undefined, or in which a class that is ranked
     on the whole data is lost, is left out and counted; with fewer than half of them left, or
-    fewer than two groups, low and high are None.
+    fewer than two groups, low and high are None; so they are where all resamples are alike.
 
     Args:
         labels: as in `score`; with a callable metric anything with N rows.
@@ -66,8 +69,8 @@ def bootstrap_ci(
             undefined.
         groups: (N,) names or numbers; None makes every example a group of its own.
         task: for the named metrics, as in `score`.
-        method: "percentile"; "bca" moves the percentiles for bias and skew (Efron 1987, JASA 82:171),
-            the acceleration from leaving out one group at a time, where the metric stays defined.
+        method: "bca" moves the percentiles for bias and skew (Efron 1987, JASA 82:171), the acceleration
+            from leaving out one group at a time, where the metric stays defined; "percentile" does not.
         resamples: how many.
         level: the share that the interval is to cover.
         seed: the same seed gives the same interval.
@@ -103,6 +106,8 @@ def bootstrap_ci(
             tails = _bca(tails, defined, estimate, _without_each(weigh, group_of, len(names)))
         if np.isfinite(tails).all():
             low, high = (float(edge) for edge in np.quantile(defined, tails))
+            if low == high:
+                low = high = None
     lost = len(values) - len(defined)
     return Interval(estimate, low, high, level, len(values), len(names), lost)
 

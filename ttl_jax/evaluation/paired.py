@@ -1,13 +1,14 @@
-"""Two models on the same examples: McNemar, a clustered permutation, a clustered bootstrap."""
+"""Two models on the same examples: McNemar, a clustered permutation, a difference over seeds or folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ttl_jax.evaluation.bootstrap import weighing
+from ttl_jax.evaluation.components import Components, paired_components
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Bool, Float, Shaped
 
@@ -26,7 +27,10 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b: its estimate, interval and two-sided p-value; None where they cannot be given."""
+    """a - b: its estimate, interval and two-sided p-value; None where they cannot be given.
+
+    variance: of the estimate. caveat: why nothing can be claimed from it, None where something can.
+    """
 
     estimate: float
     low: float | None
@@ -35,6 +39,8 @@ class Difference:
     level: float
     groups: int
     seeds: int
+    caveat: str | None = None
+    variance: float | None = None
 
 
 def mcnemar(right_a: Bool[np.ndarray, "n"], right_b: Bool[np.ndarray, "n"], exact: bool = True) -> McNemar:
@@ -109,64 +115,51 @@ def paired_difference(
     metric: str = "auroc",
     *,
     task: Task = "multiclass",
-    resamples: int = 2000,
     level: float = 0.95,
-    seed: int = 0,
+    resamples: int | None = None,
+    seed: int | None = None,
 ) -> Difference:
-    """Mean over seeds of metric(a) - metric(b), with patients and seeds resampled together.
+    """Mean over seeds of metric(a) - metric(b), for other patients and other seeds of the same strategies.
 
-    Run s of a and run s of b share their random numbers, so that they are drawn as a pair; every
-    resample draws patients (the same for all runs) and runs, with replacement. The interval is the
-    percentiles', the p-value that of estimate / standard deviation of the resamples as a normal variable
-    (as in pROC, Robin et al. 2011): a share of resamples could not fall below 1 / resamples, too coarse
-    for a correction for many comparisons. Resampling a handful of runs makes their part of the spread
-    too small by (S - 1) / S in variance.
+    The variance has two parts, `components.paired_components`; interval and p-value are of one statistic,
+    `difference_of`: p < 1 - level exactly where the interval excludes 0. With one seed they speak of other
+    patients alone, and `caveat` says so.
 
     Args:
         labels: as in `score`.
-        logits_a: one array a run.
-        logits_b: as many.
+        logits_a: one array a seed.
+        logits_b: as many; run s of a and run s of b share what the study shares, as their random numbers.
         groups: (N,) patients.
-        metric: "auroc" or "accuracy".
+        metric: one of `influence.METRICS`.
+        task: form of the labels.
+        level: of confidence.
+        resamples: with seed, of the bootstrap that this was once: they change nothing.
 
     Raises:
-        ValueError: no runs, or not as many of a as of b.
+        ValueError: no runs, not as many of a as of b, or a metric that is not known.
     """
-    from scipy import stats
+    return difference_of(paired_components(labels, logits_a, logits_b, groups, metric, task), level)
 
-    if not logits_a or len(logits_a) != len(logits_b):
-        raise ValueError(f"{len(logits_a)} and {len(logits_b)} runs: pairs are needed")
-    pairs = [
-        tuple(weighing(np.asarray(labels), np.asarray(logits), metric, task) for logits in pair)
-        for pair in zip(logits_a, logits_b, strict=True)
-    ]
 
-    def differences(weights: np.ndarray) -> np.ndarray:
-        return np.stack([first(weights) - second(weights) for first, second in pairs], axis=1)
+def difference_of(found: Components, level: float = 0.95) -> Difference:
+    """Interval and p-value of a difference from its components: see `Components.half_width`.
 
-    rows = len(labels)
-    names, place = np.unique(np.asarray(groups), return_inverse=True)
-    estimate = float(differences(np.ones((1, rows))).mean())
-    runs = len(pairs)
-    if len(names) < 2 or not np.isfinite(estimate):
-        return Difference(estimate, None, None, None, level, len(names), runs)
-    random, parts, left = np.random.default_rng(seed), [np.empty(0)], resamples
-    while left:
-        now = min(left, max(1, _CELLS // rows))
-        drawn = random.integers(len(names), size=(now, len(names)))
-        times = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])
-        each = differences(times[:, place].astype(np.float64))
-        chosen = random.integers(runs, size=(now, runs))
-        parts.append(np.take_along_axis(each, chosen, axis=1).mean(axis=1))
-        left -= now
-    values = np.concatenate(parts)
-    values = values[np.isfinite(values)]
-    if 2 * len(values) < resamples:
-        return Difference(estimate, None, None, None, level, len(names), runs)
-    tail = (1 - level) / 2
-    low, high = (float(edge) for edge in np.quantile(values, (tail, 1 - tail)))
-    p = _two_sided(estimate, float(values.std(ddof=1)), stats.norm.sf)
-    return Difference(estimate, low, high, p, level, len(names), runs)
+    Args:
+        found: of `paired_components`, or moderated.
+        level: of confidence.
+    """
+    from scipy.optimize import brentq
+
+    about = level, found.groups, found.seeds, found.caveat
+    if not found.known:
+        return Difference(found.estimate, None, None, None, *about)
+    half, distance = found.half_width(1 - level), abs(found.estimate)
+    least = -690.0  # log of 1e-300
+    if distance == 0.0 or found.half_width(math.exp(least)) <= distance:
+        p = 1.0 if distance == 0.0 else 0.0
+    else:  # the level at which the interval ends at 0
+        p = math.exp(brentq(lambda log: found.half_width(math.exp(log)) - distance, least, 0.0))
+    return Difference(found.estimate, found.estimate - half, found.estimate + half, p, *about, found.variance)
 
 
 def fold_difference(
@@ -192,16 +185,12 @@ def fold_difference(
     if not len(values):
         raise ValueError("a difference over no folds")
     mean, k = float(values.mean()), len(values)
+    unknown = "no variance can be estimated"
     if k < 2 or not np.isfinite(mean):
-        return Difference(mean, None, None, None, level, groups, seeds)
+        return Difference(mean, None, None, None, level, groups, seeds, unknown)
     deviation = float(np.sqrt((1 / k + test_share) * values.var(ddof=1)))
+    if deviation == 0.0 and mean != 0.0:
+        return Difference(mean, None, None, None, level, groups, seeds, unknown)
     half = float(stats.t.ppf((1 + level) / 2, k - 1)) * deviation
-    p = _two_sided(mean, deviation, lambda t: stats.t.sf(t, k - 1))
-    return Difference(mean, mean - half, mean + half, p, level, groups, seeds)
-
-
-def _two_sided(estimate: float, deviation: float, beyond: Callable[[float], float]) -> float:
-    """The p-value of a difference; without any spread it is certain, or none."""
-    if deviation == 0.0:
-        return 1.0 if estimate == 0.0 else 0.0
-    return min(1.0, 2 * float(beyond(abs(estimate) / deviation)))
+    p = 2 * float(stats.t.sf(abs(mean) / deviation, k - 1)) if deviation else 1.0
+    return Difference(mean, mean - half, mean + half, p, level, groups, seeds, None, deviation**2)

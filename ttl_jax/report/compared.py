@@ -20,11 +20,12 @@ class Line:
     """A strategy on a data set and model: what the tables say of it, None where it is not known.
 
     auroc, low, high: mean over seeds and its 95 % interval; so of the other figures.
-    difference (with d_low, d_high, p, after Holm): less the reference. ms, mb, flops_image: milliseconds
-    of a forward pass of one image, megabytes on disk as float32, and operations of that pass. seconds,
-    flops: of a training; length: of it, as a multiple of the reference's steps or epochs. trainable:
-    parameters, of params in the whole network. edge: the best rate is the lowest or highest tried.
-    strengths: of the strategy, chosen as the rate; with a * those that are the lowest or highest tried.
+    difference (with d_low, d_high, p, after Holm): less the reference; caveat: why nothing can be claimed
+    from it; needed: what would settle it where it is open, "12 seeds" or "640 patients". ms, mb,
+    flops_image: milliseconds of a forward pass of one image, megabytes on disk as float32, and operations of
+    that pass. seconds, flops: of a training; length: of it, as a multiple of the reference's steps or
+    epochs. trainable: parameters, of params in the whole network. edge: the best rate is the lowest or
+    highest tried. strengths: of the strategy, chosen as the rate; with a * those at an edge.
     """
 
     dataset: str
@@ -48,6 +49,8 @@ class Line:
     d_low: float | None
     d_high: float | None
     p: float | None
+    caveat: str
+    needed: str
     validation: float | None
     lr: float | None
     edge: bool
@@ -123,6 +126,8 @@ def lines(found: Found) -> tuple[Line, ...]:
                 d_low=look_up(against, "low"),
                 d_high=look_up(against, "high"),
                 p=look_up(against, "p_holm"),
+                caveat=look_up(against, "caveat") or "",
+                needed=_needed(against),
                 validation=sum(chosen) / len(chosen) if chosen else None,
                 lr=each["lr"],
                 edge=each["lr_at_edge"],
@@ -152,6 +157,14 @@ def _strengths(setting: Found) -> str:
     )
 
 
+def _needed(difference: Found) -> str:
+    """What would show the gain that compare.json names; "" where nothing is open, or nothing is known."""
+    seeds, patients = look_up(difference, "needed_seeds"), look_up(difference, "needed_patients")
+    if seeds is None and patients is None:
+        return ""
+    return f"{seeds:,} seeds" if patients is None else f"{patients:,} patients"
+
+
 def _megabytes(setting: Found) -> float | None:
     """Of a weights file; from a compare.json without it, four bytes a parameter (no running statistics)."""
     size = look_up(setting, "inference", "file_bytes")
@@ -165,7 +178,7 @@ def varying_length(rows: Sequence[Line]) -> bool:
 
 
 def points(value: float | None, sign: bool = True) -> str:
-    """A difference of AUROCs in points, as "+1.2"."""
+    """A difference of a metric in points, as "+1.2"."""
     if value is None:
         return wording.ABSENT
     text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
@@ -186,7 +199,8 @@ def headlines(found: Found) -> list[str]:
     models on which all are known; the test split takes no part in that choice.
     """
     statistics, rows = found["statistics"], lines(found)
-    reference = statistics["reference"]
+    reference, metric = statistics["reference"], statistics["metric"]
+    figures = {_place(each): look_up(each["test"], metric, "mean") for each in found["settings"]}
     best = preferred(rows)
     if best is None:
         return ["No strategy is finished yet, so none can be preferred."]
@@ -216,14 +230,60 @@ def headlines(found: Found) -> list[str]:
     for line in tested:
         verb = "beats" if line in sure else "loses to" if line in worse else "does not differ surely from"
         place = f"{line.dataset}, {line.model}" if several_models else line.dataset
+        start = f"On {place}, {best} {verb} {reference}"
+        if line.caveat:
+            start = f"On {place}, whether {best} differs from {reference} cannot be told ({line.caveat})"
+        p = "" if line.caveat else f", p = {p_value(line.p)} after Holm"
+        figure = wording.number(figures[line.dataset, line.model, line.strategy])
         said.append(
-            f"On {place}, {best} {verb} {reference}: {points(line.difference)} AUROC points "
-            f"[{points(line.d_low)}, {points(line.d_high)}], p = {p_value(line.p)} after Holm"
-            f" (AUROC {wording.number(line.auroc)}).".replace("p = <", "p <").replace(
-                "p < ", "p\u00a0<\u00a0"
-            )
+            f"{start}: {points(line.difference)} {wording.title(metric)} points "
+            f"[{points(line.d_low)}, {points(line.d_high)}]{p}"
+            f" ({wording.title(metric)} {figure}).".replace("p = <", "p <").replace("p < ", "p\u00a0<\u00a0")
         )
     return said
+
+
+def _place(each: Found) -> tuple[str, str, str]:
+    return each["dataset"] or "data", each["model"], each["strategy"]
+
+
+def comparisons(found: Found) -> list[str]:
+    """Every comparison in a line for the terminal, those over data sets last."""
+    statistics, rows = found["statistics"], lines(found)
+    tested = [line for line in rows if line.difference is not None]
+    if not tested:
+        return []
+    against = f"{wording.title(statistics['metric'])} points [95 %]"
+    head = ["data set", "model", "strategy", against, "p (Holm)", needing(found)]
+    body = [
+        [line.dataset, line.model, line.strategy, between(line.difference, line.d_low, line.d_high),
+         "cannot be told" if line.caveat else p_value(line.p), line.needed]
+        for line in tested
+    ]  # fmt: skip
+    body += [
+        [f"all {each['sets']}", each["model"], each["strategy"],
+         between(each["estimate"], each["low"], each["high"]), p_value(each["p_holm"]), ""]
+        for each in pooled(found)
+    ]  # fmt: skip
+    widths = [max(len(row[place]) for row in [head, *body]) for place in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in [head, *body]]  # fmt: skip
+
+
+def needing(found: Found) -> str:
+    """The title of `Line.needed`."""
+    return f"for {points(look_up(found, 'statistics', 'gain') or 0.02)} needs"
+
+
+def pooled(found: Found) -> list[dict[str, Any]]:
+    """The comparisons over data sets; an older compare.json has none."""
+    return look_up(found, "statistics", "pooled") or []
+
+
+def between(estimate: float | None, low: float | None, high: float | None) -> str:
+    """As "+1.2 [−0.3, +2.7]"; without an estimate the interval alone."""
+    spread = "" if low is None else f"[{points(low)}, {points(high)}]"
+    return f"{points(estimate)} {spread}".strip() if estimate is not None or not spread else spread
 
 
 def preferred(rows: Sequence[Line]) -> str | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ttl_jax.evaluation.brier import brier_parts
 from ttl_jax.evaluation.calibration import calibration
-from ttl_jax.evaluation.multiple import holm
-from ttl_jax.evaluation.paired import mcnemar, paired_permutation
+from ttl_jax.evaluation.paired import mcnemar
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.temperature import fit_temperature
 from ttl_jax.evaluation.thresholds import operating_point, threshold_at
+from ttl_jax.report.read import look_up
 from ttl_jax.report.rows import Value
 
 Found = Mapping[str, Any]
@@ -27,20 +27,23 @@ Held = Callable[[str, str], "Predictions | None"]
 class DecisionTest:
     """A strategy's decisions against the reference's on the same test examples.
 
-    only_it, only_reference: examples that one alone has right, mean over seeds. p: McNemar's, exact;
-    p_patients: by exchanging the two within whole patients, None where no two examples share one.
-    Of several seeds twice the median p-value counts. p_holm: of p_patients, or else of p.
+    only_it, only_reference: examples that one alone has right, mean over seeds. difference (with low, high,
+    p, after Holm): in accuracy, over patients and seeds, of compare.json; None in an older one. caveat: why
+    nothing can be claimed from it. mcnemar: exact p-value of each seed, which takes images as independent and
+    speaks of that seed alone.
     """
 
     dataset: str
     model: str
     strategy: str
-    seeds: int
     only_it: float
     only_reference: float
-    p: float
-    p_patients: float | None
-    p_holm: float
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    caveat: str
+    mcnemar: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -65,32 +68,26 @@ class Trust:
     specificity: Value | None
 
 
-def twice_the_median(values: Sequence[float]) -> float:
-    """One p-value for several of the same hypothesis, however they depend on each other
-    (Rueschendorf 1982, Adv. Appl. Probab. 14:623): twice their median, at most 1; one stays itself."""
-    return values[0] if len(values) == 1 else min(1.0, 2 * statistics.median_high(values))
-
-
 def decision_tests(found: Found, held: Held) -> tuple[DecisionTest, ...]:
     """Every strategy against the reference, where both have predictions of the same seeds; labels that
     are not exclusive have no single decision and are left out."""
     reference = found["statistics"]["reference"]
     base = {(each["dataset"], each["model"]): each for each in found["settings"]
             if each["strategy"] == reference}  # fmt: skip
+    tested = {(each["dataset"], each["model"], each["strategy"]): each
+              for each in look_up(found, "statistics", "decisions") or ()}  # fmt: skip
     made = []
     for each in found["settings"]:
         place = each["dataset"], each["model"]
         if each["strategy"] != reference and place in base:
-            test = _test(each, base[place], held)
+            key = *place, each["strategy"]
+            test = _test(each, base[place], held, tested[key] if key in tested else {})
             if test is not None:
                 made.append(test)
-    known = [each.p if each.p_patients is None else each.p_patients for each in made]
-    return tuple(
-        replace(each, p_holm=float(p)) for each, p in zip(made, holm(known) if made else (), strict=True)
-    )
+    return tuple(made)
 
 
-def _test(mine: Found, theirs: Found, held: Held) -> DecisionTest | None:
+def _test(mine: Found, theirs: Found, held: Held, difference: Found) -> DecisionTest | None:
     its = {(cell["seed"], cell["fold"]): cell for cell in theirs["cells"]}
     seeds: dict[int, list[tuple[Predictions, Predictions]]] = {}  # of each seed all folds
     for cell in mine["cells"]:
@@ -102,24 +99,22 @@ def _test(mine: Found, theirs: Found, held: Held) -> DecisionTest | None:
             seeds.setdefault(cell["seed"], []).append((one, other))
     if not seeds:
         return None
-    tests, exchanged, shared = [], [], False
+    tests = []
     for pairs in seeds.values():
         right, other_right = (np.concatenate([_right(pair[side]) for pair in pairs]) for side in (0, 1))
-        groups = np.concatenate([pair[0].groups for pair in pairs])
         tests.append(mcnemar(right, other_right))
-        shared = shared or len(set(groups.tolist())) < len(groups)
-        if shared:
-            exchanged.append(paired_permutation(right, other_right, groups))
     return DecisionTest(
-        mine["dataset"] or "data",
-        mine["model"],
-        mine["strategy"],
-        len(tests),
-        statistics.fmean(each.only_a for each in tests),
-        statistics.fmean(each.only_b for each in tests),
-        twice_the_median([each.p for each in tests]),
-        twice_the_median(exchanged) if shared else None,
-        np.nan,
+        dataset=mine["dataset"] or "data",
+        model=mine["model"],
+        strategy=mine["strategy"],
+        only_it=statistics.fmean(each.only_a for each in tests),
+        only_reference=statistics.fmean(each.only_b for each in tests),
+        difference=look_up(difference, "estimate"),
+        low=look_up(difference, "low"),
+        high=look_up(difference, "high"),
+        p=look_up(difference, "p_holm"),
+        caveat=look_up(difference, "caveat") or "",
+        mcnemar=tuple(each.p for each in tests),
     )
 
 

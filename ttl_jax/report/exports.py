@@ -8,7 +8,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from ttl_jax.report import wording
-from ttl_jax.report.compared import Found, Line, lines, p_value, points, varying_length
+from ttl_jax.report.compared import Found, Line, between, lines, needing, p_value, pooled, varying_length
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -17,9 +17,7 @@ _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 def write_tables(found: Found, folder: Path) -> list[Path]:
     """Writes compare.csv (all figures, unrounded), compare.md and compare.tex; returns their paths."""
-    rows = lines(found)
-    reference = found["statistics"]["reference"]
-    texts = {"csv": as_csv(rows), "md": as_markdown(rows, reference), "tex": as_latex(rows, reference)}
+    texts = {"csv": as_csv(lines(found)), "md": as_markdown(found), "tex": as_latex(found)}
     paths = []
     for ending, text in texts.items():
         path = folder / f"compare.{ending}"
@@ -37,23 +35,28 @@ def as_csv(rows: tuple[Line, ...]) -> str:
     return file.getvalue()
 
 
-def as_markdown(rows: tuple[Line, ...], reference: str) -> str:
-    """A pipe table."""
-    head, body = _cells(rows, reference)
-    table = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *body]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in table)
+def as_markdown(found: Found) -> str:
+    """Pipe tables: all settings, and the comparisons over data sets where there are any."""
+
+    def table(head: list[str], body: list[list[str]]) -> str:
+        rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *body]
+        return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+
+    return "\n".join(table(*each) for each in _tables(found))
 
 
-def as_latex(rows: tuple[Line, ...], reference: str) -> str:
-    """A booktabs tabular."""
-    head, body = _cells(rows, reference)
-    columns = "lll" + "r" * (len(head) - 3)
+def as_latex(found: Found) -> str:
+    """The same as booktabs tabulars."""
 
     def line(row: list[str]) -> str:
         return " & ".join(_escape(cell) for cell in row) + r" \\" + "\n"
 
-    inside = line(head) + "\\midrule\n" + "".join(line(row) for row in body)
-    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{inside}\\bottomrule\n\\end{{tabular}}\n"
+    def table(head: list[str], body: list[list[str]]) -> str:
+        columns = "lll" + "r" * (len(head) - 3)
+        inside = line(head) + "\\midrule\n" + "".join(line(row) for row in body)
+        return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{inside}\\bottomrule\n\\end{{tabular}}\n"
+
+    return "\n".join(table(*each) for each in _tables(found))
 
 
 def _escape(text: str) -> str:
@@ -63,20 +66,39 @@ def _escape(text: str) -> str:
     return text
 
 
-def _cells(rows: tuple[Line, ...], reference: str) -> tuple[list[str], list[list[str]]]:
+def _tables(found: Found) -> list[tuple[list[str], list[list[str]]]]:
+    """Head and rows of all settings, then of what is pooled."""
+    over_sets = [
+        [f"{each['sets']} data sets", each["model"], each["strategy"],
+         between(each["estimate"], each["low"], each["high"]), p_value(each["p_holm"]),
+         between(None, each["predicted_low"], each["predicted_high"])]
+        for each in pooled(found)
+    ]  # fmt: skip
+    head = ["over", "model", "strategy", _against(found), "p (Holm)", "a new data set [95 %]"]
+    return [_cells(found), *([(head, over_sets)] if over_sets else [])]
+
+
+def _against(found: Found) -> str:
+    metric = found["statistics"]["metric"]
+    what = "" if metric == "auroc" else f"{wording.title(metric)} "
+    return f"vs {found['statistics']['reference']}, {what}points [95 %]"
+
+
+def _cells(found: Found) -> tuple[list[str], list[list[str]]]:
+    rows = lines(found)
     longer = ["length"] if varying_length(rows) else []
     tuned = ["strengths"] if any(row.strengths for row in rows) else []
-    head = ["data set", "model", "strategy", "AUROC [95 %]", f"vs {reference}, points [95 %]", "p (Holm)",
+    head = ["data set", "model", "strategy", "AUROC [95 %]", _against(found), "p (Holm)", needing(found),
             "ms an image", "MB", "FLOPs an image", "AUPRC [95 %] (prevalence)", "accuracy [95 %]",
             "ECE [95 %]", "rate", *tuned, *longer, "training time", "training FLOPs",
             "trainable"]  # fmt: skip
     body = []
     for row in rows:
-        against = "" if row.d_low is None else f" [{points(row.d_low)}, {points(row.d_high)}]"
         share = "" if row.prevalence is None else f" ({wording.number(row.prevalence)})"
         body.append([
             row.dataset, row.model, row.strategy, _spread(row.auroc, row.low, row.high),
-            points(row.difference) + against, p_value(row.p),
+            between(row.difference, row.d_low, row.d_high),
+            "cannot be told" if row.caveat else p_value(row.p), row.needed,
             wording.small(row.ms), wording.small(row.mb), wording.amount(row.flops_image),
             _spread(row.auprc, row.auprc_low, row.auprc_high) + share,
             _spread(row.accuracy, row.accuracy_low, row.accuracy_high),

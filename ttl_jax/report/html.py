@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ttl_jax.evaluation.bootstrap import Interval
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.probability import decide
+from ttl_jax.evaluation.proportion import Proportion, clustered_proportion
 from ttl_jax.evaluation.subgroups import subgroups
 from ttl_jax.report import compared, compared_figures, curves, decision_figures, figures, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled
@@ -94,7 +98,6 @@ def render(
     runs: Sequence[Run],
     title: str,
     *,
-    resamples: int = 1000,
     comparison: Mapping[str, Any] | None = None,
 ) -> str:
     """The report's HTML; `write` without the file."""
@@ -103,7 +106,7 @@ def render(
     splits = [split for split in _SPLITS if any(run.scores(split) for run in runs)]
     if "test" in splits:
         splits = [split for split in splits if split != "val"]
-    tables = {split: rows_of(runs, split, resamples=resamples) for split in splits or ["test"]}
+    tables = {split: rows_of(runs, split) for split in splits or ["test"]}
     main = tables[next(iter(tables))]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -137,10 +140,10 @@ def render(
         left_out=[row for row in main if row not in [each["row"] for each in details]],
         differing=differing,
         shared={key: value for key, value in flat(runs[0].config).items() if key not in differing},
+        warned=_warned(runs, names),
         settings=[(name, run, flat(run.config)) for name, run in zip(names, runs, strict=True)],
         origins=_origins(runs, names),
         chosen=any(row.chosen for row in main),
-        resamples=resamples,
     )
 
 
@@ -184,7 +187,11 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "in_folds": protocol["folds"] > 0,
         "replication": protocol["replication"],
         "tuned_on": protocol["tuned_on"],
-        "resamples": statistics["resamples"],
+        "metric": wording.title(statistics["metric"]),
+        "needing": compared.needing(found),
+        "pooled": compared.pooled(found),
+        "moderated": look_up(statistics, "moderated") or False,
+        "older": "resamples" in statistics,
         "bayes": statistics["bayes"],
         "rope": statistics["rope"],
         "figures": drawn,
@@ -224,8 +231,8 @@ def _timed_on(found: Mapping[str, Any]) -> str:
     return " and ".join(sorted(device for device in devices if device))
 
 
-def _spread(interval: Interval) -> str | None:
-    """An interval of a subgroup, as "0.881 to 0.940"."""
+def _spread(interval: Interval | Proportion) -> str | None:
+    """An interval, as "0.881 to 0.940"."""
     if interval.low is None or interval.high is None:
         return None
     return f"{wording.number(interval.low)} to {wording.number(interval.high)}"
@@ -249,6 +256,18 @@ def _run_names(runs: Sequence[Run]) -> list[str]:
     paths = [run.path.resolve() for run in runs]
     above = os.path.commonpath(paths)
     return [path.name if str(path) == above else os.path.relpath(path, above) for path in paths]
+
+
+def _warned(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Mapping[str, str], list[str]]]:
+    """The runs' warnings, first found first, each kind with its first message and the runs that have it."""
+    found: dict[str, tuple[Mapping[str, str], list[str]]] = {}
+    for run, name in zip(runs, names, strict=True):
+        for each in run.warnings:
+            kind = each["message"] if len(runs) == 1 else each["code"]
+            where = found.setdefault(kind, (each, []))[1]
+            if name not in where:
+                where.append(name)
+    return list(found.values())
 
 
 def _origins(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, list[str]]]:
@@ -294,7 +313,8 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
             value = row.values[name] if name in row.values else None
             under = wording.interval(value)
             if name == "auprc" and "prevalence" in row.values:
-                under = f"prevalence {wording.number(row.mean('prevalence'))}"
+                share = f"prevalence {wording.number(row.mean('prevalence'))}"
+                under = share if under is None else f"{under}; {share}"
             line.append(Cell(wording.metric(value), under, row.mean(name)))
     for name in COSTS:
         if any(name in row.costs for row in rows):
@@ -310,7 +330,7 @@ def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
     metric = "auroc" if any("auroc" in row.values for row in rows) else "accuracy"
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
-    spread = "Line: 95% interval, patients resampled. " if any(
+    spread = "Line: 95% interval over patients, and over seeds where there are several. " if any(
         row.values[metric].low is not None for row in rows if metric in row.values
     ) else ""  # fmt: skip
     if any(len(row.runs) > 1 for row in rows):
@@ -385,9 +405,9 @@ def _detail(row: Row) -> dict[str, Any]:
         "figures": [(Drawn(svg, caption), kind) for svg, caption, kind in drawn if svg],
         "calibrated": () if calibrated is None else calibrated.rows,
         "operating": operating,
-        "per_class": _per_class(scores),
+        "per_class": _per_class(scores, predictions),
         "decisions": _decisions(predictions),
-        "subgroups": () if predictions is None else subgroups(predictions, resamples=500),
+        "subgroups": () if predictions is None else subgroups(predictions),
         "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
         "gallery": gallery(run),
@@ -426,8 +446,10 @@ def _about_data(predictions: Predictions) -> str:
     return text if groups == len(predictions) else f"{text} of {groups:,} groups (patients)"
 
 
-def _per_class(scores: Any) -> list[tuple[str, list[Cell]]]:
+def _per_class(scores: Any, predictions: Predictions | None) -> list[tuple[str, list[Cell]]]:
+    """Each class's figures; below recall and precision, which are shares, their 95% intervals."""
     table = look_up(scores, "per_class") or {}
+    shares = {} if predictions is None else _shares(predictions)
     found = []
     for name, entry in table.items():
         cells = []
@@ -436,8 +458,26 @@ def _per_class(scores: Any) -> list[tuple[str, list[Cell]]]:
             text = wording.number(value)
             if key == "support" and value is not None:
                 text = f"{int(value):,}"
-            cells.append(Cell(text, None, value))
+            share = shares[name, key] if (name, key) in shares else None
+            under = None if share is None else _spread(share)
+            cells.append(Cell(text, under, value))
         found.append((name, cells))
+    return found
+
+
+def _shares(predictions: Predictions) -> dict[tuple[str, str], Proportion]:
+    """Recall and precision of each class (label), over the examples where it is known."""
+    said = decide(predictions.probabilities, predictions.task)
+    found = {}
+    for place, name in enumerate(predictions.class_names):
+        several = predictions.task == "multilabel"
+        of = predictions.labels[:, place] if several else predictions.labels
+        known = ~np.isnan(of)
+        true = of[known] == (1 if several else place)
+        taken = (said[:, place] == 1 if several else said == place)[known]
+        groups = predictions.groups[known]
+        found[name, "recall"] = clustered_proportion(taken[true], groups[true])
+        found[name, "precision"] = clustered_proportion(true[taken], groups[taken])
     return found
 
 

@@ -58,6 +58,11 @@ class Run:
         return load(path) if path.exists() else None
 
     @property
+    def warnings(self) -> tuple[Mapping[str, str], ...]:
+        """What is undefined or bad about it: code, message, remedy; a run of an older version has none."""
+        return tuple(look_up(self.result, "warnings") or ())
+
+    @property
     def state(self) -> str:
         """What to say of a run that has no test result."""
         if self.result is not None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.evaluation.bootstrap import bootstrap_ci
+from ttl_jax.evaluation.intervals import intervals_of
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 
 METRICS = (
     "auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa",
     "ece", "brier", "loss",
 )  # fmt: skip
+INTERVALS = tuple(metric for metric in METRICS if metric not in ("prevalence", "ece"))  # ECE has no sound one
 COSTS = ("seconds", "params", "trainable_params", "flops_per_step")
 # Fields that tell no setting from another: runs that differ in these alone share a row.
 NO_SETTING = ("seed", "evaluate_test", "report", "report_images", "loggers")
@@ -27,7 +28,8 @@ class Value:
     """A metric over the runs of a row.
 
     mean over `runs` of them; sd is their sample standard deviation (None with one run); low and
-    high are the 95% bootstrap interval over patients of a single run (None with several).
+    high are the 95% interval over patients, with several runs over seeds too (None where runs were not
+    tested on the same examples, or there is none).
     """
 
     mean: float
@@ -58,22 +60,21 @@ class Row:
         return self.values[metric].mean if metric in self.values else None
 
 
-def rows(run_dirs: Sequence[str | Path], split: str = "test", *, resamples: int = 1000) -> tuple[Row, ...]:
+def rows(run_dirs: Sequence[str | Path], split: str = "test", *, intervals: bool = True) -> tuple[Row, ...]:
     """Reads runs and makes one row of every setting, in the order given.
 
     Args:
         run_dirs: run directories.
         split: "test", "val" or "shifted".
-        resamples: of the clustered bootstrap behind the intervals of a single run's AUROC and
-            accuracy, from its prediction file; 0 leaves the intervals out.
+        intervals: from the prediction files; False leaves them out.
 
     Raises:
         UserError: as `read_runs`, or a prediction file that cannot be read.
     """
-    return rows_of(read_runs(run_dirs), split, resamples=resamples)
+    return rows_of(read_runs(run_dirs), split, intervals=intervals)
 
 
-def rows_of(runs: Sequence[Run], split: str, *, resamples: int) -> tuple[Row, ...]:
+def rows_of(runs: Sequence[Run], split: str, *, intervals: bool = True) -> tuple[Row, ...]:
     """`rows`, of runs that have been read."""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
@@ -82,7 +83,7 @@ def rows_of(runs: Sequence[Run], split: str, *, resamples: int) -> tuple[Row, ..
         while (setting, copy) in groups and run.seed in [r.seed for r in groups[setting, copy]]:
             copy += 1
         groups.setdefault((setting, copy), []).append(run)
-    found = [_row(tuple(group), split, resamples) for group in groups.values()]
+    found = [_row(tuple(group), split, intervals) for group in groups.values()]
     return tuple(_choose(_label(found)))
 
 
@@ -112,7 +113,7 @@ def _setting(run: Run) -> str:
     return _text([run.dataset, run.model, run.strategy, fields])
 
 
-def _row(runs: tuple[Run, ...], split: str, resamples: int) -> Row:
+def _row(runs: tuple[Run, ...], split: str, intervals: bool) -> Row:
     runs = tuple(sorted(runs, key=lambda run: (run.seed is None, run.seed)))
     scored = [run for run in runs if run.scores(split) is not None]
     values = {}
@@ -122,8 +123,8 @@ def _row(runs: tuple[Run, ...], split: str, resamples: int) -> Row:
         if known:
             sd = statistics.stdev(known) if len(known) > 1 else None
             values[metric] = Value(statistics.fmean(known), len(known), sd)
-    if len(runs) == 1 and scored and resamples:
-        values |= _intervals(runs[0], split, values, resamples)
+    if scored and intervals:
+        values |= _intervals(scored, split, values)
     costs = {}
     for cost in COSTS:
         known = [look_up(run.result, cost) for run in runs]
@@ -152,23 +153,12 @@ def _row(runs: tuple[Run, ...], split: str, resamples: int) -> Row:
     )
 
 
-def _intervals(run: Run, split: str, values: dict[str, Value], resamples: int) -> dict[str, Value]:
-    predictions = run.predictions(split)
-    if predictions is None:
+def _intervals(runs: Sequence[Run], split: str, values: dict[str, Value]) -> dict[str, Value]:
+    held = [found for found in (run.predictions(split) for run in runs) if found is not None]
+    if len(held) < len(runs):
         return {}
-    found: dict[str, Value] = {}
-    for metric in ("auroc", "accuracy"):
-        if metric in values:
-            interval = bootstrap_ci(
-                predictions.labels,
-                predictions.logits,
-                metric,  # type: ignore[arg-type]
-                predictions.groups,
-                task=predictions.task,
-                resamples=resamples,
-            )
-            found[metric] = replace(values[metric], low=interval.low, high=interval.high)
-    return found
+    found = intervals_of(held, [metric for metric in INTERVALS if metric in values])
+    return {metric: replace(values[metric], low=low, high=high) for metric, (low, high) in found.items()}
 
 
 def _label(found: list[Row]) -> list[Row]:

@@ -35,7 +35,8 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel(f"validation {record['select']}")
     axes.set_xticks([unit["unit"] for unit in units])
     axes.set_title(f"{record['model']}, {record['kind'].upper()}, {record['method']}: "
-                   f"{record['cost']:g} of {record['exhaustive_cost']} trainings", fontsize=10)  # fmt: skip
+                   f"{record['cost']:g} of {record['exhaustive_cost']} trainings\n{confidence(record)}",
+                   fontsize=10)  # fmt: skip
     right = axes.twinx()
     right.plot([u["unit"] for u in units], [u["price"] for u in units], color="tab:orange", linewidth=1,
                linestyle="--", label=f"{PRICE_NAMES[record['price']]} of one image, relative")  # fmt: skip
@@ -78,6 +79,13 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def confidence(record: Mapping[str, Any]) -> str:
+    """How sure the choice is; in words where no confidence can be named."""
+    if record["confidence"] is None:
+        return f"no confidence can be named that no unit is better by more than {record['tolerance']:g}"
+    return f"no unit is better by more than {record['tolerance']:g}, at {record['confidence']:.0%} confidence"
+
+
 def sentence(record: Mapping[str, Any]) -> str:
     """What was chosen, why, at which cost, and what the test split says of it."""
     test = record["test"]
@@ -88,5 +96,5 @@ def sentence(record: Mapping[str, Any]) -> str:
             figures.append(f"{name} {test[name]:.4f}{spread}")
     return (
         f"{record['strategy']} ({record['unit']}) for {record['cost']:g} of {record['exhaustive_cost']} "
-        f"trainings: {record['reason']}\ntest split, once: {', '.join(figures)}"
+        f"trainings: {record['reason']}\n{confidence(record)}\ntest split, once: {', '.join(figures)}"
     )

@@ -1,11 +1,10 @@
-"""Successive halving over units, opened where a win is likely, ended where it is not.
+"""Successive halving over units, opened where a win is likely. It trusts that curves do not cross.
 
 1. Opening: the lowest unit and the stage boundaries bracket the network.
 2. Race: units just opened train a first rung of the budget; the upper 1/eta of them, the leader's
    own score at that rung among them, goes on to the next one (Jamieson and Talwalkar 2016).
-3. Next: the scored units give every unit between them a normal distribution (`bridge`). The unit
-   with the highest expected improvement is opened, until their chances of a win add up to less
-   than 1 - confidence, or the allowance is spent.
+3. Next: the unit of the highest expected improvement (`posterior`) is opened, until no unit is likely
+   to be better than the leader by more than the tolerance, or the allowance is spent.
 4. Finals: the best few train with more seeds, until the interval leaves one (`finalists`).
 """
 
@@ -18,8 +17,8 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
-from ttl_jax.search.bridge import beliefs
 from ttl_jax.search.finalists import rivals
+from ttl_jax.search.posterior import posterior
 from ttl_jax.search.trials import (
     Outcome,
     Plan,
@@ -79,22 +78,6 @@ class _Book:
         """Scores of the first seed at a rung."""
         return {r.unit: score for r, score in self.scores.items() if r[1:] == (rung, self.first_seed)}
 
-    def estimates(self) -> dict[int, float]:
-        """A score at the whole budget for every unit tried.
-
-        A unit that was stopped at a rung is taken to gain from there what the leader gained, and not
-        to overtake it. Failed trainings are left out.
-        """
-        whole = self.at(self.rungs[-1])
-        leader = highest(whole)
-        found: dict[int, float] = {}
-        for rung in self.rungs[:-1]:  # a later rung replaces an earlier one
-            level = self.at(rung)
-            gain = whole[leader] - level[leader] if leader in level else 0.0
-            found |= {unit: min(score + gain, whole[leader]) for unit, score in level.items()}
-        found |= whole
-        return {unit: score for unit, score in found.items() if not math.isnan(score)}
-
 
 def halving_plan(
     stages: Iterable[int | Unit],
@@ -107,6 +90,7 @@ def halving_plan(
     allowance: float = math.inf,
     effort: Mapping[int, float] | None = None,
     confidence: float = 0.95,
+    tolerance: float = 0.01,
     width: int = 1,
     maximize: bool = True,
 ) -> Plan:
@@ -130,17 +114,17 @@ def halving_plan(
         rounds.append(highest(book.at(rungs[-1])))
         tried = {request.unit for request in book.scores}
         unseen = [unit for unit in candidates if unit not in tried]
-        expected = beliefs(book.estimates(), unseen)
+        belief = posterior(candidates, book.scores, tolerance)
         next_step = rungs[0] * min((book.effort_of(unit) for unit in unseen), default=0.0)
         if not paid or (unseen and book.spent() + next_step > book.allowance + 1e-9):
             reason = f"the allowance of {allowance:g} trainings is spent"
         elif not unseen:
             reason = "every unit was tried"
-        elif math.fsum(belief.chance for belief in expected.values()) < 1 - confidence:
-            reason = f"no unit that was not tried wins, at {confidence:.0%} confidence"
+        elif belief.sure(rounds[-1], confidence):
+            reason = f"no unit is likely to be better by more than {tolerance:g}"
         else:
-            order = sorted(expected, key=lambda unit: -expected[unit].gain)
-            opened = tuple(order[:width]) or tuple(unseen[:width])
+            gains = belief.gains(rounds[-1])
+            opened = tuple(sorted(unseen, key=lambda unit: -gains[unit])[:width])
     book.allowance = allowance
     best, score, reason = yield from _finals(book, seeds, finalists, confidence, reason)
     return Outcome(best, sign * score, (*rounds, best) if len(seeds) > 1 else tuple(rounds), reason)
@@ -204,7 +188,7 @@ def _finals(
         reason += (
             f"; over seeds unit {winner} is not told apart from {', '.join(map(str, others))}"
             if others
-            else f"; over seeds no other finalist wins, at {confidence:.0%} confidence"
+            else "; over seeds no other finalist is left"
         )
     return winner, means[winner], reason
 
@@ -221,6 +205,7 @@ def halving(
     allowance: float = math.inf,
     effort: Mapping[int, float] | None = None,
     confidence: float = 0.95,
+    tolerance: float = 0.01,
     maximize: bool = True,
     done: Mapping[Request, float] | None = None,
 ) -> SearchResult:
@@ -237,7 +222,8 @@ def halving(
         allowance: whole trainings (times effort) that may be spent, of which the finals' part is kept
             for them; the search ends with it.
         effort: what a whole training costs, by unit; 1 each when not given.
-        confidence: of both stops.
+        confidence: probability at which it ends sooner, and of the finalists' interval.
+        tolerance: the difference from the best that counts as none.
         maximize: whether high scores are good.
         done: trials that exist already; they are not run again.
 
@@ -247,7 +233,7 @@ def halving(
     """
     plan = halving_plan(
         stages, units, rungs=rungs, eta=eta, seeds=seeds, finalists=finalists, allowance=allowance,
-        effort=effort, confidence=confidence, maximize=maximize,
+        effort=effort, confidence=confidence, tolerance=tolerance, maximize=maximize,
     )  # fmt: skip
     return follow(plan, one_by_one(objective), done=done, effort=effort)
 

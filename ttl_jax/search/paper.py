@@ -175,7 +175,7 @@ def _row(row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base
 
 
 def _difference(row: Method, base: Method, tests: Any, workdir: Path) -> dict[str, Any] | None:
-    """AUROC less that of FTL, patients and seeds resampled together; None for FTL itself."""
+    """AUROC less that of FTL, over patients and seeds; None for FTL itself."""
     seeds = [seed for seed in tests[row] if seed in tests[base]]
     if row == base or not seeds:
         return None
@@ -193,7 +193,13 @@ def _difference(row: Method, base: Method, tests: Any, workdir: Path) -> dict[st
         "auroc",
         task=mine[0].task,
     )
-    return {"auroc": found.estimate, "low": found.low, "high": found.high, "p": found.p}
+    return {
+        "auroc": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "caveat": found.caveat,
+    }
 
 
 def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -260,4 +266,6 @@ def sentence(found: Mapping[str, Any]) -> str:
         verdict = "no difference in the score can be shown"
     elif known["high"] < 0:
         verdict = "the score falls"
+    if "caveat" in known and known["caveat"]:
+        verdict = f"it cannot be told whether the score changes ({known['caveat']})"
     return f"{kept}: {saved}; {moved} against FTL: {verdict}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,11 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.search.bayesian import WHOLE, bayesian_plan
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.pareto import pareto
 from ttl_jax.search.points import KINDS, Point, boundaries, chosen, points
+from ttl_jax.search.posterior import posterior
 from ttl_jax.search.side_by_side import side_by_side
 from ttl_jax.search.trial import LastSave, TrialTask, feature_store, known, report_test, run_trial
 from ttl_jax.search.trials import (
@@ -41,7 +44,8 @@ from ttl_jax.training.foresee import foresee
 from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 
-METHODS = ("exhaustive", "two_stage", "halving")
+METHODS = ("bayesian", "exhaustive", "two_stage", "halving")
+SEEDED = ("bayesian", "halving")  # those that train finalists with more seeds
 PRICES = ("macs", "params", "latency")
 
 
@@ -91,9 +95,9 @@ def read(config: Any) -> Setting:
             raise UserError(f"config search.{field}={value} must be 1 or more")
     if options.weight < 0:
         raise UserError(f"config search.weight={options.weight} must not be negative")
-    if options.seeds > 1 and options.method != "halving":
+    if options.seeds > 1 and options.method not in SEEDED:
         raise UserError(
-            f"config search.seeds={options.seeds} is for method=halving; the {options.method} search "
+            f"config search.seeds={options.seeds} is for method=halving and method=bayesian; the {options.method} search "
             "trains each unit once"
         )
     run = config.copy_and_resolve_references()
@@ -163,6 +167,11 @@ def search(
     ]
     shutil.rmtree(workdir / "features", ignore_errors=True)
     record = _record(setting, result, costs, price, workdir, tests)
+    record["warnings"] = [
+        warning
+        for trial in winners
+        for warning in _result(folder(workdir, _request(trial))).get("warnings", ())
+    ]
     provenance.write_json(workdir / "search.json", record)
     from ttl_jax.search.figure import draw
 
@@ -175,30 +184,59 @@ def folder(workdir: Path, request: Request) -> Path:
     return workdir / "trials" / f"unit{request.unit:02d}_seed{request.seed}"
 
 
+def _result(place: Path) -> dict[str, Any]:
+    path = place / "result.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def _request(trial: Any) -> Request:
     return Request(trial.unit, trial.budget, trial.seed)
 
 
 def _plan(setting: Setting) -> Plan:
     """The search as a plan over values: score, less weight times price, high is good."""
-    options, units = setting.options, tuple(setting.points)
+    return plan_of(setting.options, setting.run, setting.stages, tuple(setting.points))
+
+
+def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int]) -> Plan:
+    """The plan that a config asks for.
+
+    Args:
+        options: its `search` part.
+        run: the config of its trainings (seed, epochs, validations).
+        stages: boundaries among the units.
+        units: candidates.
+
+    Raises:
+        UserError: naming what is out of range.
+    """
     if options.method == "exhaustive":
-        return _seeded(exhaustive_plan(units), setting.run.seed)
+        return _seeded(exhaustive_plan(units), run.seed)
     if options.method == "two_stage":
-        return _seeded(two_stage_plan(setting.stages, units), setting.run.seed)
+        return _seeded(two_stage_plan(stages, units), run.seed)
     if not 0 < options.allowance <= 1:
         raise UserError(f"config search.allowance={options.allowance} is a share, above 0 up to 1")
-    return halving_plan(
-        setting.stages,
-        units,
-        rungs=validated(options.rungs, setting.run),
-        eta=options.eta,
-        seeds=tuple(range(setting.run.seed, setting.run.seed + options.seeds)),
-        finalists=options.finalists,
-        allowance=options.allowance * len(units),
-        confidence=options.confidence,
-        width=options.workers,
-    )
+    shared: dict[str, Any] = {
+        "seeds": tuple(range(run.seed, run.seed + options.seeds)),
+        "finalists": options.finalists,
+        "allowance": max(options.allowance * len(units), WHOLE),
+        "confidence": options.confidence,
+        "tolerance": options.tolerance,
+        "width": options.workers,
+    }
+    if options.method == "bayesian":
+        return bayesian_plan(units, pilot=validated((options.pilot,), run)[0], **shared)
+    return halving_plan(stages, units, rungs=validated(options.rungs, run), eta=options.eta, **shared)
+
+
+def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
+    """Whether no unit is better than the chosen one by more than the tolerance, at the config's confidence.
+
+    The posterior's answer for every method: it depends on the trials, not on who asked for them.
+    docs/search.md has how often it is right.
+    """
+    scores = {_request(trial): trial.score for trial in result.trials}
+    return posterior(units, scores, options.tolerance).sure(result.best, options.confidence)
 
 
 def validated(rungs: Sequence[float], run: Any) -> tuple[float, ...]:
@@ -422,7 +460,7 @@ def _record(
             whole.setdefault(trial.unit, []).append(score)
     scores = {unit: fmean(whole[unit]) for unit in setting.points if unit in whole}
     front = pareto(scores, price, maximize=setting.sign > 0)
-    best = setting.points[result.best]
+    best, sure = setting.points[result.best], is_sure(setting.options, tuple(setting.points), result)
     return {
         "kind": setting.options.kind,
         "method": setting.options.method,
@@ -436,6 +474,8 @@ def _record(
         "rounds": list(result.rounds),
         "stages": list(setting.stages),
         "reason": result.reason,
+        "tolerance": setting.options.tolerance,
+        "confidence": setting.options.confidence if sure else None,  # None: none can be named
         "cost": round(result.cost, 6),
         "exhaustive_cost": len(setting.points),
         "price": setting.options.price,

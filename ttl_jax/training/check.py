@@ -68,7 +68,7 @@ def check(config: Any) -> None:
     if config.data.sampling not in ("uniform", "balanced"):
         raise UserError(f"config data.sampling={config.data.sampling!r} is not 'uniform' or 'balanced'")
     check_loss(config.loss)
-    data.parse_augment(config.data.augment)
+    data.augmentation(config.data)
     data.parse_mix(config.data.mix)
     loggers.check(config.loggers)
     data.views.views(config.data.tta)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ttl_jax import strategies
+from ttl_jax.data import auto_augment, parse_augment
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.typing import Variables
@@ -35,6 +36,14 @@ def print_header(
     )
     if variables["batch_stats"]:
         console.print(f"BatchNorm statistics: {estimate_of(config.model)}")
+    text = config.data.augment
+    if text == "auto":
+        text, why = auto_augment(config.data.name)
+        mirrored = (
+            "" if {"flip", "flip_vertical"} & {step.name for step in parse_augment(text)} else "; no mirror"
+        )
+        text = f"auto: {text}{mirrored} ({why})"
+    console.print(f"augment {text}", markup=False)
     table = Table("phase", "steps", "label", "leaves", "parameters", "share", "BatchNorm statistics")
     for item, length in zip(bound, lengths, strict=True):
         for number, row in enumerate(strategies.table(item, variables["params"], config.model.name)):

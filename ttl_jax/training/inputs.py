@@ -70,7 +70,7 @@ class Inputs:
 
     def prepare(self, images: Array, keys: Array) -> Array:
         """uint8 images and their keys -> augmented, normalised."""
-        spec = data.parse_augment(self.config.data.augment)
+        spec = data.augmentation(self.config.data)
         return self.preprocessing.normalise(data.augment(images.astype(jnp.float32), keys, spec))
 
     def plain(self, images: Array, keys: Array) -> Array:
@@ -94,7 +94,7 @@ class Inputs:
             epoch, or where there is no room.
         """
         config = self.config
-        spec, views = data.parse_augment(config.data.augment), config.data.views
+        spec, views = data.augmentation(config.data), config.data.views
         unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
         if unit is None or (spec and not views):
             return None
@@ -115,7 +115,7 @@ class Inputs:
     def computed(self, frozen: Frozen, variables: Variables) -> dict[str, Dataset]:
         """{"train", "val"} with the outputs of the frozen units in the place of the images."""
         config, stand_in, size = self.config, frozen.stand_in, frozen.bytes
-        drawn = bool(data.parse_augment(config.data.augment))
+        drawn = bool(data.augmentation(config.data))
         kinds = {"train": "drawn" if drawn else "plain", "val": "plain"}
         functions = {"drawn": self.prepare, "plain": self.plain}
 
@@ -148,7 +148,7 @@ class Inputs:
         config = self.config
         if name not in self._pixels:
             self._pixels[name] = prefix.pixels(self.sets[name])
-        spec = data.parse_augment(config.data.augment) if name == "train" else ()
+        spec = data.augmentation(config.data) if name == "train" else ()
         return prefix.digest(
             stand_in,
             variables,

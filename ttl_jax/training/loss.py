@@ -7,7 +7,7 @@ what they would apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.typing import Array, Float
 
-Loss = Callable[[Array, Array], Array]
 NAMES = ("cross_entropy", "focal", "logit_adjusted")
 
 
@@ -45,7 +44,9 @@ def cross_entropy(
     log_p = jax.nn.log_softmax(logits)
     losses = -log_p * _focus(log_p, gamma)
     weights = class_weights * target
-    return jnp.sum(weights * losses) / jnp.sum(weights)
+    total = jnp.sum(weights)
+    # Rows of padding alone (a part of an accumulated batch) have a loss of 0, not of 0 / 0.
+    return jnp.sum(weights * losses) / jnp.where(total > 0, total, 1.0)
 
 
 def binary_cross_entropy(
@@ -107,26 +108,40 @@ def check_loss(config: Any) -> None:
         raise UserError(f"config loss.smoothing={config.smoothing} must be from 0 to below 1")
 
 
-def make_loss(
-    task: str,
-    weights: Float[Array, " classes"],
-    *,
-    gamma: float = 0.0,
-    smoothing: float = 0.0,
-    shift: Float[Array, " classes"] | float = 0.0,
-) -> Loss:
-    """Chooses the loss for "multiclass" or "multilabel" data, in float32.
+@dataclass(frozen=True, eq=False)  # as a function: equal to itself alone
+class Loss:
+    """(logits, labels) -> the weighted mean of the entries known, in float32.
 
-    Args:
+    Attributes:
         task: "multiclass" or "multilabel".
-        weights: of the classes, or of the positive entries of each label.
+        weights: (classes,) of the classes, or of the positive entries of each label.
         gamma: focal exponent; 0 is plain cross-entropy.
         smoothing: label smoothing.
         shift: added to the logits, from `log_prior`.
     """
-    function = cross_entropy if task == "multiclass" else binary_cross_entropy
 
-    def loss(logits: Array, labels: Array) -> Array:
-        return function(logits.astype(jnp.float32) + shift, labels, weights, gamma, smoothing)
+    task: str
+    weights: Float[Array, " classes"]
+    gamma: float = 0.0
+    smoothing: float = 0.0
+    shift: Float[Array, " classes"] | float = 0.0
 
-    return loss
+    def __call__(self, logits: Array, labels: Array) -> Float[Array, ""]:
+        """The loss of these rows."""
+        function = cross_entropy if self.task == "multiclass" else binary_cross_entropy
+        logits = logits.astype(jnp.float32) + self.shift
+        return function(logits, labels, self.weights, self.gamma, self.smoothing)
+
+    def weight(self, labels: Array) -> Float[Array, ""]:
+        """What the mean is divided by: means of the parts of a batch, so weighted, are the batch's own."""
+        if self.task == "multilabel":
+            return jnp.sum(~jnp.isnan(labels)).astype(jnp.float32)
+        classes = self.weights.shape[-1]
+        target = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels  # padding, -1, is all 0
+        rows = jnp.sum(target, axis=1, keepdims=True)
+        return jnp.sum(self.weights * (target * (1 - self.smoothing) + rows * self.smoothing / classes))
+
+
+def make_loss(task: str, weights: Float[Array, " classes"], **options: Any) -> Loss:
+    """The loss of "multiclass" or "multilabel" data; options as the fields of `Loss`."""
+    return Loss(task, weights, **options)

@@ -135,7 +135,7 @@ def one_program(config: Any) -> bool:
         and strategy.phases[0].solver is None
         and strategy.after is None
         and not strategy.penalties
-        and not data.parse_augment(config.data.augment)
+        and not data.augmentation(config.data)
         and not data.parse_mix(config.data.mix)
         and config.data.sampling == "uniform"
         and config.cache_features

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.config import default_config
+from ttl_jax.data.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
 
@@ -60,7 +61,30 @@ def check(workdir: Path, config: Any) -> None:
 def _older(saved: dict[str, Any]) -> dict[str, Any]:
     """What younger fields stood at in the runs before them, where that was not a config's to say."""
     lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
-    return {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
+    drawn = not (
+        str(saved.get("data.name")).startswith("phantom/")
+        or saved.get("data.splits")
+        or saved.get("data.folds")
+    )
+    norm = {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
+    return norm | ({"data.split_rule": 1} if drawn else {})
+
+
+def as_begun(workdir: Path, config: Any) -> Any:
+    """The config, where data.augment="auto" stays what the folder's run was begun with.
+
+    A version before "auto" had the default "flip": its runs go on with that.
+    """
+    path = workdir / "config.json"
+    if config.data.augment != "auto" or not path.exists():
+        return config
+    begun = json.loads(path.read_text())["config"]["data"]
+    if "augment" not in begun or begun["augment"] == "auto":
+        return config
+    settled = config.copy_and_resolve_references()
+    with settled.unlocked():
+        settled.data.augment = begun["augment"]
+    return settled
 
 
 @contextmanager
@@ -102,6 +126,10 @@ def claim(workdir: Path, config: Any) -> None:
         "versions": versions(),
         "git": _git_commit(),
         "command": command(),
+        # what "auto" stood for in this version
+        "augment": auto_augment(config.data.name)[0]
+        if config.data.augment == "auto"
+        else config.data.augment,
         "platform": f"{platform.platform()}, {os.cpu_count()} cores",
     }
     write_json(path, record)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ttl_jax import evaluation, strategies
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.evaluation import sanity
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.training.loop import Progress
 from ttl_jax.training.predict import Predict
@@ -55,10 +57,20 @@ Illustrate = Callable[[Result, Mapping[str, Dataset], Callable[[Array], Array]],
 
 
 def evaluate_once(
-    workdir: Path, sets: Mapping[str, Dataset], logits_for: Any, writes: bool = True
+    workdir: Path,
+    sets: Mapping[str, Dataset],
+    logits_for: Any,
+    writes: bool = True,
+    kept_step: int | None = None,
 ) -> dict[str, Any]:
-    """Scores every held-out split with the best variables and keeps its predictions."""
+    """Scores every held-out split with the best variables and keeps its predictions.
+
+    Returns:
+        split -> `score`; "intervals": split -> {metric: [low, high]}, 95 % over patients; and "warnings": a
+        list of {"code", "message", "remedy"}, see `evaluation.sanity`, which are printed too.
+    """
     scores: dict[str, Any] = {}
+    held: dict[str, evaluation.Predictions] = {}
     for name, split in sets.items():
         logits = logits_for(split)
         if writes:
@@ -72,8 +84,21 @@ def evaluate_once(
                 task=split.task,
                 columns=split.columns,
             )
-        scores[name] = evaluation.score(split.labels, logits, split.class_names, split.task)
-    return scores
+        given = split.labels, logits, split.class_names, split.task
+        scores[name] = evaluation.score(*given)
+        held[name] = evaluation.Predictions(split.ids, split.groups, *given)
+    log = workdir / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    course = [line for line in lines if line.get("split") == "val"]
+    warnings = sanity.warnings_of(held, scores, course, kept_step)
+    if writes:
+        for warning in warnings:
+            print(f"WARNING {warning.message}. {warning.remedy[0].upper()}{warning.remedy[1:]}.", flush=True)
+    intervals = {
+        name: {metric: list(ends) for metric, ends in evaluation.intervals_of([each]).items()}
+        for name, each in held.items()
+    }
+    return scores | {"intervals": intervals, "warnings": [asdict(warning) for warning in warnings]}
 
 
 def costs(

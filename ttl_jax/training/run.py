@@ -88,6 +88,7 @@ def train(
         DivergedError: the loss stopped being a number.
     """
     workdir = remote.only_local(workdir)
+    config = provenance.as_begun(workdir, config)
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
@@ -252,7 +253,11 @@ def _finished(
         print(f"this run is finished: {path}", flush=True)
     else:
         metrics = evaluate_once(
-            workdir, scored, lambda split: feeding.logits(split, best, predict), layout.first
+            workdir,
+            scored,
+            lambda split: feeding.logits(split, best, predict),
+            layout.first,
+            None if "after" in found else found["best_step"],
         )
         metrics |= found | {"data": card(sets)}
         if layout.first:

@@ -61,7 +61,7 @@ def make_train_step(
         network: called as `network.apply(variables, images, train, still, keys=..., after=...)`.
         bound: the phase, bound to the network.
         optimizer: from `make_optimizer`.
-        loss: (logits, labels) -> scalar.
+        loss: (logits, labels) -> scalar; with accumulation its `weight` too.
         prepare: uint8 images and one key an example -> normalised (and augmented) images.
         keys_of: batch -> (N,) PRNG keys, a function of (seed, epoch, example id) alone.
         after: the batch holds outputs of this unit (cached features) instead of images.
@@ -124,7 +124,10 @@ def make_train_step(
         now = weighted(bound, given["weights"]) if "weights" in given else bound
         train, frozen = split(state.params, bound.trainable)
 
-        def objective(train: dict[str, Array], statistics: Any, batch: Batch) -> tuple[Array, Any]:
+        def objective(
+            train: dict[str, Array], statistics: Any, batch: Batch, weight: Any = 1.0, part: Any = 1.0
+        ) -> tuple[Array, Any]:
+            """The loss counts `weight` times, penalties `part` times: 1 but for a part of a batch."""
             batch_stats, updates = statistics
             keys = keys_of(batch)
             images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
@@ -147,14 +150,14 @@ def make_train_step(
             # Where no BatchNorm moves (VGG, a probe) there is no such collection.
             statistics = moved(batch_stats, updates, dict(seen).get("moments", {}), estimate)
             logits, features = output if capture else (output, {})
-            value = loss(_all(logits, axis), _all(labels, axis))
+            value = weight * loss(_all(logits, axis), _all(labels, axis))
             if not coupled and not bound.features:
                 return value / shares, (statistics, {"loss": value})
-            added = penalties(now, train, features, images, labels, given)
+            added = part * penalties(now, train, features, images, labels, given)
             return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
 
         gradients, (batch_stats, updates), terms = _gradients(
-            objective, train, (state.batch_stats, state.updates), batch, layout.accumulate, axis
+            objective, train, (state.batch_stats, state.updates), batch, layout.accumulate, axis, loss
         )
         if axis is not None:
             gradients = lax.psum(gradients, axis)
@@ -232,12 +235,14 @@ def _gradients(
     batch: Batch,
     parts: int,
     axis: str | None,
+    loss: Loss,
 ) -> tuple[dict[str, Array], Any, dict[str, Array]]:
     """Gradients, moved statistics and the loss's terms of a batch, taken in so many parts.
 
-    Part k holds the rows k, k + parts, ...: the same ones however the batch is split over devices. Parts
-    weigh as many examples as they hold (padding is none); each moves the statistics in its turn, by
-    moments of its own. With weighted classes a part's loss is normalised by its own weights.
+    Part k holds the rows k, k + parts, ...: the same ones however the batch is split over devices. The
+    loss of a part counts by its share of the batch's weights (of classes, of known labels), so that the
+    sum is the loss of the whole batch; penalties count by the share of the examples (padding is none).
+    Each part moves the statistics in its turn, by moments of its own.
     """
     differentiate = jax.value_and_grad(objective, has_aux=True)
     if parts == 1:
@@ -247,21 +252,19 @@ def _gradients(
         name: jnp.moveaxis(value.reshape(-1, parts, *value.shape[1:]), 1, 0) for name, value in batch.items()
     }
     counts = cut["mask"].sum(1) if "mask" in cut else jnp.full(parts, cut["label"].shape[1], jnp.float32)
-    counts = lax.psum(counts, axis) if axis is not None else counts
+    weighed = jax.vmap(loss.weight)(cut["label"])
+    counts, weighed = lax.psum((counts, weighed), axis) if axis is not None else (counts, weighed)
 
     def add(carried: Any, item: Any) -> tuple[Any, None]:
         sums, statistics = carried
-        part, share = item
-        (_, (statistics, terms)), gradients = differentiate(train, statistics, part)
-        return (
-            jax.tree.map(lambda total, new: total + share * new, sums, (gradients, terms)),
-            statistics,
-        ), None
+        (_, (statistics, terms)), gradients = differentiate(train, statistics, *item)
+        return (jax.tree.map(jnp.add, sums, (gradients, terms)), statistics), None
 
     first = {name: value[0] for name, value in cut.items()}
     (_, (_, shapes)), _ = jax.eval_shape(differentiate, train, statistics, first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (train, shapes))
-    (sums, statistics), _ = lax.scan(add, (zeros, statistics), (cut, counts / counts.sum()))
+    shares = (each / jnp.maximum(each.sum(), 1e-12) for each in (weighed, counts))
+    (sums, statistics), _ = lax.scan(add, (zeros, statistics), (cut, *shares))
     return sums[0], statistics, sums[1]
 
 

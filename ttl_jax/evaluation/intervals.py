@@ -1,0 +1,224 @@
+"""Intervals of one model's figures: closed forms, clustered by patient, inside the figure's range.
+
+Score intervals in the sense of Wilson (1927, JASA 22:209): all values theta from which the estimate is
+no farther than q standard deviations, the deviation taken at theta, so that an interval has a width
+where every answer is right, too. The variance at theta is D times
+
+  a share, balanced accuracy, F1, AUPRC, and (1 + x) / 2 of MCC and kappa:  theta (1 - theta) / n;
+  AUROC:  the exponential model of Hanley & McNeil 1982 in the form of Newcombe 2006 (Stat. Med. 25:559),
+          his method 5 without the ends that he leaves out.
+
+D, the design effect, is the variance by patients (see `linearise`) over that variance at the estimate.
+Near 0 and 1 few patients stand behind it: e of them, counted by the fourth moment. It is therefore
+averaged, with weights e and z^2 / 2 (the pseudo-errors that Wilson's centre adds), with its worst value,
+that of patients whose images are all alike; and it is never below 1. q is Student's, with one degree of
+freedom less than the patients of the rarest class; where D is known, it is the normal q: with independent
+examples a plain share has D = 1, and with all answers right D is its worst. Brier score and loss: a t
+interval of the logarithm. Measured in docs/validity_intervals.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttl_jax.evaluation.bootstrap import Interval
+from ttl_jax.evaluation.linearise import METRICS, Linearised, linearise
+from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.probability import Task
+from ttl_jax.typing import Bool, Float, Int, Shaped
+
+_SIGNED = ("mcc", "kappa")  # from -1 to 1
+_POSITIVE = {"brier": 2.0, "loss": np.inf}  # from 0 on, and their largest value
+
+
+def score_interval(
+    labels: Shaped[np.ndarray, "..."],
+    logits: Float[np.ndarray, "n c"] | Sequence[Float[np.ndarray, "n c"]],
+    metric: str,
+    groups: Shaped[np.ndarray, "n"] | None = None,
+    *,
+    task: Task = "multiclass",
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a figure of `score`, over other patients; of several runs, over other seeds too.
+
+    Args:
+        labels: as in `score`.
+        logits: as in `score`; or of several runs that differ in their seed, for the mean of the figure
+            over them: the variance of that mean over seeds, s^2 / S, is added to the patients'.
+        metric: one of `linearise.METRICS`. (ECE has none: its estimate is biased upwards.)
+        groups: (N,) patients; None makes every example one.
+        task: as in `score`.
+        level: the share that the interval is to cover.
+
+    Returns:
+        low and high are None where the figure is not defined, or there are fewer than two groups.
+
+    Raises:
+        ValueError: a metric that is not known, shapes or values that do not fit.
+    """
+    runs = list(logits) if isinstance(logits, list | tuple) or np.ndim(logits) == 3 else [logits]
+    found = [linearise(labels, np.asarray(run), metric, task) for run in runs]
+    members = np.arange(len(runs[0])) if groups is None else np.asarray(groups)
+    if not runs or len(members) != len(runs[0]):
+        raise ValueError(f"{len(runs)} runs and {len(members)} groups do not fit")
+    place = np.unique(members, return_inverse=True)[1]
+    patients = int(place.max(initial=-1)) + 1
+    known = [each for each in found if each is not None]
+    if len(known) < len(runs):
+        return Interval(None, None, None, level, 0, patients, 0)
+    estimates = np.array([each.estimate for each in known])
+    mean = Linearised(
+        float(estimates.mean()), np.mean([each.values for each in known], axis=0), known[0].classes
+    )
+    seeds = float(estimates.var(ddof=1)) / len(known) if len(known) > 1 else 0.0
+    low, high = _interval(mean, place, metric, level, seeds, len(known))
+    return Interval(mean.estimate, low, high, level, 0, patients, 0)
+
+
+def intervals_of(
+    runs: Sequence[Predictions], metrics: Sequence[str] = METRICS, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """metric -> (low, high) of the mean over runs on one test set; without those that have none.
+
+    Empty where the runs were not tested on the same examples (folds): then patients are not shared.
+    """
+    if not runs or any(
+        not np.array_equal(getattr(each, name), getattr(runs[0], name), equal_nan=name == "labels")
+        for each in runs
+        for name in ("ids", "labels")
+    ):
+        return {}
+    found = {}
+    for metric in metrics:
+        logits = [each.logits for each in runs]
+        each = score_interval(runs[0].labels, logits, metric, runs[0].groups, task=runs[0].task, level=level)
+        if each.low is not None and each.high is not None:
+            found[metric] = each.low, each.high
+    return found
+
+
+def share_interval(
+    hits: Bool[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"], level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a share of examples (at least one), as that of an accuracy."""
+    found = np.asarray(hits, bool)
+    share = float(found.mean())
+    place = np.unique(np.asarray(groups), return_inverse=True)[1]
+    part = Linearised(share, (found - share) / len(found), ((np.ones(len(found), bool),),))
+    low, high = _interval(part, place, "accuracy", level, 0.0, 1)
+    # Of one patient nothing is known but that one.
+    return (0.0, 1.0) if low is None or high is None else (low, high)
+
+
+def _interval(
+    part: Linearised, place: Int[np.ndarray, "n"], metric: str, level: float, seeds: float, runs: int
+) -> tuple[float | None, float | None]:
+    """low and high; seeds: the variance of the mean over `runs` seeds."""
+    from scipy import special
+
+    patients = int(place.max()) + 1
+    if patients < 2:
+        return None, None
+    sums = np.bincount(place, weights=part.values)
+    variance = patients / (patients - 1) * float(sums @ sums)
+    tail = (1 + level) / 2
+    counts = [tuple(int(each.sum()) for each in parts) for parts in part.classes]
+    clusters = [tuple(int((np.bincount(place[each]) > 0).sum()) for each in parts) for parts in part.classes]
+    rarest = min((min(each) for each in clusters), default=patients)
+    freedom = max(rarest - 1, 1)
+
+    behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if variance > 1e-18 else 0.0
+
+    def quantile(of_patients: float) -> float:
+        """Student's, its degrees of freedom those of the sum of two variances (Satterthwaite 1946)."""
+        if not behind and seeds == 0.0:
+            return float(special.ndtri(tail))
+        if runs == 1 or seeds == 0.0:
+            return float(special.stdtrit(freedom, tail))
+        spread = of_patients**2 / freedom + seeds**2 / (runs - 1)
+        return float(special.stdtrit((of_patients + seeds) ** 2 / spread, tail))
+
+    if metric in _POSITIVE:
+        if part.estimate <= 0 or variance + seeds == 0:
+            return None, None
+        factor = float(np.exp(quantile(variance) * np.sqrt(variance + seeds) / part.estimate))
+        return part.estimate / factor, min(part.estimate * factor, _POSITIVE[metric])
+    scale, shift = (2.0, 1.0) if metric in _SIGNED else (1.0, 0.0)
+    theta = (part.estimate + shift) / scale
+    model = _Auroc(counts) if metric == "auroc" else _Share(counts)
+    worst = (_Auroc(clusters) if metric == "auroc" else _Share(clusters)).variance(0.5) / model.variance(0.5)
+    if metric == "accuracy" and runs == 1 and len(part.classes) == 1 and patients == len(place):
+        low, high = model.interval(theta, 1.0, float(special.ndtri(tail)), level)
+    else:
+        least = min(min(each) for each in counts)
+        at = model.variance(theta) * scale**2 * least / max(least - 1, 1)
+        prior = float(special.ndtri(tail)) ** 2 / 2
+        seen = variance / at if behind else 0.0
+        effect = max((behind * seen + prior * worst) / (behind + prior), 1.0)
+        q = quantile(effect * at)
+        if seeds:
+            # At the edge itself the model's variance is none: seeds that differ leave it.
+            effect += seeds / at
+        low, high = model.interval(theta, effect, q, level)
+    return low * scale - shift, high * scale - shift
+
+
+Counts = Sequence[tuple[int, ...]]  # of each part: examples (or patients) of its classes
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A mean of independent shares, each of so many examples."""
+
+    counts: Counts
+
+    def variance(self, theta: float) -> float:
+        return theta * (1 - theta) * sum(1 / each[0] for each in self.counts) / len(self.counts) ** 2
+
+    def interval(self, theta: float, effect: float, q: float, level: float) -> tuple[float, float]:
+        """Wilson's, and nowhere inside Clopper and Pearson's of twice the error.
+
+        With an error or two Wilson's covers as little as 89 %; this is the mend of Brown, Cai & DasGupta
+        2001 (Statistical Science 16:101, section 4.1.1), for any size.
+        """
+        from scipy import special
+
+        size = 0.25 / (effect * self.variance(0.5))
+        centre = (theta + q * q / (2 * size)) / (1 + q * q / size)
+        half = q / (1 + q * q / size) * np.sqrt(theta * (1 - theta) / size + (q / (2 * size)) ** 2)
+        hits, errors = size * theta, size * (1 - theta)
+        low = min(centre - half, special.betaincinv(hits, errors + 1, 1 - level)) if theta > 0 else 0.0
+        high = max(centre + half, special.betaincinv(hits + 1, errors, level)) if theta < 1 else 1.0
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class _Auroc:
+    """A mean of independent AUROCs, each of so many positives and negatives."""
+
+    counts: Counts
+
+    def variance(self, theta: float) -> float:
+        """Newcombe 2006, equation 3: m and n both replaced by their mean in Hanley & McNeil's two terms."""
+        found = 0.0
+        for ups, downs in self.counts:
+            among = (ups + downs) / 2 - 1
+            spread = 1 + among * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+            found += theta * (1 - theta) * spread / (ups * downs)
+        return found / len(self.counts) ** 2
+
+    def interval(self, theta: float, effect: float, q: float, level: float) -> tuple[float, float]:
+        """Where (theta - x)^2 = q^2 effect variance(x)."""
+        from scipy import optimize
+
+        def beyond(x: float) -> float:
+            return (theta - x) ** 2 - q * q * effect * self.variance(x)
+
+        inside = min(max(theta, 1e-12), 1 - 1e-12)  # at 0 and 1 the estimate itself is a root
+        low = optimize.brentq(beyond, 0.0, inside) if theta > 1e-12 else 0.0
+        high = optimize.brentq(beyond, inside, 1.0) if theta < 1 - 1e-12 else 1.0
+        return float(low), float(high)
