@@ -6,7 +6,7 @@ EfficientNet-Lite0 (ImageNet) at 64 px, at most 400 training images, 5 seeds, th
 for all; the learning rate of each strategy is the best of three on validation (first seed), and of a
 fourth beyond the best one where that is the lowest or the highest. No split has a copy, a patient or a
 lesion on two sides. Cells that configs/strategies_study.py has in the same work folder are not repeated.
-Results: docs/results/comparison_study.md.
+Why the results of 2026-11-21 were withdrawn: docs/results/withdrawn.md.
 """
 
 from ttl_jax.compare import study

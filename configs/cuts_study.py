@@ -3,8 +3,8 @@
     python -m ttl_jax compare --config=configs/cuts_study.py --workdir=runs/cuts_study
 
 The weights file has ImageNet's stem and stages 1 to 3 (units 1 to 7 of 9). 64 px, at most 400 training
-images, 3 seeds, 6 epochs; each cut's learning rate is the best of two on validation. Results:
-docs/results/ttl_study.md. Behind the colon: weights=FILE.
+images, 3 seeds, 6 epochs; each cut's learning rate is the best of two on validation. Its results of
+2026-11-21 were withdrawn: docs/results/withdrawn.md. Behind the colon: weights=FILE.
 """
 
 from ttl_jax.compare import study

@@ -5,8 +5,8 @@
 EfficientNet-Lite0 (ImageNet) at 64 px, at most 400 training images, 3 seeds, the same number of
 epochs for all; the learning rate of each strategy is the best of three on validation (first seed),
 and of a fourth beyond the best one where that is the lowest or the highest.
-brain_tumor_mri is split anew with copies kept together, for its author's own split leaks. Results:
-docs/results/strategies_study.md. Stopped at any moment, the same command goes on.
+brain_tumor_mri is split anew with copies kept together, for its author's own split leaks. Its results of
+2026-11-21 were withdrawn: docs/results/withdrawn.md. Stopped at any moment, the same command goes on.
 """
 
 from ttl_jax.compare import study
