@@ -382,7 +382,7 @@ def test_a_soup_of_runs_gets_them_too(tmp_path, small, datasets, monkeypatch):
 
 
 @pytest.mark.parametrize("fields", [
-    {"model.name": "vgg11"}, {"strategy": f"truncated({CUT})+linear_probe"},
+    {"model.name": "vgg16"}, {"strategy": f"truncated({CUT})+linear_probe"},
     {"strategy": f"truncated({CUT})+linear_probe(solver='lbfgs')"},
 ])  # fmt: skip
 def test_where_nothing_moves_nothing_is_done(tmp_path, small, datasets, fields, monkeypatch):
