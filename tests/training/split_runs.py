@@ -56,8 +56,10 @@ def run(folder, strategy, pause_after=math.inf, sets=None, read=True, **fields):
     }  # fmt: skip
 
 
+FIELDS_OF = {"lp_ft": {"hand_over": "best"}}
 RUNS = {
-    **{f"{mode} {count} {strategy}": (mode, count, strategy, {}) for mode, count, strategy in (
+    **{f"{mode} {count} {strategy}": (mode, count, strategy, FIELDS_OF.get(strategy, {}))
+       for mode, count, strategy in (
         *((mode, count, "full") for mode in ("jit", "pmap") for count in (1, 2, 4, 8)),
         ("jit", 1, "lp_ft"), ("jit", 4, "lp_ft"), ("pmap", 2, "lp_ft"),
         ("jit", 1, "auto_rgn"), ("jit", 8, "auto_rgn"),
