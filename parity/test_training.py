@@ -53,8 +53,9 @@ CALM = (
 # ResNet-18 with everything, Lite0 with every optimizer and every policy of statistics, every other family
 # with one recipe: each is a compilation.
 CASES = [("resnet18", recipe) for recipe in (ALL if DOUBLE else CALM)]
-CASES += [("efficientnet_lite0", recipe) for recipe in (ALL[::2] if DOUBLE else CALM[1:])]
-CASES += ONE.items() if DOUBLE else ()
+if DOUBLE:
+    CASES += [("efficientnet_lite0", recipe) for recipe in ALL[::2]]
+    CASES += ONE.items()
 
 
 def share(ours, theirs):
