@@ -47,14 +47,15 @@ ONE = {
     "resnet18_3d": Recipe(**SGD, balanced=True, weight_decay=1e-3),
 }
 CALM = (
-    Recipe(optimizer="sgd", lr=1e-4, warmup=4, weight_decay=0.1, smoothing=0.1),
-    Recipe(optimizer="adam", lr=1e-5, eps=1e-2, bn="moving", balanced=True),
+    Recipe(optimizer="sgd", lr=1e-5, warmup=4, weight_decay=0.1, smoothing=0.1),
+    Recipe(optimizer="adam", lr=3e-6, eps=1e-2, bn="moving", balanced=True),
 )
 # ResNet-18 with everything, Lite0 with every optimizer and every policy of statistics, every other family
 # with one recipe: each is a compilation.
 CASES = [("resnet18", recipe) for recipe in (ALL if DOUBLE else CALM)]
-CASES += [("efficientnet_lite0", recipe) for recipe in (ALL[::2] if DOUBLE else CALM[1:])]
-CASES += ONE.items() if DOUBLE else ()
+if DOUBLE:
+    CASES += [("efficientnet_lite0", recipe) for recipe in ALL[::2]]
+    CASES += ONE.items()
 
 
 def share(ours, theirs):
@@ -76,7 +77,7 @@ def test_twenty_steps(name, recipe):
     assert set(ours.state) == set(theirs.state)
     below = tuple(f"{path}." for path in part.modules) if recipe.bn else ()
     frozen = [key for key in start if key.startswith(below)]
-    errors = {"loss": np.abs(ours.losses / theirs.losses - 1).max()}
+    moved, errors = {}, {"loss": np.abs(ours.losses / theirs.losses - 1).max()}
     errors["logits"] = share(ours.logits, theirs.logits)
     for key, value in theirs.state.items():
         running = "running" in key
@@ -84,11 +85,11 @@ def test_twenty_steps(name, recipe):
             np.testing.assert_array_equal(value, start[key], err_msg=key)
             np.testing.assert_array_equal(ours.state[key], start[key], err_msg=key)
             continue
-        moved = np.linalg.norm(value - start[key])
-        assert moved > 0, key
+        moved[key] = np.linalg.norm(value - start[key])
         kind = "statistics" if running else "parameters"
         off = np.linalg.norm(ours.state[key] - value) - RESOLUTION * np.linalg.norm(value)
-        errors[f"{kind}: {key}"] = max(off, 0) / moved
+        errors[f"{kind}: {key}"] = max(off, 0) / max(moved[key], 1e-30)
+    assert np.mean([size > 0 for size in moved.values()]) > 0.9
     worst = max(errors, key=errors.get)
     print(f"{name}, {recipe}, momentum {momentum}, loss {theirs.losses[0]:.2f} to {theirs.losses[-1]:.2f}")
     print(f"  worst: {worst} {errors[worst]:.1e}; loss {errors['loss']:.1e}, logits {errors['logits']:.1e}")
