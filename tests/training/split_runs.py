@@ -56,6 +56,8 @@ def run(folder, strategy, pause_after=math.inf, sets=None, read=True, **fields):
     }  # fmt: skip
 
 
+# Parts weigh by their classes: what another split of the rows must not change.
+WEIGHED = {"data.class_weights": "balanced", "loss.name": "focal"}
 RUNS = {
     **{f"{mode} {count} {strategy}": (mode, count, strategy, {}) for mode, count, strategy in (
         *((mode, count, "full") for mode in ("jit", "pmap") for count in (1, 2, 4, 8)),
@@ -65,7 +67,7 @@ RUNS = {
         ("jit", 1, "bss"), ("pmap", 2, "bss"),
     )},
     **{f"{mode} 3 padded": (mode, 3, "full", {}) for mode in ("jit", "pmap")},
-    **{f"{mode} {count} in 2 parts": (mode, count, "full", {"parallel.accumulate": 2})
+    **{f"{mode} {count} in 2 parts": (mode, count, "full", {"parallel.accumulate": 2, **WEIGHED})
        for mode, count in (("jit", 4), ("pmap", 2))},
     "jit 4 sharded": ("jit", 4, "full", {"parallel.shard_above": 1000}),
     "jit 1 adam": ("jit", 1, "full", {"optimizer.name": "adam", "optimizer.lr": 1e-3}),
