@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ LEAST = 10  # patients of the rarest class
 REPLACED = ("auroc", "accuracy")  # what had a bootstrap interval before
 METRICS = ("auroc", "auprc", "accuracy", "sensitivity", "balanced_accuracy")
 OTHERS = ("f1_macro", "mcc", "kappa", "brier", "loss")  # on a third of the samples, in the summary alone
-SAMPLES, OLD_SAMPLES, OLD_RESAMPLES = 900, 60, 200
+SAMPLES, OLD_SAMPLES, OLD_RESAMPLES = 600, 60, 200
 POPULATION = 200_000  # examples from which the true figures are taken
 
 
@@ -145,26 +145,32 @@ def interval_coverage(quick: bool, seed: int) -> list[dict[str, Any]]:
     found = []
     for number, cell in enumerate(cells(quick)):
         print(f"cell {number}", file=sys.stderr, flush=True)
-        random = np.random.default_rng([seed, number])
-        whole = Cell(**{**vars(cell), "images": 1, "correlation": 0.0, "by_image": False, "exact": False})
-        labels, logits, _ = draw(whole, POPULATION, random)
-        every = (*METRICS, *OTHERS)
-        truths = {metric: estimate(labels, logits, metric) for metric in every}
-        ends: dict[str, list[tuple[float, float]]] = {metric: [] for metric in every}
-        old: dict[str, list[tuple[float, float]]] = {metric: [] for metric in every}
-        for place in range(samples):
-            sample = draw(cell, cell.patients, random)
-            for metric in METRICS if place % 3 else every:
-                ends[metric].append(interval(*sample, metric))
-                if metric in REPLACED and place < old_samples:
-                    before = percentile(*sample, metric)
-                    old[metric] += [] if before is None else [before]
-        for metric in every:
-            row = vars(cell) | {"metric": metric, "truth": truths[metric], "samples": len(ends[metric])}
-            row |= _summary(ends[metric], truths[metric])
-            row["old"] = _summary(old[metric], truths[metric]) if old[metric] else None
-            found.append(row)
+        found += coverage(cell, np.random.default_rng([seed, number]), samples, old_samples)
     return found
+
+
+def coverage(cell: Cell, random: np.random.Generator, samples: int, old_samples: int) -> list[dict[str, Any]]:
+    """The rows of one cell."""
+    whole = replace(cell, images=1, correlation=0.0, by_image=False, exact=False)
+    labels, logits, _ = draw(whole, POPULATION, random)
+    every = (*METRICS, *OTHERS)
+    truths = {metric: estimate(labels, logits, metric) for metric in every}
+    ends: dict[str, list[tuple[float, float]]] = {metric: [] for metric in every}
+    old: dict[str, list[tuple[float, float]]] = {metric: [] for metric in every}
+    for place in range(samples):
+        sample = draw(cell, cell.patients, random)
+        for metric in METRICS if place % 3 else every:
+            ends[metric].append(interval(*sample, metric))
+            if metric in REPLACED and place < old_samples:
+                before = percentile(*sample, metric)
+                old[metric] += [] if before is None else [before]
+    return [
+        vars(cell)
+        | {"metric": metric, "truth": truths[metric], "samples": len(ends[metric])}
+        | _summary(ends[metric], truths[metric])
+        | {"old": _summary(old[metric], truths[metric]) if old[metric] else None}
+        for metric in every
+    ]
 
 
 def _summary(ends: Sequence[tuple[float, float]], truth: float) -> dict[str, float]:

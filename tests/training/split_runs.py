@@ -57,6 +57,8 @@ def run(folder, strategy, pause_after=math.inf, sets=None, read=True, **fields):
 
 
 FIELDS_OF = {"lp_ft": {"hand_over": "best"}}
+# Parts weigh by their classes: what another split of the rows must not change.
+WEIGHED = {"data.class_weights": "balanced", "loss.name": "focal"}
 RUNS = {
     **{f"{mode} {count} {strategy}": (mode, count, strategy, FIELDS_OF.get(strategy, {}))
        for mode, count, strategy in (
@@ -67,7 +69,7 @@ RUNS = {
         ("jit", 1, "bss"), ("pmap", 2, "bss"),
     )},
     **{f"{mode} 3 padded": (mode, 3, "full", {}) for mode in ("jit", "pmap")},
-    **{f"{mode} {count} in 2 parts": (mode, count, "full", {"parallel.accumulate": 2})
+    **{f"{mode} {count} in 2 parts": (mode, count, "full", {"parallel.accumulate": 2, **WEIGHED})
        for mode, count in (("jit", 4), ("pmap", 2))},
     "jit 4 sharded": ("jit", 4, "full", {"parallel.shard_above": 1000}),
     "jit 1 adam": ("jit", 1, "full", {"optimizer.name": "adam", "optimizer.lr": 1e-3}),

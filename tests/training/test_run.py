@@ -1,5 +1,6 @@
 """The main job on small real runs: files, one look at the test split, resume, divergence."""
 
+import dataclasses
 import json
 from contextlib import ExitStack
 
@@ -54,6 +55,20 @@ def test_a_run_learns_and_leaves_its_files(tmp_path, config, datasets):
     assert json.loads((tmp_path / "config.json").read_text())["config"]["total_steps"] == 20
     steps = [line["step"] for line in lines(tmp_path) if "split" not in line]
     assert steps == sorted(set(steps)) and steps[-1] == 20
+    for split, scores in (("val", result.metrics["val"]), ("test", result.metrics["test"])):
+        for metric, (low, high) in result.metrics["intervals"][split].items():
+            assert low <= scores[metric] <= high and low < high
+
+
+def test_what_is_bad_is_said_on_the_screen_and_in_the_result(tmp_path, config, datasets, capsys):
+    config.total_steps, config.data.augment, config.strategy = 1, "auto", "linear_probe"
+    one = dataclasses.replace(datasets["test"], labels=np.zeros(11, np.int32))
+    result = train(config, tmp_path, {**datasets, "test": one})
+    codes = {warning["code"] for warning in result.metrics["warnings"]}
+    printed = capsys.readouterr().out
+    assert "undefined" in codes and "WARNING on the test split no example inside or outside of" in printed
+    assert "augment auto: rotate(7),translate(0.04); no mirror (modality not known" in printed
+    assert json.loads((tmp_path / "config.json").read_text())["augment"] == "rotate(7),translate(0.04)"
 
 
 def test_the_test_split_is_read_once_and_last(tmp_path, config, datasets):

@@ -4,17 +4,18 @@ Score intervals in the sense of Wilson (1927, JASA 22:209): all values theta fro
 no farther than q standard deviations, the deviation taken at theta, so that an interval has a width
 where every answer is right, too. The variance at theta is D times
 
-  a share, balanced accuracy, F1, AUPRC, and (1 + x) / 2 of MCC and kappa:  theta (1 - theta) / n;
+  a share, balanced accuracy, F1, AUPRC, (1 + x) / 2 of MCC and kappa, x / 2 of Brier:  theta (1 - theta) / n;
   AUROC:  the exponential model of Hanley & McNeil 1982 in the form of Newcombe 2006 (Stat. Med. 25:559),
           his method 5 without the ends that he leaves out.
 
 D, the design effect, is the variance by patients (see `linearise`) over that variance at the estimate.
 Near 0 and 1 few patients stand behind it: e of them, counted by the fourth moment. It is therefore
 averaged, with weights e and z^2 / 2 (the pseudo-errors that Wilson's centre adds), with its worst value,
-that of patients whose images are all alike; and it is never below 1. q is Student's, with one degree of
+that of patients whose images are all alike; and it is never below 1 (but for Brier, of which the variance
+above is the largest possible). q is Student's, with one degree of
 freedom less than the patients of the rarest class; where D is known, it is the normal q: with independent
-examples a plain share has D = 1, and with all answers right D is its worst. Brier score and loss: a t
-interval of the logarithm. Measured in docs/validity_intervals.md.
+examples a plain share has D = 1, and with all answers right D is its worst. The loss: a t
+interval of its logarithm, with e degrees of freedom. Measured in docs/validity_intervals.md.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Bool, Float, Int, Shaped
 
-_SIGNED = ("mcc", "kappa")  # from -1 to 1
-_POSITIVE = {"brier": 2.0, "loss": np.inf}  # from 0 on, and their largest value
+_RANGES = {"mcc": (-1.0, 1.0), "kappa": (-1.0, 1.0), "brier": (0.0, 2.0)}  # of the others 0 to 1
 
 
 def score_interval(
@@ -129,9 +129,10 @@ def _interval(
     counts = [tuple(int(each.sum()) for each in parts) for parts in part.classes]
     clusters = [tuple(int((np.bincount(place[each]) > 0).sum()) for each in parts) for parts in part.classes]
     rarest = min((min(each) for each in clusters), default=patients)
-    freedom = max(rarest - 1, 1)
-
+    freedom: float = max(rarest - 1, 1)
     behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if variance > 1e-18 else 0.0
+    if metric == "loss":  # a few large losses make up a heavy tail
+        freedom = max(min(freedom, behind), 1.0)
 
     def quantile(of_patients: float) -> float:
         """Student's, its degrees of freedom those of the sum of two variances (Satterthwaite 1946)."""
@@ -142,13 +143,16 @@ def _interval(
         spread = of_patients**2 / freedom + seeds**2 / (runs - 1)
         return float(special.stdtrit((of_patients + seeds) ** 2 / spread, tail))
 
-    if metric in _POSITIVE:
+    if metric == "loss":
         if part.estimate <= 0 or variance + seeds == 0:
             return None, None
-        factor = float(np.exp(quantile(variance) * np.sqrt(variance + seeds) / part.estimate))
-        return part.estimate / factor, min(part.estimate * factor, _POSITIVE[metric])
-    scale, shift = (2.0, 1.0) if metric in _SIGNED else (1.0, 0.0)
-    theta = (part.estimate + shift) / scale
+        half = quantile(variance) * float(np.sqrt(variance + seeds)) / part.estimate
+        if half > 10:  # from a millionth of it to a million times: nothing is known
+            return None, None
+        return part.estimate * float(np.exp(-half)), part.estimate * float(np.exp(half))
+    bottom, top = _RANGES[metric] if metric in _RANGES else (0.0, 1.0)
+    scale = top - bottom
+    theta = (part.estimate - bottom) / scale
     model = _Auroc(counts) if metric == "auroc" else _Share(counts)
     worst = (_Auroc(clusters) if metric == "auroc" else _Share(clusters)).variance(0.5) / model.variance(0.5)
     if metric == "accuracy" and runs == 1 and len(part.classes) == 1 and patients == len(place):
@@ -158,13 +162,14 @@ def _interval(
         at = model.variance(theta) * scale**2 * least / max(least - 1, 1)
         prior = float(special.ndtri(tail)) ** 2 / 2
         seen = variance / at if behind else 0.0
-        effect = max((behind * seen + prior * worst) / (behind + prior), 1.0)
+        effect = (behind * seen + prior * worst) / (behind + prior)
+        effect = effect if metric == "brier" else max(effect, 1.0)
         q = quantile(effect * at)
         if seeds:
             # At the edge itself the model's variance is none: seeds that differ leave it.
             effect += seeds / at
         low, high = model.interval(theta, effect, q, level)
-    return low * scale - shift, high * scale - shift
+    return low * scale + bottom, high * scale + bottom
 
 
 Counts = Sequence[tuple[int, ...]]  # of each part: examples (or patients) of its classes

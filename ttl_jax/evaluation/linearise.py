@@ -173,13 +173,15 @@ def _errors(truth: np.ndarray, logits: np.ndarray, metric: str, task: Task) -> L
         chances = probabilities(logits, task)
         each = (chances - right) ** 2 if metric == "brier" else np.logaddexp(0, logits) - right * logits
         mean = float(each[known].mean())
-        return Linearised(mean, np.where(known, each - mean, 0.0).sum(axis=1) / known.sum(), ())
+        values = np.where(known, each - mean, 0.0).sum(axis=1) / known.sum()
+        return Linearised(mean, values, ((known.any(axis=1),),))
     rows = np.arange(len(truth))
     if metric == "brier":
         each = ((probabilities(logits, task) - np.eye(logits.shape[1])[truth]) ** 2).sum(axis=1)
     else:
         each = np.logaddexp(0.0, -log_odds(logits, task)[rows, truth])
-    return Linearised(float(each.mean()), (each - each.mean()) / len(each), ())
+    everyone = np.ones(len(each), bool)
+    return Linearised(float(each.mean()), (each - each.mean()) / len(each), ((everyone,),))
 
 
 def _decisions(
