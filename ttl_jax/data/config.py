@@ -41,8 +41,8 @@ class DataConfig:
             cropped, turned by a few degrees, marked or padded), "near" (same pixels, or alike), "exact" (same
             pixels) or "ignore". Copies share a group: a split made here keeps them together. An image of
             one colour is a copy of none.
-        likeness: "altered", "near": least correlation of two gray thumbnails; lower joins neighbouring slices too.
-            Mirrored and turned by quarters they must be alike halfway from it to 1.
+        likeness: "altered", "near": least correlation of two gray thumbnails that are alike; lower joins
+            neighbouring slices too. Mirrored and turned by quarters: halfway from it to 1.
         resplit: leave the data's own split aside (one that leaks) and make another one here.
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
         window: dicom, nifti: "lung", "mediastinum", "bone", "brain", "CENTER/WIDTH", "range" (minimum

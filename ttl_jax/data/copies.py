@@ -87,7 +87,7 @@ def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
 
     They are kept beside the compiled programs, in ~/.cache/ttl_jax or the folder that TTL_JAX_CACHE names.
     """
-    digest = hashlib.blake2b(np.ascontiguousarray(contents), digest_size=16, key=_RULE.encode()).hexdigest()
+    digest = hashlib.blake2b(contents.tobytes(), digest_size=16, key=_RULE.encode()).hexdigest()
     folder = Path(os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))) / "copies"
     path = folder / f"{digest}.npz"
     try:
