@@ -3,12 +3,12 @@
     python -m ttl_jax bench leaks [--data=../shared/data] [--sets=ham10000,lc25000_colon,brain_tumor_mri]
         [--each=150] [--only=turn] [--pictures=FOLDER] [--sizes=1000,10000]
 
-To each set the altered copies of some of its images are added, one an image at most, `each` of a kind. "near"
-is the first stage alone (data.duplicates=near), "altered" both. Pairs among the set's own images that only the
-second stage finds are counted ("new pairs"); those that the metadata say are one lesion are told apart, and
---pictures writes the others side by side: whether they are copies, eyes decide. --sizes measures seconds for
-so many images, of --sets' images and, where these are too few, of copies turned by 40 degrees and more, which
-are strangers to the check.
+To each set the altered copies of some of its images are added, one an image at most, `each` of a kind.
+"near" is the first stage alone (data.duplicates=near), "altered" both. Pairs among the set's own images that
+only the second stage finds are counted ("new pairs"); those that the metadata say are one lesion are told
+apart, and --pictures writes the others side by side: whether they are copies, eyes decide. --sizes measures
+seconds for so many images, of --sets' images and, where these are too few, of copies turned by 40 degrees and
+more, which are strangers to the check.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def timed(paths: list[Path], size: int) -> None:
         contents = np.stack(list(pool.map(read, range(size))))
     wall, work = time.perf_counter(), time.process_time()
     found = altered_pairs(contents)
-    print(f"{size} images: {time.perf_counter() - wall:.1f} s, {time.process_time() - work:.1f} s of all cores, "
-          f"{len(found.first)} pairs", flush=True)  # fmt: skip
+    wall, work = time.perf_counter() - wall, time.process_time() - work
+    print(f"{size} images: {wall:.1f} s, {work:.1f} s of all cores, {len(found.first)} pairs", flush=True)
 
 
 def find(folder: Path) -> list[Path]:

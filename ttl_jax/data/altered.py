@@ -47,6 +47,7 @@ def content(image: Image) -> UInt8[np.ndarray, "64 64"]:
     from PIL import Image as pil
 
     gray = image.convert("L")
+    gray = gray.reduce(max(1, min(gray.size) // (4 * SIDE)))  # quicker, and it averages as scaling does
     small = np.asarray(gray.resize((SIDE, SIDE), pil.Resampling.BILINEAR))
     top, bottom = _margins(small)
     left, right = _margins(small.T)
