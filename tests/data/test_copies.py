@@ -7,7 +7,7 @@ from ttl_jax.data.copies import Copies, find_copies, merge_groups
 
 def pairs(*links: tuple[int, int]) -> Copies:
     first, second = np.array(links, np.int64).reshape(-1, 2).T
-    return Copies(first, second, np.ones(len(links)), np.ones(len(links), bool))
+    return Copies(first, second, np.ones(len(links)), np.ones(len(links), bool), np.zeros(len(links), bool))
 
 
 def test_groups_that_share_a_copy_become_one():
@@ -50,9 +50,10 @@ def test_modes_say_what_counts_as_a_copy():
     near = np.clip(one.astype(int) + rng.integers(-2, 3, one.shape), 0, 255).astype(np.uint8)
     thumbnails = np.stack([one, rng.integers(0, 256, (32, 32), dtype=np.uint8), one, near])
     hashes = [b"a", b"b", b"a", b"c"]
+    contents = np.zeros((4, 64, 64), np.uint8)
 
     def found(mode):
-        copies = find_copies(hashes, thumbnails, mode, 0.97)
+        copies = find_copies(hashes, thumbnails, contents, mode, 0.97)
         return list(
             zip(copies.first.tolist(), copies.second.tolist(), copies.same_pixels.tolist(), strict=True)
         )

@@ -98,7 +98,9 @@ def test_the_command_lists_and_exits_with_2(leaking, capsys):
 
 def test_groups_and_unknown_labels():
     where, splits = ["u", "v", "w"], np.array(["train", "test", "val"])
-    copies = find_copies([b"a", b"a", b"a"], np.zeros((3, 32, 32), np.uint8), "exact", 0.97)
+    copies = find_copies(
+        [b"a", b"a", b"a"], np.zeros((3, 32, 32), np.uint8), np.zeros((3, 64, 64), np.uint8), "exact", 0.97
+    )
     images = [np.zeros((2, 2), np.uint8)] * 3
     found = find_leaks(where, images, np.array(["p", "p", "q"]), splits, copies)
     assert [item.kind for item in found] == [SAME_GROUP, SAME_PIXELS, SAME_PIXELS]

@@ -10,7 +10,10 @@ SUMMARY = "what stands in two splits of a data set"
 HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
 
 Lists groups and copies of an image that stand in two splits, and same images under two labels:
-same group, same file, same pixels, near-duplicate (DCT hash, then correlation of thumbnails).
+same group, same file, same pixels, near-duplicate (saved again, scaled, brightened, mirrored, turned by
+quarters: DCT hash, then correlation of thumbnails), altered copy (shifted or cropped by up to a tenth, turned
+by a few degrees, marked, padded: spectra, then alignment and correlation of the detail; docs/leaks.md).
+--config.data.duplicates=near looks for no altered copies.
 Exit status 2 where something is found, unless data.allow_leaks=True.
 
 examples:

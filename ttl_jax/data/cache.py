@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ttl_jax.data.altered import SIDE as CONTENT_SIDE
+from ttl_jax.data.altered import content
 from ttl_jax.data.dataset import ArrayReader, ImageReader
 from ttl_jax.data.decode import Geometry, ImageSource, UnreadableImageError, decode, decode_shown
 from ttl_jax.data.fingerprint import SIDE, thumbnail
@@ -65,12 +67,14 @@ class Checked:
             colour throughout, which show nothing that could be copied (slices of air, of every patient).
         thumbnails: gray, for `copies.find_copies` (a volume's: of its middle slice); black for
             faulty ones.
+        contents: gray, for `altered.altered_pairs`, of the same images.
         faults: position -> what is wrong.
     """
 
     reader: ImageReader
     hashes: tuple[bytes, ...]
     thumbnails: UInt8[np.ndarray, "N 32 32"]
+    contents: UInt8[np.ndarray, "N 64 64"]
     faults: dict[int, str]
 
 
@@ -98,6 +102,7 @@ def read_all(
     held = count * math.prod(geometry.shape) <= cache_gb * 1e9
     pixels = np.empty((count if held else 0, *geometry.shape), np.uint8)
     thumbnails = np.zeros((count, SIDE, SIDE), np.uint8)
+    contents = np.zeros((count, CONTENT_SIDE, CONTENT_SIDE), np.uint8)
     say = progress or progress_lines()
 
     def one(index: int) -> tuple[bytes, str]:
@@ -106,6 +111,7 @@ def read_all(
         except UnreadableImageError as error:
             return b"", str(error)
         thumbnails[index] = thumbnail(shown)
+        contents[index] = content(shown)
         if held:
             pixels[index] = image
         if (image == image.reshape(-1, 3)[0]).all():
@@ -121,5 +127,6 @@ def read_all(
         reader=ArrayReader(pixels) if held else DecodingReader(images, where, geometry),
         hashes=tuple(digest for digest, _ in outcomes),
         thumbnails=thumbnails,
+        contents=contents,
         faults={index: fault for index, (_, fault) in enumerate(outcomes) if fault},
     )

@@ -37,11 +37,12 @@ class DataConfig:
         train_limit: if positive, about so many training images: whole groups, stratified, nested.
         on_error: "fail" at an image that cannot be read, or "skip" it and say so.
         allow_leaks: accept a split of the user's own in which a group or a copy of an image straddles.
-        duplicates: which images count as copies of each other: "near" (same pixels, or alike), "exact"
-            (same pixels) or "ignore". Copies share a group: a split made here keeps them together. An
-            image of one colour is a copy of none.
-        likeness: "near": least correlation of two gray thumbnails; lower joins neighbouring slices too.
-            Mirrored and turned by quarters they must be alike halfway from it to 1.
+        duplicates: which images count as copies of each other: "altered" (same pixels, alike, or shifted,
+            cropped, turned by a few degrees, marked or padded), "near" (same pixels, or alike), "exact" (same
+            pixels) or "ignore". Copies share a group: a split made here keeps them together. An image of
+            one colour is a copy of none.
+        likeness: "altered", "near": least correlation of two gray thumbnails that are alike; lower joins
+            neighbouring slices too. Mirrored and turned by quarters: halfway from it to 1.
         resplit: leave the data's own split aside (one that leaks) and make another one here.
         cache_gb: decoded images up to this size are held in memory, larger sets decoded on the fly.
         window: dicom, nifti: "lung", "mediastinum", "bone", "brain", "CENTER/WIDTH", "range" (minimum
@@ -79,7 +80,7 @@ class DataConfig:
     train_limit: int = 0
     on_error: str = "fail"
     allow_leaks: bool = False
-    duplicates: str = "near"
+    duplicates: str = "altered"
     likeness: float = 0.97
     resplit: bool = False
     cache_gb: float = 4.0

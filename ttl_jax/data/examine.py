@@ -54,11 +54,11 @@ class Examined:
         component = clusters(len(self.splits), self.copies.first, self.copies.second)
         members = np.bincount(component) if len(component) else np.zeros(1, int)
         several = members[members > 1]
-        exact = int(self.copies.same_pixels.sum())
+        exact, altered = int(self.copies.same_pixels.sum()), int(self.copies.altered.sum())
         largest = f", the largest of {members.max()}" if len(several) else ""
         return (
-            f"{self.listing.source}: {sizes}; {exact} exact and {len(self.copies) - exact} near pairs of "
-            f"copies, {several.sum()} images in {len(several)} clusters{largest}; "
+            f"{self.listing.source}: {sizes}; {exact} exact, {len(self.copies) - exact - altered} near and "
+            f"{altered} altered pairs of copies, {several.sum()} images in {len(several)} clusters{largest}; "
             f"{len(np.unique(self.listing.groups))} groups after joining copies"
         )
 
@@ -90,7 +90,9 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
     if config.resplit:
         listing = replace(listing, splits=no_splits(len(kept)))
     hashes = [checked.hashes[i] for i in kept]
-    copies = find_copies(hashes, checked.thumbnails[kept], config.duplicates, config.likeness)
+    copies = find_copies(
+        hashes, checked.thumbnails[kept], checked.contents[kept], config.duplicates, config.likeness
+    )
     joined = replace(listing, groups=merge_groups(listing.groups, copies))
     if config.folds:
         fold_of = fold_of_each(joined, config, left_out)

@@ -17,9 +17,10 @@ SAME_GROUP = "same group"
 SAME_FILE = "same file"
 SAME_PIXELS = "same pixels"
 NEAR = "near-duplicate"
+ALTERED = "altered copy"
 CONFLICT = "same image, other label"
 SAME_IMAGE = 0.999  # correlation of thumbnails from which two files show one image, saved twice
-KINDS = (SAME_GROUP, SAME_FILE, SAME_PIXELS, NEAR, CONFLICT)
+KINDS = (SAME_GROUP, SAME_FILE, SAME_PIXELS, NEAR, ALTERED, CONFLICT)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Finding:
         one: an image, or the first image of a group in its first split.
         other: the image that it is a copy of, or the group's first image in another split.
         splits: of the two.
-        likeness: correlation of their thumbnails; NaN for a group.
+        likeness: correlation of their thumbnails, or of their aligned detail; NaN for a group.
         about: the group's name, or the two labels.
     """
 
@@ -44,7 +45,7 @@ class Finding:
 
     def line(self) -> str:
         """One line for a terminal."""
-        alike = f" ({self.likeness:.3f})" if self.kind == NEAR else ""
+        alike = f" ({self.likeness:.3f})" if self.kind in (NEAR, ALTERED) else ""
         about = f" [{self.about}]" if self.about else ""
         return f"{self.kind}{alike}{about}: {self.splits[0]} {self.one} = {self.splits[1]} {self.other}"
 
@@ -76,7 +77,7 @@ def find_leaks(
         if copies.same_pixels[pair_number]:
             kind = SAME_FILE if _same_bytes(images[one], images[other]) else SAME_PIXELS
         else:
-            kind = NEAR
+            kind = ALTERED if copies.altered[pair_number] else NEAR
         findings.append(
             Finding(
                 kind,
@@ -106,7 +107,7 @@ def find_conflicts(
         copies: between the N images.
     """
     findings = []
-    for number in np.flatnonzero(copies.same_pixels | (copies.likeness >= SAME_IMAGE)):
+    for number in np.flatnonzero(copies.same_pixels | (copies.likeness >= SAME_IMAGE) & ~copies.altered):
         one, other = int(copies.first[number]), int(copies.second[number])
         about = _disagreement(np.asarray(labels[one]), np.asarray(labels[other]), names)
         if about:
