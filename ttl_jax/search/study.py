@@ -94,10 +94,14 @@ def read(config: Any) -> Setting:
             raise UserError(f"config search.{field}={value} must be 1 or more")
     if options.weight < 0:
         raise UserError(f"config search.weight={options.weight} must not be negative")
+    if not options.tolerance > 0:
+        raise UserError(f"config search.tolerance={options.tolerance} must be above 0")
+    if not 0 < options.confidence < 1:
+        raise UserError(f"config search.confidence={options.confidence} must lie between 0 and 1")
     if options.seeds > 1 and options.method not in SEEDED:
         raise UserError(
-            f"config search.seeds={options.seeds} is for method=halving and method=bayesian; the {options.method} search "
-            "trains each unit once"
+            f"config search.seeds={options.seeds} is for method=halving and method=bayesian; the "
+            f"{options.method} search trains each unit once"
         )
     run = config.copy_and_resolve_references()
     with run.unlocked():

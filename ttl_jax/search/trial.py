@@ -132,6 +132,10 @@ def run_trial(
             budget, score, step = further, None, 0
         return further
 
+    if budget < 1 and (there := _validated_at(folder, config, budget)) is not None:
+        score, step = _best_so_far(folder, config.select, until=there)  # by a search with other rungs
+        keep()
+        return _number(score)
     try:
         result = run(pause_after=budget, go_on=go_on, pausing=ending) if budget < 1 else run()
         score, step = result.metrics["val"][config.select], result.metrics["best_step"]
@@ -211,11 +215,30 @@ def feature_store(config: Any, folder: str) -> FeatureStore | None:
     return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
-def _best_so_far(folder: Path, select: str) -> tuple[float | None, int]:
-    """The best validation figure of a paused run, and its step."""
+def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
+    """The step at which a training that is as far as that already was first validated from there on."""
+    log = folder / "metrics.jsonl"
+    for line in log.read_text().splitlines() if log.exists() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:  # a kill while it was written
+            break
+        if config.total_steps > 0:
+            share = event["step"] / config.total_steps
+        else:  # rounded to four places
+            share = (event["epoch"] + 1e-4) / config.total_epochs if "epoch" in event else 0.0
+        if "split" in event and share >= budget:
+            return event["step"]
+    return None
+
+
+def _best_so_far(folder: Path, select: str, until: float = math.inf) -> tuple[float | None, int]:
+    """The best validation figure of a paused run, up to a step, and its step."""
     sign, best, at = (-1.0 if select == "loss" else 1.0), None, 0
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         event = json.loads(line)
+        if event["step"] > until:
+            break
         if "split" in event and event[select] is not None and (best is None or sign * event[select] > best):
             best, at = sign * event[select], event["step"]
     return (None if best is None else sign * best), at
