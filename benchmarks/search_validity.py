@@ -192,8 +192,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         wrong = "" if math.isnan(row["wrong claims"]) else f"{row['wrong claims']:.1%}"
         lines.append((row["method"], row["setting"], row["curves"], str(row["searches"]),
-                      f"{row['regret']:.2f}", f"{row['90th percentile']:.2f}", f"{row['regret > 1']:.0%}", f"{row['cost']:.0%}",
-                      f"{row['claims']:.0%}", wrong))  # fmt: skip
+                      f"{row['regret']:.2f}", f"{row['90th percentile']:.2f}", f"{row['regret > 1']:.0%}",
+                      f"{row['cost']:.0%}", f"{row['claims']:.0%}", wrong))  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
