@@ -127,9 +127,8 @@ def simulate(setting: str, curves: str, rng: np.random.Generator) -> Task:
         left = 1 / (1 + t / constant) - 1 / (1 + 1 / constant)
         left = left / (1 - 1 / (1 + 1 / constant))
     mean = truth[:, None] - rng.uniform(10, 35) * left
-    return Task(
-        truth - truth.max(), np.maximum.accumulate(mean[:, None] + noise * _shaken(units, t, rng), 2), noise
-    )
+    seen = mean[:, None] + noise * _shaken(units, t, rng)
+    return Task(truth - truth.max(), np.maximum.accumulate(seen, 2), noise)
 
 
 def _shaken(
@@ -192,9 +191,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [head, ["---"] * len(head)]
     for row in rows:
         wrong = "" if math.isnan(row["wrong claims"]) else f"{row['wrong claims']:.1%}"
-        lines.append((row["method"], row["setting"], row["curves"], str(row["searches"]), f"{row['regret']:.2f}",
-                      f"{row['90th percentile']:.2f}", f"{row['regret > 1']:.0%}", f"{row['cost']:.0%}",
-                      f"{row['claims']:.0%}", wrong))  # fmt: skip
+        lines.append((row["method"], row["setting"], row["curves"], str(row["searches"]),
+                      f"{row['regret']:.2f}", f"{row['90th percentile']:.2f}", f"{row['regret > 1']:.0%}",
+                      f"{row['cost']:.0%}", f"{row['claims']:.0%}", wrong))  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

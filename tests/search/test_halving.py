@@ -39,7 +39,7 @@ def test_a_newcomer_below_the_leaders_curve_is_stopped_at_the_first_rung():
 def test_it_ends_when_no_unit_is_likely_to_be_better_by_more_than_the_tolerance():
     steep = halving(lambda request: 0.9 - 0.05 * abs(request.unit - 8), STAGES, UNITS)
     assert steep.best == 8 and steep.cost < 17
-    assert steep.reason == "no unit is likely to be better by more than 0.01"
+    assert steep.reason == "little more is to be gained, if curves do not cross"
     # five equal scores prove nothing of the units between them
     assert halving(lambda request: 0.7, STAGES, UNITS).reason == "every unit was tried"
 

@@ -1,4 +1,4 @@
-"""The posterior against the general formulas, and its confidence against the truth of draws from the prior."""
+"""The posterior against the general formulas; its probabilities against draws from the prior."""
 
 import math
 from itertools import product

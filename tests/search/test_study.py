@@ -38,6 +38,9 @@ def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_pat
     assert json.loads((tmp_path / "search.json").read_text()) == record
     assert (tmp_path / "figures" / "search.png").stat().st_size > 5000
     assert len(rows(record)) == 2 and record["strategy"] in sentence(record)
+    assert record["confidence"] is None and "no confidence can be named" in sentence(record)  # two trainings
+    sure = sentence(record | {"confidence": 0.95})
+    assert "no unit is better by more than 0.01, at 95% confidence" in sure
     # MACs grow with the cut; prices are shares of the dearest candidate's
     macs = [unit["macs"] for unit in record["units"]]
     assert macs == sorted(macs) and record["units"][-1]["price"] == 1.0
@@ -85,6 +88,14 @@ def test_halving_goes_on_from_where_a_trial_was_paused(tmp_path, config, dataset
     assert half[record["best"]] >= half[3 - record["best"]]
 
 
+def test_the_bayesian_search_goes_on_from_its_pilot(tmp_path, config, datasets):
+    config.search.method, config.search.pilot = "bayesian", 0.5
+    record = search(config, tmp_path, datasets)
+    done = [(trial["unit"], trial["budget"], trial["cost"]) for trial in record["trials"]]
+    assert done[:2] == [(1, 0.5, 0.5), (2, 0.5, 0.5)] and sorted(done[2:]) == [(1, 1.0, 0.5), (2, 1.0, 0.5)]
+    assert record["cost"] == 2 and record["reason"] == "every unit was tried"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -94,6 +105,8 @@ def test_halving_goes_on_from_where_a_trial_was_paused(tmp_path, config, dataset
         ("units", "1-99", "is no candidate"),
         ("workers", 0, "search.workers=0 must be 1 or more"),
         ("seeds", 3, "is for method=halving"),
+        ("tolerance", 0.0, "search.tolerance=0.0 must be above 0"),
+        ("confidence", 1.0, "search.confidence=1.0 must lie between 0 and 1"),
         ("weight", -1.0, "must not be negative"),
     ],
 )

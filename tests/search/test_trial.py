@@ -60,6 +60,15 @@ def test_a_training_may_go_on_and_pause_later(tmp_path, trial):
     assert max(event["step"] for event in events(place)) == 4
 
 
+def test_a_training_that_went_further_answers_an_earlier_rung_as_it_stood_there(tmp_path, trial):
+    trial(tmp_path / "whole", 1, 1.0)
+    before = events(folder(tmp_path / "whole", Request(1)))
+    early = trial(tmp_path / "whole", 1, 0.25)
+    assert early == trial(tmp_path / "paused", 1, 0.25)
+    assert known(folder(tmp_path / "whole", Request(1)))["0.25"]["step"] == 1
+    assert events(folder(tmp_path / "whole", Request(1))) == before  # nothing was trained
+
+
 def test_an_answer_is_kept_before_anybody_hears_of_it(tmp_path, trial):
     def onward(score):
         raise OSError("stdout is closed")

@@ -1,4 +1,4 @@
-"""Bayesian optimisation over units: a short look at all of them, then whole trainings where they promise most.
+"""Bayesian optimisation over units: a short look at all, then whole trainings where they promise most.
 
 1. Pilot: every unit trains a small share of the run. Nobody is left out for it: a slow learner may end best.
 2. The unit of the highest expected improvement at the end (`posterior`) trains to its end, until no unit

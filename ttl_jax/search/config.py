@@ -22,24 +22,14 @@ def search_config() -> Any:
     search.price = "macs"  # of one image: "macs", "params" or "latency" (measured, batch 1)
     search.engine = "local"  # where trials run: "local", "ray" or "submitit"
     search.workers = 1  # trials side by side, each in a process of its own
-    search.pilot = (
-        0.05  # bayesian: share of the training that every unit gets; to the first validation at least
-    )
+    search.pilot = 0.05  # bayesian: share of the training that every unit gets; one validation at least
     # halving: shares of the training at which curves are compared; none comes before the first validation
     search.rungs = (1 / 27, 1 / 9, 1 / 3, 1.0)
-    search.eta = (
-        2.0  # halving: at each rung the best 1/eta goes on; 3 costs less and loses more (docs/search.md)
-    )
-    search.allowance = (
-        1 / 3
-    )  # bayesian, halving: share of what the exhaustive search costs, three trainings at least
-    search.seeds = (
-        1  # bayesian, halving, kind=all: trainings of each finalist, with seeds from config.seed on
-    )
+    search.eta = 2.0  # halving: at each rung the best 1/eta goes on (docs/search.md)
+    search.allowance = 1 / 3  # bayesian, halving: share of the exhaustive cost, three trainings at least
+    search.seeds = 1  # bayesian, halving, kind=all: trainings of each finalist, seeds from config.seed on
     search.finalists = 3  # bayesian, halving: how many units get more seeds
-    search.confidence = (
-        0.95  # that the choice is as good as any, within the tolerance: named from here on, and a stop
-    )
+    search.confidence = 0.95  # that no unit is better by more than the tolerance: named, and a stop
     search.tolerance = 0.01  # the difference in score that counts as none
     search.preview_images = 1000  # --preview: at most so many images of train and val together
     return config.lock()

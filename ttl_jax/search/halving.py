@@ -121,7 +121,7 @@ def halving_plan(
         elif not unseen:
             reason = "every unit was tried"
         elif belief.sure(rounds[-1], confidence):
-            reason = f"no unit is likely to be better by more than {tolerance:g}"
+            reason = "little more is to be gained, if curves do not cross"
         else:
             gains = belief.gains(rounds[-1])
             opened = tuple(sorted(unseen, key=lambda unit: -gains[unit])[:width])

@@ -34,8 +34,8 @@ SCALES = np.array(list(product((2.0, 5.0, 12.0), (0.2, 0.5, 1.2), (0.4, 1.0, 2.5
 LEVEL = 20.0  # spread of f's mean over units
 SHARED = 30.0  # spread of g's shared part at a ninth of the training
 DRAWS = 2000
-# In simulations (docs/search.md) the model is a little too sure of itself: a confidence of 95 % is named where
-# the model's own is 97 %.
+# In simulations (docs/search.md) the model is a little too sure of itself: a confidence of 95 % is named
+# where the model's own is 97 %.
 MARGIN = 0.6  # of 1 - confidence
 
 

@@ -133,6 +133,10 @@ def run_trial(
             budget, score, step = further, None, 0
         return further
 
+    if budget < 1 and (there := _validated_at(folder, config, budget)) is not None:
+        score, step = _best_so_far(folder, config, until=there)  # by a search with other rungs
+        keep()
+        return _number(score)
     try:
         result = run(pause_after=budget, go_on=go_on, pausing=ending) if budget < 1 else run()
         score, step = result.metrics["val"][config.select], result.metrics["best_step"]
@@ -212,12 +216,29 @@ def feature_store(config: Any, folder: str) -> FeatureStore | None:
     return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
-def _best_so_far(folder: Path, config: Any) -> tuple[float | None, int]:
-    """The validation figure of the weights that a paused run would keep now, and their step."""
+def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
+    """The step at which a training that is as far as that already was first validated from there on."""
+    log = folder / "metrics.jsonl"
+    for line in log.read_text().splitlines() if log.exists() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:  # a kill while it was written
+            break
+        if config.total_steps > 0:
+            share = event["step"] / config.total_steps
+        else:  # rounded to four places
+            share = (event["epoch"] + 1e-4) / config.total_epochs if "epoch" in event else 0.0
+        if "split" in event and share >= budget:
+            return event["step"]
+    return None
+
+
+def _best_so_far(folder: Path, config: Any, until: float = math.inf) -> tuple[float | None, int]:
+    """The validation figure of the weights that a run would keep at a step, and their step."""
     events = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    seen = [event for event in events if "split" in event]
+    seen = [event for event in events if "split" in event and event["step"] <= until]
     if config.select_phase == "last":
-        phase = seen[-1]["phase"]
+        phase = seen[-1].get("phase")  # a version before did not say it: all of one phase
         seen = [event for event in seen if event.get("phase", phase) == phase]
     best = max(seen, key=lambda event: (merit(event, config.select), event["step"]))
     return best[config.select], best["step"]
