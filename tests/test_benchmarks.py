@@ -36,12 +36,44 @@ runpy.run_path({path!r}, run_name="__main__")
 """
 
 
+def module(name, monkeypatch):
+    spec = importlib.util.spec_from_file_location(name, GPU.with_name(f"{name}.py"))
+    made = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, made)  # where dataclasses look for it
+    spec.loader.exec_module(made)
+    return made
+
+
 @pytest.fixture
-def gpu():
-    spec = importlib.util.spec_from_file_location("gpu", GPU)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def gpu(monkeypatch):
+    return module("gpu", monkeypatch)
+
+
+def test_the_validity_of_claims_is_tabled(monkeypatch, tmp_path, capsys):
+    validity = module("validity", monkeypatch)
+    study = validity.Study(patients=60, seeds=3, sds=(0.0, 7.0))
+    # seeds of b vary: its mean AUROC is below that of the same signal without variation
+    assert 0 < validity.truth(study, (0.8, 0.8)) < 0.03
+    assert validity.truth(validity.Study(), (0.85, 0.8)) == pytest.approx(0.05, abs=0.002)
+    monkeypatch.setattr(validity, "studies", lambda full: [(study, ("now", "added", "issue", "bootstrap"))])
+    out, table = tmp_path / "v.json", tmp_path / "v.md"
+    validity.main(["--parts=differences,folds", "--repeats=4", f"--out={out}", f"--table={table}"])
+    found = json.loads(out.read_text())
+    assert [row["method"] for row in found["differences"]] == list(validity.TITLES.values())[:4]
+    assert {"type I", "coverage", "power"} <= set(found["differences"][0])
+    assert table.read_text() in capsys.readouterr().out.replace(
+        "\ndifferences\n", "## differences\n"
+    ).replace("\n\nfolds\n", "\n## folds\n")
+    assert validity.markdown([{"type I": 0.3, "coverage": None}]).endswith("| **0.300** | – |\n")
+
+
+def test_seeds_move_auroc_by_the_points_that_the_table_says(monkeypatch):
+    validity = module("validity", monkeypatch)
+    random = validity.np.random.default_rng(0)
+    study = validity.Study(patients=3000, seeds=40, sds=(7.0, 7.0), apart=0.0)
+    labels, (a,), groups = validity.draw(random, study, (0.8,), (7.0,))
+    aurocs = validity.influence(labels, a, groups).values
+    assert aurocs.std(ddof=1) == pytest.approx(0.07, rel=0.35) and len(groups) == 3000
 
 
 def test_a_dispatch_needs_only_jax_flax_optax_and_numpy():

@@ -65,7 +65,7 @@ def family(random, deviations, seeds):
 
 @pytest.mark.parametrize("kind", ["equal", "scattered", "one is far off"])
 def test_moderation_keeps_its_level_and_wins_power(kind):
-    random, studies, alpha = np.random.default_rng(3), 150, 0.05
+    random, studies, alpha = np.random.default_rng(3), 60, 0.05
     hits, least, gained, own = 0, 0, 0, 0
     for _ in range(studies):
         deviations = np.full(45, 0.01)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from ttl_jax.evaluation import bayesian_signed_rank, cliques, friedman_nemenyi, holm
 
@@ -57,6 +58,8 @@ def test_holm_steps_down():
     np.testing.assert_allclose(holm(p), [0.03, 0.06, 0.06, 0.02])
     assert len(holm([])) == 0 and holm([0.7]) == pytest.approx(0.7)
     np.testing.assert_allclose(holm([0.6, 0.9]), [1.0, 1.0])
+    many = np.random.default_rng(0).random(40) ** 3
+    np.testing.assert_allclose(holm(many), multipletests(many, method="holm")[1])
 
 
 def test_one_data_set_has_a_closed_form():

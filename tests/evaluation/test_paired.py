@@ -81,9 +81,9 @@ def test_one_run_is_near_the_bootstrap_of_a_difference():
     def difference(y, both):
         return auroc(y, both[:, 1]) - auroc(y, both[:, 3]) if 0 < y.sum() < len(y) else None
 
-    slow = bootstrap_ci(labels, np.hstack([a, b]), difference, groups, resamples=1000)
+    slow = bootstrap_ci(labels, np.hstack([a, b]), difference, groups, resamples=300)
     assert found.estimate == pytest.approx(slow.estimate)
-    assert (found.low, found.high) == pytest.approx((slow.low, slow.high), abs=0.02)
+    assert (found.low, found.high) == pytest.approx((slow.low, slow.high), abs=0.03)
     assert found.p < 0.01 and found.caveat == "one seed: says nothing of other seeds"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ttl_jax.errors import UserError, nearest
 
-SUMMARY = "measure speed, beside PyTorch"
+SUMMARY = "measure speed, beside PyTorch, and whether claims hold"
 
 HELP = """usage: python -m ttl_jax bench NAME [--help]
 

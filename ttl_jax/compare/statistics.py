@@ -77,7 +77,7 @@ def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> di
 
 
 def inferences(
-    found: Sequence[Components | Difference], moderate: bool = False, gain: float = 0.02
+    found: Sequence[Components | Difference], moderate: bool = False, gain: float | None = None
 ) -> list[dict[str, Any]]:
     """A family of comparisons, each with its interval, its p-value after Holm, and what would settle it.
 
@@ -88,7 +88,7 @@ def inferences(
     Args:
         found: components over patients and seeds, or differences over folds, which have their test already.
         moderate: whether seed variances borrow strength from each other.
-        gain: true difference to be found.
+        gain: true difference to be found; None: not asked.
     """
     components = [each for each in found if isinstance(each, Components)]
     moved = iter(evaluation.moderated(components) if moderate else components)
@@ -100,7 +100,7 @@ def inferences(
     made = []
     for difference, each, p in zip(differences, inside, adjusted.tolist(), strict=True):
         p_holm, needs = None if difference.caveat else p, evaluation.Needed(None, None)
-        if isinstance(each, Components) and (p_holm is None or p_holm >= LEVEL):
+        if gain and isinstance(each, Components) and (p_holm is None or p_holm >= LEVEL):
             needs = evaluation.needed(each, gain, LEVEL / len(found))
         about = {"p_holm": p_holm, "needed_seeds": needs.seeds, "needed_patients": needs.patients}
         made.append(asdict(difference) | about)

@@ -66,14 +66,21 @@ def influence(
     """
     if metric not in METRICS:
         raise ValueError(f"metric is one of {', '.join(METRICS)}, not {metric!r}")
-    runs = [checked_logits(each, task) for each in np.asarray(logits)]
-    truth = checked_labels(labels, runs[0], task)
+    runs = np.asarray(logits)
+    flat = checked_logits(runs.reshape(-1, runs.shape[-1]), task)  # what goes row by row, of all runs at once
+    truth = checked_labels(labels, flat.reshape(runs.shape)[0], task)
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     if len(place) != len(truth):
         raise ValueError(f"{len(truth)} labels and {len(place)} groups")
-    questions = _ranked if metric in _RANKINGS else _decided
+    if metric in _RANKINGS:
+        questions = _ranked(truth, log_odds(flat, task).reshape(runs.shape), task, metric)
+    else:
+        said = decide(probabilities(flat, task), task)
+        questions = _decided(
+            truth, said.reshape(runs.shape[:2] + said.shape[1:]), runs.shape[2], task, metric
+        )
     values, moved = [], []
-    for about, seen, true, said in questions(truth, runs, task, metric):
+    for about, seen, true, said in questions:
         value, each = about(true, said)
         each = each * _stretch(np.zeros_like(true) if metric == "accuracy" else true, place[seen])
         values.append(value)
@@ -87,9 +94,8 @@ About = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # of 
 Questions = Iterator[tuple[About, np.ndarray, np.ndarray, np.ndarray]]
 
 
-def _ranked(truth: np.ndarray, runs: list[np.ndarray], task: Task, metric: str) -> Questions:
+def _ranked(truth: np.ndarray, odds: np.ndarray, task: Task, metric: str) -> Questions:
     """Class by class against the rest, where both kinds are known; of two classes the second alone."""
-    odds = np.stack([log_odds(run, task) for run in runs])
     columns = [1] if task == "multiclass" and odds.shape[2] == 2 else range(odds.shape[2])
     for column in columns:
         one = (truth == column).astype(np.float64) if task == "multiclass" else truth[:, column]
@@ -98,11 +104,10 @@ def _ranked(truth: np.ndarray, runs: list[np.ndarray], task: Task, metric: str) 
             yield _RANKINGS[metric], known, one[known] == 1, odds[:, known, column]
 
 
-def _decided(truth: np.ndarray, runs: list[np.ndarray], task: Task, metric: str) -> Questions:
+def _decided(truth: np.ndarray, said: np.ndarray, classes: int, task: Task, metric: str) -> Questions:
     """All classes in one table of counts, or label by label where the metric is defined."""
-    said = np.stack([decide(probabilities(run, task), task) for run in runs])
     if task == "multiclass":
-        yield _of_counts(_COUNTED[metric], runs[0].shape[1]), np.ones(len(truth), bool), truth, said
+        yield _of_counts(_COUNTED[metric], classes), np.ones(len(truth), bool), truth, said
         return
     of_counts = _f1_of_ones if metric == "f1_macro" else _COUNTED[metric]
     for column in range(truth.shape[1]):
@@ -121,43 +126,56 @@ def _stretch(kinds: Shaped[np.ndarray, "n"], place: Int[np.ndarray, "n"]) -> Flo
     return made
 
 
+def _sorted(truth: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "runs n"]) -> tuple[np.ndarray, ...]:
+    """From the highest score down: the order, the truth in it, first and last place of the ties of each."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    falling, count = np.take_along_axis(scores, order, axis=1), scores.shape[1]
+    steps, places = falling[:, 1:] != falling[:, :-1], np.arange(count)
+    edge = np.ones((len(scores), 1), bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, steps]), places, 0), axis=1)
+    last = np.minimum.accumulate(np.where(np.hstack([steps, edge]), places, count)[:, ::-1], axis=1)[:, ::-1]
+    return order, truth[order], first, last
+
+
+def _unsorted(
+    moved: Float[np.ndarray, "runs n"], order: Int[np.ndarray, "runs n"]
+) -> Float[np.ndarray, "runs n"]:
+    each = np.empty(moved.shape)
+    np.put_along_axis(each, order, moved, axis=1)
+    return each
+
+
 def _auroc(
     truth: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "runs n"]
 ) -> tuple[Float[np.ndarray, "runs"], Float[np.ndarray, "runs n"]]:
     """From the share of the other class that an example beats, ties counting half (DeLong's components)."""
-    from scipy import stats
-
+    order, up, first, last = _sorted(truth, scores)
     ups, downs = int(truth.sum()), int((~truth).sum())
-    whole, each = stats.rankdata(scores, axis=1), np.empty(scores.shape)
-    each[:, truth] = (whole[:, truth] - stats.rankdata(scores[:, truth], axis=1)) / downs
-    each[:, ~truth] = 1.0 - (whole[:, ~truth] - stats.rankdata(scores[:, ~truth], axis=1)) / ups
-    values = each[:, truth].mean(axis=1)
-    return values, (each - values[:, None]) / np.where(truth, ups, downs)
+    hits = np.cumsum(up, axis=1)
+    to_last = np.take_along_axis(hits, last, axis=1)
+    before = np.take_along_axis(hits - up, first, axis=1)  # positives above
+    above = (before + to_last) / 2  # positives above, ties counting half, and so of the negatives
+    below = downs - (first + last + 1) / 2 + above
+    beaten = np.where(up, below / downs, above / ups)
+    values = (up * beaten).sum(axis=1) / ups
+    return values, _unsorted((beaten - values[:, None]) / np.where(up, ups, downs), order)
 
 
 def _auprc(
     truth: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "runs n"]
 ) -> tuple[Float[np.ndarray, "runs"], Float[np.ndarray, "runs n"]]:
     """Average precision is the mean over positives of hits / said at their score; both sums have weights."""
-    order = np.argsort(-scores, axis=1, kind="stable")
-    falling, up = np.take_along_axis(scores, order, axis=1), truth[order]
-    count = scores.shape[1]
-    steps, places = falling[:, 1:] != falling[:, :-1], np.arange(count)
-    edge = np.ones((len(scores), 1), bool)
-    starts = np.maximum.accumulate(np.where(np.hstack([edge, steps]), places, 0), axis=1)
-    ends = np.minimum.accumulate(np.where(np.hstack([steps, edge]), places, count)[:, ::-1], axis=1)[:, ::-1]
-    hits, said = np.take_along_axis(np.cumsum(up, axis=1), ends, axis=1), ends + 1.0
+    order, up, first, last = _sorted(truth, scores)
+    hits, said = np.take_along_axis(np.cumsum(up, axis=1), last, axis=1), last + 1.0
     precision, positives = hits / said, truth.sum()
     values = (up * precision).sum(axis=1) / positives
 
     def below(terms: np.ndarray) -> np.ndarray:
         """The sum over the positives of the same score or a lower one: those whose hits the example is in."""
-        return np.take_along_axis(np.cumsum((up * terms)[:, ::-1], axis=1)[:, ::-1], starts, axis=1)
+        return np.take_along_axis(np.cumsum((up * terms)[:, ::-1], axis=1)[:, ::-1], first, axis=1)
 
     moved = up * (precision - values[:, None] + below(1 / said)) - below(precision / said)
-    each = np.empty(scores.shape)
-    np.put_along_axis(each, order, moved / positives, axis=1)
-    return values, each
+    return values, _unsorted(moved / positives, order)
 
 
 def _of_counts(metric: Callable[[np.ndarray], np.ndarray], classes: int) -> About:

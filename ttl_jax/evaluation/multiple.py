@@ -37,11 +37,11 @@ class SignedRank:
 
 def holm(p: Sequence[float]) -> Float[np.ndarray, "m"]:
     """p-values adjusted by Holm's step-down procedure (1979), in the order given."""
-    if not len(p):
-        return np.empty(0)
-    from statsmodels.stats.multitest import multipletests
-
-    return np.asarray(multipletests(p, method="holm")[1], np.float64)
+    values = np.asarray(p, np.float64)  # statsmodels' takes 0.1 s each: it collects garbage every time
+    order, adjusted = np.argsort(values), np.empty(len(values))
+    rising = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted[order] = np.minimum(rising, 1.0)
+    return adjusted
 
 
 def friedman_nemenyi(values: Float[np.ndarray, "blocks k"], alpha: float = 0.05) -> Friedman:

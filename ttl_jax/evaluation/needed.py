@@ -51,7 +51,7 @@ def _enough(found: Components, seeds: int, gain: float, alpha: float, power: flo
     from scipy.special import gammaincinv, ndtr
 
     freedom = found.seed_freedom - (found.seeds - 1) + seeds - 1  # what it is moderated by stays
-    share = gammaincinv(freedom / 2, (np.arange(100) + 0.5) / 100) / (freedom / 2)  # chi squared / freedom
+    share = gammaincinv(freedom / 2, (np.arange(40) + 0.5) / 40) / (freedom / 2)  # chi squared / freedom
     share = share if freedom < 1e6 else np.ones(1)
     of_seeds, patients = found.seed_variance / seeds, found.patients
     half = np.hypot(
