@@ -236,9 +236,7 @@ def headlines(found: Found) -> list[str]:
             start = f"On {place}, whether {best} differs from {reference} cannot be told ({line.caveat})"
         p = "" if line.caveat else f", p = {p_value(line.p)} after Holm".replace("p = <", "p <")
         figure = wording.number(figures[line.dataset, line.model, line.strategy])
-        needs = (
-            f" A true gain of {points(gain, False)} points would take {line.needed}." if line.needed else ""
-        )
+        needs = f" A true gain of {points(gain, False)} points would take {line.needed}."
         said.append(
             f"{start}: {points(line.difference)} {name} points [{points(line.d_low)}, {points(line.d_high)}]"
             f"{p} ({name} {figure}).{needs if line.needed else ''}".replace("p < ", "p\u00a0<\u00a0")
