@@ -36,15 +36,23 @@ def test_moderated_comparisons_are_those_of_the_moderated_components():
     random = np.random.default_rng(0)
     found = [replace(OPEN, seed_variance=4e-4 * float(random.chisquare(4)) / 4) for _ in range(12)]
     own, borrowed = inferences(found), inferences(found, moderate=True)
-    assert inferences(moderated(found)) == borrowed and own != borrowed
+    assert own != borrowed and [each["p"] for each in borrowed] == [
+        each["p"] for each in inferences(moderated(found))
+    ]
+    weights = [each["variance_moderated"] for each in own]
+    assert (
+        weights
+        == [each["variance_moderated"] for each in borrowed]
+        == [each["variance"] for each in borrowed]
+    )
 
 
 def test_data_sets_without_a_variance_are_left_out_of_the_pool():
-    about = {"model": "m", "strategy": "a", "estimate": 0.02, "variance": 1e-4}
+    about = {"model": "m", "strategy": "a", "estimate": 0.02, "variance_moderated": 1e-4}
     found = [{**about, "dataset": name, "estimate": 0.01 * place} for place, name in enumerate("abcd")]
     (whole,) = pool(found)
     assert whole["sets"] == 4 and whole["estimate"] == pytest.approx(0.015) and whole["p_holm"] == whole["p"]
-    found[3]["variance"] = None
+    found[3]["variance_moderated"] = None
     assert pool(found)[0]["sets"] == 3 and pool(found)[0]["estimate"] == pytest.approx(0.01)
-    found[2]["variance"] = 0.0
+    found[2]["variance_moderated"] = 0.0
     assert pool(found) == []

@@ -141,6 +141,10 @@ def test_what_is_open_says_what_it_needs_and_one_seed_that_it_cannot_be_told(fou
         "On breast, whether lp_ft differs from full cannot be told (one seed: says nothing of other seeds): +"
     )
     assert "beats" not in said and "after Holm" not in said
+    assert "; on 1 it cannot be told (p < 0.05" in compared.headlines(found)[0]
+    each |= {"strategy": "lp_ft"}
+    found["statistics"]["differences"][0] |= {"strategy": "linear_probe"}
+    assert compared.headlines(found)[1].endswith(" A true gain of 2.0 points would take 12 seeds.")
     assert "| cannot be told |" in exports.as_markdown(found) and "| 12 seeds |" in exports.as_markdown(found)
 
 
@@ -151,6 +155,7 @@ def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, tmp_
     found["statistics"]["pooled"] = statistics.pool(differences)
     assert [each["sets"] for each in found["statistics"]["pooled"]] == [3, 3, 3]
     assert compared.comparisons(found)[-1].startswith("all 3")
+    assert compared.headlines(found)[1].startswith("Over 3 data sets like these: +")
     assert "| 3 data sets | resnet50 | lp_ft | " in exports.as_markdown(found)
     assert exports.as_latex(found).count("\\begin{tabular}") == 2
     assert 'id="pooled"' in write(found, made[0], tmp_path).read_text()

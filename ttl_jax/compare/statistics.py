@@ -83,7 +83,7 @@ def inferences(
 
     Nothing is claimed where `Difference.caveat` says why not: "p_holm" is None, and the family is as large as
     with it. "needed_seeds" and "needed_patients" of every comparison that is open: see `evaluation.needed`,
-    at the level of Holm's first step.
+    at the level of Holm's first step. "variance_moderated": see `pool`.
 
     Args:
         found: components over patients and seeds, or differences over folds, which have their test already.
@@ -91,19 +91,22 @@ def inferences(
         gain: true difference to be found; None: not asked.
     """
     components = [each for each in found if isinstance(each, Components)]
-    moved = iter(evaluation.moderated(components) if moderate else components)
-    inside = [next(moved) if isinstance(each, Components) else each for each in found]
+    borrowed = evaluation.moderated(components)
+    used, weighed = iter(borrowed if moderate else components), iter(borrowed)
+    inside = [next(used) if isinstance(each, Components) else each for each in found]
+    weights = [(next(weighed) if isinstance(each, Components) else each).variance for each in found]
     differences = [
         evaluation.difference_of(each) if isinstance(each, Components) else each for each in inside
     ]
     adjusted = evaluation.holm([1.0 if each.caveat or each.p is None else each.p for each in differences])
     made = []
-    for difference, each, p in zip(differences, inside, adjusted.tolist(), strict=True):
+    for difference, each, p, weight in zip(differences, inside, adjusted.tolist(), weights, strict=True):
         p_holm, needs = None if difference.caveat else p, evaluation.Needed(None, None)
         if gain and isinstance(each, Components) and (p_holm is None or p_holm >= LEVEL):
             needs = evaluation.needed(each, gain, LEVEL / len(found))
         about = {"p_holm": p_holm, "needed_seeds": needs.seeds, "needed_patients": needs.patients}
-        made.append(asdict(difference) | about)
+        known = difference.variance is not None and weight is not None
+        made.append(asdict(difference) | about | {"variance_moderated": weight if known else None})
     return made
 
 
@@ -111,13 +114,15 @@ def pool(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of every strategy and model the difference over data sets, p adjusted by Holm over these.
 
     Data sets on which no variance could be estimated are left out; with fewer than three there is no entry.
+    The weights take moderated seed variances: by its own of three seeds a data set may weigh most by chance,
+    and 11 % of null hypotheses are rejected instead of 5.
     """
     made = []
     for model, strategy in dict.fromkeys((each["model"], each["strategy"]) for each in differences):
         known = [each for each in differences if (each["model"], each["strategy"]) == (model, strategy)]
-        known = [each for each in known if each["variance"]]
+        known = [each for each in known if each["variance_moderated"]]
         found = evaluation.pooled_difference(
-            [each["estimate"] for each in known], [each["variance"] for each in known]
+            [each["estimate"] for each in known], [each["variance_moderated"] for each in known]
         )
         if found is not None:
             made.append({"model": model, "strategy": strategy} | asdict(found))

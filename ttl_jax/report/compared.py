@@ -200,6 +200,7 @@ def headlines(found: Found) -> list[str]:
     """
     statistics, rows = found["statistics"], lines(found)
     reference, metric = statistics["reference"], statistics["metric"]
+    name, gain = wording.title(metric), look_up(statistics, "gain")
     figures = {_place(each): look_up(each["test"], metric, "mean") for each in found["settings"]}
     best = preferred(rows)
     if best is None:
@@ -212,6 +213,11 @@ def headlines(found: Found) -> list[str]:
         if rivals:
             names = ", ".join(dict.fromkeys(f"{line.strategy} on {line.dataset}" for line in rivals))
             return [f"{text}; on the test split it is beaten, after Holm's correction, by {names}."]
+        caveats = {line.caveat for line in rows if line.difference is not None}
+        if caveats and "" not in caveats:
+            return [
+                f"{text}; whether another strategy beats it cannot be told ({'; '.join(sorted(caveats))})."
+            ]
         return [f"{text}; no other strategy beats it on a test split after Holm's correction."]
     tested = [line for line in rows if line.strategy == best and line.difference is not None]
     if not tested:
@@ -220,25 +226,33 @@ def headlines(found: Found) -> list[str]:
     worse = [line for line in tested if line.p is not None and line.p < 0.05 and (line.difference or 0) < 0]
     count = len(statistics["differences"])
     said = []
+    several_models = len({line.model for line in rows}) > 1
     if len(tested) > 1:
         verdict = (
             f"{best}, preferred on validation, beats {reference} on {len(sure)} of {len(tested)} test sets"
         )
         verdict += f" and loses on {len(worse)}" if worse else ""
+        untold = sum(bool(line.caveat) for line in tested)
+        verdict += f"; on {untold} it cannot be told" if untold else ""
         said.append(f"{verdict} (p < 0.05 after Holm's correction for {count} comparisons).")
-    several_models = len({line.model for line in rows}) > 1
+    for each in pooled(found):
+        if each["strategy"] == best:
+            over = f"Over {each['sets']} data sets like these" + f" with {each['model']}" * several_models
+            interval = between(each["estimate"], each["low"], each["high"])
+            p = f"p = {p_value(each['p_holm'])}".replace("p = <", "p\u00a0<")
+            said.append(f"{over}: {interval} {name} points, {p} after Holm over the strategies.")
     for line in tested:
         verb = "beats" if line in sure else "loses to" if line in worse else "does not differ surely from"
         place = f"{line.dataset}, {line.model}" if several_models else line.dataset
         start = f"On {place}, {best} {verb} {reference}"
         if line.caveat:
             start = f"On {place}, whether {best} differs from {reference} cannot be told ({line.caveat})"
-        p = "" if line.caveat else f", p = {p_value(line.p)} after Holm"
+        p = "" if line.caveat else f", p = {p_value(line.p)} after Holm".replace("p = <", "p <")
         figure = wording.number(figures[line.dataset, line.model, line.strategy])
+        needs = f" A true gain of {points(gain, False)} points would take {line.needed}."
         said.append(
-            f"{start}: {points(line.difference)} {wording.title(metric)} points "
-            f"[{points(line.d_low)}, {points(line.d_high)}]{p}"
-            f" ({wording.title(metric)} {figure}).".replace("p = <", "p <").replace("p < ", "p\u00a0<\u00a0")
+            f"{start}: {points(line.difference)} {name} points [{points(line.d_low)}, {points(line.d_high)}]"
+            f"{p} ({name} {figure}).{needs if line.needed else ''}".replace("p < ", "p\u00a0<\u00a0")
         )
     return said
 
