@@ -171,7 +171,7 @@ def test_strengths_are_taken_on_validation_and_told(tmp_path, config, finish):
     json.dumps(found)
     (line,) = lines(found)
     assert line.strengths == "alpha=0.3*" and not line.edge
-    head, _, row = (text.split(" | ") for text in as_markdown((line,), "full").splitlines())
+    head, _, row = (text.split(" | ") for text in as_markdown(found).splitlines())
     assert dict(zip(head, row, strict=True))["strengths"] == "alpha=0.3*"
 
 
