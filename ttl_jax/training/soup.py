@@ -121,7 +121,7 @@ def _estimator(
         stills.append(strategies.bind(strategy, run.best["params"], run.config.model.name)[-1].still)
     inputs = Inputs(first.config, first.network, first.preprocessing, sets, Programs(), None, workdir)
     feeding = Feeding(inputs, parallel.ONE, Notice(), caching=False)
-    still = tuple(set(stills[0]).intersection(*stills[1:]))
+    still = tuple(sorted(set(stills[0]).intersection(*stills[1:])))
     outline = Outline(inputs.prepare, inputs.one_image, still=still)
     return lambda variables: feeding.estimated(outline, sets["train"], variables)
 

@@ -156,25 +156,25 @@ def make_train_step(
             added = part * penalties(now, train, features, images, labels, given)
             return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
 
-        gradients, (batch_stats, updates), terms = _gradients(
+        gradients, (batch_stats, counts), terms = _gradients(
             objective, train, (state.batch_stats, state.updates), batch, layout.accumulate, axis, loss
         )
         if axis is not None:
             gradients = lax.psum(gradients, axis)
             if layout.norm == "device":  # each device's own moments moved them: the mean is kept
                 batch_stats = lax.pmean(batch_stats, axis)
-        changes, opt_state = optimizer.update(gradients, state.opt_state, train)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
         if bound.probe is not None and bound.probe.probe.refresh == "batch":
             sums = probe.update(bound.probe, probe.initial(bound.probe), gradients, train)
             multipliers = probe.weights(bound.probe, sums, 1)
         if multipliers:
-            changes = {path: multipliers[path] * change for path, change in changes.items()}
+            updates = {path: multipliers[path] * update for path, update in updates.items()}
         norm = global_norm(gradients)
         # Never true. So every update waits for all gradients, and XLA has no need of a copy of each
         # parameter that the backward pass might still read when it is updated in its place.
         rate = jnp.where(norm < 0, 0.0, rate)
-        train = jax.tree.map(lambda leaf, change: leaf - rate * change, train, changes)
+        train = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
         if apart:  # a step as long as the leaf's own: what does not move is not pulled either
             sizes = {path: gain * rate * bound.scales[path] * multipliers.get(path, 1.0) for path in train}
             train = proximal(_pulls(now, False), train, given.get("anchor", {}), sizes)
@@ -193,7 +193,7 @@ def make_train_step(
             step=state.step + 1,
             multipliers=multipliers,
             average=average,
-            updates=updates,
+            updates=counts,
         )
         if skip:
             fine = jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
