@@ -108,9 +108,11 @@ def test_margins_are_left_out():
     framed = Image.new("L", (800, 700), 90)
     framed.paste(picture, (160, 30))
     one, other = (content(image).astype(float) for image in (picture, framed))
-    small = np.corrcoef(np.asarray(picture.resize((64, 64))).ravel(), other.ravel())[0, 1]
-    assert np.array_equal(one, np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR)))
-    assert other.min() < 60 and other.max() > 190 and other.std() > 0.7 * one.std() and small < 1
+    plain = np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR)).astype(float)
+    assert np.abs(one - plain).max() <= 3  # large images are reduced first
+    assert other.std() > 0.7 * plain.std()  # no frame in it
+    whole = np.asarray(framed.resize((64, 64), Image.Resampling.BILINEAR)).astype(float)
+    assert (np.abs(whole - 90) < 2).mean() > 0.2 and (np.abs(other - 90) < 2).mean() < 0.05
 
 
 @pytest.fixture
