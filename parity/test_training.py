@@ -16,6 +16,7 @@ import training
 from training import FROZEN, Recipe
 
 from ttl_jax.training.loss import cross_entropy
+from ttl_jax.training.optimizer import clip_by_global_norm
 
 DOUBLE = bool(jax.config.jax_enable_x64)
 TOLERANCE = 1e-6 if DOUBLE else 1e-3
@@ -100,6 +101,18 @@ def test_twenty_steps(name, recipe):
 def test_the_schedule_is_torchs(warmup):
     rates = training.rates_of(Recipe(lr=1e-3, warmup=warmup))
     np.testing.assert_allclose(rates, training.scheduled(warmup, 1e-3), rtol=2e-6)
+
+
+def test_clipping_is_torchs_but_for_its_epsilon():
+    rng = np.random.default_rng(0)
+    gradients = {str(size): rng.normal(size=size).astype(np.float32) for size in (3, 40, 500)}
+    parameters = [torch.zeros(len(value), requires_grad=True) for value in gradients.values()]
+    for parameter, value in zip(parameters, gradients.values(), strict=True):
+        parameter.grad = torch.from_numpy(value.copy())
+    norm = torch.nn.utils.clip_grad_norm_(parameters, 0.5).item()
+    ours, _ = clip_by_global_norm(0.5).update(gradients, ())
+    for parameter, value in zip(parameters, ours.values(), strict=True):
+        np.testing.assert_allclose(value * norm / (norm + 1e-6), parameter.grad.numpy(), rtol=2e-6)
 
 
 def test_smoothing_with_class_weights_divides_by_the_weights_of_the_smoothed_labels():
