@@ -8,9 +8,9 @@ along a curve; and curves
 parallel  all units learn alike fast
 crossing  the time constant changes with depth by a factor of 5 to 25, and what learns slowly ends higher
 
-Two settings: `tuned` (profiles with one peak or a plateau, exponential curves), on which the prior's
-scales and the defaults were chosen, and `held out` (monotone and two-peaked profiles, power-law curves, the
-TTL authors' published profiles), on which nothing was.
+Two settings: `tuned` (profiles with one peak or a plateau, exponential curves), on which the defaults were
+chosen (seed 0), and `held out` (monotone, two-peaked and the TTL authors' published profiles, power-law
+curves), which had less of a say: docs/search.md.
 
 Regret: the best unit's true score less the chosen one's, in points (hundredths). A claim: the search says
 that no unit is better by more than a point, with 95 % confidence; it is wrong where the regret is above one.
