@@ -1,5 +1,6 @@
 """A work folder belongs to one config; fields that came later do not set it apart."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -21,6 +22,28 @@ def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):
     provenance.check(tmp_path, config)
     config.data.resize = "pad"
     with pytest.raises(UserError, match="data.resize: squash -> pad"):
+        provenance.check(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "refused"),
+    [
+        ("truncated(12)+auto_rgn(by='unit')", True),
+        ("l1_sp", True),
+        ("l1_sp(coupled=True)", False),
+        ("l2_sp", False),
+    ],
+)
+def test_a_run_of_a_strategy_that_was_another_one_is_refused(tmp_path, strategy, refused):
+    config = default_config()
+    config.data.name, config.strategy = "phantom/mri", strategy
+    provenance.claim(tmp_path, config)
+    provenance.check(tmp_path, config)  # of this version
+    record = json.loads((tmp_path / "config.json").read_text())
+    for name in ("bn_momentum", "bn_estimate"):
+        del record["config"]["model"][name]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="was another one") if refused else contextlib.nullcontext():
         provenance.check(tmp_path, config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -31,7 +32,7 @@ FREE = frozenset(
 
 
 def check(workdir: Path, config: Any) -> None:
-    """Refuses a work folder that holds a run of another config.
+    """Refuses a work folder that holds a run of another config, or of a strategy that has changed since.
 
     Raises:
         UserError: listing every field that differs.
@@ -43,6 +44,11 @@ def check(workdir: Path, config: Any) -> None:
     newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
     saved = _dotted(json.loads(path.read_text())["config"])
     before = newer | _older(saved) | saved
+    if "model.bn_momentum" not in saved and (key := _changed_strategy(saved)):
+        raise UserError(
+            f"{workdir} holds a run that an earlier version of ttl_jax began, whose {key} was another one "
+            "(docs/results/withdrawn.md): finish it with that version, or use another --workdir, or --fresh"
+        )
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
     absent = "absent"
     changed = []
@@ -68,6 +74,13 @@ def _older(saved: dict[str, Any]) -> dict[str, Any]:
     )
     norm = {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
     return norm | ({"data.split_rule": 1} if drawn else {})
+
+
+def _changed_strategy(saved: dict[str, Any]) -> str | None:
+    """The key of a strategy that meant something else in a version whose configs have no bn_momentum."""
+    texts = [saved["strategy"], *saved.get("compare.strategies", ())]
+    found = re.search(r"\b(auto_rgn|auto_snr|l1_sp)\b(?!\(coupled=True\))", "+".join(texts))
+    return found[1] if found else None
 
 
 def as_begun(workdir: Path, config: Any) -> Any:
