@@ -1,4 +1,4 @@
-"""Whether fine-tuning falls below the probe it starts from: `python benchmarks/lp_ft.py WORKDIR`.
+"""Whether fine-tuning falls below the probe it starts from: `python -m ttl_jax bench lp_ft WORKDIR`.
 
 On every set of ../shared/data, in the settings of configs/comparison_study.py: the fine-tuning rate is the
 best of `--rates` on validation (first seed), then `--seeds` runs. Of each the test AUROC of the weights
@@ -78,18 +78,18 @@ def table(dataset: str, lr: float, runs: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is left and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--strategy", default="lp_ft")
-    parser.add_argument("--rates", nargs="+", type=float, default=(3e-4, 1e-3, 3e-3))
+    parser.add_argument("--rates", nargs="+", type=float, default=(1e-3, 3e-3, 1e-2))
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2, 3, 4))
     parser.add_argument("--steps", type=int, default=75)
-    parser.add_argument("--every", type=float, default=1.0, help="epochs between validations")
+    parser.add_argument("--every", type=float, default=2.0, help="epochs between validations")
     parser.add_argument("--hand_over", default="last")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     lines = []
     for dataset in given.sets:
         tuned = {
