@@ -331,12 +331,12 @@ def main(arguments: list[str]) -> None:
     """Prints the tables, and writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parts", default="differences,families,folds,intervals", help="which tables")
-    parser.add_argument("--full", action="store_true", help="many cells, about fifteen minutes of one core")
-    parser.add_argument("--repeats", type=int, default=0, help="studies a cell; 0: 100, or with --full 800")
+    parser.add_argument("--full", action="store_true", help="many cells, about ten minutes of one core")
+    parser.add_argument("--repeats", type=int, default=0, help="studies a cell; 0: 300, or with --full 800")
     parser.add_argument("--out", default="", help="a JSON file")
     parser.add_argument("--table", default="", help="a Markdown file")
     given = parser.parse_args(arguments)
-    repeats, start = given.repeats or (800 if given.full else 100), time.process_time()
+    repeats, start = given.repeats or (800 if given.full else 300), time.process_time()
     found: dict[str, list[Row]] = {}
     for part in given.parts.split(","):
         for rows in made(part, given.full, repeats):
