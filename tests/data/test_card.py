@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ttl_jax.data.card import card
+from ttl_jax.config import default_config
+from ttl_jax.data.card import card, looked_for
 from ttl_jax.data.dataset import ArrayReader, Dataset
 
 
@@ -36,3 +37,16 @@ def test_what_was_skipped_is_told_once():
         lines
     )
     assert card(parts)["skipped"] == []
+
+
+def test_it_is_said_how_copies_were_looked_for():
+    config = default_config().data
+    for mode, said in (
+        ("altered", "once aligned"),
+        ("near", "not shifted"),
+        ("ignore", "were not looked for"),
+    ):
+        config.duplicates = mode
+        assert said in looked_for(config)["copies"]
+    config.name = "phantom/mri"
+    assert looked_for(config) == {}

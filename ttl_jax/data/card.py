@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.data.copies import MODES
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.sources import PHANTOMS
 
 
 def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -35,3 +37,12 @@ def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
         "straddling": sum(sum(group in each for each in members) > 1 for group in everyone),
         "skipped": list(dict.fromkeys(line for split in sets.values() for line in split.skipped)),
     }
+
+
+def looked_for(config: Any) -> dict[str, str]:
+    """{"copies": how copies of images were looked for}; nothing of generated images, which have none.
+
+    Args:
+        config: the `data` part of a run's config.
+    """
+    return {} if config.name in PHANTOMS else {"copies": MODES[config.duplicates]}

@@ -15,7 +15,16 @@ from ttl_jax.data.fingerprint import Pairs, near_pairs
 from ttl_jax.data.progress import progress_lines
 from ttl_jax.typing import Bool, Float, Int, UInt8
 
-MODES = ("altered", "near", "exact", "ignore")
+# What counts as a copy, and what a report says of it (docs/leaks.md).
+MODES = {
+    "altered": "Copies were looked for by their pixels, their likeness (saved again, another size or "
+    "contrast, mirrored, turned by a quarter) and once aligned (shifted, cropped, turned by a few "
+    "degrees, marked, padded).",
+    "near": "Copies were looked for by their pixels and their likeness (saved again, another size or "
+    "contrast, mirrored, turned by a quarter), not shifted, cropped or marked ones.",
+    "exact": "Copies were looked for by their pixels alone, not changed ones.",
+    "ignore": "Copies of images were not looked for.",
+}
 _RULE = "1"  # of `altered_pairs`: another one finds other pairs, and those kept are not for it
 
 

@@ -78,7 +78,7 @@ def check(config: DataConfig) -> None:
     for field, value, choices in (
         ("resize", config.resize, RESIZE_MODES),
         ("on_error", config.on_error, ("fail", "skip")),
-        ("duplicates", config.duplicates, MODES),
+        ("duplicates", config.duplicates, tuple(MODES)),
     ):
         if value not in choices:
             raise UserError(f"data.{field}={value!r} does not exist{nearest(value, choices)}")

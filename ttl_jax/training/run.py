@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from ttl_jax import data, host, remote, strategies
-from ttl_jax.data.card import card
+from ttl_jax.data.card import card, looked_for
 from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
@@ -259,7 +259,7 @@ def _finished(
             layout.first,
             None if "after" in found else found["best_step"],
         )
-        metrics |= found | {"data": card(sets)}
+        metrics |= found | {"data": card(sets) | looked_for(config.data)}
         if layout.first:
             provenance.write_json(path, metrics)
             for place, event in itertools.product(given.loggers, loggers.result_events(metrics)):
