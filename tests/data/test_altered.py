@@ -159,6 +159,7 @@ def test_what_was_found_is_kept(leaking, monkeypatch, tmp_path_factory):
     monkeypatch.setattr(copies, "altered_pairs", lambda *_: pytest.fail("asked again"))
     again = examine(read_listing(leaking), leaking)
     assert again.leaks == first.leaks
-    kept.write_bytes(b"cut off")
     monkeypatch.setattr(copies, "altered_pairs", altered_pairs)
-    assert examine(read_listing(leaking), leaking).leaks == first.leaks
+    for broken in (b"cut off", kept.read_bytes()[:-20], b""):
+        kept.write_bytes(broken)
+        assert examine(read_listing(leaking), leaking).leaks == first.leaks

@@ -111,7 +111,8 @@ def test_a_pause_tells_the_figure_of_the_weights_that_would_be_kept(tmp_path, co
         {"split": "val", "step": 3, "phase": "finetune", "auroc": 0.8, "loss": 0.4},
         {"split": "val", "step": 4, "phase": "finetune", "auroc": 0.7, "loss": 0.3},
     ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cut_off = '{"step": 5, "ph'  # by a kill
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + cut_off)
     assert _best_so_far(tmp_path, config) == (0.8, 3)
     config.select_phase = "any"
     assert _best_so_far(tmp_path, config) == (0.9, 1)

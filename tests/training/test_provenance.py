@@ -32,6 +32,10 @@ def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):
         ("l1_sp", True),
         ("l1_sp(coupled=True)", False),
         ("l2_sp", False),
+        ("l2_sp(coupled=False)", True),
+        ("truncated(12)+lp_ft(lr=0.1)", True),
+        ("gradual_first_last", True),
+        ("linear_probe+stochnorm", False),
     ],
 )
 def test_a_run_of_a_strategy_that_was_another_one_is_refused(tmp_path, strategy, refused):
@@ -65,6 +69,18 @@ def test_a_run_begun_before_large_groups_were_held_out_is_refused(tmp_path):
                 provenance.check(folder, config)
             config.data.split_rule = 1
         provenance.check(folder, config)
+
+
+def test_a_run_taken_up_again_has_the_fields_of_its_time(tmp_path):
+    config = default_config()
+    config.data.name, config.model.name, config.seed = "folder", "efficientnet_lite0", 3
+    provenance.claim(tmp_path, config)
+    assert provenance.begun_with(tmp_path) == config
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["config"]["data"]["split_rule"], record["config"]["model"]["bn_momentum"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    begun = provenance.begun_with(tmp_path)  # another split would show it images that it was trained on
+    assert (begun.data.split_rule, begun.model.bn_momentum, begun.seed) == (1, 0.99, 3)
 
 
 def test_a_run_begun_with_the_old_default_stays_mirrored(tmp_path):

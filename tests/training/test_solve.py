@@ -61,6 +61,15 @@ def test_a_solved_probe_is_a_run_like_any_other(tmp_path, config, datasets, solv
                                   found.variables["params"]["head"]["kernel"])  # fmt: skip
 
 
+def test_the_average_of_weights_holds_the_head_that_was_solved_for(tmp_path, config, datasets):
+    set_fields(config, {"strategy": "truncated(2)+linear_probe(solver='ridge')", "data.augment": "none"})
+    alone = train(config, tmp_path / "alone", datasets).variables["params"]["head"]
+    config.strategy += "+ema"
+    averaged = train(config, tmp_path / "averaged", datasets).variables["params"]["head"]
+    for name, leaf in alone.items():
+        np.testing.assert_array_equal(averaged[name], leaf)
+
+
 def test_what_a_solver_cannot_do_is_said(tmp_path, config, datasets):
     config.strategy = "truncated(2)+linear_probe(solver='lbfgs')"
     with pytest.raises(UserError, match="the same features in every epoch: set data.augment='none'"):

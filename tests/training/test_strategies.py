@@ -275,6 +275,8 @@ def test_wise_ft_lies_between_the_probe_and_the_tuned_weights(run, states, scrip
     assert not np.array_equal(a, b)
     with pytest.raises(UserError, match="needs select_phase='last'"):
         run("lp_ft(share=0.5)+wise_ft(0.25)", "any", select_phase="any")
+    with pytest.raises(UserError, match="it needs select_phase='last'"):
+        run("lp_ft(share=0.5)", "neither", select_phase="any", hand_over="best")
 
 
 def _at(tree, path):

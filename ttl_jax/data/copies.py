@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
     try:
         with np.load(path) as kept:
             return Pairs(kept["first"], kept["second"], kept["likeness"])
-    except (OSError, ValueError, KeyError):  # none yet, or one that was not written to its end
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):  # none yet, or a broken one
         pass
     pairs = altered_pairs(contents, progress_lines("compared"))
     try:

@@ -218,30 +218,37 @@ def feature_store(config: Any, folder: str) -> FeatureStore | None:
 
 def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
     """The step at which a training that is as far as that already was first validated from there on."""
-    log = folder / "metrics.jsonl"
-    for line in log.read_text().splitlines() if log.exists() else ():
-        try:
-            event = json.loads(line)
-        except ValueError:  # a kill while it was written
-            break
+    for event in _validations(folder):
         if config.total_steps > 0:
             share = event["step"] / config.total_steps
         else:  # rounded to four places
-            share = (event["epoch"] + 1e-4) / config.total_epochs if "epoch" in event else 0.0
-        if "split" in event and share >= budget:
+            share = (event["epoch"] + 1e-4) / config.total_epochs
+        if share >= budget:
             return event["step"]
     return None
 
 
 def _best_so_far(folder: Path, config: Any, until: float = math.inf) -> tuple[float | None, int]:
     """The validation figure of the weights that a run would keep at a step, and their step."""
-    events = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    seen = [event for event in events if "split" in event and event["step"] <= until]
+    seen = [event for event in _validations(folder) if event["step"] <= until]
     if config.select_phase == "last":
         phase = seen[-1].get("phase")  # a version before did not say it: all of one phase
         seen = [event for event in seen if event.get("phase", phase) == phase]
     best = max(seen, key=lambda event: (merit(event, config.select), event["step"]))
     return best[config.select], best["step"]
+
+
+def _validations(folder: Path) -> list[dict[str, Any]]:
+    """The validations in a run's metrics.jsonl, as far as it goes."""
+    log, found = folder / "metrics.jsonl", []
+    for line in log.read_text().splitlines() if log.exists() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:  # a kill while it was written
+            break
+        if "split" in event:
+            found.append(event)
+    return found
 
 
 def _number(score: float | None) -> float:

@@ -25,7 +25,8 @@ class LabelledPhase:
     Attributes:
         phase: the phase with its defaults filled in.
         labels: parameter path -> label, for every leaf.
-        rates: parameter path -> multiplier of the run's learning rate, for every trainable leaf.
+        rates: parameter path -> multiplier of the run's learning rate (or of the phase's `base_lr`), for
+            every trainable leaf.
         still: units whose BatchNorm statistics do not move in this phase.
         digest: SHA-256 of the label tree, kept in checkpoints so that a state is never restored
             under another tree (Orbax would not complain).

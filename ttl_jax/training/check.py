@@ -48,6 +48,11 @@ def check(config: Any) -> None:
     for field, known in (("select_phase", ("last", "any")), ("hand_over", ("last", "best"))):
         if config[field] not in known:
             raise UserError(f"config {field}={config[field]!r} is not {known[0]!r} or {known[1]!r}")
+    if (config.select_phase, config.hand_over) == ("any", "best"):
+        raise UserError(
+            "config hand_over='best' starts a phase from the best of the one before, which "
+            "select_phase='any' may not keep: it needs select_phase='last'"
+        )
     values = config.to_dict()
     for keys, allowed, said in BOUNDS:
         for key in keys:

@@ -586,7 +586,8 @@ def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tupl
         lambda variables: merit(feed.validate(variables), job.config.select),
     )
     _, frozen = split(state.params, bound.trainable)
-    state = replace(state, params=join(found.head, frozen), step=state.step + length)
+    solved = {"params": join(found.head, frozen), "batch_stats": state.batch_stats}
+    state = replace(with_variables(state, solved), step=state.step + length)  # its average starts anew there
     progress = replace(
         progress,
         step=progress.step + length,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -15,10 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.config import default_config
+from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
+from ttl_jax.strategies import Pull, parse
+from ttl_jax.strategies.parse import terms
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 # Fields that may differ between the start of a run and its continuation: they change no result.
@@ -44,7 +45,7 @@ def check(workdir: Path, config: Any) -> None:
     newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
     saved = _dotted(json.loads(path.read_text())["config"])
     before = newer | _older(saved) | saved
-    if "model.bn_momentum" not in saved and (key := _changed_strategy(saved)):
+    if "model.bn_momentum" not in saved and (key := _changed_strategy(saved["strategy"])):
         raise UserError(
             f"{workdir} holds a run that an earlier version of ttl_jax began, whose {key} was another one "
             "(docs/results/withdrawn.md): finish it with that version, or use another --workdir, or --fresh"
@@ -64,6 +65,16 @@ def check(workdir: Path, config: Any) -> None:
         )
 
 
+def begun_with(workdir: Path) -> Any:
+    """The config that a folder's run was begun with; a field that came after stands where it stood then."""
+    begun = json.loads((workdir / "config.json").read_text())["config"]
+    config, saved = default_config(), _dotted(begun)
+    with config.unlocked():
+        config.update(begun)
+    set_fields(config, {key: value for key, value in _older(saved).items() if key not in saved})
+    return config
+
+
 def _older(saved: dict[str, Any]) -> dict[str, Any]:
     """What younger fields stood at in the runs before them, where that was not a config's to say."""
     lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
@@ -76,11 +87,18 @@ def _older(saved: dict[str, Any]) -> dict[str, Any]:
     return norm | ({"data.split_rule": 1} if drawn else {})
 
 
-def _changed_strategy(saved: dict[str, Any]) -> str | None:
-    """The key of a strategy that meant something else in a version whose configs have no bn_momentum."""
-    texts = [saved["strategy"], *saved.get("compare.strategies", ())]
-    found = re.search(r"\b(auto_rgn|auto_snr|l1_sp)\b(?!\(coupled=True\))", "+".join(texts))
-    return found[1] if found else None
+def _changed_strategy(text: str) -> str | None:
+    """The key of a strategy that did something else in a version whose configs have no bn_momentum.
+
+    Measured rates counted the fresh head, penalties that are not coupled were no proximal steps (and l1_sp's
+    was coupled), and of several phases the weights were chosen among all.
+    """
+    for term in terms(text):
+        strategy = parse(str(term))
+        phased = len(strategy.phases) > 1 or any(phase.each or phase.probe for phase in strategy.phases)
+        if phased or any(isinstance(pull, Pull) and not pull.coupled for pull in strategy.penalties):
+            return term.key
+    return None
 
 
 def as_begun(workdir: Path, config: Any) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ttl_jax import evaluation, strategies, weights
-from ttl_jax.config import default_config
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
+from ttl_jax.training import provenance
 from ttl_jax.training.build import build_model
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.start import without_source_head
@@ -43,9 +42,7 @@ def load_run(folder: Path) -> Loaded:
     """
     if not (folder / "config.json").exists() or not (folder / "result.json").exists():
         raise UserError(f"{folder} is not the folder of a finished run: it has no result.json")
-    config = default_config()
-    with config.unlocked():
-        config.update(json.loads((folder / "config.json").read_text())["config"])
+    config = provenance.begun_with(folder)
     classes = len(evaluation.predictions.load(folder / "predictions" / "val.npz").class_names)
     network, start, preprocessing = build_model(config, strategies.parse(config.strategy), classes)
     kept = {"params": start["params"], "batch_stats": start["batch_stats"]}
