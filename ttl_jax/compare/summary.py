@@ -165,7 +165,8 @@ def _intervals(workdir: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     )
     found: dict[str, Any] = {name: _interval(name, runs) for name in METRICS}
     for name, (low, high) in by_patients.items():
-        found[name] |= {"low": low, "high": high, "over": "patients"}
+        if found[name] is not None:  # None: the figure of a version that defined it otherwise
+            found[name] |= {"low": low, "high": high, "over": "patients"}
     return found
 
 
