@@ -148,6 +148,15 @@ def test_what_is_open_says_what_it_needs_and_one_seed_that_it_cannot_be_told(fou
     assert "| cannot be told |" in exports.as_markdown(found) and "| 12 seeds |" in exports.as_markdown(found)
 
 
+def test_the_terminal_says_which_settings_have_warnings(found):
+    assert compared.warned(found) == []
+    found["settings"][1]["warnings"] = {"one_class_said": 2, "undefined": 3}
+    assert compared.warned(found) == [
+        "WARNING breast, resnet50, lp_ft: one class said (2 of 3), undefined (3 of 3); "
+        "result.json of each cell says what to do"
+    ]
+
+
 def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, tmp_path):
     differences = [
         {**each, "dataset": name} for name in "abc" for each in found["statistics"]["differences"][:3]
