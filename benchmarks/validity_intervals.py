@@ -4,7 +4,8 @@
 from a population whose figures are known and asks the product's own `score_interval` each time; beside
 it the percentile bootstrap that it replaces, on the first few samples of each cell. Scores are normal
 within a class (separated so that AUROC is as said), images of a patient correlated; the label is the
-patient's or each image's own. No cell has fewer than ten patients of a class.
+patient's or each image's own. No cell has fewer than ten patients of a class. Its tables are kept in
+docs/validity.md, "Intervals of one model".
 """
 
 from __future__ import annotations

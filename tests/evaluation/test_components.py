@@ -116,4 +116,12 @@ def test_where_patients_are_too_few_no_number_of_seeds_would_do():
     found = needed(truth, 0.02)
     z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
     assert found.seeds is None and found.patients == int(np.ceil(150 * 4e-4 * (z / 0.02) ** 2))
-    assert needed(Components(0.0, Part(1e-5, 9.0), np.nan, 0, 1, 10), 0.02) == type(found)(None, None)
+    untold = type(found)(None, None)
+    assert needed(Components(0.0, Part(1e-5, 9.0), np.nan, 0, 1, 10), 0.02) == untold
+    for patients, of_seeds in ((Part(1e-5, 2.0), 1e-6), (Part(0.0, 9.0), 0.0)):
+        each = Components(0.1, patients, of_seeds, 4, 5, 10)
+        assert each.caveat and needed(each, 0.02) == untold  # no number of seeds takes the caveat away
+
+
+def test_what_is_needed_is_never_fewer_seeds_than_a_claim_takes():
+    assert needed(Components(0.0, Part(1e-6, 150.0), 0.0, 4, 5, 150), 0.02).seeds == 3

@@ -148,6 +148,15 @@ def test_what_is_open_says_what_it_needs_and_one_seed_that_it_cannot_be_told(fou
     assert "| cannot be told |" in exports.as_markdown(found) and "| 12 seeds |" in exports.as_markdown(found)
 
 
+def test_the_terminal_says_which_settings_have_warnings(found):
+    assert compared.warned(found) == []
+    found["settings"][1]["warnings"] = {"one_class_said": 2, "undefined": 3}
+    assert compared.warned(found) == [
+        "WARNING breast, resnet50, lp_ft: one class said (2 of 3), undefined (3 of 3); "
+        "result.json of each cell says what to do"
+    ]
+
+
 def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, tmp_path):
     differences = [
         {**each, "dataset": name} for name in "abc" for each in found["statistics"]["differences"][:3]
@@ -260,7 +269,8 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
     apart = [np.arange(40).astype(str) + f"in {fold}" for fold in range(5)]
     for ids, over in ((apart, "folds"), (apart[:1] * 5, "patients")):
         pairs = {(0, fold): (held(ids[fold]), held(ids[fold])) for fold in range(5)}
-        difference, said = statistics._difference(pairs, mine, theirs, 5)
+        match = statistics.Match({}, pairs, mine, theirs, folds=5)
+        difference, said = statistics._difference(match, "auroc")
         assert said == over
         if over == "folds":  # Nadeau and Bengio: 1/5 for the folds, 40/120 for the training sets they share
             t = np.mean(gains) / np.sqrt((1 / 5 + 40 / 120) * np.var(gains, ddof=1))
@@ -277,6 +287,16 @@ def test_what_the_differences_are_over_is_said_as_it_was_found(found, made, tmp_
     assert html._difference_over(found) == {"patients"}
     found["protocol"]["folds"] = 5
     assert html._difference_over(found) == {"folds"}
+
+
+def test_what_the_intervals_are_over_is_said_as_they_were_found(found):
+    assert html._interval_over(found) == "Student's over seeds"  # an older compare.json does not say it
+    for each in found["settings"]:
+        each["test"]["auroc"]["over"] = "patients"
+    assert html._interval_over(found) == "over patients and seeds (ECE: over seeds alone)"
+    found["protocol"]["folds"] = 5
+    found["settings"][0]["test"]["auroc"]["over"] = "folds"
+    assert html._interval_over(found).startswith("Student's over folds, or, on other data sets, over pat")
 
 
 def test_the_cost_that_differs_is_shown_first(found):

@@ -99,7 +99,8 @@ def _name(what: tuple[str, str, int, int]) -> str:
 
 def sentence(config: Any) -> str:
     """The budget in words."""
-    whole = f"{config.total_steps} steps" if config.total_steps else f"{config.total_epochs:g} epochs"
+    epochs = "1 epoch" if config.total_epochs == 1 else f"{config.total_epochs:g} epochs"
+    whole = f"{config.total_steps} steps" if config.total_steps else epochs
     if config.compare.budget == "epochs":
         return whole
     return f"the training operations that {reference(config)} takes in {whole}, without cached features"

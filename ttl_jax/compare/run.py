@@ -21,7 +21,7 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
-from ttl_jax.report import comparisons, headlines
+from ttl_jax.report import comparisons, headlines, warned
 from ttl_jax.training import provenance
 from ttl_jax.training.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
@@ -71,7 +71,8 @@ def compare(
         found = summary.summarise(config, workdir, plans, failures)
         provenance.write_json(workdir / "compare.json", found)
         paths = summary.write_outputs(workdir, found, config.report)
-    for line in (*(f"wrote {path}" for path in paths), *comparisons(found), *headlines(found)):
+    wrote = [f"wrote {path}" for path in paths]
+    for line in (*wrote, *warned(found), *comparisons(found), *headlines(found)):
         print(line, flush=True)
     if failures:
         first = next(iter(failures.items()))

@@ -108,7 +108,7 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
     rates = {plan.rate for plan in folds}
     known = [(plan, plan.taken) for plan in folds if plan.taken is not None]
     options = _agreed([dict(taken.options) for _, taken in known])
-    codes = [code for run in runs for code in {each["code"] for each in run.get("warnings", ())}]
+    codes = [code for run in runs for code in dict.fromkeys(w["code"] for w in run.get("warnings", ()))]
     warned = {code: codes.count(code) for code in dict.fromkeys(codes)}
     return {
         "dataset": setting.dataset,
@@ -165,7 +165,8 @@ def _intervals(workdir: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     )
     found: dict[str, Any] = {name: _interval(name, runs) for name in METRICS}
     for name, (low, high) in by_patients.items():
-        found[name] |= {"low": low, "high": high, "over": "patients"}
+        if found[name] is not None:  # None: the figure of a version that defined it otherwise
+            found[name] |= {"low": low, "high": high, "over": "patients"}
     return found
 
 

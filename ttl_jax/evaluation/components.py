@@ -69,6 +69,11 @@ class Components:
         return self.groups > 1 and finite and (self.variance > 0 or self.same)
 
     @property
+    def few_patients(self) -> bool:
+        """Whether so few patients differ that their variance is hardly known: more seeds do not mend that."""
+        return self.patients.variance > 0 and self.patients.freedom < MIN_FREEDOM
+
+    @property
     def caveat(self) -> str | None:
         """Why nothing can be claimed of other seeds and patients; None where something can."""
         if self.seed_freedom < 1:
@@ -77,7 +82,7 @@ class Components:
             return "two seeds: how far seeds differ is hardly known"
         if not self.known:
             return "no variance can be estimated"
-        if self.patients.variance > 0 and self.patients.freedom < MIN_FREEDOM:
+        if self.few_patients:
             return "too few patients: how far they differ is hardly known"
         return None
 

@@ -39,7 +39,7 @@ def delong(
     """Compares two correlated AUROCs (DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837).
 
     The structural components come from midranks (Sun & Xu 2014, IEEE SPL 21:1389). Examples are taken
-    as independent: where patients have several images, the clustered bootstrap is the one to use.
+    as independent: where patients have several images, `paired_difference` is the one to use.
 
     Args:
         labels: 0 and 1.

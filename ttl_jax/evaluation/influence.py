@@ -72,15 +72,8 @@ def influence(
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     if len(place) != len(truth):
         raise ValueError(f"{len(truth)} labels and {len(place)} groups")
-    if metric in _RANKINGS:
-        questions = _ranked(truth, log_odds(flat, task).reshape(runs.shape), task, metric)
-    else:
-        said = decide(probabilities(flat, task), task)
-        questions = _decided(
-            truth, said.reshape(runs.shape[:2] + said.shape[1:]), runs.shape[2], task, metric
-        )
     values, moved = [], []
-    for about, seen, true, said in questions:
+    for about, seen, true, said in parts_of(truth, flat.reshape(runs.shape), metric, task):
         value, each = about(true, said)
         each = each * _stretch(np.zeros_like(true) if metric == "accuracy" else true, place[seen])
         values.append(value)
@@ -94,9 +87,31 @@ About = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # of 
 Questions = Iterator[tuple[About, np.ndarray, np.ndarray, np.ndarray]]
 
 
+def parts_of(
+    truth: Shaped[np.ndarray, "..."], logits: Float[np.ndarray, "runs n c"], metric: str, task: Task
+) -> Questions:
+    """The parts that a metric is the mean of: classes against the rest, labels, or one, all decisions.
+
+    Of each: a function to the figure of every run and the influence of every example on it, which examples it
+    is about, their truth, and the runs' scores or decisions of them.
+
+    Args:
+        truth: of `checked_labels`.
+        logits: of `checked_logits`.
+        metric: one of METRICS, or "auprc_macro": of both classes where there are two.
+        task: form of the labels.
+    """
+    flat = logits.reshape(-1, logits.shape[-1])
+    if metric in _RANKINGS:
+        return _ranked(truth, log_odds(flat, task).reshape(logits.shape), task, metric)
+    said = decide(probabilities(flat, task), task)
+    return _decided(truth, said.reshape(logits.shape[:2] + said.shape[1:]), logits.shape[2], task, metric)
+
+
 def _ranked(truth: np.ndarray, odds: np.ndarray, task: Task, metric: str) -> Questions:
     """Class by class against the rest, where both kinds are known; of two classes the second alone."""
-    columns = [1] if task == "multiclass" and odds.shape[2] == 2 else range(odds.shape[2])
+    single = task == "multiclass" and odds.shape[2] == 2 and metric != "auprc_macro"
+    columns = [1] if single else range(odds.shape[2])
     for column in columns:
         one = (truth == column).astype(np.float64) if task == "multiclass" else truth[:, column]
         known = ~np.isnan(one)
@@ -186,7 +201,8 @@ def _of_counts(metric: Callable[[np.ndarray], np.ndarray], classes: int) -> Abou
         for run, said in enumerate(decided):
             cells, own = np.unique(truth * classes + said, return_inverse=True)
             counts = np.bincount(cells[own], minlength=classes**2).astype(np.float64)
-            steps = _STEP * np.eye(classes**2)[cells]  # an absent class is never given a first example
+            steps = np.zeros((len(cells), classes**2))  # an absent class is never given a first example
+            steps[np.arange(len(cells)), cells] = _STEP
             shape = (-1, classes, classes)
             slopes = metric((counts + steps).reshape(shape)) - metric((counts - steps).reshape(shape))
             values[run], each[run] = metric(counts.reshape(shape))[0], (slopes / (2 * _STEP))[own]
@@ -227,7 +243,8 @@ def _f1_of_ones(counts: Counts) -> np.ndarray:
 
 def _mcc(counts: Counts) -> np.ndarray:
     true, said, total = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))
-    spread = np.sqrt((total**2 - (true**2).sum(axis=1)) * (total**2 - (said**2).sum(axis=1)))
+    squares = (total**2 - (true**2).sum(axis=1)) * (total**2 - (said**2).sum(axis=1))
+    spread = np.sqrt(np.maximum(squares, 0.0))
     covariance = total * np.trace(counts, axis1=1, axis2=2) - (true * said).sum(axis=1)
     undefined = np.where(_present(counts).sum() > 1, 0.0, np.nan)
     # Rounding leaves 1e-6 or so of a spread that is 0 where all decisions are alike.
@@ -241,7 +258,7 @@ def _kappa(counts: Counts) -> np.ndarray:
     return (_accuracy(counts) - chance) / (1 - chance)
 
 
-_RANKINGS: dict[str, About] = {"auroc": _auroc, "auprc": _auprc}
+_RANKINGS: dict[str, About] = {"auroc": _auroc, "auprc": _auprc, "auprc_macro": _auprc}
 _COUNTED: dict[str, Callable[[Counts], np.ndarray]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,

@@ -15,7 +15,7 @@ that of patients whose images are all alike; and it is never below 1 (but for Br
 above is the largest possible). q is Student's, with one degree of
 freedom less than the patients of the rarest class; where D is known, it is the normal q: with independent
 examples a plain share has D = 1, and with all answers right D is its worst. The loss: a t
-interval of its logarithm, with e degrees of freedom. Measured in docs/validity_intervals.md.
+interval of its logarithm, with e degrees of freedom. Measured in docs/validity.md.
 """
 
 from __future__ import annotations

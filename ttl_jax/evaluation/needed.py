@@ -15,7 +15,8 @@ MOST = 10_000  # seeds; who needs more needs other patients, or another question
 @dataclass(frozen=True)
 class Needed:
     """What a comparison would take: seeds of each strategy, with the same patients, or None where no number
-    would do: then patients, with seeds to match. Both None where one seed leaves it unknown."""
+    would do: then patients, with seeds to match. Both None where it cannot be told: one seed, no variance,
+    or too few patients to know how far they differ."""
 
     seeds: int | None
     patients: int | None
@@ -32,7 +33,7 @@ def needed(found: Components, gain: float, alpha: float = 0.05, power: float = 0
         alpha: two-sided level of the test; of many comparisons Holm's first step, 0.05 / their number.
         power: chance of finding it.
     """
-    if not found.seed_freedom or not np.isfinite([found.patients.variance, found.seed_variance]).all():
+    if not found.seed_freedom or not found.known or not found.variance or found.few_patients:
         return Needed(None, None)
     if not _enough(found, MOST, gain, alpha, power):
         errors = student(alpha, math.inf) + student(2 * (1 - power), math.inf)
@@ -51,6 +52,8 @@ def _enough(found: Components, seeds: int, gain: float, alpha: float, power: flo
     from scipy.special import gammaincinv, ndtr
 
     freedom = found.seed_freedom - (found.seeds - 1) + seeds - 1  # what it is moderated by stays
+    if freedom < 2:  # nothing is claimed from so few: `Components.caveat`
+        return False
     share = gammaincinv(freedom / 2, (np.arange(40) + 0.5) / 40) / (freedom / 2)  # chi squared / freedom
     share = share if freedom < 1e6 else np.ones(1)
     of_seeds, patients = found.seed_variance / seeds, found.patients

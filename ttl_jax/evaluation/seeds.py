@@ -24,8 +24,8 @@ def mean_interval(
 ) -> MeanInterval:
     """Student's t interval: mean +- t(n - 1) * s / sqrt(n), s the sample standard deviation.
 
-    It speaks of other seeds on the same test set; how far another test set would differ is the
-    bootstrap's to say.
+    It speaks of other seeds on the same test set; how far another test set would differ is
+    `score_interval`'s to say.
 
     Args:
         values: one a seed.

@@ -1,6 +1,6 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
-from ttl_jax.report.compared import comparisons, headlines, read_comparison, with_pictures
+from ttl_jax.report.compared import comparisons, headlines, read_comparison, warned, with_pictures
 from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
 from ttl_jax.report.rows import Row, Value, rows
@@ -14,6 +14,7 @@ __all__ = [
     "print_table",
     "read_comparison",
     "rows",
+    "warned",
     "with_pictures",
     "write",
     "write_tables",

@@ -284,6 +284,19 @@ def comparisons(found: Found) -> list[str]:
             for row in [head, *body]]  # fmt: skip
 
 
+def warned(found: Found) -> list[str]:
+    """A line a setting whose cells have warnings, for the terminal; an older compare.json has none."""
+    said = []
+    for each in found["settings"]:
+        codes = look_up(each, "warnings") or {}
+        if codes:
+            count = len(each["cells"])
+            kinds = ", ".join(f"{code.replace('_', ' ')} ({n} of {count})" for code, n in codes.items())
+            place = ", ".join(_place(each))
+            said.append(f"WARNING {place}: {kinds}; result.json of each cell says what to do")
+    return said
+
+
 def needing(found: Found) -> str:
     """The title of `Line.needed`."""
     return f"for {points(look_up(found, 'statistics', 'gain') or 0.02)} needs"

@@ -183,6 +183,7 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "preferred": compared.preferred(rows),
         "several_datasets": len({row.dataset for row in rows}) > 1,
         "several_models": len({row.model for row in rows}) > 1,
+        "interval_over": _interval_over(found),
         "difference_over": _difference_over(found),
         "in_folds": protocol["folds"] > 0,
         "replication": protocol["replication"],
@@ -212,6 +213,20 @@ def _difference_over(found: Mapping[str, Any]) -> set[str]:
     folds = found["protocol"]["folds"]  # an older compare.json does not say it of each difference
     default = "folds" if folds else "patients"
     return {look_up(each, "over") or default for each in found["statistics"]["differences"]}
+
+
+def _interval_over(found: Mapping[str, Any]) -> str:
+    """What the settings' own intervals are over, in words."""
+    replicate = "folds" if found["protocol"]["folds"] else "seeds"
+    over = {  # an older compare.json does not say it, and has Student's
+        look_up(each, "test", "auroc", "over") or replicate for each in found["settings"] if each["cells"]
+    }
+    said = {
+        "folds": "Student's over folds",
+        "seeds": "Student's over seeds",
+        "patients": f"over patients and {replicate} (ECE: over {replicate} alone)",
+    }
+    return ", or, on other data sets, ".join(said[each] for each in said if each in over)
 
 
 def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
