@@ -88,6 +88,8 @@ def test_no_interval_of_one_patient_or_one_class():
     labels, logits = two_classes(6)
     assert score_interval(labels, logits, "auroc", np.zeros(6)).low is None
     assert score_interval(np.zeros(6, int), logits, "auroc").estimate is None
+    with pytest.raises(ValueError, match="no runs"):
+        score_interval(np.array([0, 1]), [], "auroc")
     with pytest.raises(ValueError, match="groups do not fit"):
         score_interval(labels, logits, "auroc", np.zeros(5))
 

@@ -45,7 +45,7 @@ def print_plan(found: Plan) -> None:
             )
     console.print(table)
     if len(found.phases) > 1:
-        console.print(between_phases(default_config()))
+        console.print(f"by default {between_phases(default_config())}")
 
 
 def _operations(flops: float | None) -> str:

@@ -61,9 +61,11 @@ def score_interval(
         ValueError: a metric that is not known, shapes or values that do not fit.
     """
     runs = list(logits) if isinstance(logits, list | tuple) or np.ndim(logits) == 3 else [logits]
+    if not runs:
+        raise ValueError("the interval of a figure over no runs")
     found = [linearise(labels, np.asarray(run), metric, task) for run in runs]
     members = np.arange(len(runs[0])) if groups is None else np.asarray(groups)
-    if not runs or len(members) != len(runs[0]):
+    if len(members) != len(runs[0]):
         raise ValueError(f"{len(runs)} runs and {len(members)} groups do not fit")
     place = np.unique(members, return_inverse=True)[1]
     patients = int(place.max(initial=-1)) + 1
