@@ -272,7 +272,7 @@ def main(arguments: list[str]) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each network, batch and length; AUROC / accuracy / ECE of each estimate in percent.
+    """Markdown: a line for each network, batch and length; AUROC / accuracy / ECE of each estimate, in %.
 
     Means over data sets of the means over seeds, over the trainings that are there.
     """
