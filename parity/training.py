@@ -245,6 +245,8 @@ def train_here(
         [path for path in strategies.flatten(variables["batch_stats"])
          if models.unit_of(name, path) not in bound.still],
     )  # fmt: skip
+    if momentum is not None:  # every part of a batch moves the statistics
+        momentum = round(momentum ** (1 / recipe.accumulate), 5)
     state, losses = begin(variables), []
     for batch, rate in zip(batches, rates_of(recipe), strict=True):
         state, measured = run(state, batch, rate)

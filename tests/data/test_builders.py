@@ -8,7 +8,7 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.config import default_config, set_fields
-from ttl_jax.data import DataConfig, parse_augment, presets
+from ttl_jax.data import DataConfig, presets
 from ttl_jax.data.builders import BUILDERS
 from ttl_jax.data.builders.chexpert import GROUPS, LABELS
 from ttl_jax.data.sources import SOURCES, read_listing
@@ -131,7 +131,7 @@ def test_every_preset_fills_in_fields_that_exist(name):
     config = default_config()
     set_fields(config, presets.fields(name, "data"))
     assert config.data.name in SOURCES
-    parse_augment(config.data.augment)
+    presets.augmentation(config.data)
     preset = presets.PRESETS[name]
     assert preset.licence and preset.citation
     set_fields(config, {"select": preset.metric})
