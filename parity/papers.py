@@ -114,7 +114,7 @@ class StandardisedConv(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         flat = self.weight.flatten(1).double()
         flat = (flat - flat.mean(1, keepdim=True)) / (flat.var(1, unbiased=False, keepdim=True) + 1e-8).sqrt()
-        return nn.functional.conv2d(x, flat.view_as(self.weight).float(), None, self.stride, self.padding)
+        return nn.functional.conv2d(x, flat.view_as(self.weight).to(x.dtype), None, self.stride, self.padding)
 
 
 class BiTBlock(nn.Module):
