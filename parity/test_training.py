@@ -47,7 +47,6 @@ ONE = {
     "bit_r50x1": Recipe(**ADAMW, warmup=4),
     "clip_resnet50": Recipe(**SGD, smoothing=0.1, clip=0.5, bn="auto"),
     "penet": Recipe(**ADAM, warmup=4, bn="auto"),
-    "resnet18_3d": Recipe(**SGD, balanced=True, weight_decay=1e-3),
 }
 CALM = (
     Recipe(optimizer="sgd", lr=1e-5, warmup=4, weight_decay=0.1, smoothing=0.1),
