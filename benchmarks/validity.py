@@ -367,12 +367,10 @@ def made(part: str, full: bool, repeats: int) -> Iterator[list[Row]]:
 
 
 def interval_rows(full: bool) -> list[Row]:
-    """Coverage of the intervals of one model, of benchmarks/validity_intervals.py; none without that file."""
+    """Coverage of the intervals of one model, as benchmarks/validity_intervals.py simulates it."""
     sys.path.insert(0, str(Path(__file__).parent))
-    try:
-        from validity_intervals import interval_coverage
-    except ImportError:
-        return []
+    from validity_intervals import interval_coverage
+
     return [
         {key: value for key, value in row.items() if not isinstance(value, dict)}
         for row in interval_coverage(quick=not full, seed=0)

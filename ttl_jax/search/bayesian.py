@@ -17,6 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
+from ttl_jax.search.finalists import check_finals
 from ttl_jax.search.posterior import Posterior, posterior
 from ttl_jax.search.trials import Outcome, Plan, Request, highest, indices
 
@@ -126,11 +127,6 @@ def _check(
 ) -> None:
     if not 0 < pilot <= 1:
         raise UserError(f"pilot={pilot:g} is a share, above 0 up to 1")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds={tuple(seeds)} must be one or more different numbers")
-    if finalists < 1 or width < 1:
-        raise UserError(f"finalists={finalists} and width={width} must be 1 or more")
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence={confidence} must lie between 0 and 1")
+    check_finals(seeds, finalists, confidence, width)
     if not tolerance > 0:
         raise UserError(f"tolerance={tolerance:g} must be above 0")

@@ -1,4 +1,4 @@
-"""Which finalists can still win, given their scores over seeds."""
+"""A search's finalists: what may be asked of them, and which can still win, given their scores over seeds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from scipy.stats import t
+
+from ttl_jax.errors import UserError
 
 
 def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> tuple[int, ...]:
@@ -38,3 +40,17 @@ def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> t
         return means[leader] - means[unit] > quantile * error
 
     return tuple(unit for unit in valid if unit == leader or not beaten(unit))
+
+
+def check_finals(seeds: Sequence[int], finalists: int, confidence: float, width: int) -> None:
+    """Refuses what no search could do with its finalists.
+
+    Raises:
+        UserError: naming the value.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds={tuple(seeds)} must be one or more different numbers")
+    if finalists < 1 or width < 1:
+        raise UserError(f"finalists={finalists} and width={width} must be 1 or more")
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence={confidence} must lie between 0 and 1")

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
-from ttl_jax.search.finalists import rivals
+from ttl_jax.search.finalists import check_finals, rivals
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.trials import (
     Outcome,
@@ -246,9 +246,4 @@ def _check(
         raise UserError(f"rungs={tuple(rungs)} must rise from above 0 to 1, as (0.25, 0.5, 1.0)")
     if not eta > 1:
         raise UserError(f"eta={eta} must be above 1")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds={tuple(seeds)} must be one or more different numbers")
-    if finalists < 1 or width < 1:
-        raise UserError(f"finalists={finalists} and width={width} must be 1 or more")
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence={confidence} must lie between 0 and 1")
+    check_finals(seeds, finalists, confidence, width)
