@@ -90,6 +90,11 @@ def get(kind: Kind, name: str, fault: str = "") -> Any:
     return _ENTRIES[kind][name].value
 
 
+def is_own(kind: Kind, name: str) -> bool:
+    """Whether a name means something of the user's, and not of this package."""
+    return bool(_OWN.fullmatch(name)) or name in names(kind) and not _ENTRIES[kind][name].built_in
+
+
 def digest(kind: Kind, name: str) -> str:
     """The digest of the user's file that an entry is from, or of the source of one registered elsewhere.
 
@@ -99,7 +104,7 @@ def digest(kind: Kind, name: str) -> str:
     if own := _OWN.fullmatch(name):
         return _hash(Path(own[1]).expanduser().read_bytes())
     value = get(kind, name)
-    if _ENTRIES[kind][name].built_in:
+    if not is_own(kind, name):
         return ""
     try:
         source = inspect.getsource(value)
