@@ -18,7 +18,7 @@ from ttl_jax.data.dicom_series import order
 from ttl_jax.data.file_kinds import DICOM
 from ttl_jax.data.folder import read_folder
 from ttl_jax.data.frames import Unreadable, check_slices, examples_of
-from ttl_jax.data.listing import Listing
+from ttl_jax.data.listing import Listing, source
 from ttl_jax.data.table import read_table
 from ttl_jax.data.window import Window, parse_window
 from ttl_jax.errors import UserError, nearest
@@ -43,6 +43,7 @@ class Found:
     group: str
 
 
+@source("dicom", "group", "split", "window", "slices", "depth", "spacing")
 def read_dicom(config: DataConfig) -> Listing:
     """Lists DICOM files; each frame of a multi-frame file is an example (see `data.slices`).
 

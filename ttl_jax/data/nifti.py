@@ -23,7 +23,7 @@ from ttl_jax.data.decode import ImageSource, UnreadableImageError, reason
 from ttl_jax.data.file_kinds import NIFTI
 from ttl_jax.data.folder import read_folder
 from ttl_jax.data.frames import Unreadable, check_slices, examples_of, in_millimetres
-from ttl_jax.data.listing import Listing
+from ttl_jax.data.listing import Listing, source
 from ttl_jax.data.table import read_table
 from ttl_jax.data.window import PERCENTILES, Window, parse_window, spread, to_bytes
 from ttl_jax.errors import UserError, nearest
@@ -92,6 +92,7 @@ class NiftiSlice:
         return in_millimetres(image, volume.pixel(self.plane), self.spacing)
 
 
+@source("nifti", "group", "split", "window", "slices", "depth", "spacing", "plane")
 def read_nifti(config: DataConfig) -> Listing:
     """Lists NIfTI files; each slice is an example (see `data.slices`, `data.plane`).
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.builders.layout import need
+from ttl_jax.data.builders.layout import need, published
 from ttl_jax.data.decode import ImageSource, Stack
 from ttl_jax.data.listing import Listing
 from ttl_jax.data.npz import read_npz
@@ -112,6 +112,5 @@ def _shape(image: ImageSource) -> tuple[int, ...]:
     return np.asarray(image).shape[:2]
 
 
-MEDMNIST = {
-    f"medmnist/{stem}": partial(read_medmnist, name=name, size=size) for (name, size), stem in FILES.items()
-}
+for (_name, _size), _stem in FILES.items():
+    published(f"medmnist/{_stem}", "depth")(partial(read_medmnist, name=_name, size=_size))

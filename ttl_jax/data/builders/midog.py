@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttl_jax.data.builders.layout import need
+from ttl_jax.data.builders.layout import need, published
 from ttl_jax.data.csv_file import read_csv
 from ttl_jax.data.decode import UnreadableImageError, read_file, reason
 from ttl_jax.data.listing import SPLIT_ALIASES, Listing, make_listing
@@ -87,6 +87,7 @@ def _region(path: Path, changed: int, size: int) -> Image | str:
         return str(error)
 
 
+@published("midog")
 def read_midog(folder: Path) -> Listing:
     """Lists a patch around every annotated cell; column `tumor_type` where the table has it.
 
