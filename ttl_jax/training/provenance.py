@@ -18,8 +18,7 @@ from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.lock import held
-from ttl_jax.strategies import Pull, parse
-from ttl_jax.strategies.parse import terms
+from ttl_jax.strategies import Pull, terms
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 # Fields that may differ between the start of a run and its continuation: they change no result.
@@ -94,7 +93,7 @@ def _changed_strategy(text: str) -> str | None:
     was coupled), and of several phases the weights were chosen among all.
     """
     for term in terms(text):
-        strategy = parse(str(term))
+        strategy = term.strategy
         phased = len(strategy.phases) > 1 or any(phase.each or phase.probe for phase in strategy.phases)
         if phased or any(isinstance(pull, Pull) and not pull.coupled for pull in strategy.penalties):
             return term.key
