@@ -18,7 +18,6 @@ from ttl_jax.errors import UserError, nearest
 
 # name -> the package that it needs, which is also what the extra installs ("" needs none)
 NEEDS = {"csv": "", "tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
-_MODULES = {name: name for name in NEEDS} | {"csv": "csv_file"}
 
 
 class Logger(Protocol):
@@ -59,7 +58,7 @@ def opened(names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> Ite
     made: list[Logger] = []
     try:
         for name in names:
-            made.append(import_module(f"{__name__}.{_MODULES[name]}").make(folder, config))
+            made.append(import_module(f"{__name__}.{name}").make(folder, config))
         yield tuple(made)
     finally:
         for logger in made:
