@@ -8,10 +8,11 @@ import pytest
 
 from ttl_jax import data, registry
 from ttl_jax.config import default_config, set_fields
-from ttl_jax.data import DataConfig, presets
-from ttl_jax.data.builders.chexpert import GROUPS, LABELS
-from ttl_jax.data.sources import names as sources
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data import DataConfig
+from ttl_jax.data.published import presets
+from ttl_jax.data.published.chexpert import GROUPS, LABELS
+from ttl_jax.data.sources.registry import names as sources
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 
