@@ -125,9 +125,9 @@ def text_of(given: str | Strategy) -> str:
     return repr(given) if isinstance(given, Strategy) else given
 
 
-def title(text: str) -> str:
-    """A strategy's text as a table shows it: what is written out by its name alone."""
-    found = terms(text)
+def title(given: str | Strategy) -> str:
+    """A strategy as a table shows it: its text, in which what is written out stands by its name alone."""
+    found, text = terms(given), str(given)
     return text if all(term.value is None for term in found) else "+".join(term.title for term in found)
 
 
