@@ -20,6 +20,7 @@ from ttl_jax.compare.worker import CellTask
 from ttl_jax.data.config import data_config
 from ttl_jax.data.sources import read_listing
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.lock import held
 from ttl_jax.report import comparisons, headlines, warned
 from ttl_jax.training import provenance
@@ -153,7 +154,7 @@ def _run(
                 engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})
-            board.show(_lines(plans, running, failures, workdir, clock))
+            board.show(_lines(plans, running, failures, workdir, clock, metric(config.select).sign))
             if not running:
                 break
             assert engine is not None
@@ -243,8 +244,9 @@ def _announce(
 ) -> None:
     known = cells.outcome(workdir, cell, config.select)
     left = sum(each.total - each.done for each in plans.values())
-    figure = None if known.score is None else known.score.figure
-    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": figure}
+    selected = metric(config.select)
+    figure = None if known.score is None else selected.sign * known.score.figure
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{selected.name}": figure}
     if report.message:
         about["message"] = report.message
     about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
@@ -252,19 +254,18 @@ def _announce(
 
 
 def _lines(
-    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock
+    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock, sign: float
 ) -> tuple[list[Line], float | None]:
-    found = []
+    lines = []
     for setting, each in plans.items():
         busy = [cell for cell, _ in running.values() if cell.setting == setting]
         failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
         scores = [outcome.score for outcome in each.finals.values()]
         known = [score.figure for score in scores if score is not None]
         known = known or [score.figure for score in each.tuning.values() if score is not None]
-        found.append(
-            Line(setting, each.done, each.total, len(busy), len(failed), each.taken, max(known, default=None))
-        )
-    return found, clock.eta(plans.values())
+        best = sign * max(known) if known else None
+        lines.append(Line(setting, each.done, each.total, len(busy), len(failed), each.taken, best))
+    return lines, clock.eta(plans.values())
 
 
 class _Clock:

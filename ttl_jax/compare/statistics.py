@@ -1,4 +1,4 @@
-"""Whether the differences between strategies can be believed, from the final cells' prediction files."""
+"""Tests of the differences between strategies, from the final cells' prediction files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from ttl_jax import evaluation
 from ttl_jax.compare.folds import fold_share
-from ttl_jax.evaluation import Components, Difference, predictions
-from ttl_jax.evaluation.influence import METRICS
+from ttl_jax.evaluation import Components, Difference, predictions, registry
 
 Pairs = dict[tuple[int, "int | None"], tuple[evaluation.Predictions, evaluation.Predictions]]
 LEVEL = 0.05  # two-sided, of a claim
@@ -35,9 +34,9 @@ class Match:
 
 
 def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> dict[str, Any]:
-    """What compare.json says under "statistics".
+    """The "statistics" of compare.json.
 
-    "metric": `config.select`, or AUROC where there is no test of that. "differences": each strategy less the
+    "metric": `config.select`, and whether "higher_is_better". "differences": each strategy less the
     reference on the same data set and model, see `inferences`; "over" patients and seeds ("patients") or
     folds ("folds"). "decisions": the same of accuracy, a family of its own. "pooled": see `pool`. "friedman":
     mean ranks over data sets and models with Nemenyi's critical difference; "bayes": chances of a practical
@@ -46,24 +45,26 @@ def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> di
     Args:
         settings: as `summary.summarise` makes them.
     """
-    section, metric = config.compare, config.select if config.select in METRICS else "auroc"
+    section, selected = config.compare, registry.metric(config.select)
     names = list(dict.fromkeys(each["strategy"] for each in settings))
     reference = section.reference if section.reference in names else names[0]
     matches = _matches(workdir, settings, reference)
 
     def family(matches: Sequence[Match], metric: str) -> list[dict[str, Any]]:
-        found = [(each, *_difference(each, metric)) for each in matches]
-        found = [each for each in found if np.isfinite(each[1].estimate)]
-        tested = inferences([difference for _, difference, _ in found], section.moderate, section.gain)
+        compared = [(each, *_difference(each, metric)) for each in matches]
+        compared = [each for each in compared if np.isfinite(each[1].estimate)]
+        tested = inferences([difference for _, difference, _ in compared], section.moderate, section.gain)
         return [
             match.place | about | {"over": over}
-            for (match, _, over), about in zip(found, tested, strict=True)
+            for (match, _, over), about in zip(compared, tested, strict=True)
         ]
 
-    differences = family(matches, metric)
-    table, columns = _blocks(settings, names, metric)
+    differences = family(matches, selected.name)
+    table, columns = _blocks(settings, names, selected.name)
+    table = selected.sign * table
     return {
-        "metric": metric,
+        "metric": selected.name,
+        "higher_is_better": selected.higher_is_better,
         "reference": reference,
         "differences": differences,
         "decisions": family([each for each in matches if each.exclusive], "accuracy"),
@@ -161,7 +162,7 @@ def _difference(match: Match, metric: str) -> tuple[Components | Difference, str
     other = {_key(cell): cell for cell in match.theirs}
     for cell in match.mine:
         if _key(cell) in pairs:
-            ours, its = cell["test"][metric], other[_key(cell)]["test"][metric]
+            ours, its = (each["test"].get(metric) for each in (cell, other[_key(cell)]))
             values.setdefault(cell["fold"], []).append(np.nan if None in (ours, its) else ours - its)
     groups = len(set().union(*(set(one.groups.tolist()) for one, _ in pairs.values())))
     means = [float(np.mean(fold)) for fold in values.values()]
@@ -194,7 +195,7 @@ def _blocks(settings: list[dict[str, Any]], names: list[str], metric: str) -> tu
     """Mean test figures, a row a data set and model; only strategies known on every one of them."""
     value: dict[tuple[str, str, str], float] = {}
     for each in settings:
-        known = [cell["test"][metric] for cell in each["cells"]]
+        known = [cell["test"].get(metric) for cell in each["cells"]]
         known = [figure for figure in known if figure is not None]
         if known:
             value[each["dataset"], each["model"], each["strategy"]] = float(np.mean(known))

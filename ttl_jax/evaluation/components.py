@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttl_jax.evaluation.influence import influence
+from ttl_jax.evaluation import registry
+from ttl_jax.evaluation.influence import influence, jackknife
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Float, Shaped
 
@@ -114,6 +115,8 @@ def paired_components(
 ) -> Components:
     """The components of the mean over seeds of metric(a) - metric(b); arguments as `paired_difference`.
 
+    The influences of patients come from the metric's terms; where it has none, from the jackknife.
+
     With the influences of patients on each seed's difference, `patients` is the mean covariance of two
     seeds' differences (0 where that is negative), and the variance between seeds that of the differences
     themselves. The latter holds the patients' part that differs from seed to seed: adding the whole variance
@@ -122,9 +125,10 @@ def paired_components(
     if not len(logits_a) or len(logits_a) != len(logits_b):
         raise ValueError(f"{len(logits_a)} and {len(logits_b)} runs: pairs are needed")
     runs = len(logits_a)
-    found = influence(labels, np.concatenate([logits_a, logits_b]), groups, metric, task)
-    differences = found.values[:runs] - found.values[runs:]
-    moved = found.groups[:runs] - found.groups[runs:]
+    of_patients = jackknife if registry.metric(metric).terms is None else influence
+    each = of_patients(labels, np.concatenate([logits_a, logits_b]), groups, metric, task)
+    differences = each.values[:runs] - each.values[runs:]
+    moved = each.groups[:runs] - each.groups[runs:]
     covariance = moved @ moved.T
     shared = (covariance.sum() - np.trace(covariance)) / (runs * (runs - 1)) if runs > 1 else covariance[0, 0]
     return Components(

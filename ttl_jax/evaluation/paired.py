@@ -116,8 +116,6 @@ def paired_difference(
     *,
     task: Task = "multiclass",
     level: float = 0.95,
-    resamples: int | None = None,
-    seed: int | None = None,
 ) -> Difference:
     """Mean over seeds of metric(a) - metric(b), for other patients and other seeds of the same strategies.
 
@@ -130,13 +128,13 @@ def paired_difference(
         logits_a: one array a seed.
         logits_b: as many; run s of a and run s of b share what the study shares, as their random numbers.
         groups: (N,) patients.
-        metric: one of `influence.METRICS`.
+        metric: a name in `registry`.
         task: form of the labels.
         level: of confidence.
-        resamples: with seed, of the bootstrap that this was once: they change nothing.
 
     Raises:
-        ValueError: no runs, not as many of a as of b, or a metric that is not known.
+        ValueError: no runs, or not as many of a as of b.
+        UserError: a metric that is not known.
     """
     return difference_of(paired_components(labels, logits_a, logits_b, groups, metric, task), level)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.metrics import checked_names
+from ttl_jax.evaluation.outcomes import checked_names
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
 from ttl_jax.typing import Float, Shaped
 
