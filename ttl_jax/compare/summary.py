@@ -15,7 +15,7 @@ from ttl_jax.compare.statistics import statistics
 from ttl_jax.evaluation import Metric, predictions, registry
 from ttl_jax.evaluation.intervals import intervals_of
 from ttl_jax.evaluation.seeds import mean_interval
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 
 def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str, str]) -> dict[str, Any]:

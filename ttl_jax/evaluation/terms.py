@@ -140,7 +140,7 @@ def error_terms(errors: OfErrors) -> Terms:
             return
         mean = each[:, known].mean(axis=1)
         gaps = np.where(known, each - mean.reshape(-1, *[1] * known.ndim), 0.0)
-        rows = known.reshape(len(known), -1).any(axis=1)
+        rows = np.asarray(known.reshape(len(known), -1).any(axis=1))
         moved = (gaps.sum(axis=2) if seen.multilabel else gaps)[:, rows] / known.sum()
         yield Term("errors", rows, np.zeros(int(rows.sum()), int), mean, moved)
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from ttl_jax.report import wording
-from ttl_jax.report.compared import (
+from ttl_jax.report.comparison.text import (
     Column,
     Found,
     Line,
