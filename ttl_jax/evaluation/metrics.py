@@ -68,7 +68,7 @@ def _present(counts: Counts) -> Bool[np.ndarray, "k"]:
 
 
 @register("metric")
-@of_counts("balanced accuracy")
+@of_counts("balanced accuracy", in_comparison=False)
 def balanced_accuracy(counts: Counts) -> Float[np.ndarray, "tables"]:
     """Mean recall over the classes; a constant answer reaches 1 / classes.
 
