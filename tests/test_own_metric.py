@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import multilabel_confusion_matrix
-from ttl_jax.analysis.methods_table import table
 
 from ttl_jax import registry, report
+from ttl_jax.analysis.methods_table import table
 from ttl_jax.cli import main
 from ttl_jax.config import set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset

@@ -66,7 +66,7 @@ def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
     row |= {"method": f"{line.strategy} · {line.model}", "seeds": str(len(line.scores))}
     held = [evaluation.predictions.load(path) for path in line.predictions if path.exists()]
     whole = len(held) == len(line.scores)
-    shown = [each for each in registry.metrics() if each.in_table and each.name in line.scores[0]]
+    shown = [each for each in registry.metrics_in(line.scores) if each.in_table]
     intervals = evaluation.intervals_of(held, [each.name for each in shown]) if whole else {}
     for each in shown:
         known = [score.get(each.name) for score in line.scores]

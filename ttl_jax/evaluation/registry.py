@@ -13,7 +13,7 @@ The entries of this package are in `evaluation.metrics`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,11 +200,26 @@ def terms_of(name: str) -> Terms:
 
 
 def known_metric(name: str) -> Metric:
-    """`metric`; for a name in a result file that is unknown here, one whose high values are good."""
-    try:
-        return metric(name)
-    except UserError:
-        return Metric(key_of(name), key_of(name), lambda seen: seen.undefined)
+    """The metric of a name in a result file; one that is unknown here is taken for a high-is-good one.
+
+    No FILE.py is run for it: whoever reads results does not run what they name.
+    """
+    key = key_of(name)
+    if key in registry.names("metric"):
+        return metric(key)
+    return Metric(key, key.replace("_", " "), lambda seen: seen.undefined)
+
+
+def metrics_in(scores: Iterable[Mapping[str, Any]]) -> tuple[Metric, ...]:
+    """The metrics that some scores hold: those registered in their order, then those known there alone."""
+    numbers = {
+        name: None
+        for each in scores
+        for name, value in each.items()
+        if (value is None or isinstance(value, int | float)) and name not in RESERVED
+    }
+    listed = [each for each in metrics() if numbers.pop(each.name, 0) is None]
+    return *listed, *map(known_metric, numbers)
 
 
 def key_of(name: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ttl_jax.evaluation.registry import metric
+from ttl_jax.evaluation.registry import known_metric
 
 
 class Merit(NamedTuple):
@@ -33,19 +33,14 @@ def merit(scores: Mapping[str, Any], select: str) -> Merit:
         scores: from `evaluation.score`.
         select: config.select, the name of a metric.
     """
-    chosen = metric(select)
+    chosen = known_metric(select)
     minus_loss = _defined(scores["loss"], -1.0, -math.inf)
     return Merit(_defined(scores[chosen.name], chosen.sign, minus_loss), minus_loss)
 
 
-def better(scores: Mapping[str, Any], than: Mapping[str, Any], select: str) -> bool:
-    """True where the first of two validation scores is better; see `merit`."""
-    return merit(scores, select) > merit(than, select)
-
-
 def deciding(scores: Mapping[str, Any], select: str) -> str:
     """The metric that `merit` goes by: `select`, or "loss" where that is undefined."""
-    chosen = metric(select).name
+    chosen = known_metric(select).name
     return "loss" if scores[chosen] is None or math.isnan(scores[chosen]) else chosen
 
 
@@ -55,7 +50,7 @@ def figure(scores: Mapping[str, Any], select: str) -> float:
     Returns:
         of an undefined AUROC minus the loss, of an undefined ECE the loss; NaN where that is undefined too.
     """
-    value = metric(select).sign * merit(scores, select).figure
+    value = known_metric(select).sign * merit(scores, select).figure
     return value if math.isfinite(value) else math.nan
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.report.read import Run, look_up
-from ttl_jax.report.rows import Row
+from ttl_jax.report.rows import Row, selected_by
 from ttl_jax.report.svg import GRID, INK, MUTED, SERIES, drawing
 from ttl_jax.report.wording import title
 
@@ -30,8 +30,7 @@ def learning_curve(run: Run) -> str | None:
         left.plot(thin_x, thin, color=SERIES[0], linewidth=1.2, label="training")
         left.plot(*_series(run, run.validation, "loss"), "o-", color=SERIES[1], markersize=3,
                   label="validation")  # fmt: skip
-        selected = str(look_up(run.config, "select") or "auroc").rpartition(":")[2]
-        names = dict.fromkeys((selected, "auroc", "balanced_accuracy", "accuracy"))
+        names = dict.fromkeys((selected_by(run), "auroc", "balanced_accuracy", "accuracy"))
         names.pop("loss", None)  # it is on the left
         for name, colour, mark in zip(names, SERIES[1:], "os^", strict=False):
             x, values = _series(run, run.validation, name)

@@ -30,6 +30,7 @@ from ttl_jax.report.read import Run, flat, look_up, read_runs
 from ttl_jax.report.rows import (
     COSTS,
     Row,
+    metrics_of,
     rows_of,
     settings_that_differ,
     validation_score,
@@ -327,9 +328,7 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
         columns.insert(0, "data set")
         for row, line in zip(rows, cells, strict=True):
             line.insert(0, Cell(row.dataset))
-    for metric in registry.metrics():
-        if not metric.in_report or not any(metric.name in row.values for row in rows):
-            continue
+    for metric in (each for each in metrics_of(rows) if each.in_report):
         columns.append(metric.title)
         for row, line in zip(rows, cells, strict=True):
             value = row.values.get(metric.name)
@@ -349,8 +348,7 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
     """Figures over all settings; a comparison shows their cost in figures of its own."""
-    known_names = [each.name for each in registry.metrics() if any(each.name in row.values for row in rows)]
-    metric = known_names[0] if known_names else "auroc"
+    metric = next((each.name for each in metrics_of(rows)), "auroc")
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
     spread = "Line: 95% interval over patients, and over seeds where there are several. " if any(

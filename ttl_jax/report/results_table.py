@@ -7,7 +7,7 @@ from typing import IO
 
 from ttl_jax.evaluation import registry
 from ttl_jax.report import wording
-from ttl_jax.report.rows import Row
+from ttl_jax.report.rows import Row, metrics_of
 
 
 def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | None = None) -> None:
@@ -30,7 +30,8 @@ def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | N
         table.add_column("dataset", overflow="fold")
     table.add_column("model", overflow="fold")
     table.add_column("strategy", overflow="fold")
-    shown = [metric for metric in registry.metrics() if metric.in_table]
+    known = dict.fromkeys((*registry.metrics(), *metrics_of(rows)))
+    shown = [metric for metric in known if metric.in_table]
     titles = [f"{each.title} ({wording.title(each.chance)})" if each.chance else each.title for each in shown]
     for title in ("seeds", *titles, "trainable params", "time"):
         table.add_column(title, justify="right")

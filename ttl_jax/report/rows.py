@@ -11,6 +11,7 @@ from typing import Any
 
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.intervals import intervals_of
+from ttl_jax.evaluation.selection import deciding, merit
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 
 COSTS = {  # key of result.json -> title
@@ -99,15 +100,25 @@ def validation_score(run: Run) -> tuple[str, float] | None:
 
     Where `select` is undefined that is the loss: see `selection.merit`.
     """
-    select = registry.known_metric(str(look_up(run.config, "select") or "auroc")).name
-    scores = run.scores("val")
-    lines = run.validation if scores is None else (scores,)
-    for name in (select, "loss"):
-        known = [float(line[name]) for line in lines if look_up(line, name) is not None]
-        if known:
-            sign = registry.known_metric(name).sign
-            return name, sign * max(sign * value for value in known)
-    return None
+    select, scores = selected_by(run), run.scores("val")
+    lines = [
+        line for line in (run.validation if scores is None else (scores,)) if {select, "loss"} <= set(line)
+    ]
+    if not lines:
+        return None
+    best = max(lines, key=lambda line: merit(line, select))
+    name = deciding(best, select)
+    return None if best[name] is None else (name, float(best[name]))
+
+
+def selected_by(run: Run) -> str:
+    """The name of the metric that the run's checkpoints were chosen by."""
+    return registry.key_of(str(look_up(run.config, "select") or "auroc"))
+
+
+def metrics_of(rows: Sequence[Row]) -> tuple[registry.Metric, ...]:
+    """The metrics that some row has values of."""
+    return registry.metrics_in({name: value.mean for name, value in row.values.items()} for row in rows)
 
 
 def _setting(run: Run) -> str:
@@ -119,7 +130,7 @@ def _row(runs: tuple[Run, ...], split: str, intervals: bool) -> Row:
     runs = tuple(sorted(runs, key=lambda run: (run.seed is None, run.seed)))
     scored = [run for run in runs if run.scores(split) is not None]
     values = {}
-    for metric in (each.name for each in registry.metrics()):
+    for metric in (each.name for each in registry.metrics_in(run.scores(split) or {} for run in scored)):
         known = [look_up(run.scores(split), metric) for run in scored]
         known = [float(value) for value in known if value is not None]
         if known:

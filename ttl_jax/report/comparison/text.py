@@ -326,7 +326,7 @@ def between(estimate: float | None, low: float | None, high: float | None) -> st
 
 def preferred(found: Found) -> str | None:
     """The strategy with the best mean validation figure, of those known on every data set and model."""
-    rows, sign = lines(found), registry.known_metric(found["protocol"]["select"]).sign
+    rows, sign = lines(found), sign_of(found)
     blocks = {(line.dataset, line.model) for line in rows}
     figures: dict[str, list[float]] = {}
     for line in rows:
