@@ -70,11 +70,11 @@ def compare(
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
-        found = summary.summarise(config, workdir, plans, failures)
-        provenance.write_json(workdir / "compare.json", found)
-        paths = summary.write_outputs(workdir, found, config.report)
+        comparison = summary.summarise(config, workdir, plans, failures)
+        provenance.write_json(workdir / "compare.json", comparison)
+        paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
-    for line in (*wrote, *warned(found), *comparisons(found), *headlines(found)):
+    for line in (*wrote, *warned(comparison), *comparisons(comparison), *headlines(comparison)):
         print(line, flush=True)
     if failures:
         first = next(iter(failures.items()))
@@ -82,7 +82,7 @@ def compare(
             f"{len(failures)} cells failed, the first is {first[0]}: {first[1]} (see its log.txt); "
             "the same command tries them again"
         )
-    return found
+    return comparison
 
 
 def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
@@ -212,22 +212,22 @@ def _next(
     A setting that no worker is busy with goes first: its programs are compiled by one of them, and not
     by two at the same time.
     """
-    found: list[Cell] = []
+    chosen: list[Cell] = []
     busy = {cell.setting for cell, _ in running.values()}
-    while len(running) + len(found) < workers:
+    while len(running) + len(chosen) < workers:
         ready = [
             cell
             for each in plans.values()
             for cell in each.todo
             if str(cells.folder(workdir, cell)) not in running
             and str(cells.folder(workdir, cell)) not in failures
-            and cell not in found
+            and cell not in chosen
         ]
         if not ready:
             break
-        found.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
-        busy.add(found[-1].setting)
-    return found
+        chosen.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
+        busy.add(chosen[-1].setting)
+    return chosen
 
 
 def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], failures: dict[str, str]) -> None:
@@ -270,7 +270,7 @@ def _lines(
 
 
 class _Clock:
-    """How long cells take, for the time that is left."""
+    """Durations of cells, for an estimate of the time that is left."""
 
     def __init__(self, workers: int) -> None:
         self._workers, self._seconds = workers, dict[tuple[str, str], list[float]]()

@@ -60,7 +60,7 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
 
 
 def _space(section: Any) -> dict[str, Any]:
-    """What all settings were tuned over; the values of strengths stand with each setting's trials."""
+    """The space that all settings were tuned over; values of strengths stand with each setting's trials."""
     if section.tuner == "grid":
         return {"lrs": list(section.lrs)}
     return {"lr_range": list(section.lr_range), "trials": section.trials}
@@ -79,7 +79,7 @@ def _replication(section: Any, plans: list[Plan]) -> str:
 
 
 def _cores(section: Any) -> str:
-    """How the cores were shared out: it is part of what the last digits depend on."""
+    """The share of cores of each cell, on which the last digits depend, in words."""
     if section.engine != "local":
         return f"those that {section.engine} gave each cell"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -144,7 +144,7 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
 
 
 def _agreed(several: list[dict[str, float]]) -> dict[str, float]:
-    """What all of them say."""
+    """The entries that are the same in all of them."""
     return (
         {name: value for name, value in several[0].items() if all(each[name] == value for each in several)}
         if several
@@ -184,14 +184,14 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def write_outputs(workdir: Path, found: dict[str, Any], report: bool) -> list[Path]:
+def write_outputs(workdir: Path, comparison: dict[str, Any], report: bool) -> list[Path]:
     """Writes the tables, and the report over all final cells; returns what was written."""
     from ttl_jax import report as reports
 
-    folders = [workdir / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
-    paths = [workdir / "compare.json", *reports.write_tables(found, workdir)]
+    folders = [workdir / cell["folder"] for setting in comparison["settings"] for cell in setting["cells"]]
+    paths = [workdir / "compare.json", *reports.write_tables(comparison, workdir)]
     if folders and report:
         title = "Comparison of strategies"
-        comparison = reports.with_pictures(found, workdir)
-        paths.append(reports.write(folders, workdir / "report.html", title, comparison=comparison))
+        drawn = reports.with_pictures(comparison, workdir)
+        paths.append(reports.write(folders, workdir / "report.html", title, comparison=drawn))
     return paths

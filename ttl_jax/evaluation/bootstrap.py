@@ -120,8 +120,8 @@ def _without_each(
     for start in range(0, groups, step):
         out = np.arange(start, min(start + step, groups))
         values.append(weigh((group_of[None, :] != out[:, None]).astype(np.float64)))
-    found = np.concatenate(values)
-    return found[np.isfinite(found)]
+    values_without = np.concatenate(values)
+    return values_without[np.isfinite(values_without)]
 
 
 def _bca(tails: np.ndarray, values: np.ndarray, estimate: float, without: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What makes a difference between two strategies uncertain: the patients, and the training seeds.
+"""The components of variance of a difference between two strategies: patients and training seeds.
 
 Strategies read the same patients over several seeds as imaging methods read the same cases over several
 readers: this is the model of Obuchowski and Rockette (1995, Commun. Stat. Simul. 24:285), with both kinds of
@@ -53,7 +53,7 @@ class Components:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What adds up to the variance of the estimate: patients and seeds; with one seed patients alone."""
+        """The summands of the estimate's variance: patients and seeds; with one seed patients alone."""
         if not self.seed_freedom:
             return (self.patients,)
         return self.patients, Part(self.seed_variance / self.seeds, self.seed_freedom)
@@ -65,13 +65,13 @@ class Components:
 
     @property
     def known(self) -> bool:
-        """Whether interval and p-value can be given."""
+        """Interval and p-value can be given."""
         finite = math.isfinite(self.estimate) and math.isfinite(self.variance)
         return self.groups > 1 and finite and (self.variance > 0 or self.same)
 
     @property
     def few_patients(self) -> bool:
-        """Whether so few patients differ that their variance is hardly known: more seeds do not mend that."""
+        """So few patients differ that their variance is hardly known: more seeds do not mend that."""
         return self.patients.variance > 0 and self.patients.freedom < MIN_FREEDOM
 
     @property

@@ -1,4 +1,4 @@
-"""How far each patient moves a metric: the infinitesimal jackknife, in O(n log n) for many runs at once.
+"""Influences of patients on a metric: the infinitesimal jackknife, in O(n log n) for many runs at once.
 
 The influences of a patient's examples (see `terms`) are summed; their products over patients are the
 variances and covariances of several runs' figures on the same patients: for AUROC those of DeLong (1988),
@@ -19,7 +19,7 @@ from ttl_jax.typing import Float, Int, Shaped
 
 @dataclass(frozen=True)
 class Influence:
-    """A metric of several runs on the same examples, and what each group of examples moves it by.
+    """A metric of several runs on the same examples, and the influence of each group of examples on it.
 
     Attributes:
         values: the metric, as `score` gives it; NaN where it is not defined.

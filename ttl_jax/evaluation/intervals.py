@@ -97,24 +97,24 @@ def intervals_of(
         for name in ("ids", "labels")
     ):
         return {}
-    found = {}
+    ends = {}
     having = [each.name for each in registry.metrics() if each.terms and runs[0].task in each.tasks]
     for metric in having if metrics is None else [name for name in metrics if name in having]:
         logits = [each.logits for each in runs]
         each = score_interval(runs[0].labels, logits, metric, runs[0].groups, task=runs[0].task, level=level)
         if each.low is not None and each.high is not None:
-            found[metric] = each.low, each.high
-    return found
+            ends[metric] = each.low, each.high
+    return ends
 
 
 def share_interval(
     hits: Bool[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"], level: float = 0.95
 ) -> tuple[float, float]:
     """Interval of a share of examples (at least one), as that of an accuracy."""
-    found = np.asarray(hits, bool)
-    share = float(found.mean())
+    right = np.asarray(hits, bool)
+    share = float(right.mean())
     place = np.unique(np.asarray(groups), return_inverse=True)[1]
-    part = Linearised(share, (found - share) / len(found), ((np.ones(len(found), bool),),), "share")
+    part = Linearised(share, (right - share) / len(right), ((np.ones(len(right), bool),),), "share")
     low, high = _interval(part, place, (0.0, 1.0), level, 0.0, 1)
     # Of one patient nothing is known but that one.
     return (0.0, 1.0) if low is None or high is None else (low, high)
@@ -222,15 +222,15 @@ class _Auroc:
 
     def variance(self, theta: float) -> float:
         """Newcombe 2006, equation 3: m and n both replaced by their mean in Hanley & McNeil's two terms."""
-        found = 0.0
+        total = 0.0
         for ups, downs in self.counts:
             among = (ups + downs) / 2 - 1
             spread = 1 + among * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-            found += theta * (1 - theta) * spread / (ups * downs)
-        return found / len(self.counts) ** 2
+            total += theta * (1 - theta) * spread / (ups * downs)
+        return total / len(self.counts) ** 2
 
     def interval(self, theta: float, effect: float, q: float, level: float) -> tuple[float, float]:
-        """Where (theta - x)^2 = q^2 effect variance(x)."""
+        """The two x with (theta - x)^2 = q^2 effect variance(x)."""
         from scipy import optimize
 
         def beyond(x: float) -> float:

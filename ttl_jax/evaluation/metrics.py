@@ -52,7 +52,7 @@ def auprc_macro(seen: Outcomes) -> Float[np.ndarray, "models"]:
 @register("metric")
 @of_outcomes("prevalence", higher_is_better=None, in_table=False, in_comparison=False, in_report=False)
 def prevalence(seen: Outcomes) -> Float[np.ndarray, "models"]:
-    """What AUPRC is for a ranking by chance: the (mean) share of its positives."""
+    """The AUPRC of a ranking by chance: the (mean) share of its positives."""
     return seen.mean(seen.positives, "prevalence")
 
 

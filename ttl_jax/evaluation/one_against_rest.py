@@ -43,9 +43,9 @@ def questions(predictions: Predictions, temperature: float = 1.0) -> tuple[Quest
     odds = log_odds(predictions.logits / temperature, predictions.task)
     labels, several = predictions.labels, predictions.task == "multilabel"
     everyone = np.ones(len(predictions), bool)
-    found = []
+    made = []
     for place, name in enumerate(predictions.class_names):
         known = ~np.isnan(labels[:, place]) if several else everyone
         truth = labels[known, place] == 1 if several else labels == place
-        found.append(Question(name, truth, odds[known, place], predictions.groups[known]))
-    return tuple(found[1:] if not several and len(found) == 2 else found)
+        made.append(Question(name, truth, odds[known, place], predictions.groups[known]))
+    return tuple(made[1:] if not several and len(made) == 2 else made)

@@ -129,7 +129,7 @@ class Outcomes:
 
     @property
     def _flat(self) -> Float[np.ndarray, "rows classes"]:
-        """What goes row by row goes through all models at once."""
+        """The rows of all models as one table, for functions that go row by row."""
         return self.logits.reshape(math.prod(self.logits.shape[:2]), self.logits.shape[2])
 
 

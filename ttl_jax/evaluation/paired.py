@@ -63,8 +63,9 @@ def mcnemar(right_a: Bool[np.ndarray, "n"], right_b: Bool[np.ndarray, "n"], exac
     if only_a + only_b == 0:
         return McNemar(0, 0, None if exact else 0.0, 1.0)
     table = [[int((a & b).sum()), only_a], [only_b, int((~a & ~b).sum())]]
-    found = tested(table, exact=exact, correction=True)
-    return McNemar(only_a, only_b, None if exact else float(found.statistic), min(float(found.pvalue), 1.0))
+    outcome = tested(table, exact=exact, correction=True)
+    statistic = None if exact else float(outcome.statistic)
+    return McNemar(only_a, only_b, statistic, min(float(outcome.pvalue), 1.0))
 
 
 def paired_permutation(
@@ -139,25 +140,32 @@ def paired_difference(
     return difference_of(paired_components(labels, logits_a, logits_b, groups, metric, task), level)
 
 
-def difference_of(found: Components, level: float = 0.95) -> Difference:
+def difference_of(components: Components, level: float = 0.95) -> Difference:
     """Interval and p-value of a difference from its components: see `Components.half_width`.
 
     Args:
-        found: of `paired_components`, or moderated.
+        components: of `paired_components`, or moderated.
         level: of confidence.
     """
     from scipy.optimize import brentq
 
-    about = level, found.groups, found.seeds, found.caveat
-    if not found.known:
-        return Difference(found.estimate, None, None, None, *about)
-    half, distance = found.half_width(1 - level), abs(found.estimate)
+    about = level, components.groups, components.seeds, components.caveat
+    if not components.known:
+        return Difference(components.estimate, None, None, None, *about)
+    half, distance = components.half_width(1 - level), abs(components.estimate)
     least = -690.0  # log of 1e-300
-    if distance == 0.0 or found.half_width(math.exp(least)) <= distance:
+    if distance == 0.0 or components.half_width(math.exp(least)) <= distance:
         p = 1.0 if distance == 0.0 else 0.0
     else:  # the level at which the interval ends at 0
-        p = math.exp(brentq(lambda log: found.half_width(math.exp(log)) - distance, least, 0.0))
-    return Difference(found.estimate, found.estimate - half, found.estimate + half, p, *about, found.variance)
+        p = math.exp(brentq(lambda log: components.half_width(math.exp(log)) - distance, least, 0.0))
+    return Difference(
+        components.estimate,
+        components.estimate - half,
+        components.estimate + half,
+        p,
+        *about,
+        components.variance,
+    )
 
 
 def fold_difference(

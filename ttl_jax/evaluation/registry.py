@@ -118,10 +118,10 @@ def of_counts(
         each = of_label or function
 
         def values(seen: Outcomes) -> Float[np.ndarray, "models"]:
-            found = [
+            of_tables = [
                 (each if seen.multilabel else function)(counts) for _, counts in defined_counts(seen, kinds)
             ]
-            return np.mean(found, axis=0) if found else seen.undefined
+            return np.mean(of_tables, axis=0) if of_tables else seen.undefined
 
         terms = count_terms(function, each, kinds)
         return Metric(function.__name__, title, values, terms, **{"definition": function} | about)
@@ -173,10 +173,10 @@ def selectable(name: str) -> Metric:
     Raises:
         UserError: it is unknown, or says nothing of better and worse.
     """
-    found = metric(_taken(name, f"config select={name!r}"))
-    if found.higher_is_better is None:
+    chosen = metric(_taken(name, f"config select={name!r}"))
+    if chosen.higher_is_better is None:
         raise UserError(f"config select={name!r} says nothing of which model is better")
-    return found
+    return chosen
 
 
 def _taken(name: str, fault: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Figures that say that something went wrong: looked at once, at the end of a run, and never to choose by."""
+"""Warnings at the end of a run: figures that say that something went wrong; nothing is chosen by them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ _SPLITS = {"val": "validation", "test": "the test split", "shifted": "the shifte
 
 @dataclass(frozen=True)
 class RunWarning:
-    """code: one word for programs; message: what was found, and where; remedy: what to do."""
+    """A fault of a run.
+
+    Attributes:
+        code: one word for programs.
+        message: what was found, and where.
+        remedy: what to do.
+    """
 
     code: str
     message: str
@@ -33,27 +39,27 @@ def warnings_of(
     course: Sequence[Mapping[str, Any]] = (),
     kept_step: int | None = None,
 ) -> tuple[RunWarning, ...]:
-    """What is undefined or bad about a finished run.
+    """Warns of what is undefined or bad about a finished run.
 
     Args:
         held: split -> its predictions.
-        scores: split -> what `score` said of them.
+        scores: split -> the `score` of these.
         course: the validations in the order of their steps, each with "step" and "loss".
         kept_step: the step whose weights were evaluated; None where they are an average of several.
     """
-    found: list[RunWarning] = []
+    warnings: list[RunWarning] = []
     for split, predictions in held.items():
         if len(predictions):
-            found += _of_split(_SPLITS.get(split, split), predictions, scores[split])
+            warnings += _of_split(_SPLITS.get(split, split), predictions, scores[split])
     validation = held["val"] if "val" in held else None
     if validation is not None and len(validation) and np.isfinite(scores["val"]["loss"] or np.nan):
         temperature = fit_temperature(validation.labels, validation.logits, validation.task)
-        found += _temperature(temperature, scores["val"]["accuracy"] == 1.0)
+        warnings += _temperature(temperature, scores["val"]["accuracy"] == 1.0)
     losses = {line["step"]: line["loss"] for line in course if line.get("loss") is not None}
     if kept_step in losses and len(losses) > 2 and losses[kept_step] == max(losses.values()):
         best = min(losses, key=lambda step: losses[step])
         if losses[best] < losses[kept_step]:
-            found.append(
+            warnings.append(
                 RunWarning(
                     "kept_worst_loss",
                     f"the weights kept, of step {kept_step}, have the highest validation loss of all, "
@@ -61,18 +67,18 @@ def warnings_of(
                     "compare with select='loss': the figure that chose them may be noise on so few images",
                 )
             )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[RunWarning]:
-    found = []
+    warnings = []
     wanted = [each.name for each in registry.metrics() if each.in_report and held.task in each.tasks]
     undefined = [name for name in wanted if scores[name] is None]
     absent = list(scores["absent"])
     if undefined or absent:
         parts = [f"no example inside or outside of: {', '.join(absent)}"] if absent else []
         parts += [f"not defined: {', '.join(undefined)}"] if undefined else []
-        found.append(
+        warnings.append(
             RunWarning(
                 "undefined",
                 f"on {where} {'; '.join(parts)}",
@@ -83,7 +89,7 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
     classes, several = len(held.class_names), held.task == "multilabel"
     chance = math.log(2 if several else classes)
     if scores["loss"] is not None and scores["loss"] > chance:
-        found.append(
+        warnings.append(
             RunWarning(
                 "loss_above_chance",
                 f"on {where} the loss is {scores['loss']:.2f}; equal probabilities for all would have "
@@ -104,7 +110,7 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
         text = f"all {len(held)} images are decided as {held.class_names[int(said.argmax())]!r}"
         share, accuracy = true.max() / true.sum(), scores["accuracy"]
         if not constant and accuracy < share - 1e-9:
-            found.append(
+            warnings.append(
                 RunWarning(
                     "accuracy_below_prevalence",
                     f"on {where} accuracy is {accuracy:.3f}; always saying "
@@ -114,7 +120,7 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
                 )
             )
     if constant:
-        found.append(
+        warnings.append(
             RunWarning(
                 "one_class_said",
                 f"on {where} {text}",
@@ -122,7 +128,7 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
                 "the classes (data.class_weights='balanced'), train for longer or at another rate",
             )
         )
-    return found
+    return warnings
 
 
 def _temperature(value: float, all_right: bool) -> list[RunWarning]:

@@ -47,14 +47,14 @@ def subgroups(
     Raises:
         ValueError: a column of another length.
     """
-    found = []
+    parts = []
     for name, cells in (predictions.columns if columns is None else columns).items():
         cells = np.asarray(cells)
         if len(cells) != len(predictions):
             raise ValueError(f"column {name!r} has {len(cells)} cells for {len(predictions)} examples")
         for value, members in _parts(cells.astype(str), bins, most):
-            found.append(_subgroup(predictions, name, value, members))
-    return tuple(found)
+            parts.append(_subgroup(predictions, name, value, members))
+    return tuple(parts)
 
 
 def _parts(cells: np.ndarray, bins: int, most: int) -> list[tuple[str, np.ndarray]]:
