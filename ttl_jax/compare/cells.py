@@ -87,7 +87,7 @@ def settings(
 
     Args:
         folds: of each data set, from `folds.resolve`; one split each where not given.
-        lengths: from `budget.lengths`, 1 where not given.
+        lengths: multiple of the budget that each setting trains for, by `budget.lengths`; default 1.
 
     Raises:
         UserError: two names that would get the same folder.

@@ -20,7 +20,7 @@ def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> lis
     measured anew, so that they are measured under the same conditions.
 
     Args:
-        settings: as `summary.summarise` makes them.
+        settings: the "settings" of compare.json, see `summary.summarise`.
     """
     wanted = [_network(config, each) for each in settings]
     path = workdir / "inference.json"

@@ -30,7 +30,7 @@ class Space:
     """Learning rates between two bounds, in the logarithm, times a list of values for each option.
 
     Attributes:
-        low, high: of the learning rate.
+        low, high: bounds of the learning rate.
         grids: (("key.option", values), ...).
     """
 

@@ -43,7 +43,7 @@ def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> di
     difference.
 
     Args:
-        settings: as `summary.summarise` makes them.
+        settings: the "settings" of compare.json, see `summary.summarise`.
     """
     section, selected = config.compare, registry.metric(config.select)
     names = list(dict.fromkeys(each["strategy"] for each in settings))

@@ -45,10 +45,10 @@ def influence(
     all examples these are one class.
 
     Args:
-        labels: as in `score`.
-        logits: of several runs on the same examples.
-        groups: patients.
-        metric: the name of one that has `terms`.
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits: (R, N, C), of several runs on the same examples.
+        groups: (N,) names or numbers of patients.
+        metric: name of a metric that has `terms`.
         task: form of the labels.
 
     Raises:
@@ -80,8 +80,8 @@ def jackknife(
     with the examples: not of a median or a maximum.
 
     Args:
-        labels, logits, groups, task: as in `influence`.
-        metric: any.
+        labels, logits, groups, task: the same arguments as those of `influence`.
+        metric: name of any metric.
 
     Returns:
         influences of NaN where the metric is undefined without one of the groups.

@@ -45,12 +45,12 @@ def score_interval(
     """Interval of a figure of `score`, over other patients; of several runs, over other seeds too.
 
     Args:
-        labels: as in `score`.
-        logits: as in `score`; or of several runs that differ in their seed, for the mean of the figure
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits: (N, C); or (R, N, C) of several runs that differ in their seed, for the mean of the figure
             over them: the variance of that mean over seeds, s^2 / S, is added to the patients'.
-        metric: the name of one that has `terms`. (ECE has none: its estimate is biased upwards.)
+        metric: name of a metric that has `terms`. (ECE has none: its estimate is biased upwards.)
         groups: (N,) patients; None makes every example one.
-        task: as in `score`.
+        task: form of the labels.
         level: the share that the interval is to cover.
 
     Returns:
@@ -85,8 +85,8 @@ def intervals_of(
     """metric -> (low, high) of the mean over runs on one test set; without those that have none.
 
     Args:
-        runs: predictions for one split.
-        metrics: names of those wanted; None: all.
+        runs: predictions of each run for one split.
+        metrics: names of the metrics wanted; None for all.
         level: the share that an interval is to cover.
 
     Empty where the runs were not tested on the same examples (folds): then patients are not shared.

@@ -24,10 +24,10 @@ class Linearised:
     """A metric's value, the influence of each of the N examples, and what it is a mean over.
 
     Attributes:
-        estimate: the value.
-        values: influences.
+        estimate: value of the metric.
+        values: influence of each example, a derivative by its weight.
         classes: `Term.classes` of each of its terms, over all N examples.
-        kind: of these terms.
+        kind: `Term.kind` of its terms.
     """
 
     estimate: float
@@ -45,9 +45,9 @@ def linearise(
     """The influence of each example on a metric, as `score` defines it.
 
     Args:
-        labels: as in `score`.
-        logits: as in `score`.
-        metric: the name of one that has `terms`.
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits: (N, C) or (N, L), unscaled.
+        metric: name of a metric that has `terms`.
         task: "multiclass" or "multilabel".
 
     Returns:

@@ -51,7 +51,7 @@ def moderated(comparisons: Sequence[Components], most: float = 1.0) -> list[Comp
     that take no random number, stays.
 
     Args:
-        comparisons: of all comparisons of a study.
+        comparisons: components of all comparisons of a study.
         most: d0 is at most `most` d: one strategy that seeds move far more than all others would else be
             taken for one of them where its few seeds agree by chance, and "found" in 29 % of studies.
             math.inf is Smyth's estimate itself.

@@ -103,7 +103,7 @@ def bayesian_signed_rank(
 
     Args:
         a: a figure a data set, more is better.
-        b: as many, of the other.
+        b: as many figures of the other.
         rope: half the width of what makes no practical difference; 0 leaves `alike` at 0.
 
     Raises:

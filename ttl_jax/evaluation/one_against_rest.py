@@ -16,8 +16,8 @@ class Question:
     """One class (or label) against the rest, over the examples where the answer is known.
 
     Attributes:
-        name: of the class.
-        truth: whether an example is of it.
+        name: name of the class.
+        truth: True for examples of the class.
         odds: log odds of it: they rank as the probabilities do, and do not tie where these round to 1.
         groups: patients.
     """
@@ -37,7 +37,7 @@ def questions(predictions: Predictions, temperature: float = 1.0) -> tuple[Quest
     """One question a class or label, in their order; of two classes the second alone.
 
     Args:
-        predictions: of one split.
+        predictions: logits and labels of one split.
         temperature: the logits are divided by it first.
     """
     odds = log_odds(predictions.logits / temperature, predictions.task)

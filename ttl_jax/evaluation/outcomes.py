@@ -33,7 +33,7 @@ class Outcomes:
         logits: float64 (M, N, C), unscaled.
         task: "multiclass" or "multilabel" (C is then L).
         class_names: C of them.
-        threshold: see `probability.decide`.
+        threshold: probability from which a class is decided on, see `probability.decide`.
     """
 
     labels: Shaped[np.ndarray, "..."]
@@ -143,8 +143,8 @@ def outcomes(
     """Checks labels and logits, and puts them together.
 
     Args:
-        labels: see `Outcomes`.
-        logits: of several models for the same examples.
+        labels: int (N,) class indices, or float (N, L) of 0, 1 and NaN (unknown).
+        logits: (M, N, C) or (M, N, L) of several models for the same examples.
         task: "multiclass" or "multilabel".
         class_names: one a column, all different; None numbers them.
         threshold: see `probability.decide`; it moves decisions, not rankings and probabilities.
@@ -204,8 +204,8 @@ def ranking_scores(
     """AUROC, ties counting half, and step-wise average precision of each row.
 
     Args:
-        truth: of both kinds.
-        ranks: higher for what is more likely true.
+        truth: at least one True and one False.
+        ranks: scores of M models, higher for examples more likely True.
     """
     count, support = len(truth), int(truth.sum())
     order = np.argsort(ranks, axis=1)[:, ::-1]

@@ -47,8 +47,8 @@ def mcnemar(right_a: Bool[np.ndarray, "n"], right_b: Bool[np.ndarray, "n"], exac
     """McNemar's test of two models' decisions on the same examples (Psychometrika 1947, 12:153).
 
     Args:
-        right_a: whether the first model has each example right.
-        right_b: the second.
+        right_a: True where the first model decides an example right.
+        right_b: the same of the second model.
         exact: binomial; False: chi squared with Edwards' continuity correction, (|b - c| - 1)^2 / (b + c).
 
     Raises:
@@ -83,7 +83,7 @@ def paired_permutation(
 
     Args:
         values_a: a figure an example, as right or wrong, or the loss, of the first model.
-        values_b: of the second.
+        values_b: the same figures of the second model.
         groups: (N,) patients; None makes every example a group.
 
     Raises:
@@ -125,13 +125,13 @@ def paired_difference(
     patients alone, and `caveat` says so.
 
     Args:
-        labels: as in `score`.
-        logits_a: one array a seed.
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits_a: (N, C) of the first strategy, one array a seed.
         logits_b: as many; run s of a and run s of b share what the study shares, as their random numbers.
         groups: (N,) patients.
         metric: a name in `registry`.
         task: form of the labels.
-        level: of confidence.
+        level: confidence of the interval.
 
     Raises:
         ValueError: no runs, or not as many of a as of b.
@@ -144,8 +144,8 @@ def difference_of(components: Components, level: float = 0.95) -> Difference:
     """Interval and p-value of a difference from its components: see `Components.half_width`.
 
     Args:
-        components: of `paired_components`, or moderated.
-        level: of confidence.
+        components: result of `paired_components`, moderated or not.
+        level: confidence of the interval.
     """
     from scipy.optimize import brentq
 

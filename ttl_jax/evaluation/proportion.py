@@ -30,7 +30,7 @@ def clustered_proportion(
     where all hits are alike, as its patients. See `intervals`.
 
     Args:
-        hits: whether each example is one.
+        hits: True for the examples that are counted.
         groups: (N,) patients.
 
     Raises:

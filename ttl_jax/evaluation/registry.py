@@ -42,7 +42,7 @@ class Metric:
             model is given, and differences are tested by a jackknife over patients.
         higher_is_better: None where neither is: it cannot be selected by.
         bounds: lowest and highest value.
-        tasks: for which it is defined.
+        tasks: forms of labels for which it is defined.
         in_table: a column in the terminal and in `analyze table`.
         in_comparison: a column in the tables of a comparison.
         in_report: a column in the report's table of results.
@@ -90,8 +90,8 @@ def of_outcomes(title: str, *, terms: Terms | None = None, **about: Any) -> Call
     """Makes a metric of a function of `Outcomes`; a decorator.
 
     Args:
-        title: see `Metric`; so are the others.
-        terms: see `Metric`.
+        title: name in tables and figures.
+        terms: influences of examples, see `Metric`.
         about: other fields of `Metric`.
     """
     return lambda function: Metric(
@@ -108,7 +108,7 @@ def of_counts(
     smooth. With several labels the metric is the mean over the labels' tables (K = 2).
 
     Args:
-        title: see `Metric`.
+        title: name in tables and figures.
         of_label: another function for a label's table.
         kinds: how many kinds of examples a label must have to count; 1 for a share of all examples.
         about: other fields of `Metric`.
@@ -133,7 +133,7 @@ def of_errors(title: str, **about: Any) -> Callable[[OfErrors], Metric]:
     """Makes a metric, the lower the better, of a function of `Outcomes` to an error an example; a decorator.
 
     Args:
-        title: see `Metric`.
+        title: name in tables and figures.
         about: other fields of `Metric`.
     """
 

@@ -28,9 +28,9 @@ def mean_interval(
     `score_interval`'s to say.
 
     Args:
-        values: one a seed.
-        level: of confidence.
-        bounds: what the figure can be at all; the interval ends there.
+        values: one figure a seed.
+        level: confidence of the interval.
+        bounds: lowest and highest possible value; the interval ends there.
 
     Raises:
         ValueError: no values.

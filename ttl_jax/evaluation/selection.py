@@ -30,7 +30,7 @@ def merit(scores: Mapping[str, Any], select: str) -> Merit:
     alone. The loss then stands in for it. A loss that is undefined is worse than any other.
 
     Args:
-        scores: from `evaluation.score`.
+        scores: result of `evaluation.score` on the validation split.
         select: config.select, the name of a metric.
     """
     chosen = known_metric(select)

@@ -41,7 +41,7 @@ def subgroups(
     left out. Empty cells are "unknown". A subgroup without both classes has no AUROC.
 
     Args:
-        predictions: of one split.
+        predictions: logits and labels of one split.
         columns: (N,) each; None takes those that the prediction file holds.
 
     Raises:

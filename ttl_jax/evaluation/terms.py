@@ -29,9 +29,9 @@ class Term:
             the examples of each class apart ("rates": recall, F1, MCC), right answers among all examples
             ("share"), or "errors" of all examples, which vary less than a share does.
         seen: the examples that it is about.
-        truth: of those, bool for a ranking, else class indices.
-        values: of every model; NaN where it is not defined.
-        influences: of those examples on the values.
+        truth: their labels, bool for a ranking, else class indices.
+        values: the term of every model; NaN where it is not defined.
+        influences: derivative of the values by the weight of each of those examples.
     """
 
     kind: Kind
@@ -69,8 +69,8 @@ def ranking_terms(ranking: Ranking, kind: Kind, both: bool = False) -> Terms:
 
     Args:
         ranking: (truth, log odds) -> the values and the influences of these examples.
-        kind: see `Term`.
-        both: of two exclusive classes take both; else the second alone.
+        kind: "pairs" or "positives", see `Term`.
+        both: take both of two exclusive classes, not the second alone.
     """
 
     def terms(seen: Outcomes) -> Iterator[Term]:
@@ -94,8 +94,8 @@ def count_terms(of_counts: OfCounts, of_label: OfCounts, kinds: int) -> Terms:
     """Terms of a function of confusion counts: an example's influence is the derivative by its own cell.
 
     Args:
-        of_counts: of the table of all classes.
-        of_label: of a label's table.
+        of_counts: function of the table of all classes.
+        of_label: function of a label's table.
         kinds: 1 where the term is a share of all examples, 2 where both kinds of a label have to be known.
     """
 
