@@ -64,7 +64,7 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
 
 def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
     row = {"dataset": line.dataset} if with_dataset else {}
-    row |= {"method": f"{line.strategy} · {line.model}", "seeds": str(len(line.scores))}
+    row |= {"method": f"{strategies.title(line.strategy)} · {line.model}", "seeds": str(len(line.scores))}
     held = [evaluation.predictions.load(path) for path in line.predictions if path.exists()]
     whole = len(held) == len(line.scores)
     intervals = evaluation.intervals_of(held, [key for key, _ in METRICS]) if whole else {}
@@ -94,6 +94,7 @@ def _read(folder: Path) -> _Line:
     if not (folder / "result.json").exists():
         raise UserError(f"the run in {folder} is not finished: it has no result.json; train it to its end")
     result = json.loads((folder / "result.json").read_text())
+    config = json.loads((folder / "config.json").read_text())["config"]
     if "test" not in result:
         raise UserError(
             f"the run in {folder} has no test scores: it is a trial that its search did not choose"
@@ -101,8 +102,8 @@ def _read(folder: Path) -> _Line:
     return _Line(
         dataset=result["dataset"],
         model=result["model"],
-        strategy=result["strategy"],
-        head=json.loads((folder / "config.json").read_text())["config"]["model"]["head"],
+        strategy=config["strategy"],
+        head=config["model"]["head"],
         size=result["image_size"],
         classes=len(result["val"]["per_class"]),
         scores=[result["test"]],

@@ -20,8 +20,8 @@ Key = tuple[str, str, str]  # data set, model, strategy
 
 def reference(config: Any) -> str:
     """The strategy that the others are held against: `compare.reference`, or the first."""
-    names = config.compare.strategies
-    return config.compare.reference if config.compare.reference in names else names[0]
+    names, wanted = config.compare.strategies, config.compare.reference
+    return next((name for name in names if wanted in (name, strategies.title(name))), names[0])
 
 
 def lengths(config: Any, workdir: Path) -> dict[Key, float]:

@@ -17,6 +17,7 @@ from ttl_jax.config import run as run_config
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.training.records import provenance
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,12 @@ class Setting:
     @property
     def names(self) -> tuple[str, ...]:
         """What tells it from the others of its comparison."""
-        return (self.dataset, self.model, self.strategy) + (() if self.fold is None else (str(self.fold),))
+        return (self.dataset, self.model, self.title) + (() if self.fold is None else (str(self.fold),))
+
+    @property
+    def title(self) -> str:
+        """The strategy as tables and folders show it."""
+        return strategies.title(self.strategy)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ def settings(
     slugs: dict[Path, Setting] = {}
     for setting in found:
         other = slugs.setdefault(_place(setting), setting)
+        if other != setting and other.names == setting.names:
+            raise UserError(f"two strategies are called {setting.title!r}: give one of them another name")
         if other != setting:
             raise UserError(f"{other} and {setting} would share a folder; write one of them otherwise")
     return tuple(found)
@@ -133,7 +141,7 @@ def folder(workdir: Path, cell: Cell) -> Path:
 
 
 def _place(setting: Setting) -> Path:
-    names = (setting.dataset or "data", setting.model, setting.strategy)
+    names = (setting.dataset or "data", setting.model, setting.title)
     place = Path(*(re.sub(r"[^A-Za-z0-9._+=]+", "-", name).strip("-") for name in names))
     return place if setting.fold is None else place / f"fold{setting.fold}"
 
@@ -161,6 +169,7 @@ def cell_config(config: Any, cell: Cell) -> Any:
     )
     if cell.setting.fold is not None:
         run_config.set_fields(made, {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold})
+    made.own = provenance.own(made)
     return made.lock()
 
 

@@ -43,7 +43,7 @@ def _network(config: Any, setting: dict[str, Any]) -> dict[str, Any] | None:
     cell = setting["cells"][0] if setting["cells"] else {}
     if "data" not in cell or "image_size" not in cell:  # a cell of a version that did not record them
         return None
-    shape = strategies.parse(setting["strategy"]).surgery.shape(setting["model"])
+    shape = strategies.parse(setting.get("written", setting["strategy"])).surgery.shape(setting["model"])
     return {
         "name": setting["model"],
         "num_classes": len(next(iter(cell["data"]["splits"].values()))["classes"]),

@@ -49,7 +49,13 @@ class JsonBoard:
 
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """See `Board.event`."""
-        what_it_is = {"event": what, **asdict(cell.setting), "lr": cell.lr, "seed": cell.seed}
+        what_it_is = {
+            "event": what,
+            **asdict(cell.setting),
+            "strategy": cell.setting.title,
+            "lr": cell.lr,
+            "seed": cell.seed,
+        }
         what_it_is |= {"options": dict(cell.options)} if cell.options else {}
         print(json.dumps(what_it_is | {"final": cell.final} | about), file=self._stream, flush=True)
 
@@ -102,9 +108,7 @@ def draw(lines: list[Line], seconds_left: float | None) -> Any:
         cells_text = f"{line.done}/{line.total}" + (f", {line.failed} failed" * bool(line.failed))
         table.add_row(
             *(Text(text) for text in (line.setting.dataset or "data", line.setting.model)),
-            Text(
-                line.setting.strategy + ("" if line.setting.fold is None else f", fold {line.setting.fold}")
-            ),
+            Text(line.setting.title + ("" if line.setting.fold is None else f", fold {line.setting.fold}")),
             cells_text,
             str(line.running or ""),
             "" if line.taken is None else str(line.taken).removeprefix("lr "),

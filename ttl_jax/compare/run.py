@@ -12,7 +12,7 @@ from typing import Any
 from ttl_jax import engines, strategies, weights
 from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
-from ttl_jax.compare.config import check
+from ttl_jax.compare.config import check, settled
 from ttl_jax.compare.plan import Plan, plan
 from ttl_jax.compare.progress_table import Board, Line, make_board
 from ttl_jax.compare.space import Hyperparameters, space
@@ -43,7 +43,7 @@ def compare(
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
-        config: from `ttl_jax.compare.default_config`, filled in.
+        config: from `ttl_jax.compare.default_config`, filled in; its strategies may be Strategies.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
         notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).
@@ -56,6 +56,7 @@ def compare(
         FailedCellsError: cells failed; the same command tries them again.
         Preempted: the notice asked to stop; the same call goes on.
     """
+    config = settled(config)
     check(config)
     workdir = remote.only_local(workdir)
     cells.settings(config)  # two names for one folder are refused before anything is read

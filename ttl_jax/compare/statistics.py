@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax import evaluation
+from ttl_jax import evaluation, strategies
+from ttl_jax.compare import budget
 from ttl_jax.compare.folds import fold_share
 from ttl_jax.evaluation import Components, Difference, predictions
 from ttl_jax.evaluation.influence import METRICS
@@ -48,7 +49,8 @@ def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> di
     """
     section, metric = config.compare, config.select if config.select in METRICS else "auroc"
     names = list(dict.fromkeys(each["strategy"] for each in settings))
-    reference = section.reference if section.reference in names else names[0]
+    wanted = strategies.title(budget.reference(config))
+    reference = wanted if wanted in names else names[0]
     matches = _matches(workdir, settings, reference)
 
     def family(matches: Sequence[Match], metric: str) -> list[dict[str, Any]]:

@@ -113,7 +113,8 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
     return {
         "dataset": setting.dataset,
         "model": setting.model,
-        "strategy": setting.strategy,
+        "strategy": setting.title,
+        "written": setting.strategy,
         "folds": setting.folds,
         "length": setting.length,  # of its trainings, as a multiple of the budget's steps or epochs
         "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from ttl_jax import data, models
+from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
@@ -157,7 +157,7 @@ def _row(row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base
         "method": row.name,
         "unit": row.unit,
         "unit_name": point.name,
-        "strategy": point.strategy,
+        "strategy": strategies.title(point.strategy),
         "seeds": len(tests[row]),
     }
     for metric in METRICS:

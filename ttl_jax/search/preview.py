@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax import data, evaluation, models, weights
+from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
 from ttl_jax.config.data import data_config
@@ -59,7 +59,7 @@ def preview(
         {
             "unit": unit,
             "name": point.name,
-            "strategy": point.strategy,
+            "strategy": strategies.title(point.strategy),
             "probe": probe_score(
                 seen.units[point.name], training, unseen.units[point.name], held_out, select
             ),

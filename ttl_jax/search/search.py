@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax import data, models
+from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import Cost, cost_of
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
@@ -109,6 +109,7 @@ def read(config: Any) -> Setting:
     with run.unlocked():
         del run["search"]
         run.report = False
+    run = provenance.settled(run)
     check(run)
     found = {point.unit: point for point in points(options.kind, run.model.name, run.strategy)}
     if options.units:
@@ -476,7 +477,7 @@ def _record(
         "select": setting.run.select,
         "best": result.best,
         "unit": best.name,
-        "strategy": best.strategy,
+        "strategy": strategies.title(best.strategy),
         "score": raw(result.best, result.score),
         "rounds": list(result.rounds),
         "stages": list(setting.stages),
@@ -492,7 +493,7 @@ def _record(
             {
                 "unit": unit,
                 "name": point.name,
-                "strategy": point.strategy,
+                "strategy": strategies.title(point.strategy),
                 "score": scores[unit] if unit in scores else None,
                 "params": costs[unit].params,
                 "macs": costs[unit].macs,

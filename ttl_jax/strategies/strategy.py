@@ -21,6 +21,7 @@ from ttl_jax.strategies.features import FeaturePenalty, SourceTask
 from ttl_jax.strategies.penalties import Pull
 from ttl_jax.strategies.probe import Probe
 from ttl_jax.strategies.select import Where, backbone, everything, position, substitute
+from ttl_jax.strategies.written import written
 
 FREEZE = "freeze"
 WRITTEN_OUT = "written out"  # a phase of a repeated one: a complement may be empty at the end
@@ -142,6 +143,9 @@ class Strategy:
     def keeps_source_head(self) -> bool:
         """Whether the pretrained head stays beside the new one while training."""
         return any(isinstance(penalty, SourceTask) for penalty in self.penalties)
+
+    def __repr__(self) -> str:
+        return written(self)
 
     def __add__(self, other: Strategy) -> Strategy:
         if len(self.phases) > 1 and len(other.phases) > 1:

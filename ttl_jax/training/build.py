@@ -10,7 +10,7 @@ import numpy as np
 
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.training.loss import Loss, log_prior, make_loss
+from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
 from ttl_jax.typing import Variables
@@ -82,12 +82,7 @@ def loss_of(config: Any, training: Dataset) -> Loss:
     weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
         weights = data.class_weights(training)
-    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
-    if config.loss.name == "focal":
-        options["gamma"] = config.loss.gamma
-    if config.loss.name == "logit_adjusted":
-        frequency = jnp.asarray(data.frequencies(training))
-        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    options = loss_options(config.loss, training.task, lambda: jnp.asarray(data.frequencies(training)))
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 

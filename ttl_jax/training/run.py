@@ -90,7 +90,7 @@ def train(
         DivergedError: the loss stopped being a number.
     """
     workdir = remote.only_local(workdir)
-    config = provenance.as_begun(workdir, config)
+    config = provenance.as_begun(workdir, provenance.settled(config))
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
