@@ -19,7 +19,7 @@ def write_pictures(
     Returns:
         {"strategy", "model", "path"} each, the path relative to the work folder.
     """
-    found = []
+    pictures = []
     for each in {(each["strategy"], each["model"]): each for each in settings}.values():
         strategy, model = each["strategy"], each["model"]
         name = re.sub(r"[^A-Za-z0-9._+=]+", "-", f"{model}-{strategy}").strip("-")
@@ -28,5 +28,5 @@ def write_pictures(
             # two classes; without counting operations, for which every step would have to be traced
             text = each.get("written", strategy)
             draw(plan(text, model, image_size=image_size, count=False), (workdir / path,))
-        found.append({"strategy": strategy, "model": model, "path": str(path)})
-    return found
+        pictures.append({"strategy": strategy, "model": model, "path": str(path)})
+    return pictures

@@ -1,4 +1,4 @@
-"""What a comparison shows while it goes on: a live table for a person, JSON lines for a program."""
+"""Progress of a comparison: a live table for a person, JSON lines for a program."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Line:
 
 
 class Board(Protocol):
-    """Where it is shown."""
+    """The place where progress is shown."""
 
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """A cell started or ended."""
 
     def show(self, lines: tuple[list[Line], float | None]) -> None:
-        """How all settings stand, and the seconds left."""
+        """Shows the state of all settings, and the seconds left."""
 
     def close(self) -> None:
         """Leaves the last state on the screen."""

@@ -15,6 +15,7 @@ from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.search import read
 from ttl_jax.training.records import provenance
 
@@ -54,7 +55,8 @@ def preview(
     names = tuple(point.name for point in setting.points.values())
     seen = capture(network, variables, preprocessing.normalise, training, units=names)
     unseen = capture(network, variables, preprocessing.normalise, held_out, units=names)
-    select = "auroc" if setting.run.select == "loss" else setting.run.select  # a probe has no loss
+    chosen = metric(setting.run.select)
+    select = "auroc" if chosen.name == "loss" else chosen.name  # a probe has no loss
     units: list[dict[str, Any]] = [
         {
             "unit": unit,
@@ -68,7 +70,7 @@ def preview(
         }
         for unit, point in setting.points.items()
     ]
-    best = max(units, key=lambda found: (found["probe"], -found["unit"]))
+    best = max(units, key=lambda found: (metric(select).sign * found["probe"], -found["unit"]))
     record = {
         "model": setting.run.model.name,
         "select": select,

@@ -19,6 +19,7 @@ from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.bayesian import WHOLE, bayesian_plan
 from ttl_jax.search.candidates import KINDS, Point, boundaries, chosen, points
 from ttl_jax.search.halving import halving_plan
@@ -59,7 +60,7 @@ class Setting:
         options: the `search` part.
         points: candidate by unit.
         stages: boundaries among the candidates.
-        sign: 1 where high scores are good, -1 for a loss.
+        sign: of the metric selected by: 1 where high scores are good, -1 where low ones are.
     """
 
     run: Any
@@ -119,7 +120,7 @@ def read(config: Any) -> Setting:
         if options.stages
         else boundaries(run.model.name, tuple(found))
     )
-    return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
+    return Setting(run, options, found, stages, metric(run.select).sign)
 
 
 def search(
@@ -312,7 +313,7 @@ def _evaluations(
 
     def value(request: Request, score: float) -> float:
         point = setting.points[request.unit]
-        said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
+        said = "failed" if math.isnan(score) else f"{metric(setting.run.select).name} {score:.4f}"
         print(
             f"unit {request.unit} ({point.name}), seed {request.seed}, {request.budget:.0%} "
             f"of the training: {said}",
@@ -474,7 +475,7 @@ def _record(
         "method": setting.options.method,
         "model": setting.run.model.name,
         "dataset": setting.run.data.name,
-        "select": setting.run.select,
+        "select": metric(setting.run.select).name,
         "best": result.best,
         "unit": best.name,
         "strategy": strategies.title(best.strategy),
