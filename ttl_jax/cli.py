@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         from ttl_jax.compare import FailedCellsError
-        from ttl_jax.training.loop import DivergedError
+        from ttl_jax.training.hooks.finite import DivergedError
         from ttl_jax.training.preemption import STATUS, Preempted
 
         if isinstance(error, Preempted):

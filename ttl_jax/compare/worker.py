@@ -49,34 +49,28 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     from ml_collections import ConfigDict
 
     from ttl_jax import host
-    from ttl_jax.analysis.gallery import write_gallery
+    from ttl_jax.analysis.gallery import Gallery
     from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.engines import kept
     from ttl_jax.training.feature_store import FeatureStore
-    from ttl_jax.training.loop import DivergedError
+    from ttl_jax.training.hooks.finite import DivergedError
     from ttl_jax.training.provenance import write_json
     from ttl_jax.training.run import train
+    from ttl_jax.training.session import Session
     from ttl_jax.training.together import train_together
 
     config = ConfigDict(task.config).lock()
     host.set_deterministic(config.deterministic)
     set_up_jax()
     store = FeatureStore(Path(task.features), config.cache_disk_gb * 1e9) if task.features else None
-    sets, programs = kept.datasets(config), kept.programs()
+    sets = kept.datasets(config)
+    session = Session(notice or Notice(), kept.programs(), store)
     with _free(task.others) as others:
         if others:
             members = [(config, folder), *((ConfigDict(made).lock(), place) for place, made in others)]
-            train_together(members, sets, programs=programs, features=store, notice=notice)
+            train_together(members, sets, session)
     try:
-        train(
-            config,
-            folder,
-            sets,
-            notice=notice,
-            programs=programs,
-            features=store,
-            illustrate=write_gallery,
-        )
+        train(config, folder, sets, hooks=(Gallery(),), session=session)
     except DivergedError as error:
         write_json(folder / "diverged.json", {"message": str(error)})
         return str(error)

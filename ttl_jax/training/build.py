@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,9 +11,12 @@ import numpy as np
 
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError
 from ttl_jax.training.loss import Loss, log_prior, make_loss
+from ttl_jax.training.parallel import Layout
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
+from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables
 from ttl_jax.weights.initialise import template, unflatten
 
@@ -97,3 +101,22 @@ def lengths_of(
     """The steps of every phase."""
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
     return tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+
+
+def mix_of(config: Any, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
+    """How the images of a batch are mixed; None where they are not.
+
+    Raises:
+        UserError: they cannot be, with this strategy or on these devices.
+    """
+    spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
+    if not spec:
+        return None
+    if strategy.keeps_source_head:
+        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
+    if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
+        raise UserError(
+            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
+            "batch that the devices divide"
+        )
+    return partial(data.mix, spec=spec, classes=classes)

@@ -27,12 +27,13 @@ from ttl_jax.evaluation.selection import merit
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.training.build import loss_of
+from ttl_jax.training.compile_ahead import step_key
 from ttl_jax.training.inputs import as_they_are
-from ttl_jax.training.loop import Progress, crosses, step_key
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.placing import placed
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.training.step import compile_step, make_train_step
