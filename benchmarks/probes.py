@@ -62,7 +62,7 @@ class Bench:
 
     def new_store(self) -> Any:
         """A store without features."""
-        from ttl_jax.training.feature_store import FeatureStore
+        from ttl_jax.training.frozen.store import FeatureStore
 
         self.number += 1
         return FeatureStore(self.folder / f"features{self.number}", 4e9)
@@ -79,7 +79,7 @@ class Bench:
         return found.metrics["seconds"]
 
     def together(self, seeds: int, rates: int, write: bool = False, new: bool = False) -> float:
-        from ttl_jax.training import heads, together
+        from ttl_jax.training.heads import many_runs
         from ttl_jax.training.session import Session
 
         members = [
@@ -94,21 +94,21 @@ class Bench:
             if write:
                 began = time.perf_counter()
                 session = Session(programs=self.programs["steps"], features=self.store)
-                together.train_together(members, self.sets, session)
+                many_runs.train_together(members, self.sets, session)
                 return time.perf_counter() - began
             self.programs["steps"].claim(members[0][0])
             store = self.new_store() if new else self.store
             session = Session(programs=self.programs["steps"], features=store)
             began = time.perf_counter()
-            probes = together.prepare(members, seeds, self.sets, session)
+            probes = many_runs.prepare(members, seeds, self.sets, session)
             assert probes is not None
             ready = time.perf_counter()
-            heads.fit(probes)
+            many.fit(probes)
         return time.perf_counter() - (began if new else ready)
 
 
 def main(arguments: list[str]) -> None:
-    from ttl_jax.compilation_cache import set_up_jax
+    from ttl_jax.system.compilation_cache import set_up_jax
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="efficientnet_lite0")

@@ -67,7 +67,7 @@ def test_a_figure_of_the_version_before_is_beaten_by_a_higher_or_an_equal_one():
 
 
 def test_several_phases_of_the_version_before_are_refused(tmp_path, config, datasets, monkeypatch):
-    from ttl_jax.training.checkpoint import Checkpoints
+    from ttl_jax.training.records.checkpoint import Checkpoints
 
     monkeypatch.setattr(Checkpoints, "progress", lambda self: BEFORE)
     config.strategy = "truncated(2)+lp_ft"

@@ -15,10 +15,10 @@ from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
 from ttl_jax.training import compile_ahead
-from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.hooks import validate
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session
 

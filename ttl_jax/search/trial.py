@@ -12,19 +12,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttl_jax import host
-from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.engines import kept
 from ttl_jax.engines.task import Report, attempt
 from ttl_jax.evaluation.selection import merit
-from ttl_jax.search.trials import Onward
-from ttl_jax.training import provenance
-from ttl_jax.training.feature_store import FeatureStore
+from ttl_jax.search.protocol import Onward
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.hooks.hook import Hook
 from ttl_jax.training.hooks.pause import Pause, Paused
-from ttl_jax.training.preemption import Notice
+from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session
 

@@ -12,8 +12,8 @@ import numpy as np
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.training.devices import Layout
 from ttl_jax.training.loss import Loss, log_prior, make_loss
-from ttl_jax.training.parallel import Layout
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
 from ttl_jax.training.step import Mix

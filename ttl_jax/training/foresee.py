@@ -11,14 +11,13 @@ import jax
 
 from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.training import parallel
 from ttl_jax.training.build import build_shapes, lengths_of, loss_of, mix_of
-from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.compile_ahead import begin_phase
-from ttl_jax.training.feature_store import FeatureStore
-from ttl_jax.training.inputs import Inputs
-from ttl_jax.training.log import EventLog
+from ttl_jax.training.frozen.inputs import Inputs
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.session import Session
 from ttl_jax.training.trainer import Trainer
 
@@ -50,7 +49,7 @@ def _begin(
     programs: Programs,
 ) -> None:
     strategy = strategies.parse(config.strategy)
-    layout = parallel.make_layout(config.parallel, config.data.batch_size)
+    layout = devices.make_layout(config.parallel, config.data.batch_size)
     if not layout.plain or strategy.keeps_source_head:
         return
     classes = len(datasets["train"].class_names)

@@ -19,6 +19,7 @@ from ttl_jax.strategies.average import WiseFT
 from ttl_jax.training import compile_ahead
 from ttl_jax.training.calls import in_calls
 from ttl_jax.training.frozen.phase_data import PhaseData
+from ttl_jax.training.heads.solve import solve
 from ttl_jax.training.hooks.average import keep_ingredient
 from ttl_jax.training.hooks.checkpoint import checkpoint
 from ttl_jax.training.hooks.early_stop import has_ended, stop_early
@@ -31,7 +32,6 @@ from ttl_jax.training.measure import Measure
 from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.records.events import train_event
 from ttl_jax.training.schedule import learning_rates, peak_rate
-from ttl_jax.training.solve import solve
 from ttl_jax.training.state import TrainState, join, split, with_variables
 from ttl_jax.training.step import Batch
 from ttl_jax.training.trainer import Trainer

@@ -18,27 +18,27 @@ from typing import Any
 import jax
 
 from ttl_jax import data as data_package
-from ttl_jax import host, remote, strategies
+from ttl_jax import strategies
 from ttl_jax.data.card import card, looked_for
-from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies.average import Soup, WiseFT
-from ttl_jax.training import loggers, parallel, provenance
+from ttl_jax.system import host, remote
+from ttl_jax.training import devices as parallel
 from ttl_jax.training.build import build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
-from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
 from ttl_jax.training.finish import finish
+from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
-from ttl_jax.training.header import print_header
 from ttl_jax.training.hooks.hook import Hook
 from ttl_jax.training.hooks.pause import Paused
-from ttl_jax.training.inputs import Inputs
-from ttl_jax.training.log import EventLog
 from ttl_jax.training.loop import run_phases
 from ttl_jax.training.progress import Progress
+from ttl_jax.training.records import loggers, provenance
+from ttl_jax.training.records.header import print_header
+from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result, costs, evaluate_once
 from ttl_jax.training.session import Session
 from ttl_jax.training.start import without_source_head
@@ -56,7 +56,7 @@ def train(
     """Runs or resumes one training, evaluates it, and writes its files.
 
     Args:
-        config: from `ttl_jax.config.default_config`, filled in.
+        config: from `ttl_jax.config.run.default_config`, filled in.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         data: {"train", "val", "test", ...} instead of the splits that `config.data` names.
         hooks: called along the way, as a search pauses its trainings; see `hooks.hook.Hook`.
@@ -74,7 +74,7 @@ def train(
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
-    parallel.check(config.parallel)
+    devices.check(config.parallel)
     fault = host.deterministic_fault(os.environ.get("XLA_FLAGS", ""))
     if config.deterministic and fault and jax.default_backend() == "gpu":
         raise UserError(f"config deterministic=True: {fault}")

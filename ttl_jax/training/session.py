@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ttl_jax.training.feature_store import FeatureStore
-from ttl_jax.training.preemption import Notice
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.programs import Programs
 
 

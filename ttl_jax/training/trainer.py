@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
 from ttl_jax.strategies.average import Ema
+from ttl_jax.system.preemption import Notice
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
-from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor, weights
+from ttl_jax.training.devices import Layout
+from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData, phase_data
-from ttl_jax.training.inputs import Inputs
-from ttl_jax.training.log import EventLog
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import carry_over, make_optimizer
-from ttl_jax.training.parallel import Layout
-from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
 from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables

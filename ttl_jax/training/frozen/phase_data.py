@@ -12,10 +12,10 @@ import jax
 from ttl_jax import data
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies import LabelledPhase
-from ttl_jax.training import prefix
 from ttl_jax.training.batch_statistics import anything_moves, estimate_of, make_reestimate
-from ttl_jax.training.feature_store import Hold, in_file, in_memory
-from ttl_jax.training.inputs import Inputs, as_they_are
+from ttl_jax.training.frozen import prefix
+from ttl_jax.training.frozen.inputs import Inputs, as_they_are
+from ttl_jax.training.frozen.store import Hold, in_file, in_memory
 from ttl_jax.training.predict import Predictor, make_predict
 from ttl_jax.training.step import Prepare
 from ttl_jax.typing import Variables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from ttl_jax.host import release_memory
+from ttl_jax.system.host import release_memory
 from ttl_jax.training.hooks.hook import LoopState
 from ttl_jax.training.trainer import Trainer
 

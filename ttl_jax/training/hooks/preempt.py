@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ttl_jax.system.preemption import Preempted
 from ttl_jax.training.hooks.hook import LoopState
-from ttl_jax.training.preemption import Preempted
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.state import TrainState
 from ttl_jax.training.trainer import Trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ttl_jax.evaluation.selection import merit
-from ttl_jax.host import release_memory
+from ttl_jax.system.host import release_memory
 from ttl_jax.training.hooks.hook import LoopState
 from ttl_jax.training.hooks.preempt import saved_if_asked
 from ttl_jax.training.records.events import val_event
