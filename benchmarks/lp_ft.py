@@ -51,7 +51,7 @@ def once(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: b
     config = config_of(given, dataset, lr, seed, final)
     sets = worker_cache.datasets(config)
     store = FeatureStore(given.workdir / "features", 4e9)
-    result = train(config, folder, sets, session=Session(programs=kept.programs(), features=store))
+    result = train(config, folder, sets, session=Session(programs=worker_cache.programs(), features=store))
     if not final:
         return result.metrics
     checkpoints = Checkpoints(folder)

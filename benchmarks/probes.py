@@ -79,7 +79,7 @@ class Bench:
         return found.metrics["seconds"]
 
     def together(self, seeds: int, rates: int, write: bool = False, new: bool = False) -> float:
-        from ttl_jax.training.heads import many_runs
+        from ttl_jax.training.heads import many, many_runs
         from ttl_jax.training.session import Session
 
         members = [

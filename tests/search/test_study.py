@@ -11,6 +11,7 @@ from ttl_jax.search import search as study
 from ttl_jax.search.config import search_config
 from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.search import read, search, validated
+from ttl_jax.system import host
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training import compile_ahead
 

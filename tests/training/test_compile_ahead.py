@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
+from ttl_jax.system import host
+from ttl_jax.training import devices
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train

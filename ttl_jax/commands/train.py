@@ -43,6 +43,7 @@ def run(arguments: list[str]) -> None:
     from ttl_jax import report
     from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.system import preemption, remote
+    from ttl_jax.training import devices
     from ttl_jax.training.check import check
     from ttl_jax.training.records import provenance
     from ttl_jax.training.run import train

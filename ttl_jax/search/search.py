@@ -41,6 +41,7 @@ from ttl_jax.training.check import check
 from ttl_jax.training.foresee import foresee
 from ttl_jax.training.hooks.hook import Hook, LoopState
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records import provenance
 from ttl_jax.training.session import Session
 from ttl_jax.training.trainer import Trainer
 

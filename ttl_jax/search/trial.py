@@ -13,9 +13,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.engines import worker_cache
 from ttl_jax.engines.task import Report, attempt
 from ttl_jax.evaluation.selection import merit
 from ttl_jax.search.protocol import Onward
+from ttl_jax.system import host
+from ttl_jax.system.compilation_cache import set_up_jax
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.hooks.finite import DivergedError
@@ -197,8 +200,8 @@ class TrialTask:
         config = ConfigDict(self.config).lock()
         host.set_deterministic(config.deterministic)
         set_up_jax()
-        session = Session(notice or Notice(), kept.programs(), feature_store(config, self.features))
-        run_trial(config, Path(self.folder), self.budget, kept.datasets(config), session)
+        session = Session(notice or Notice(), worker_cache.programs(), feature_store(config, self.features))
+        run_trial(config, Path(self.folder), self.budget, worker_cache.datasets(config), session)
         return ""
 
 

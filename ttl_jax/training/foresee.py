@@ -11,6 +11,7 @@ import jax
 
 from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.training import devices
 from ttl_jax.training.build import build_shapes, lengths_of, loss_of, mix_of
 from ttl_jax.training.compile_ahead import begin_phase
 from ttl_jax.training.frozen.inputs import Inputs

@@ -19,13 +19,14 @@ import jax
 
 from ttl_jax import data as data_package
 from ttl_jax import strategies
+from ttl_jax.config.data import data_config
 from ttl_jax.data.card import card, looked_for
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies.average import Soup, WiseFT
 from ttl_jax.system import host, remote
-from ttl_jax.training import devices as parallel
+from ttl_jax.training import devices
 from ttl_jax.training.build import build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
 from ttl_jax.training.constants import source_constants
@@ -37,6 +38,7 @@ from ttl_jax.training.hooks.pause import Paused
 from ttl_jax.training.loop import run_phases
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records import loggers, provenance
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.header import print_header
 from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result, costs, evaluate_once
@@ -118,7 +120,7 @@ def _trainer(
     )
     # ---- Devices.
     penalised = any(bound.features for bound in phases)
-    layout = parallel.make_layout(config.parallel, config.data.batch_size, penalised=penalised)
+    layout = devices.make_layout(config.parallel, config.data.batch_size, penalised=penalised)
     if layout.several and isinstance(strategy.after, Soup | WiseFT):
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
     if isinstance(strategy.after, WiseFT) and len(phases) > 1 and config.select_phase == "any":

@@ -31,6 +31,7 @@ from ttl_jax.training.heads.many import Fitted, Place, Probes, fit
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.programs import one_program
 from ttl_jax.training.progress import crosses
+from ttl_jax.training.records import provenance
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.events import train_event, val_event
 from ttl_jax.training.records.log import EventLog
