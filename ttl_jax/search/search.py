@@ -21,6 +21,7 @@ from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.bayesian import WHOLE, bayesian_plan
 from ttl_jax.search.candidates import KINDS, Point, boundaries, chosen, points
+from ttl_jax.search.finalists import Terms
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.in_parallel import side_by_side
 from ttl_jax.search.pareto import pareto
@@ -275,17 +276,17 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
         return _seeded(two_stage_plan(stages, units), run.seed)
     if not 0 < options.allowance <= 1:
         raise UserError(f"config search.allowance={options.allowance} is a share, above 0 up to 1")
-    shared: dict[str, Any] = {
-        "seeds": tuple(range(run.seed, run.seed + options.seeds)),
-        "finalists": options.finalists,
-        "allowance": max(options.allowance * len(units), WHOLE),
-        "confidence": options.confidence,
-        "tolerance": options.tolerance,
-        "width": options.workers,
-    }
+    terms = Terms(
+        seeds=tuple(range(run.seed, run.seed + options.seeds)),
+        finalists=options.finalists,
+        allowance=max(options.allowance * len(units), WHOLE),
+        confidence=options.confidence,
+        tolerance=options.tolerance,
+        width=options.workers,
+    )
     if options.method == "bayesian":
-        return bayesian_plan(units, pilot=validated((options.pilot,), run)[0], **shared)
-    return halving_plan(stages, units, rungs=validated(options.rungs, run), eta=options.eta, **shared)
+        return bayesian_plan(units, terms, pilot=validated((options.pilot,), run)[0])
+    return halving_plan(stages, units, terms, rungs=validated(options.rungs, run), eta=options.eta)
 
 
 def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
@@ -529,21 +530,28 @@ def _record(
         "price": setting.options.price,
         "weight": weight,
         "front": list(front),
-        "units": [
-            {
-                "unit": unit,
-                "name": point.name,
-                "strategy": point.strategy,
-                "score": scores[unit] if unit in scores else None,
-                "params": costs[unit].params,
-                "macs": costs[unit].macs,
-                "price": price[unit],
-            }
-            for unit, point in setting.points.items()
-        ],
+        "units": _units(setting, scores, costs, price),
         "trials": trials,
         "test": _spread(tests),
     }
+
+
+def _units(
+    setting: Setting, scores: Mapping[int, float], costs: Mapping[int, Cost], price: Mapping[int, float]
+) -> list[dict[str, Any]]:
+    """Each candidate's score, where it has one, and what its network costs."""
+    return [
+        {
+            "unit": unit,
+            "name": point.name,
+            "strategy": point.strategy,
+            "score": scores[unit] if unit in scores else None,
+            "params": costs[unit].params,
+            "macs": costs[unit].macs,
+            "price": price[unit],
+        }
+        for unit, point in setting.points.items()
+    ]
 
 
 def _spread(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
