@@ -11,7 +11,6 @@ import jax
 
 from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.strategies.average import Ema
 from ttl_jax.training import parallel
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_shapes
@@ -36,9 +35,8 @@ def foresee(
     """Has threads make what a run needs for its first phase: its step, and the program that validates it.
 
     Nothing of the run is written, and no weights are drawn; of a file of weights only how it wants images is
-    looked at. A first phase that needs values
-    before its step can be traced (penalties towards the start, measured rates, a solved head), or several
-    devices, is left to the run.
+    looked at. Where a part of the strategy needs values before a step can be traced, or on several
+    devices, all is left to the run.
 
     Args:
         config, workdir, datasets, features: as `train` will be given them.
@@ -62,17 +60,17 @@ def _begin(
     network, shapes, preprocessing = build_shapes(config, strategy, classes)
     bound = strategies.bind(strategy, shapes["params"], config.model.name)
     first = bound[0]
-    if any(item.features for item in bound) or first.pulls or first.probe or first.phase.solver is not None:
+    if any(item.part.needs_values for phase in bound for item in phase.parts):
         return
     mix = mix_of(config, strategy, layout, classes)
     inputs = Inputs(config, network, preprocessing, datasets, programs, features, workdir)
     feeding = Feeding(inputs, layout, Notice(), config.cache_features and not mix)
     optimizer = make_optimizer(first, config.optimizer)
     options = {
-        "averaged": isinstance(strategy.after, Ema),
+        "averaged": first.averages,
         "counted": estimate_of(config.model).corrected,
     }
     state = jax.eval_shape(
         lambda variables: initial_state(variables, optimizer, first.trainable, **options), shapes
     )
-    begin_phase(job_of(feeding, bound, mix, {}, strategy.after), first, state, feeding.one_batch(), dict)
+    begin_phase(job_of(feeding, bound, mix, {}), first, state, feeding.one_batch(), dict)

@@ -9,10 +9,8 @@ from typing import Any
 from ttl_jax import data
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
-from ttl_jax.strategies.average import After
 from ttl_jax.training import parallel
 from ttl_jax.training.build import lengths_of, loss_of
-from ttl_jax.training.constants import Constants
 from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.loop import Job
 from ttl_jax.training.step import Mix
@@ -22,8 +20,7 @@ def job_of(
     feeding: Feeding,
     bound: Sequence[LabelledPhase],
     mix: Mix | None,
-    constants: Constants,
-    after: After | None,
+    constants: dict[str, Any],
 ) -> Job:
     """The job of a run that nobody else has a say in: `replace` adds a pause, loggers.
 
@@ -31,8 +28,7 @@ def job_of(
         feeding: what its phases train on.
         bound: the phases.
         mix: from `mix_of`.
-        constants: of the feature penalties.
-        after: what decides about weights to keep.
+        constants: from `build_constants`.
     """
     inputs, layout = feeding.inputs, feeding.layout
     config, training = inputs.config, inputs.sets["train"]
@@ -50,7 +46,6 @@ def job_of(
         steps_per_epoch=steps_per_epoch,
         eval_every=config.eval_every_epochs * steps_per_epoch,
         constants=constants,
-        after=after,
         programs=inputs.programs,
         mix=mix,
         notice=feeding.notice,
@@ -68,8 +63,10 @@ def mix_of(config: Any, strategy: Strategy, layout: parallel.Layout, classes: in
     spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
     if not spec:
         return None
-    if strategy.keeps_source_head:
-        raise UserError("cotuning needs one class an image, so data.mix must be 'none'")
+    for part in strategy.parts:
+        if part.class_labels:
+            name = type(part).__name__.lower()
+            raise UserError(f"{name} needs one class an image, so data.mix must be 'none'")
     if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
         raise UserError(
             "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "

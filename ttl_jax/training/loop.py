@@ -19,22 +19,19 @@ from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.host import release_memory
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
-from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
+from ttl_jax.training.build import phase_constants
 from ttl_jax.training.calls import in_calls
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.constants import Constants, anchor, weights
 from ttl_jax.training.inputs import Frozen
 from ttl_jax.training.log import EventLog
 from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loss import Loss
-from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, gain, make_optimizer
 from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.schedule import Plateau, learning_rates, peak_rate
-from ttl_jax.training.solve import solve
 from ttl_jax.training.state import (
     TrainState,
     initial_state,
@@ -138,8 +135,7 @@ class Job:
     ahead: Callable[[Outline, Variables, jax.ShapeDtypeStruct], Callable[[], None]]
     steps_per_epoch: float
     eval_every: float  # steps between validations; need not be whole
-    constants: Constants = field(default_factory=dict)  # of the feature penalties
-    after: After | None = None  # decides what is kept besides the best
+    constants: dict[str, Any] = field(default_factory=dict)  # from `build_constants`
     mix: Mix | None = None  # MixUp, CutMix
     pause: Pause = field(default_factory=Pause)
     began: Callable[[], object] = lambda: None  # called when a phase's steps begin
@@ -150,9 +146,14 @@ class Job:
     names: Callable[[Any], list[str]] | None = None  # positions of training examples -> their ids
 
     @property
-    def ema(self) -> float | None:
-        """The decay of the moving average, where one is kept."""
-        return self.after.decay if isinstance(self.after, Ema) else None
+    def keeps(self) -> int:
+        """So many of the last phase's last validations leave their weights for the end."""
+        return max((item.part.keeps for item in self.phases[-1].parts), default=0)
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the weights that the last phase begins with are kept for the end."""
+        return any(item.part.keeps_start for item in self.phases[-1].parts)
 
     @property
     def estimate(self) -> Estimate:
@@ -271,8 +272,8 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
         variables,
         optimizer,
         bound.trainable,
-        measured=bound.probe is not None,
-        averaged=job.ema is not None,
+        measured=bound.measures,
+        averaged=bound.averages,
         counted=job.estimate.corrected,
     )
     if saved:
@@ -290,7 +291,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
     state = layout.place_state(state)
     try:
         while True:
-            solved = job.phases[progress.phase].phase.solver is not None
+            solved = job.phases[progress.phase].solver is not None
             phase = _solve_phase if solved else _run_phase
             state, progress = phase(course, state, progress)
             if progress.phase + 1 == len(job.phases):
@@ -299,7 +300,7 @@ def run(job: Job, variables: Variables, checkpoints: Checkpoints, log_path: Any)
             if job.config.hand_over == "best":
                 whole = with_variables(whole, restore_best(job, checkpoints, variables, progress.best_step))
             whole, progress = _next_phase(job, whole, progress)
-            if isinstance(job.after, WiseFT) and progress.phase + 1 == len(job.phases):
+            if job.keeps_start and progress.phase + 1 == len(job.phases):
                 checkpoints.save_start(progress.step, whole.variables)
             checkpoints.save_last(whole, dataclasses.asdict(progress))
             state = layout.place_state(whole)
@@ -333,9 +334,9 @@ def _next_phase(job: Job, state: TrainState, progress: Progress) -> tuple[TrainS
     train, _ = split(state.params, bound.trainable)
     progress = progress.next_phase(bound.digest, job.config.select_phase)
     opt_state = carry_over(state.opt_state, bound, optimizer.init(train))
-    multipliers = ones(train, bound.probe is not None)
+    multipliers = ones(train, bound.measures)
     state = replace(state, opt_state=opt_state, multipliers=multipliers)
-    return (start_average(state, bound.trainable) if job.ema is not None else state), progress
+    return (start_average(state, bound.trainable) if bound.averages else state), progress
 
 
 def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
@@ -350,13 +351,14 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
     feed = job.feed(outline, trained)
     shapes = jax.eval_shape(lambda: trained)
     del now, trained
-    measured = bound.probe is not None and bound.probe.probe.refresh == "epoch"
-    key = step_key(bound, outline.after)
-    measure = (
-        job.programs.get(("measure", *key), lambda: make_measure(*_parts(job, bound, outline)))
-        if measured
-        else None
-    )
+    key = bound, outline.after
+    ahead = bound.ahead
+    measure = None
+    if ahead is not None:
+        measure = job.programs.get(
+            ("measure", *key),
+            lambda: ahead.make_measure(job.network, bound.trainable, *_parts(job, bound, outline)[2:]),
+        )
     constants = _constants(course, bound)
     fixed = (constants,) if constants else ()
     top_rate = peak_rate(bound.phase, config.optimizer.lr)
@@ -407,9 +409,9 @@ def _run_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[
         if measure is not None and (
             progress.step == progress.phase_start or crosses(progress.step, job.steps_per_epoch)
         ):
-            ahead = progress.step + bound.probe.probe.batches  # type: ignore[union-attr]
+            until = progress.step + ahead.batches_ahead  # type: ignore[union-attr]
             try:
-                few = job.notice.polled(feed.batches(progress.step, ahead))
+                few = job.notice.polled(feed.batches(progress.step, until))
                 state = layout.place_state(measure(layout.whole(state), map(layout.split, few)))
             except Preempted:  # the state is as it was: the next start measures again
                 save_last(progress)
@@ -492,10 +494,9 @@ def _parts(job: Job, bound: LabelledPhase, outline: Outline) -> tuple[Any, ...]:
     return job.network, bound, optimizer, job.loss, outline.prepare, job.keys_of, outline.after
 
 
-def _constants(course: _Course, bound: LabelledPhase) -> Constants:
-    """What a phase's penalties need besides the batch, placed."""
-    features = course.job.constants if bound.features else {}
-    return course.job.layout.replicate(anchor(bound, course.variables) | weights(bound) | features)
+def _constants(course: _Course, bound: LabelledPhase) -> dict[str, Any]:
+    """What a phase's step needs besides the batch, placed."""
+    return course.job.layout.replicate(phase_constants(bound, course.variables, course.job.constants))
 
 
 def _compile(
@@ -504,7 +505,7 @@ def _compile(
     outline: Outline,
     state: Any,
     batch: Any,
-    constants: Constants,
+    constants: dict[str, Any],
     rates: np.ndarray | None = None,
     lowered: Callable[[], None] = lambda: None,
 ) -> tuple[Callable[..., Any], float]:
@@ -516,7 +517,6 @@ def _compile(
     step = make_train_step(
         *_parts(job, bound, outline),
         mix=job.mix,
-        ema=job.ema,
         skip=job.config.nan_skip > 0,
         gain=gain(job.config.optimizer),
         layout=job.layout,
@@ -539,14 +539,14 @@ def _compile_ahead(course: _Course, state: TrainState, progress: Progress, batch
     if progress.phase + 1 == len(job.phases) or not job.layout.foresees:
         return
     bound = job.phases[progress.phase + 1]
-    if bound.phase.solver is not None:
+    if bound.solver is not None:
         return
     after = jax.eval_shape(lambda state: _next_phase(job, state, progress)[0], state)
     begin_phase(job, bound, after, batch, partial(_constants, course, bound))
 
 
 def begin_phase(
-    job: Job, bound: LabelledPhase, state: TrainState, batch: Batch, constants: Callable[[], Constants]
+    job: Job, bound: LabelledPhase, state: TrainState, batch: Batch, constants: Callable[[], dict[str, Any]]
 ) -> None:
     """Begins to compile, in threads, a phase's step and what validates it.
 
@@ -565,7 +565,7 @@ def begin_phase(
     def make() -> tuple[Callable[..., Any], float]:
         return _compile(job, bound, outline, *shapes, constants(), lowered=begin_validation)
 
-    job.programs.begin(("step", *step_key(bound, outline.after)), make)
+    job.programs.begin(("step", bound, outline.after), make)
 
 
 def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
@@ -576,7 +576,8 @@ def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tupl
         raise UserError(f"phase {bound.phase.name!r} is solved on one device: set parallel.devices=1")
     outline = job.outline(bound, state.variables)
     feed = job.feed(outline, state.variables)
-    found = solve(
+    assert bound.solver is not None
+    found = bound.solver.solve(
         job.network,
         bound,
         state,
@@ -600,13 +601,6 @@ def _solve_phase(course: _Course, state: TrainState, progress: Progress) -> tupl
     log.event(**train_event(*where, figures, 0.0, speed))
     progress, _ = _evaluate(course, feed, state, progress, 0.0)
     return state, progress
-
-
-def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
-    """What a phase's compiled step depends on: two phases that agree on it share one."""
-    probe = bound.probe.probe if bound.probe is not None else None
-    scales = tuple(bound.scales.items())
-    return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
 
 
 def train_event(
@@ -642,8 +636,8 @@ def _evaluate(
     job, config, checkpoints = course.job, course.job.config, course.checkpoints
     variables = state.variables
     scores = feed.validate(variables)
-    if isinstance(job.after, Soup) and progress.phase + 1 == len(job.phases):
-        checkpoints.save_ingredient(progress.step, variables, job.after.last)
+    if job.keeps and progress.phase + 1 == len(job.phases):
+        checkpoints.save_ingredient(progress.step, variables, job.keeps)
     phase = job.phases[progress.phase].phase.name
     course.log.event(**val_event(progress.step, job.steps_per_epoch, phase, scores))
     progress = progress.scored(merit(scores, config.select))

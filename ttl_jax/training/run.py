@@ -24,15 +24,15 @@ from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.strategies.average import Soup, WiseFT
+from ttl_jax.strategies import flatten
+from ttl_jax.strategies.anatomy import variables_of
+from ttl_jax.strategies.parts import Ended
 from ttl_jax.training import loggers, parallel, provenance
-from ttl_jax.training.build import build_model
+from ttl_jax.training.build import build_constants, build_model
 from ttl_jax.training.check import check
 from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.constants import source_constants
 from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.feeding import Feeding
-from ttl_jax.training.finish import finish
 from ttl_jax.training.header import print_header
 from ttl_jax.training.inputs import Inputs
 from ttl_jax.training.job import job_of, mix_of
@@ -148,24 +148,24 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     training = sets["train"]
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     bound = strategies.bind(strategy, variables["params"], config.model.name)
-    constants = source_constants(
+    constants = build_constants(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
     layout = parallel.make_layout(
-        config.parallel, config.data.batch_size, penalised=any(item.features for item in bound)
+        config.parallel, config.data.batch_size, whole_batch=any(item.capture for item in bound)
     )
-    if layout.several and isinstance(strategy.after, Soup | WiseFT):
+    if layout.several and any(part.keeps or part.keeps_start for part in strategy.parts):
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
-    if isinstance(strategy.after, WiseFT) and len(bound) > 1 and config.select_phase == "any":
+    if any(part.keeps_start for part in strategy.parts) and len(bound) > 1 and config.select_phase == "any":
         raise UserError("wise_ft ends at the best weights of the last phase: it needs select_phase='last'")
     notice.agree = layout.agree if layout.several else None
     mix = mix_of(config, strategy, layout, len(training.class_names))
-    # The starting network of a feature penalty wants the images themselves.
+    # The starting network, where a part compares with it, wants the images themselves.
     caching = config.cache_features and not (mix or "source" in constants or layout.several)
     inputs = Inputs(config, network, preprocessing, sets, programs, given.features, workdir)
     feeding = Feeding(inputs, layout, notice, caching)
     job = replace(
-        job_of(feeding, bound, mix, constants, strategy.after),
+        job_of(feeding, bound, mix, constants),
         pause=given.pause,
         began=given.began,
         loggers=given.loggers,
@@ -224,8 +224,17 @@ def _best(
         found = feeding.estimated(images, feeding.inputs.sets["train"], layout.replicate(candidate))
         return found if layout.plain else jax.device_get(found)
 
-    best, averaged = finish(job.after, job.phases[-1], len(job.phases), variables, best, checkpoints, select)
-    return (estimated(best), {"after": averaged}) if averaged else (best, {})
+    ended = Ended(
+        best=flatten(best),
+        start=lambda: flatten(checkpoints.restore_start(best) or variables),
+        validated=lambda: [flatten(item) for item in checkpoints.restore_ingredients(best, job.keeps)],
+        fresh_head=len(job.phases) == 1,
+    )
+    for item in job.phases[-1].parts:
+        found = item.end(ended, lambda leaves: select(variables_of(leaves)))
+        if found is not None:
+            return estimated(variables_of(found[0])), {"after": found[1]}
+    return best, {}
 
 
 def _finished(

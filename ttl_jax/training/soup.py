@@ -12,8 +12,9 @@ from ttl_jax import data, evaluation, strategies
 from ttl_jax.data.config import data_config
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.strategies import flatten, unflatten
-from ttl_jax.strategies.average import SOUPS, greedy_soup, uniform_soup
+from ttl_jax.strategies import flatten
+from ttl_jax.strategies.anatomy import variables_of
+from ttl_jax.strategies.parts.soup import SOUPS, greedy_soup, uniform_soup
 from ttl_jax.training import parallel, provenance
 from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.feeding import Feeding
@@ -69,7 +70,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
 
     def score(leaves: Mapping[str, Any]) -> Merit:
         split = sets["val"]
-        shown = estimated(_tree(leaves))
+        shown = estimated(variables_of(leaves))
         found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
         return merit(found, first.config.select)
 
@@ -80,7 +81,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     else:
         mean, kept, _ = greedy_soup(ingredients, scores, score)
     provenance.claim(workdir, first.config)
-    checkpoints, whole = Checkpoints(workdir), estimated(_tree(mean))
+    checkpoints, whole = Checkpoints(workdir), estimated(variables_of(mean))
     checkpoints.save_best(1, whole)
     checkpoints.close()
     result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
@@ -100,11 +101,6 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     }
     provenance.write_json(workdir / "result.json", result)
     return result
-
-
-def _tree(leaves: Mapping[str, Any]) -> Variables:
-    tree = unflatten(leaves)
-    return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
 
 
 def _estimator(
