@@ -9,7 +9,7 @@ from typing import Any
 from ttl_jax import data
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
-from ttl_jax.training import parallel
+from ttl_jax.training import devices
 from ttl_jax.training.build import lengths_of, loss_of
 from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.loop import Job
@@ -54,7 +54,7 @@ def job_of(
     )
 
 
-def mix_of(config: Any, strategy: Strategy, layout: parallel.Layout, classes: int) -> Mix | None:
+def mix_of(config: Any, strategy: Strategy, layout: devices.Layout, classes: int) -> Mix | None:
     """How the images of a batch are mixed; None where they are not.
 
     Raises:

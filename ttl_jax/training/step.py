@@ -18,9 +18,9 @@ from ttl_jax.models.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, flatten
 from ttl_jax.strategies.parts import BoundPart, Seen
 from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
+from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
-from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.placing import settle_memory
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.typing import Array, Float
