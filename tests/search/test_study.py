@@ -13,7 +13,7 @@ from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.search import read, search, validated
 from ttl_jax.system import host
 from ttl_jax.system.preemption import Notice, Preempted
-from ttl_jax.training import loop
+from ttl_jax.training import compile_ahead
 
 DEFAULT = search_config().search.rungs
 
@@ -58,13 +58,13 @@ def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_pat
 
 
 def test_the_programs_of_the_next_trial_are_made_while_one_trains(tmp_path, config, datasets, monkeypatch):
-    threads, plain = [], loop.compile_step
+    threads, plain = [], compile_ahead.compile_step
 
     def compile_step(*given):
         threads.append(threading.current_thread().name)
         return plain(*given)
 
-    monkeypatch.setattr(loop, "compile_step", compile_step)
+    monkeypatch.setattr(compile_ahead, "compile_step", compile_step)
     foreseen = search(config, tmp_path / "foreseen", datasets)
     main = threading.current_thread().name
     assert threads == [main, host.COMPILING]

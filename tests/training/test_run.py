@@ -11,7 +11,8 @@ import pytest
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions
-from ttl_jax.training.loop import DivergedError, Paused
+from ttl_jax.training.hooks.finite import DivergedError
+from ttl_jax.training.hooks.pause import Pause, Paused
 from ttl_jax.training.run import train
 
 
@@ -110,10 +111,10 @@ def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path, config, datasets
     config.eval_every_epochs, config.strategy = 0.8, "truncated(1)"  # 2 of 6 steps
     whole = train(config, tmp_path / "whole", datasets)
     with pytest.raises(Paused, match="paused at step 4"):
-        train(config, tmp_path / "paused", datasets, pause_after=0.5)
+        train(config, tmp_path / "paused", datasets, hooks=[Pause(0.5)])
     assert max(line["step"] for line in lines(tmp_path / "paused")) == 4
     assert not (tmp_path / "paused" / "result.json").exists()
-    paused = train(config, tmp_path / "paused", datasets, pause_after=1.0)
+    paused = train(config, tmp_path / "paused", datasets, hooks=[Pause(1.0)])
     for mine, theirs in zip(jax.tree.leaves(paused.variables), jax.tree.leaves(whole.variables), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert paused.metrics["test"] == whole.metrics["test"]
@@ -128,7 +129,7 @@ def test_a_run_may_be_told_at_its_pause_to_go_on(tmp_path, config, datasets):
         return 0.5 if len(asked) == 1 else None
 
     with ExitStack() as ending, pytest.raises(Paused, match="paused at step 4"):
-        train(config, tmp_path / "on", datasets, pause_after=0.1, go_on=go_on, pausing=ending)
+        train(config, tmp_path / "on", datasets, hooks=[Pause(0.1, go_on, ending)])
     assert asked == [2, 4]
     on = train(config, tmp_path / "on", datasets)
     assert on.metrics["test"] == whole.metrics["test"]

@@ -20,9 +20,7 @@ from ttl_jax.evaluation import paired_difference, predictions
 from ttl_jax.search import search as study
 from ttl_jax.search.candidates import KINDS, Point, chosen, points
 from ttl_jax.search.protocol import Request
-from ttl_jax.search.trial import report_test
 from ttl_jax.system.preemption import Notice
-from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
 
 METRICS = ("auroc", "auprc")
@@ -87,26 +85,15 @@ def paper(
     seeds = range(config.seed, config.seed + config.search.seeds)
     tests: dict[Method, dict[int, dict[str, Any]]] = {row: {} for row in rows}
     for kind in KINDS:
-        setting, place = settings[kind], workdir / kind
         wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
         requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
-        programs = Programs(keeps=True)
-        study.train_all(
-            setting,
-            place,
-            sets,
-            requests,
-            apart=datasets is None,
-            notice=notice,
-            committed=committed,
-            programs=programs,
-        )
+        trainings = study.Trainings(settings[kind], workdir / kind, sets, datasets is None, notice, committed)
+        study.train_all(trainings, requests)
         for row in rows:
             for seed in seeds if row.kind == kind else ():
                 request = Request(row.unit, 1.0, seed)
-                run = study.folder(place, request)
-                if (run / "result.json").exists():  # a training that diverged has none
-                    tests[row][seed] = report_test(setting.trial(request), run, sets, notice, programs)
+                if (trainings.folder(request) / "result.json").exists():  # a training that diverged has none
+                    tests[row][seed] = trainings.report_test(request)
 
     costs: dict[Any, Cost] = {}
 

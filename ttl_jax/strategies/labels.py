@@ -95,6 +95,16 @@ class LabelledPhase:
         return next((item for item in self.parts if item.part.solves), None)
 
     @property
+    def keeps(self) -> int:
+        """So many of the last validations leave their weights for the end, if this is the last phase."""
+        return max((item.part.keeps for item in self.parts), default=0)
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the weights that the phase begins with are kept for the end, if this is the last one."""
+        return any(item.part.keeps_start for item in self.parts)
+
+    @property
     def strengths(self) -> tuple[float, ...]:
         """The weights of its parts, which a step takes as arguments."""
         return tuple(item.strength for item in self.parts if item.strength is not None)

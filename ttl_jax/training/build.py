@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,11 +13,14 @@ import numpy as np
 
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts import Start
+from ttl_jax.training.devices import Layout
 from ttl_jax.training.loss import Loss, log_prior, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
 from ttl_jax.training.state import fresh
+from ttl_jax.training.step import Mix
 from ttl_jax.typing import Array, Variables
 from ttl_jax.weights.initialise import template, unflatten
 
@@ -159,3 +163,24 @@ def phase_constants(
     if bound.source:
         found["source"] = constants["source"]
     return found | {name: constants[name] for item in bound.parts for name in item.part.reads}
+
+
+def mix_of(config: Any, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
+    """How the images of a batch are mixed; None where they are not.
+
+    Raises:
+        UserError: they cannot be, with this strategy or on these devices.
+    """
+    spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
+    if not spec:
+        return None
+    for part in strategy.parts:
+        if part.class_labels:
+            name = type(part).__name__.lower()
+            raise UserError(f"{name} needs one class an image, so data.mix must be 'none'")
+    if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
+        raise UserError(
+            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
+            "batch that the devices divide"
+        )
+    return partial(data.mix, spec=spec, classes=classes)
