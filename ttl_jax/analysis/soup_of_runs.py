@@ -13,8 +13,9 @@ from ttl_jax import data, evaluation, strategies
 from ttl_jax.config.data import data_config
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.strategies import flatten, unflatten
-from ttl_jax.strategies.average import SOUPS, greedy_soup, uniform_soup
+from ttl_jax.strategies import flatten
+from ttl_jax.strategies.anatomy import variables_of
+from ttl_jax.strategies.parts.soup import SOUPS, greedy_soup, uniform_soup
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.predict import logits_of, make_predict
@@ -68,7 +69,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
 
     def score(leaves: Mapping[str, Any]) -> Merit:
         split = sets["val"]
-        shown = estimated(_tree(leaves))
+        shown = estimated(variables_of(leaves))
         found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
         return merit(found, first.config.select)
 
@@ -79,7 +80,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     else:
         mean, kept, _ = greedy_soup(ingredients, scores, score)
     provenance.claim(workdir, first.config)
-    checkpoints, whole = Checkpoints(workdir), estimated(_tree(mean))
+    checkpoints, whole = Checkpoints(workdir), estimated(variables_of(mean))
     checkpoints.save_best(1, whole)
     checkpoints.close()
     result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
@@ -99,11 +100,6 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     }
     provenance.write_json(workdir / "result.json", result)
     return result
-
-
-def _tree(leaves: Mapping[str, Any]) -> Variables:
-    tree = unflatten(leaves)
-    return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
 
 
 def _estimator(

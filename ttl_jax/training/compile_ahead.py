@@ -1,12 +1,12 @@
 """The programs of a phase, compiled when they are needed or, in threads, before.
 
 A phase's step is compiled while the one before trains; what validates a phase, while XLA is at work on its
-step. `Programs` keeps them by `step_key`.
+step. `Programs` keeps them by the phase itself: phases that are equal share one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,7 @@ import jax
 import numpy as np
 
 from ttl_jax.strategies import LabelledPhase
-from ttl_jax.training.constants import Constants
 from ttl_jax.training.frozen.phase_data import PhaseData
-from ttl_jax.training.measure import Measure, make_measure
 from ttl_jax.training.optimizer import gain, make_optimizer
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.state import TrainState
@@ -24,13 +22,7 @@ from ttl_jax.training.step import Batch, compile_step, in_one_call, make_train_s
 from ttl_jax.training.trainer import Trainer
 
 Step = Callable[..., Any]
-
-
-def step_key(bound: LabelledPhase, after: str | None) -> tuple[Any, ...]:
-    """What a phase's compiled step depends on: two phases that agree on it share one."""
-    probe = bound.probe.probe if bound.probe is not None else None
-    scales = tuple(bound.scales.items())
-    return bound.digest, bound.still, scales, bound.pulls, bound.features, bound.stochastic, probe, after
+Measure = Callable[[TrainState, Iterable[Batch]], TrainState]
 
 
 def step_of(
@@ -39,7 +31,7 @@ def step_of(
     data: PhaseData,
     state: TrainState,
     batch: Batch,
-    constants: Constants,
+    constants: dict[str, Any],
 ) -> tuple[Step, float]:
     """The compiled step of a phase and its floating-point operations; begins what is needed next.
 
@@ -56,7 +48,7 @@ def step_of(
     # Both programs are there sooner where the second is traced while XLA is at work on the first.
     begin_validation = data.validation_begins(jax.eval_shape(lambda: state.trained), one)
     make = partial(_compile, trainer, data, state, batch, constants, lowered=begin_validation)
-    found = trainer.programs.get(("step", *step_key(data.bound, data.after)), make)
+    found = trainer.programs.get(("step", data.bound, data.after), make)
     _begin_next_phase(trainer, progress, state, batch)
     return found
 
@@ -66,21 +58,22 @@ def steps_of(
     data: PhaseData,
     state: TrainState,
     batches: tuple[Batch, ...],
-    constants: Constants,
+    constants: dict[str, Any],
     rates: np.ndarray,
 ) -> Step:
     """The compiled program of several steps in one call."""
     make = partial(_compile, trainer, data, state, batches, constants, rates)
-    return trainer.programs.get(("steps", len(batches), *step_key(data.bound, data.after)), make)[0]
+    return trainer.programs.get(("steps", len(batches), data.bound, data.after), make)[0]
 
 
 def measure_of(trainer: Trainer, data: PhaseData) -> Measure | None:
     """The program that measures learning rates, where the phase measures them at the start of an epoch."""
-    probe = data.bound.probe
-    if probe is None or probe.probe.refresh != "epoch":
+    part = data.bound.ahead
+    if part is None:
         return None
-    make = partial(make_measure, *_parts(trainer, data))
-    return trainer.programs.get(("measure", *step_key(data.bound, data.after)), make)
+    network, bound, *others = _parts(trainer, data)
+    make = partial(part.make_measure, network, bound.trainable, *others)
+    return trainer.programs.get(("measure", data.bound, data.after), make)
 
 
 def begin_phase(
@@ -88,7 +81,7 @@ def begin_phase(
     bound: LabelledPhase,
     state: TrainState,
     batch: Batch,
-    constants: Callable[[], Constants],
+    constants: Callable[[], dict[str, Any]],
 ) -> None:
     """Begins to compile, in threads, a phase's step and what validates it.
 
@@ -107,7 +100,7 @@ def begin_phase(
     def make() -> tuple[Step, float]:
         return _compile(trainer, data, *shapes, constants(), lowered=begin_validation)
 
-    trainer.programs.begin(("step", *step_key(data.bound, data.after)), make)
+    trainer.programs.begin(("step", data.bound, data.after), make)
 
 
 def _begin_next_phase(trainer: Trainer, progress: Progress, state: TrainState, batch: Batch) -> None:
@@ -115,7 +108,7 @@ def _begin_next_phase(trainer: Trainer, progress: Progress, state: TrainState, b
     if progress.phase + 1 == len(trainer.phases) or not trainer.layout.foresees:
         return
     bound = trainer.phases[progress.phase + 1]
-    if bound.phase.solver is not None:
+    if bound.solver is not None:
         return
     after = jax.eval_shape(lambda state: trainer.next_phase(state, progress)[0], state)
     begin_phase(trainer, bound, after, batch, partial(trainer.constants_of, bound))
@@ -126,7 +119,7 @@ def _compile(
     data: PhaseData,
     state: Any,
     batch: Any,
-    constants: Constants,
+    constants: dict[str, Any],
     rates: np.ndarray | None = None,
     lowered: Callable[[], None] = lambda: None,
 ) -> tuple[Step, float]:
@@ -138,7 +131,6 @@ def _compile(
     step = make_train_step(
         *_parts(trainer, data),
         mix=trainer.mix,
-        ema=trainer.ema,
         skip=trainer.config.nan_skip > 0,
         gain=gain(trainer.config.optimizer),
         layout=trainer.layout,

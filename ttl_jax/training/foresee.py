@@ -32,9 +32,8 @@ def foresee(
     """Has threads make what a run needs for its first phase: its step, and the program that validates it.
 
     Nothing of the run is written, and no weights are drawn; of a file of weights only how it wants images is
-    looked at. A first phase that needs values
-    before its step can be traced (penalties towards the start, measured rates, a solved head), or several
-    devices, is left to the run.
+    looked at. Where a part of the strategy needs values before a step can be traced, or on several
+    devices, all is left to the run.
 
     Args:
         config, workdir, datasets, session: as `train` will be given them.
@@ -57,7 +56,7 @@ def _begin(
     network, shapes, preprocessing = build_shapes(config, strategy, classes)
     bound = strategies.bind(strategy, shapes["params"], config.model.name)
     first = bound[0]
-    if any(item.features for item in bound) or first.pulls or first.probe or first.phase.solver is not None:
+    if any(item.part.needs_values for phase in bound for item in phase.parts):
         return
     mix = mix_of(config, strategy, layout, classes)
     inputs = Inputs(

@@ -15,11 +15,9 @@ import numpy as np
 
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import merit
-from ttl_jax.strategies.average import WiseFT
 from ttl_jax.training import compile_ahead
 from ttl_jax.training.calls import in_calls
 from ttl_jax.training.frozen.phase_data import PhaseData
-from ttl_jax.training.heads.solve import solve
 from ttl_jax.training.hooks.average import keep_ingredient
 from ttl_jax.training.hooks.checkpoint import checkpoint
 from ttl_jax.training.hooks.early_stop import has_ended, stop_early
@@ -28,7 +26,6 @@ from ttl_jax.training.hooks.hook import LoopState
 from ttl_jax.training.hooks.log import log_step
 from ttl_jax.training.hooks.preempt import leave_if_asked, left, saved_if_asked
 from ttl_jax.training.hooks.validate import as_validated, validate
-from ttl_jax.training.measure import Measure
 from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.records.events import train_event
 from ttl_jax.training.schedule import learning_rates, peak_rate
@@ -74,7 +71,7 @@ def run_phases(trainer: Trainer) -> Progress:
     state = trainer.layout.place_state(state)
     try:
         while True:
-            solved = trainer.phases[progress.phase].phase.solver is not None
+            solved = trainer.phases[progress.phase].solver is not None
             state, progress = (solve_phase if solved else run_phase)(trainer, state, progress)
             if progress.phase + 1 == len(trainer.phases):
                 break
@@ -95,7 +92,7 @@ def _hand_over(trainer: Trainer, state: TrainState, progress: Progress) -> tuple
     if trainer.config.hand_over == "best":
         whole = with_variables(whole, trainer.best(progress.best_step))
     whole, progress = trainer.next_phase(whole, progress)
-    if isinstance(trainer.strategy.after, WiseFT) and progress.phase + 1 == len(trainer.phases):
+    if trainer.phases[-1].keeps_start and progress.phase + 1 == len(trainer.phases):
         trainer.checkpoints.save_start(progress.step, whole.variables)
     state = trainer.layout.place_state(whole)
     trainer.save_last(state, progress)
@@ -167,7 +164,8 @@ def _solved(
 ) -> tuple[TrainState, Progress]:
     """The state with the head that was found, and the line about it."""
     bound, length = trainer.phases[progress.phase], trainer.lengths[progress.phase]
-    found = solve(
+    assert bound.solver is not None
+    found = bound.solver.solve(
         trainer.inputs.network,
         bound,
         state,
@@ -195,14 +193,14 @@ def _begun(trainer: Trainer, now: LoopState, flops: float) -> LoopState:
     return replace(now, progress=replace(now.progress, flops_per_step=(*known, flops))).lap()
 
 
-def _measured(trainer: Trainer, now: LoopState, measure: Measure) -> LoopState:
+def _measured(trainer: Trainer, now: LoopState, measure: compile_ahead.Measure) -> LoopState:
     """Measures the multipliers of the learning rate, where an epoch or the phase begins."""
-    layout, step, probe = trainer.layout, now.progress.step, now.data.bound.probe
-    assert probe is not None
+    layout, step, part = trainer.layout, now.progress.step, now.data.bound.ahead
+    assert part is not None
     if step != now.progress.phase_start and not crosses(step, trainer.steps_per_epoch):
         return now
     with saved_if_asked(trainer, now.state, now.progress):  # the state is as it was: it is measured again
-        few = trainer.notice.polled(now.data.batches(step, step + probe.probe.batches))
+        few = trainer.notice.polled(now.data.batches(step, step + part.batches_ahead))
         state = layout.place_state(measure(layout.whole(now.state), map(layout.split, few)))
     return replace(now, state=state)
 

@@ -24,13 +24,13 @@ from ttl_jax.data.card import card, looked_for
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.strategies.average import Soup, WiseFT
+from ttl_jax.strategies import flatten
+from ttl_jax.strategies.anatomy import variables_of
+from ttl_jax.strategies.parts import Ended
 from ttl_jax.system import host, remote
 from ttl_jax.training import devices
-from ttl_jax.training.build import build_model, lengths_of, loss_of, mix_of
+from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
-from ttl_jax.training.constants import source_constants
-from ttl_jax.training.finish import finish
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.hooks.hook import Hook
@@ -115,18 +115,19 @@ def _trainer(
     strategy = strategies.parse(config.strategy)
     network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
     phases = strategies.bind(strategy, variables["params"], config.model.name)
-    constants = source_constants(
+    constants = build_constants(
         phases, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
     # ---- Devices.
-    penalised = any(bound.features for bound in phases)
-    layout = devices.make_layout(config.parallel, config.data.batch_size, penalised=penalised)
-    if layout.several and isinstance(strategy.after, Soup | WiseFT):
+    whole_batch = any(bound.capture for bound in phases)
+    layout = devices.make_layout(config.parallel, config.data.batch_size, whole_batch=whole_batch)
+    last = phases[-1]
+    if layout.several and (last.keeps or last.keeps_start):
         raise UserError("soup and wise_ft read checkpoints: they need parallel.hosts='one'")
-    if isinstance(strategy.after, WiseFT) and len(phases) > 1 and config.select_phase == "any":
+    if last.keeps_start and len(phases) > 1 and config.select_phase == "any":
         raise UserError("wise_ft ends at the best weights of the last phase: it needs select_phase='last'")
     session.notice.agree = layout.agree if layout.several else None
-    # ---- What is computed once. The starting network of a feature penalty wants the images themselves.
+    # ---- What is computed once. A starting network that is compared with wants the images themselves.
     mix = mix_of(config, strategy, layout, len(training.class_names))
     caching = config.cache_features and not (mix or "source" in constants or layout.several)
     inputs = Inputs(config, network, preprocessing, sets, workdir, session, layout, caching)
@@ -205,10 +206,18 @@ def _best(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[str, An
         shown = layout.replicate(estimated(candidate))
         return merit(inputs.scores(inputs.sets["val"], shown, predict), trainer.config.select)
 
-    best, averaged = finish(
-        trainer.strategy.after, last, len(trainer.phases), trainer.variables, best, trainer.checkpoints, score
+    checkpoints = trainer.checkpoints
+    ended = Ended(
+        best=flatten(best),
+        start=lambda: flatten(checkpoints.restore_start(best) or trainer.variables),
+        validated=lambda: [flatten(item) for item in checkpoints.restore_ingredients(best, last.keeps)],
+        fresh_head=len(trainer.phases) == 1,
     )
-    return (estimated(best), {"after": averaged}) if averaged else (best, {})
+    for item in last.parts:
+        found = item.end(ended, lambda leaves: score(variables_of(leaves)))
+        if found is not None:
+            return estimated(variables_of(found[0])), {"after": found[1]}
+    return best, {}
 
 
 def _scored(trainer: Trainer, best: Variables, costs: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
-from ttl_jax.strategies.average import Ema
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
-from ttl_jax.training.constants import Constants, anchor, weights
+from ttl_jax.training.build import phase_constants
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData, phase_data
@@ -42,7 +41,7 @@ class Trainer:
         lengths: steps of each phase.
         variables: the start, to which penalties are anchored: a function of weights and seed alone.
         loss: of the run.
-        constants: of the feature penalties.
+        constants: from `build_constants`.
         mix: MixUp, CutMix.
         checkpoints: where state and best weights are kept.
         log: of the events.
@@ -55,7 +54,7 @@ class Trainer:
     lengths: tuple[int, ...]
     variables: Variables
     loss: Loss
-    constants: Constants
+    constants: dict[str, Any]
     mix: Mix | None
     checkpoints: Checkpoints
     log: EventLog
@@ -96,11 +95,6 @@ class Trainer:
         return self.config.eval_every_epochs * self.steps_per_epoch
 
     @property
-    def ema(self) -> float | None:
-        """The decay of the moving average, where one is kept."""
-        return self.strategy.after.decay if isinstance(self.strategy.after, Ema) else None
-
-    @property
     def estimate(self) -> Estimate:
         """How BatchNorm's running statistics are estimated."""
         return estimate_of(self.config.model)
@@ -111,10 +105,9 @@ class Trainer:
         """The data of a phase, before anything is read for it; of the variables the shapes alone matter."""
         return phase_data(self.inputs, bound, variables)
 
-    def constants_of(self, bound: LabelledPhase) -> Constants:
-        """What a phase's penalties need besides the batch, placed."""
-        features = self.constants if bound.features else {}
-        return self.layout.replicate(anchor(bound, self.variables) | weights(bound) | features)
+    def constants_of(self, bound: LabelledPhase) -> dict[str, Any]:
+        """What the step of a phase is given besides its batch, placed."""
+        return self.layout.replicate(phase_constants(bound, self.variables, self.constants))
 
     # The state.
 
@@ -124,8 +117,8 @@ class Trainer:
             variables,
             make_optimizer(bound, self.config.optimizer),
             bound.trainable,
-            measured=bound.probe is not None,
-            averaged=self.ema is not None,
+            measured=bound.measures,
+            averaged=bound.averages,
             counted=self.estimate.corrected,
         )
 
@@ -157,9 +150,9 @@ class Trainer:
         train, _ = split(state.params, bound.trainable)
         optimizer = make_optimizer(bound, self.config.optimizer)
         opt_state = carry_over(state.opt_state, bound, optimizer.init(train))
-        multipliers = ones(train, bound.probe is not None)
+        multipliers = ones(train, bound.measures)
         state = replace(state, opt_state=opt_state, multipliers=multipliers)
-        state = start_average(state, bound.trainable) if self.ema is not None else state
+        state = start_average(state, bound.trainable) if bound.averages else state
         return state, progress.next_phase(bound.digest, self.config.select_phase)
 
     def save_last(self, state: TrainState, progress: Progress) -> None:

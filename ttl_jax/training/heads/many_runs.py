@@ -131,7 +131,7 @@ def prepare(
     built = [build_model(config, strategy, classes) for config, _ in each]
     network, variables, preprocessing = built[0]
     bound = strategies.bind(strategy, variables["params"], config.model.name)
-    if len(bound) > 1 or bound[0].probe or bound[0].stochastic is not None:
+    if len(bound) > 1 or bound[0].parts:
         return None
     only = bound[0]
     _, frozen = split(variables["params"], only.trainable)
