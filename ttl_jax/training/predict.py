@@ -12,7 +12,8 @@ import numpy as np
 
 from ttl_jax.data import views
 from ttl_jax.host import release_memory
-from ttl_jax.models import Network, folding
+from ttl_jax.models import Network
+from ttl_jax.models.cpu import folding
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array, Float
 

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 
 from ttl_jax.models import stochastic_norm
-from ttl_jax.models.batch_scope import batch_scope
+from ttl_jax.models.layers.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, flatten, probe
 from ttl_jax.strategies.average import ema_decay, ema_update
 from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
