@@ -67,7 +67,7 @@ class Study:
 
     def config(self, network: str, dataset: str, steps: int, batch: int, seed: int) -> Any:
         from ttl_jax.config import default_config, set_fields
-        from ttl_jax.data import presets
+        from ttl_jax.data.published import presets
 
         model, strategy, weights, size, rate = NETWORKS[network]
         config = default_config()
@@ -86,7 +86,7 @@ class Study:
     def sets(self, config: Any, dataset: str) -> dict[str, Any]:
         """Training images, and a random HELD_OUT of the test's."""
         from ttl_jax import data
-        from ttl_jax.data.config import data_config
+        from ttl_jax.config.data import data_config
 
         key = f"{dataset}:{config.data.image_size}"
         if key not in self._sets:

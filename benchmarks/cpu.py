@@ -5,7 +5,7 @@ which the last four count, so that whatever else the machine does falls on both.
 with the spread from the 25th to the 75th percentile, and the ratio ours / theirs in images a second
 (above 1: we are faster).
 PyTorch is eager, f32, channels-last, with as many threads as cores (`make parity` installs it), in the
-environment that its users have; --same-malloc gives it ours (ttl_jax/host.py; but for the gaps in the heap).
+environment that its users have; --same-malloc gives it ours (ttl_jax/system/host.py, but for its heap).
 
     python -m ttl_jax bench cpu --cases=resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128 \
         --modes=train,infer --repeats=7 --batch=16
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax import host
+from ttl_jax.system import host
 
 ROOT = Path(__file__).resolve().parent.parent
 # Steps of a turn: in a training one follows the other. Those after a pause have to be given their memory
@@ -43,12 +43,12 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     import jax.numpy as jnp
 
     from ttl_jax import models, strategies, weights
-    from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.config import default_config
     from ttl_jax.data import example_keys
+    from ttl_jax.system.compilation_cache import set_up_jax
+    from ttl_jax.training.devices import ONE
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
-    from ttl_jax.training.parallel import ONE
     from ttl_jax.training.predict import make_predict
     from ttl_jax.training.state import initial_state
     from ttl_jax.training.step import compile_step, make_train_step

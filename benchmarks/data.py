@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data import ArrayReader, Dataset, train_batches
-from ttl_jax.data.cache import DecodingReader
-from ttl_jax.data.decode import Geometry, decode
+from ttl_jax.data.images.cache import DecodingReader
+from ttl_jax.data.images.decode import Geometry, decode
 from ttl_jax.errors import UserError
 
 FILES = 512

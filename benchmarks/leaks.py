@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from ttl_jax.data.altered import altered_pairs, content
-from ttl_jax.data.fingerprint import Pairs, near_pairs, thumbnail
+from ttl_jax.data.splits.altered import altered_pairs, content
+from ttl_jax.data.splits.fingerprint import Pairs, near_pairs, thumbnail
 from ttl_jax.errors import UserError
 
 DEFAULTS = {"data": "../shared/data", "sets": "ham10000,lc25000_colon,brain_tumor_mri", "each": "150",

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import evaluation
-from ttl_jax.compare import cells, study
+from ttl_jax.compare import cells, presets
 from ttl_jax.config import set_fields
-from ttl_jax.engines import kept
+from ttl_jax.engines import worker_cache
 from ttl_jax.evaluation.selection import merit
-from ttl_jax.training.checkpoint import Checkpoints
-from ttl_jax.training.feature_store import FeatureStore
-from ttl_jax.training.provenance import write_json
+from ttl_jax.training.frozen.store import FeatureStore
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.run import train
 
 SETS = ("pneumoniamnist", "breastmnist_resplit", "brain_tumor_mri", "lc25000_colon", "ham10000")
@@ -32,7 +32,7 @@ SETS = ("pneumoniamnist", "breastmnist_resplit", "brain_tumor_mri", "lc25000_col
 
 def config_of(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: bool) -> Any:
     """A run's config, as `compare` makes a cell's; alpha=1 changes nothing and keeps the probe's weights."""
-    whole = study.study(study.STRATEGIES, {"total_steps": given.steps, "eval_every_epochs": given.every})
+    whole = presets.study(presets.STRATEGIES, {"total_steps": given.steps, "eval_every_epochs": given.every})
     setting = cells.Setting(dataset, "efficientnet_lite0", f"{given.strategy}+wise_ft(1.0)")
     config = cells.cell_config(whole, cells.Cell(setting, lr, seed, final))
     set_fields(config, {"loggers": (), "hand_over": given.hand_over})
@@ -48,9 +48,9 @@ def once(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: b
     if not final and (folder / "result.json").exists():
         return json.loads((folder / "result.json").read_text())
     config = config_of(given, dataset, lr, seed, final)
-    sets = kept.datasets(config)
+    sets = worker_cache.datasets(config)
     store = FeatureStore(given.workdir / "features", 4e9)
-    result = train(config, folder, sets, programs=kept.programs(), features=store)
+    result = train(config, folder, sets, programs=worker_cache.programs(), features=store)
     if not final:
         return result.metrics
     checkpoints = Checkpoints(folder)

@@ -62,7 +62,7 @@ class Bench:
 
     def new_store(self) -> Any:
         """A store without features."""
-        from ttl_jax.training.feature_store import FeatureStore
+        from ttl_jax.training.frozen.store import FeatureStore
 
         self.number += 1
         return FeatureStore(self.folder / f"features{self.number}", 4e9)
@@ -78,7 +78,7 @@ class Bench:
         return found.metrics["seconds"]
 
     def together(self, seeds: int, rates: int, write: bool = False, new: bool = False) -> float:
-        from ttl_jax.training import heads, together
+        from ttl_jax.training.heads import many, many_runs
 
         members = [
             (
@@ -91,21 +91,21 @@ class Bench:
         with contextlib.redirect_stdout(io.StringIO()):
             if write:
                 began = time.perf_counter()
-                together.train_together(members, self.sets, programs=self.programs["steps"],
+                many_runs.train_together(members, self.sets, programs=self.programs["steps"],
                                         features=self.store)  # fmt: skip
                 return time.perf_counter() - began
             self.programs["steps"].claim(members[0][0])
             store = self.new_store() if new else self.store
             began = time.perf_counter()
-            probes = together.prepare(members, seeds, self.sets, self.programs["steps"], store)
+            probes = many_runs.prepare(members, seeds, self.sets, self.programs["steps"], store)
             assert probes is not None
             ready = time.perf_counter()
-            heads.fit(probes)
+            many.fit(probes)
         return time.perf_counter() - (began if new else ready)
 
 
 def main(arguments: list[str]) -> None:
-    from ttl_jax.compilation_cache import set_up_jax
+    from ttl_jax.system.compilation_cache import set_up_jax
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="efficientnet_lite0")

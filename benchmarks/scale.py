@@ -125,9 +125,9 @@ def epochs(path: str, repeats: int) -> None:
     import jax
     import jax.numpy as jnp
 
-    from ttl_jax.compilation_cache import set_up_jax
     from ttl_jax.data import ArrayReader, Dataset, train_batches
-    from ttl_jax.training.parallel import ONE
+    from ttl_jax.system.compilation_cache import set_up_jax
+    from ttl_jax.training.devices import ONE
     from ttl_jax.training.placing import settle_memory
 
     set_up_jax()

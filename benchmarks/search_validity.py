@@ -152,7 +152,7 @@ def searched(task: Task, method: str, fields: dict[str, Any]) -> dict[str, float
     from ttl_jax.config import set_fields
     from ttl_jax.search import follow
     from ttl_jax.search.config import search_config
-    from ttl_jax.search.study import is_sure, plan_of
+    from ttl_jax.search.search import is_sure, plan_of
 
     config = search_config()
     set_fields(config, {f"search.{name}": value for name, value in fields.items()})

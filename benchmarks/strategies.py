@@ -50,9 +50,9 @@ def timed_step(model: str, size: int, batch: int, strategy: str) -> tuple[Any, f
     from ttl_jax import models, strategies, weights
     from ttl_jax.config import default_config
     from ttl_jax.data import example_keys
+    from ttl_jax.training.devices import ONE
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
-    from ttl_jax.training.parallel import ONE
     from ttl_jax.training.state import initial_state
     from ttl_jax.training.step import compile_step, make_train_step
 
@@ -253,9 +253,9 @@ def search(kind: str, model: str, count: int, size: int, epochs: int, repeats: i
     """Whole searches and one whole training for each unit, in turn."""
     from ttl_jax.config import set_fields
     from ttl_jax.search.config import search_config
-    from ttl_jax.search.study import read
-    from ttl_jax.search.study import search as run
-    from ttl_jax.search.trials import Request
+    from ttl_jax.search.protocol import Request
+    from ttl_jax.search.search import read
+    from ttl_jax.search.search import search as run
 
     sets = digits(count, size, count // 2)
     config = search_config()
@@ -303,7 +303,7 @@ def main(arguments: list[str]) -> None:
         model, *numbers = arguments[1:]
         cpu.answers(torch_epoch(model, *map(int, numbers)))
         return
-    from ttl_jax.compilation_cache import set_up_jax
+    from ttl_jax.system.compilation_cache import set_up_jax
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS))

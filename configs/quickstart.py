@@ -8,7 +8,7 @@ or one strategy of it:
 """
 
 from ttl_jax.config import default_config, parse_arg, set_fields
-from ttl_jax.data import presets
+from ttl_jax.data.published import presets
 
 
 def get_config(arg=None):

@@ -5,11 +5,11 @@
 
 What may stand behind the colon: dataset, data_dir, model, weights (as for configs/train.py), kind
 (ttl, tf, lwft), method (bayesian, exhaustive, two_stage, halving). The fields of the search with a line of
-explanation each are in ttl_jax/search/config.py, those of its trainings in ttl_jax/config.py.
+explanation each are in ttl_jax/search/config.py, those of its trainings in ttl_jax/config/run.py.
 """
 
 from ttl_jax.config import set_fields
-from ttl_jax.data import presets
+from ttl_jax.data.published import presets
 from ttl_jax.search.config import search_config
 
 

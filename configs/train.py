@@ -5,11 +5,11 @@
 
 What may stand behind the colon: dataset (see `python -m ttl_jax datasets`), data_dir (where the
 presets look for files), model, weights, strategy. Every other field: --config.NAME=VALUE; the names
-with a line of explanation each are in ttl_jax/config.py.
+with a line of explanation each are in ttl_jax/config/run.py.
 """
 
 from ttl_jax.config import default_config, set_fields
-from ttl_jax.data import presets
+from ttl_jax.data.published import presets
 
 
 def get_config(arg=None):

@@ -19,7 +19,7 @@ cosine, batches of 32, 6 epochs, no augmentation, at most 600 training images: f
 """
 
 from ttl_jax.config import set_fields
-from ttl_jax.data import presets
+from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.search.config import search_config
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from ttl_jax.host import keeps_memory
+from ttl_jax.system.host import keeps_memory
 
 SEEN = """
 import jax
-from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.system.compilation_cache import set_up_jax
 set_up_jax()
 print(jax.config.jax_compilation_cache_dir, jax.config.read("jax_cpu_enable_async_dispatch"))
 """

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ttl_jax.host import XLA_FLAGS, additions, keeps_memory, machine_memory, memory_share, release_memory
+from ttl_jax.system.host import (
+    XLA_FLAGS,
+    additions,
+    keeps_memory,
+    machine_memory,
+    memory_share,
+    release_memory,
+)
 
 SEEN = """
 import os, sys

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ttl_jax.lock import HeldError, held
+from ttl_jax.system.lock import HeldError, held
 
 
 def test_the_refused_are_told_who_holds_it(tmp_path):

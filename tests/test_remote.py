@@ -6,8 +6,8 @@ tests/test_bucket.py runs the commands against a server that speaks Google's pro
 import fsspec
 import pytest
 
-from ttl_jax import remote
 from ttl_jax.errors import UserError
+from ttl_jax.system import remote
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_local_paths_stay_and_absent_ones_are_refused(bucket, tmp_path):
     assert remote.local("runs/a") == "runs/a" and not remote.is_remote(tmp_path)
     with remote.workfolder(tmp_path) as (folder, push), remote.output(str(tmp_path / "f")) as place:
         assert folder == tmp_path and place == tmp_path / "f" and push() is None
-    with pytest.raises(UserError, match="ttl_jax.remote.workfolder"):
+    with pytest.raises(UserError, match="ttl_jax.system.remote.workfolder"):
         remote.only_local("memory://b/run")
     with pytest.raises(UserError, match="memory://b/absent does not exist, or may not be read"):
         remote.local("memory://b/absent")

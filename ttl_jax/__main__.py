@@ -2,8 +2,8 @@
 
 import sys
 
-from ttl_jax import host
 from ttl_jax.cli import main
+from ttl_jax.system import host
 
 
 def start() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ttl_jax.analysis.compare import compare
+from ttl_jax.analysis.feature_similarity import compare
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.training.reload import load_run

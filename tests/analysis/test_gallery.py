@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ttl_jax import models
-from ttl_jax.analysis.gallery import ERRORS, RIGHT, write_gallery
+from ttl_jax.analysis.cam_gallery import ERRORS, RIGHT, write_gallery
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.evaluation import predictions, probabilities
 from ttl_jax.training.result import Result

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import models
-from ttl_jax.analysis.gallery import overlay
+from ttl_jax.analysis.cam_gallery import overlay
 from ttl_jax.analysis.grad_cam import last_map, make_grad_cam
 from ttl_jax.errors import UserError
 

@@ -4,12 +4,12 @@ from functools import partial
 
 import pytest
 
+from ttl_jax.analysis import strategy_plan
 from ttl_jax.compare import budget, cells, folds
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training import plan
 from ttl_jax.training.check import check as check_run
 
 
@@ -174,6 +174,6 @@ def test_operations_are_those_of_the_plan(tmp_path, config):
 
 
 def test_a_budget_of_operations_that_are_not_counted_is_refused(monkeypatch):
-    monkeypatch.setattr(plan, "plan", partial(plan.plan, count=False))
+    monkeypatch.setattr(strategy_plan, "plan", partial(strategy_plan.plan, count=False))
     with pytest.raises(UserError, match="operations of 'full' on resnet18 cannot be counted"):
         budget.operations("full", "resnet18", image_size=32, batch=4)

@@ -19,7 +19,7 @@ from ttl_jax.config import set_fields
 from ttl_jax.engines.local import LocalEngine, _shares
 from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
-from ttl_jax.lock import HeldError, held
+from ttl_jax.system.lock import HeldError, held
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

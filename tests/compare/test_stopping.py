@@ -13,7 +13,7 @@ import pytest
 
 from ttl_jax.compare import cells, compare
 from ttl_jax.config import set_fields
-from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.system.preemption import Notice, Preempted
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,10 +17,10 @@ from ttl_jax.compare.summary import _setting, summarise
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
-from ttl_jax.report.compared import lines
+from ttl_jax.report.comparison.text import lines
 from ttl_jax.report.exports import as_markdown
 from ttl_jax.strategies.catalogue import CATALOGUE
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 SETTING = Setting("phantom/mri", "resnet18", "linear_probe+l1_sp(beta=0.5)")
 GRIDS = (("l1_sp.alpha", (0.01, 0.1, 0.3)), ("l1_sp.beta", (0.01, 0.1, 1.0)))

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from ttl_jax import data
-from ttl_jax.data import DataConfig, altered, copies
-from ttl_jax.data.altered import altered_pairs, content
-from ttl_jax.data.examine import examine
-from ttl_jax.data.leaks import ALTERED
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data import DataConfig
+from ttl_jax.data.sources.registry import read_listing
+from ttl_jax.data.splits import altered, copies
+from ttl_jax.data.splits.altered import altered_pairs, content
+from ttl_jax.data.splits.examine import examine
+from ttl_jax.data.splits.leaks import ALTERED
 from ttl_jax.errors import UserError
 
 PATIENTS = 60

@@ -7,8 +7,10 @@ import pytest
 from scipy import ndimage
 
 from ttl_jax.config import default_config
-from ttl_jax.data import augment, example_keys, parse_augment, presets, warp
-from ttl_jax.data.augment import NAMES, PRESETS, Augmentation
+from ttl_jax.data import augment, example_keys, parse_augment
+from ttl_jax.data.augment import warp
+from ttl_jax.data.augment.pipeline import NAMES, PRESETS, Augmentation
+from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 
 EVERYTHING = (

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from ttl_jax import data
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
-from ttl_jax.data.prepare import prepare
-from ttl_jax.data.sources import read_listing
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.images.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.data.prepared.prepare import prepare
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 COUNT = 200

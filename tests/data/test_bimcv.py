@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ttl_jax.data import DataConfig
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.config import default_config, set_fields
-from ttl_jax.data import DataConfig, presets
-from ttl_jax.data.builders import BUILDERS
-from ttl_jax.data.builders.chexpert import GROUPS, LABELS
-from ttl_jax.data.sources import SOURCES, read_listing
+from ttl_jax.data import DataConfig
+from ttl_jax.data.published import BUILDERS, presets
+from ttl_jax.data.published.chexpert import GROUPS, LABELS
+from ttl_jax.data.sources.registry import SOURCES, read_listing
 from ttl_jax.errors import UserError
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.data import DataConfig
-from ttl_jax.data.builders.cholec80 import PHASES, TOOLS
-from ttl_jax.data.decode import UnreadableImageError
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.images.decode import UnreadableImageError
+from ttl_jax.data.published.cholec80 import PHASES, TOOLS
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 SECONDS = 40

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ttl_jax.data.colour import COLOUR, STAINS
+from ttl_jax.data.augment.colour import COLOUR, STAINS
 
 RNG = np.random.default_rng(0)
 SIDE = 24

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttl_jax.data.copies import Copies, find_copies, merge_groups
+from ttl_jax.data.splits.copies import Copies, find_copies, merge_groups
 
 
 def pairs(*links: tuple[int, int]) -> Copies:

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from ttl_jax import data
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.decode import Geometry, UnreadableImageError, decode
-from ttl_jax.data.dicom import DicomFrame, read_header
-from ttl_jax.data.dicom_listing import read_dicom
-from ttl_jax.data.window import PRESETS, parse_window
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.images.decode import Geometry, UnreadableImageError, decode
+from ttl_jax.data.sources.dicom import DicomFrame, read_header
+from ttl_jax.data.sources.dicom_listing import read_dicom
+from ttl_jax.data.sources.window import PRESETS, parse_window
 from ttl_jax.errors import UserError
 
 pytest.importorskip("pydicom")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ttl_jax.data.decode import Geometry, decode, read_stream, whole
-from ttl_jax.data.encode import encode, strip_jpeg
+from ttl_jax.data.images.decode import Geometry, decode, read_stream, whole
+from ttl_jax.data.images.encode import encode, strip_jpeg
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from ttl_jax.data.fingerprint import hash_bits, near_pairs, thumbnail
+from ttl_jax.data.splits.fingerprint import hash_bits, near_pairs, thumbnail
 
 
 def smooth(seed: int, size: int = 120) -> Image.Image:

@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ttl_jax.data.folder import read_folder
+from ttl_jax.data.sources.folder import read_folder
 from ttl_jax.errors import UserError
 
 

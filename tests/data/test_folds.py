@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ttl_jax import data
 from ttl_jax.data import DataConfig
-from ttl_jax.data.folds import assign_folds, splits_of_fold
+from ttl_jax.data.splits.folds import assign_folds, splits_of_fold
 from ttl_jax.errors import UserError
 
 

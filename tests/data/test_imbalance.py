@@ -3,7 +3,7 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from ttl_jax.data import ArrayReader, Dataset, class_weights, frequencies, pos_weight, train_batches
-from ttl_jax.data.imbalance import strata
+from ttl_jax.data.class_weights import strata
 from ttl_jax.errors import UserError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttl_jax.data.iterative import deal, known_counts
-from ttl_jax.data.splits import hold_out
+from ttl_jax.data.splits.multilabel import deal, known_counts
+from ttl_jax.data.splits.splits import hold_out
 
 FRACTIONS = {"test": 0.2, "val": 0.2}
 

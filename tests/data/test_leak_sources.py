@@ -9,12 +9,12 @@ from PIL import Image
 
 from tests.data.dicom_files import save_dicom
 from ttl_jax.data import DataConfig
-from ttl_jax.data.cache import read_all
-from ttl_jax.data.decode import Geometry
-from ttl_jax.data.examine import examine
-from ttl_jax.data.leaks import NEAR, SAME_PIXELS
-from ttl_jax.data.prepare import prepare
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.images.cache import read_all
+from ttl_jax.data.images.decode import Geometry
+from ttl_jax.data.prepared.prepare import prepare
+from ttl_jax.data.sources.registry import read_listing
+from ttl_jax.data.splits.examine import examine
+from ttl_jax.data.splits.leaks import NEAR, SAME_PIXELS
 
 SPLITS = ("train", "val", "test")
 

@@ -9,10 +9,18 @@ from PIL import Image
 
 from ttl_jax import cli, data
 from ttl_jax.data import DataConfig
-from ttl_jax.data.copies import find_copies
-from ttl_jax.data.examine import examine
-from ttl_jax.data.leaks import CONFLICT, NEAR, SAME_FILE, SAME_GROUP, SAME_PIXELS, find_conflicts, find_leaks
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.sources.registry import read_listing
+from ttl_jax.data.splits.copies import find_copies
+from ttl_jax.data.splits.examine import examine
+from ttl_jax.data.splits.leaks import (
+    CONFLICT,
+    NEAR,
+    SAME_FILE,
+    SAME_GROUP,
+    SAME_PIXELS,
+    find_conflicts,
+    find_leaks,
+)
 from ttl_jax.errors import UserError
 
 

@@ -33,7 +33,7 @@ def test_a_folder_is_split_into_stratified_parts(config):
 
 
 def test_each_image_keeps_its_own_pixels(config, class_folders):
-    from ttl_jax.data.decode import Geometry, decode
+    from ttl_jax.data.images.decode import Geometry, decode
 
     for split in data.load(replace(config, train_limit=20)).values():
         for place, name in enumerate(split.ids):

@@ -5,10 +5,11 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.cli import main
-from ttl_jax.data import DataConfig, presets
-from ttl_jax.data.builders.medmnist import FILES, IMAGES, VOLUMES
-from ttl_jax.data.decode import Geometry, decode
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data import DataConfig
+from ttl_jax.data.images.decode import Geometry, decode
+from ttl_jax.data.published import presets
+from ttl_jax.data.published.medmnist import FILES, IMAGES, VOLUMES
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 

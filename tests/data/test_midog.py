@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from ttl_jax.data import DataConfig
-from ttl_jax.data.decode import UnreadableImageError
-from ttl_jax.data.prepare import prepare
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.images.decode import UnreadableImageError
+from ttl_jax.data.prepared.prepare import prepare
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 HEIGHT, WIDTH = 100, 150

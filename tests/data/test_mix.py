@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax.data import example_keys
-from ttl_jax.data.mix import mix, parse_mix
+from ttl_jax.data.augment.mix import mix, parse_mix
 from ttl_jax.errors import UserError
 
 COUNT, SIDE = 64, 16

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from ttl_jax import data
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.decode import Geometry, Stack, UnreadableImageError, decode
-from ttl_jax.data.nifti import NiftiSlice, read_nifti, read_volume
-from ttl_jax.data.window import parse_window
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.images.decode import Geometry, Stack, UnreadableImageError, decode
+from ttl_jax.data.sources.nifti import NiftiSlice, read_nifti, read_volume
+from ttl_jax.data.sources.window import parse_window
 from ttl_jax.errors import UserError
 
 nibabel = pytest.importorskip("nibabel")

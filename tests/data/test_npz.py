@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ttl_jax.data.npz import read_arrays, read_npz
+from ttl_jax.data.sources.npz import read_arrays, read_npz
 from ttl_jax.errors import UserError
 
 

@@ -4,8 +4,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ttl_jax.data import ArrayReader, Dataset, eval_batches, pipeline, train_batches
-from ttl_jax.data.pipeline import permutation
+from ttl_jax.data import ArrayReader, Dataset, eval_batches, train_batches
+from ttl_jax.data import batches as pipeline
+from ttl_jax.data.batches import permutation
 from ttl_jax.errors import UserError
 
 
@@ -113,8 +114,8 @@ def test_senseless_sizes_are_refused():
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_vanished_image_is_the_users_error_from_any_thread(tmp_path, save, threads):
-    from ttl_jax.data.cache import read_all
-    from ttl_jax.data.decode import Geometry
+    from ttl_jax.data.images.cache import read_all
+    from ttl_jax.data.images.decode import Geometry
 
     files = [tmp_path / f"{number}.png" for number in range(6)]
     for number, file in enumerate(files):

@@ -15,8 +15,8 @@ from PIL import Image
 
 from ttl_jax import data
 from ttl_jax.cli import main
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.prepare import prepare
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.prepared.prepare import prepare
 from ttl_jax.errors import UserError
 
 

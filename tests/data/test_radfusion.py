@@ -7,7 +7,7 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.data import DataConfig
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 ROWS = [("3", "1", "central", "train"), ("10", "0", "", "val"), ("11", "1", "segmental", "test"),

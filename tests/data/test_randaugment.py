@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from ttl_jax.data import randaugment as ra
+from ttl_jax.data.augment import randaugment as ra
 
 PIXELS = np.random.default_rng(0).integers(20, 200, (17, 17, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(PIXELS)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttl_jax.data.splits import collect, hold_out, limit, straddling
+from ttl_jax.data.splits.splits import collect, hold_out, limit, straddling
 from ttl_jax.errors import UserError
 
 FRACTIONS = {"test": 0.15, "val": 0.15}

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.table import read_table
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.sources.csv_table import read_table
 from ttl_jax.errors import UserError
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ttl_jax import data
 from ttl_jax.data import DataConfig
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from ttl_jax.data import views
+from ttl_jax.data.augment import test_time
 from ttl_jax.errors import UserError
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 5, 5, 2)).astype(np.float32)
 
 
 def test_dihedral_views_are_the_symmetries_of_the_square():
-    found = {np.asarray(view(IMAGES)).tobytes() for view in views.views("dihedral")}
+    found = {np.asarray(view(IMAGES)).tobytes() for view in test_time.views("dihedral")}
     turned = [np.rot90(base, k, (1, 2)) for base in (IMAGES, IMAGES[:, :, ::-1]) for k in range(4)]
     assert found == {np.ascontiguousarray(image).tobytes() for image in turned} and len(found) == 8
 
@@ -22,7 +22,7 @@ def test_logits_are_averaged_over_the_views(name, count):
         seen.append(np.asarray(images))
         return (np.asarray(images) * weights).sum((1, 2, 3))[:, None]
 
-    found = views.average(predict, IMAGES, name)
+    found = test_time.average(predict, IMAGES, name)
     assert len(seen) == count and np.array_equal(seen[0], IMAGES)
     want = np.mean([(image * weights).sum((1, 2, 3)) for image in seen], axis=0)
     np.testing.assert_allclose(np.asarray(found)[:, 0], want, rtol=1e-5)
@@ -30,4 +30,4 @@ def test_logits_are_averaged_over_the_views(name, count):
 
 def test_a_misspelt_name():
     with pytest.raises(UserError, match="data.tta='flop' does not exist.*'flip'"):
-        views.views("flop")
+        test_time.views("flop")

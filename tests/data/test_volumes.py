@@ -7,11 +7,11 @@ import pytest
 
 from ttl_jax import data
 from ttl_jax.data import DataConfig
-from ttl_jax.data.decode import Geometry, decode
-from ttl_jax.data.dicom_series import Place, order
-from ttl_jax.data.prepare import prepare
-from ttl_jax.data.record import read_manifest
-from ttl_jax.data.sources import read_listing
+from ttl_jax.data.images.decode import Geometry, decode
+from ttl_jax.data.prepared.prepare import prepare
+from ttl_jax.data.sources.dicom_series import Place, order
+from ttl_jax.data.sources.record import read_manifest
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
 
 pytest.importorskip("pydicom")
@@ -184,5 +184,5 @@ def test_slices_of_a_volume_are_augmented_alike():
 @pytest.mark.parametrize("name", ["flip", "flips", "dihedral"])
 def test_views_of_a_volume_are_its_slices_views(name):
     volume = np.random.default_rng(2).normal(size=(2, 3, 4, 4, 1))
-    for view in data.views.views(name):
+    for view in data.test_time.views(name):
         np.testing.assert_array_equal(view(volume)[:, 1], view(volume[:, 1]))

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from ttl_jax.compare.statistics import inferences
 from ttl_jax.evaluation import brier_parts, calibration, fit_temperature, paired_components
 from ttl_jax.evaluation.predictions import Predictions
-from ttl_jax.report.compared_decisions import decision_tests, trusts
+from ttl_jax.report.comparison.decisions import decision_tests, trusts
 
 
 def made(right, groups=None):

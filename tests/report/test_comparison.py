@@ -20,9 +20,11 @@ from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
-from ttl_jax.report import compared, compared_figures, exports, html
-from ttl_jax.report.errors import confident_errors
+from ttl_jax.report import exports, html
+from ttl_jax.report.comparison import figures
+from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.read import read_runs
+from ttl_jax.report.surest_errors import confident_errors
 
 SIGNALS = {"full": 1.0, "lp_ft": 3.0, "linear_probe": 0.9, "truncated(12)+l2_sp(alpha=0.1)": 0.6}
 
@@ -225,7 +227,7 @@ def test_tables_hold_the_figures(found, tmp_path):
 
 def test_the_front_holds_what_nothing_beats():
     points = [(3.0, 0.9), (1.0, 0.7), (2.0, 0.6), (4.0, 0.9), (2.5, 0.8), (1.0, 0.65)]
-    front = compared_figures.pareto_front(points)
+    front = figures.pareto_front(points)
     assert front == (1, 4, 0)
     for place, (cost, value) in enumerate(points):
         beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
@@ -301,7 +303,7 @@ def test_what_the_intervals_are_over_is_said_as_they_were_found(found):
 
 def test_the_cost_that_differs_is_shown_first(found):
     rows = compared.lines(found)
-    assert compared_figures.costs_to_choose(rows) == (
+    assert figures.costs_to_choose(rows) == (
         "ms", "seconds", "flops", "trainable", "mb", "flops_image",
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 from ttl_jax import models, strategies
 from ttl_jax.errors import UserError
 from ttl_jax.models.registry import SLIMMABLE
-from ttl_jax.search.points import boundaries, chosen, points
+from ttl_jax.search.candidates import boundaries, chosen, points
 
 
 def by_unit(kind, model, base="full"):

@@ -6,10 +6,10 @@ import pytest
 
 from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
-from ttl_jax.search.side_by_side import RETRIES, side_by_side
-from ttl_jax.search.study import search
+from ttl_jax.search.in_parallel import RETRIES, side_by_side
+from ttl_jax.search.search import search
 from ttl_jax.search.trial import TrialTask
-from ttl_jax.training.preemption import SAVING, Notice, Preempted
+from ttl_jax.system.preemption import SAVING, Notice, Preempted
 
 TASKS = [TrialTask(f"/runs/trials/unit{unit:02d}_seed0", {}, 1.0) for unit in (1, 2, 3)]
 

@@ -6,14 +6,14 @@ import threading
 import jax
 import pytest
 
-from ttl_jax import host
 from ttl_jax.errors import UserError
-from ttl_jax.search import study
+from ttl_jax.search import search as study
 from ttl_jax.search.config import search_config
 from ttl_jax.search.figure import rows, sentence
-from ttl_jax.search.study import read, search, validated
+from ttl_jax.search.search import read, search, validated
+from ttl_jax.system import host
+from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training import loop
-from ttl_jax.training.preemption import Notice, Preempted
 
 DEFAULT = search_config().search.rungs
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from ttl_jax.lock import HeldError
-from ttl_jax.search.study import folder, read
+from ttl_jax.search.protocol import Request
+from ttl_jax.search.search import folder, read
 from ttl_jax.search.trial import LastSave, _best_so_far, known, run_trial
-from ttl_jax.search.trials import Request
-from ttl_jax.training import provenance
+from ttl_jax.system.lock import HeldError
+from ttl_jax.training.records import provenance
 
 DROPPED = ("img_per_s",)
 

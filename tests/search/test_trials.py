@@ -3,7 +3,7 @@
 import pytest
 
 from ttl_jax.search import follow, halving_plan
-from ttl_jax.search.trials import Request, upcoming
+from ttl_jax.search.protocol import Request, upcoming
 from ttl_jax.search.two_stage import exhaustive_plan
 
 UNITS, STAGES, RUNGS = range(1, 18), (4, 8, 14, 17), (0.1, 0.3, 1.0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import data, models, strategies, weights
+from ttl_jax.analysis.soup_of_runs import soup
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
@@ -16,7 +17,7 @@ from ttl_jax.models.network import Head
 from ttl_jax.models.unit import unit
 from ttl_jax.search.trial import run_trial
 from ttl_jax.strategies import Phase, Strategy, Surgery, flatten, select
-from ttl_jax.training import provenance
+from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.batch_statistics import (
     Estimate,
     anything_moves,
@@ -27,13 +28,12 @@ from ttl_jax.training.batch_statistics import (
     population,
 )
 from ttl_jax.training.check import check
+from ttl_jax.training.devices import ONE
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
-from ttl_jax.training.parallel import ONE
-from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
-from ttl_jax.training.soup import soup
 from ttl_jax.training.state import initial_state
 from ttl_jax.training.step import make_train_step
 
@@ -422,7 +422,7 @@ def test_other_settings_share_no_program(tmp_path, small, datasets):
 def test_probes_trained_together_leave_what_a_corrected_run_restores(tmp_path, small, datasets):
     from safetensors.numpy import save_file
 
-    from ttl_jax.training.together import train_together
+    from ttl_jax.training.heads.many_runs import train_together
 
     path = tmp_path / "resnet18.safetensors"
     save_file(dict(weights.export_torch(weights.initialise(NAME, 2), NAME)), path)

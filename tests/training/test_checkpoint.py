@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ttl_jax.errors import UserError
-from ttl_jax.training.checkpoint import Checkpoints, fault
 from ttl_jax.training.loop import Progress
+from ttl_jax.training.records.checkpoint import Checkpoints, fault
 from ttl_jax.training.state import TrainState
 
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from ttl_jax import host
 from ttl_jax.config import set_fields
-from ttl_jax.training import parallel
+from ttl_jax.system import host
+from ttl_jax.training import devices
 from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
@@ -34,7 +34,7 @@ def test_later_phases_are_compiled_beside_the_one_before(
     assert compiled_in == [main] + [host.COMPILING] * (len(compiled_in) - 1)
     assert (len(compiled_in) > 1) == (strategy != "auto_rgn")
     count, compiled_in[:] = len(compiled_in), []
-    monkeypatch.setattr(parallel.Layout, "foresees", False)
+    monkeypatch.setattr(devices.Layout, "foresees", False)
     behind = train(config, tmp_path / "behind", datasets)
     assert compiled_in == [main] * count
     jax.tree.map(np.testing.assert_array_equal, ahead.variables, behind.variables)
@@ -113,7 +113,7 @@ def test_another_config_waits_for_what_a_begun_one_begins(config):
 
 
 def test_the_outline_of_a_placed_batch_is_that_of_the_batch_it_foretells(config):
-    layout = parallel.make_layout(config.parallel, 8)
+    layout = devices.make_layout(config.parallel, 8)
     images, features = np.zeros((8, 32, 32, 3), np.uint8), np.zeros((8, 4, 4, 5), np.float32)
     rest = {"label": np.zeros(8, np.int32), "example": np.zeros(8, np.int32)}
     foretold = layout.outline_of_batch(

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from ttl_jax import host
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
+from ttl_jax.system import host
 from ttl_jax.training.run import train
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
-from ttl_jax.training.feature_store import FeatureStore
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.run import train
 
 SHAPE = (2, 5)

@@ -7,7 +7,7 @@ import pytest
 import ttl_jax
 from ttl_jax import data as data_package
 from ttl_jax.config import default_config, set_fields
-from ttl_jax.data.config import data_config
+from ttl_jax.config.data import data_config
 from ttl_jax.errors import UserError
 from ttl_jax.training.run import train
 

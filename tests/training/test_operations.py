@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ttl_jax.training import operations as module
-from ttl_jax.training.operations import operations, operations_once
+from ttl_jax.training import count_flops as module
+from ttl_jax.training.count_flops import operations, operations_once
 
 
 def product(size):

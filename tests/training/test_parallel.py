@@ -15,7 +15,7 @@ from ttl_jax.config import default_config, set_fields
 from ttl_jax.data import eval_batches, train_batches
 from ttl_jax.errors import UserError
 from ttl_jax.models.layers.batch_scope import BatchScope
-from ttl_jax.training import parallel
+from ttl_jax.training import devices as parallel
 from ttl_jax.training.loss import make_loss
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ttl_jax import host
+from ttl_jax.system import host
 from ttl_jax.training import placing
 from ttl_jax.training.placing import placed
 
@@ -17,7 +17,7 @@ FAULTS = """
 import ctypes, resource
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are small, whatever the machine's setting
 import jax, jax.numpy as jnp, numpy as np
-from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.system.compilation_cache import set_up_jax
 from ttl_jax.training.placing import placed, settle_memory
 set_up_jax()
 def step(rows):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from ttl_jax.analysis.strategy_plan import plan
 from ttl_jax.commands.strategies import show
 from ttl_jax.errors import UserError
-from ttl_jax.training.plan import plan
 
 # ResNet-18 at 448 px from the paper's table: unit, in, out, window, stride, padding, input size. (On the
 # smallest maps the CPU's form of an input gradient multiplies padding too, so they are not small here.)

@@ -19,8 +19,9 @@ from ttl_jax import cli
 from ttl_jax.config import set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
-from ttl_jax.training import preemption, provenance
-from ttl_jax.training.preemption import Notice, Preempted, watch
+from ttl_jax.system import preemption
+from ttl_jax.system.preemption import Notice, Preempted, watch
+from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
 
 HERE = Path(__file__).parent
@@ -155,7 +156,7 @@ def test_a_file_and_the_metadata_server_are_notices_too(tmp_path, monkeypatch):
 
 def test_a_main_thread_that_cannot_poll_is_ended_with_status_75():
     code = (
-        "import os, signal, time\nfrom ttl_jax.training.preemption import watch\n"
+        "import os, signal, time\nfrom ttl_jax.system.preemption import watch\n"
         "with watch(grace=0.2):\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}

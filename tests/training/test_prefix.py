@@ -9,7 +9,7 @@ import pytest
 from ttl_jax import models, strategies, weights
 from ttl_jax.config import set_fields
 from ttl_jax.strategies import Phase, Strategy, select
-from ttl_jax.training.prefix import frozen_prefix
+from ttl_jax.training.frozen.prefix import frozen_prefix
 from ttl_jax.training.run import train
 
 

@@ -49,7 +49,7 @@ def test_configs_that_take_turns_keep_theirs_until_memory_is_short(config, monke
         return programs.get("a", lambda: value)
 
     assert [turn(0.1, 1), turn(0.2, 2), turn(0.1, 3), turn(0.2, 4)] == [1, 2, 1, 2]
-    monkeypatch.setattr("ttl_jax.host.memory_share", lambda: 0.9)
+    monkeypatch.setattr("ttl_jax.system.host.memory_share", lambda: 0.9)
     assert [turn(0.1, 5), turn(0.2, 6), turn(0.2, 7)] == [1, 6, 6]
 
 
@@ -86,7 +86,7 @@ def test_a_run_whose_programs_could_not_be_foreseen_makes_them(config):
 def test_nothing_is_foreseen_where_it_would_not_be_kept(config, monkeypatch):
     begun = []
     Programs().foresee(config, begun.append)
-    monkeypatch.setattr("ttl_jax.host.memory_share", lambda: 0.9)
+    monkeypatch.setattr("ttl_jax.system.host.memory_share", lambda: 0.9)
     crowded = Programs(keeps=True)
     crowded.foresee(config, begun.append)
     crowded.claim(config)

@@ -9,7 +9,7 @@ import pytest
 
 from ttl_jax.config import default_config
 from ttl_jax.errors import UserError
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 
 def test_a_field_younger_than_the_run_counts_as_its_default(tmp_path):

@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
+from ttl_jax.training.heads.solve import _lbfgs, _ridge
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.run import train
-from ttl_jax.training.solve import _lbfgs, _ridge
 
 
 def problem(classes=3, n=60, d=5):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
-from ttl_jax.training import heads
-from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.system.preemption import Notice, Preempted
+from ttl_jax.training.heads import many
+from ttl_jax.training.heads.many_runs import train_together
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
-from ttl_jax.training.together import train_together
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_stop_on_the_way_changes_nothing(tmp_path, probe, datasets, monkeypatc
             self.reason = "a test" if Third.asks == 3 else ""
             return bool(self.reason)
 
-    monkeypatch.setattr(heads, "LONGEST", 2)
+    monkeypatch.setattr(many, "LONGEST", 2)
     through = members(probe, tmp_path / "through", (0, 3), (1e-3, 1e-2))
     broken = members(probe, tmp_path / "broken", (0, 3), (1e-3, 1e-2))
     programs = Programs()
@@ -108,9 +108,9 @@ def test_a_stop_on_the_way_changes_nothing(tmp_path, probe, datasets, monkeypatc
 
 
 def test_calls_end_where_heads_are_validated_and_after_so_many_steps(monkeypatch):
-    monkeypatch.setattr(heads, "LONGEST", 4)
-    assert heads.stops_of(11, 2.5) == [(3, True), (5, True), (8, True), (10, True), (11, True)]
-    assert heads.stops_of(11, 100.0) == [(4, False), (8, False), (11, True)]
+    monkeypatch.setattr(many, "LONGEST", 4)
+    assert many.stops_of(11, 2.5) == [(3, True), (5, True), (8, True), (10, True), (11, True)]
+    assert many.stops_of(11, 100.0) == [(4, False), (8, False), (11, True)]
 
 
 def test_what_has_begun_or_cannot_is_left_to_train_alone(tmp_path, probe, datasets):

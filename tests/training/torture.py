@@ -56,7 +56,7 @@ def child(strategy, workdir, cache):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         os.environ["TTL_JAX_CACHE"] = str(cache)
-        from ttl_jax.compilation_cache import set_up_jax
+        from ttl_jax.system.compilation_cache import set_up_jax
         from ttl_jax.training.run import train
 
         set_up_jax()

@@ -13,7 +13,7 @@ from pathlib import Path
 from split_runs import FIELDS, datasets, run
 
 from ttl_jax.data.dataset import ArrayReader
-from ttl_jax.training import parallel
+from ttl_jax.training import devices
 
 
 class Noted(ArrayReader):
@@ -29,7 +29,7 @@ class Noted(ArrayReader):
 
 
 def main(place):
-    parallel.connect("auto")
+    devices.connect("auto")
     import jax
 
     index = jax.process_index()

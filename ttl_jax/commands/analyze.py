@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ttl_jax.commands.arguments import Parser
 from ttl_jax.commands.printing import print_rows
-from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "what networks cost and how alike they are"
 
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 def run(arguments: list[str]) -> None:
     """Costs, similarities, and the table of finished runs and searches."""
     set_up_jax()
-    from ttl_jax import remote
+    from ttl_jax.system import remote
 
     found = analyze([word if word.startswith("-") else remote.local(word) for word in arguments])
     if "--json" in arguments:
@@ -56,7 +56,7 @@ def analyze(arguments: Sequence[str]) -> Answer:
     Raises:
         UserError: arguments that are not understood, or folders that hold no run.
     """
-    from ttl_jax.analysis.compare import MEASURES, compare
+    from ttl_jax.analysis.feature_similarity import MEASURES, compare
 
     kinds = ("cost", "table", "ranking", *MEASURES)
     kind = arguments[0] if arguments else ""
@@ -67,7 +67,7 @@ def analyze(arguments: Sequence[str]) -> Answer:
     if kind == "cost":
         return _cost(parser, arguments[1:])
     if kind == "table":
-        from ttl_jax.analysis.table import table
+        from ttl_jax.analysis.methods_table import table
 
         parser.add_argument("folders", nargs="+", type=Path)
         parser.add_argument("--latency", action="store_true")

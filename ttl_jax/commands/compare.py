@@ -23,10 +23,9 @@ example:
 def run(arguments: list[str]) -> None:
     """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
     config, workdir = config_and_workdir(arguments)
-    from ttl_jax import remote
     from ttl_jax.compare import compare
     from ttl_jax.engines import one_machine
-    from ttl_jax.training import preemption
+    from ttl_jax.system import preemption, remote
 
     if remote.is_remote(workdir):
         one_machine(config.compare.engine, "compare.engine")

@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from ttl_jax.data import presets
+    from ttl_jax.data.published import presets
 
     return [
         {

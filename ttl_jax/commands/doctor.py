@@ -22,7 +22,7 @@ examples:
 
 def run(arguments: list[str]) -> None:
     """Says what of this machine would stop a run; exit status 2 where something would."""
-    from ttl_jax import doctor
+    from ttl_jax.commands import doctor_checks
 
     words = [word for word in arguments if word != "--json"]
     paths, model, source = {}, "", ""
@@ -36,12 +36,12 @@ def run(arguments: list[str]) -> None:
         raise UserError(
             f"argument {words[0]!r} is not understood; doctor takes --json, --config and --workdir"
         )
-    checks = doctor.examine(paths, model, source)
+    checks = doctor_checks.examine(paths, model, source)
     if "--json" in arguments:
-        print(json.dumps(doctor.as_rows(checks), indent=1))
+        print(json.dumps(doctor_checks.as_rows(checks), indent=1))
     else:
         for check in checks:
             print(check.line())
-    bad = [check.name for check in checks if check.status == doctor.FAIL]
+    bad = [check.name for check in checks if check.status == doctor_checks.FAIL]
     if bad:
         raise UserError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}")

@@ -25,10 +25,10 @@ examples:
 def run(arguments: list[str]) -> None:
     """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
     config, _ = config_and_workdir(arguments, needs_workdir=False)
-    from ttl_jax.data.config import data_config
-    from ttl_jax.data.examine import examine
+    from ttl_jax.config.data import data_config
     from ttl_jax.data.load import check
-    from ttl_jax.data.sources import read_listing
+    from ttl_jax.data.sources.registry import read_listing
+    from ttl_jax.data.splits.examine import examine
 
     settings = data_config(config.data)
     check(settings)

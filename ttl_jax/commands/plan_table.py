@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ttl_jax.analysis.strategy_plan import PhasePlan, Plan
 from ttl_jax.config import default_config
-from ttl_jax.training.header import between_phases
-from ttl_jax.training.plan import PhasePlan, Plan
+from ttl_jax.training.records.header import between_phases
 
 
 def print_plan(found: Plan) -> None:

@@ -18,7 +18,7 @@ a CSV table or a MedMNIST .npz file. Metadata of image files and DICOM tags are 
 become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids are the file names as they are, and a
 table's other columns are kept.
 
-fields (as in --config.data.FIELD; explanations: ttl_jax/data/config.py):
+fields (as in --config.data.FIELD; explanations: ttl_jax/config/data.py):
   --name=csv|folder|npz|dicom|nifti (guessed from SOURCE), or a published layout (see `datasets`)
   --on_error=fail|skip
   --root=DIR --image=COL --label=COL[,COL] --group=COL --split=COL    tables
@@ -35,11 +35,11 @@ def run(arguments: list[str]) -> None:
     """Writes a folder, table, DICOM or NIfTI source as shards with a manifest."""
     from dataclasses import fields, replace
 
-    from ttl_jax import remote
-    from ttl_jax.data.config import DataConfig
-    from ttl_jax.data.guess import guess_source
-    from ttl_jax.data.here import here
-    from ttl_jax.data.prepare import prepare
+    from ttl_jax.config.data import DataConfig
+    from ttl_jax.data.bucket import here
+    from ttl_jax.data.prepared.prepare import prepare
+    from ttl_jax.data.sources.guess import guess_source
+    from ttl_jax.system import remote
 
     kinds: dict[str, Callable[[str], Any]] = {
         item.name: type(item.default) for item in fields(DataConfig) if f"--{item.name}=" in HELP

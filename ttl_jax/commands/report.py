@@ -22,7 +22,8 @@ examples:
 
 def run(arguments: list[str]) -> None:
     """Prints the table of finished runs and writes one report over them."""
-    from ttl_jax import remote, report
+    from ttl_jax import report
+    from ttl_jax.system import remote
 
     parser = Parser("report")
     parser.add_argument("folders", nargs="+")

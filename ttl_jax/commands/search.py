@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ttl_jax import host
 from ttl_jax.commands.arguments import config_and_workdir
 from ttl_jax.commands.printing import print_rows
-from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError
+from ttl_jax.system import host
+from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "find the best unit to cut, slim or freeze at"
 
@@ -39,9 +39,8 @@ def run(arguments: list[str]) -> None:
         raise UserError("--config has no `search` part; start from configs/search.py")
     host.set_deterministic(config.deterministic)
     set_up_jax()
-    from ttl_jax import remote
     from ttl_jax.engines import one_machine
-    from ttl_jax.training import preemption
+    from ttl_jax.system import preemption, remote
 
     if remote.is_remote(workdir):
         one_machine(config.search.engine, "search.engine")
@@ -64,7 +63,7 @@ def run(arguments: list[str]) -> None:
             print(f"table: {workdir.rstrip('/')}/paper.md")
         else:
             from ttl_jax.search.figure import rows, sentence
-            from ttl_jax.search.study import search
+            from ttl_jax.search.search import search
 
             record = search(config, folder, notice=notice, committed=push)
             print_rows(rows(record))

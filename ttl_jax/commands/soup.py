@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttl_jax.commands.arguments import Parser
-from ttl_jax.compilation_cache import set_up_jax
+from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "average the weights of finished runs"
 
@@ -27,8 +27,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--kind", default="greedy")
     given = parser.parse_args(arguments)
     set_up_jax()
-    from ttl_jax import remote, report
-    from ttl_jax.training.soup import soup
+    from ttl_jax import report
+    from ttl_jax.analysis.soup_of_runs import soup
+    from ttl_jax.system import remote
 
     runs = [Path(remote.local(word)) for word in given.runs]
     with remote.workfolder(given.workdir) as (folder, _):

@@ -45,8 +45,8 @@ def show(arguments: Sequence[str]) -> None:
     Raises:
         UserError: arguments, a strategy or a network that are not understood.
     """
+    from ttl_jax.analysis.strategy_plan import plan
     from ttl_jax.commands.plan_table import print_plan
-    from ttl_jax.training.plan import plan
 
     parser = Parser("strategies")
     parser.add_argument("strategy")
@@ -66,7 +66,7 @@ def show(arguments: Sequence[str]) -> None:
     else:
         print_plan(found)
     if given.out:
-        from ttl_jax.training.plan_picture import draw
+        from ttl_jax.analysis.strategy_plan_picture import draw
 
         draw(found, tuple(given.out))
         print(*(f"picture: {path}" for path in given.out), sep="\n", file=sys.stderr)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ttl_jax import host
 from ttl_jax.commands.arguments import config_and_workdir
-from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.errors import UserError
+from ttl_jax.system import host
+from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "train and evaluate one model"
 
@@ -29,7 +29,7 @@ examples:
       --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
       --config.data.label=diagnosis --config.data.group=patient_id
 
-fields (all of them with explanations: ttl_jax/config.py):
+fields (all of them with explanations: ttl_jax/config/run.py):
 """
 
 
@@ -40,13 +40,15 @@ def run(arguments: list[str]) -> None:
     set_up_jax()
     import jax
 
-    from ttl_jax import remote, report
-    from ttl_jax.analysis.gallery import write_gallery
-    from ttl_jax.training import parallel, preemption, provenance
+    from ttl_jax import report
+    from ttl_jax.analysis.cam_gallery import write_gallery
+    from ttl_jax.system import preemption, remote
+    from ttl_jax.training import devices
     from ttl_jax.training.check import check
+    from ttl_jax.training.records import provenance
     from ttl_jax.training.run import train
 
-    parallel.connect(config.parallel.hosts)
+    devices.connect(config.parallel.hosts)
     fresh, first = "--fresh" in arguments, jax.process_index() == 0
     if fresh and first:
         check(config)

@@ -13,7 +13,7 @@ from ttl_jax import strategies
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
 from ttl_jax.errors import UserError
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 Key = tuple[str, str, str]  # data set, model, strategy
 
@@ -76,8 +76,8 @@ def operations(strategy: str, model: str, image_size: int, batch: int) -> float:
     Raises:
         UserError: they are not counted here: nothing could be held equal.
     """
-    from ttl_jax.compilation_cache import set_up_jax
-    from ttl_jax.training.plan import plan
+    from ttl_jax.analysis.strategy_plan import plan
+    from ttl_jax.system.compilation_cache import set_up_jax
 
     set_up_jax()
     found = plan(strategy, model, image_size=image_size, batch=batch)

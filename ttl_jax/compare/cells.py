@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttl_jax import config as run_config
 from ttl_jax import strategies
 from ttl_jax.compare.config import IDENTITY
 from ttl_jax.compare.space import Hyperparameters
-from ttl_jax.data import presets
+from ttl_jax.config import run as run_config
+from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
 

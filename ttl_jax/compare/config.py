@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttl_jax import config as run_config
 from ttl_jax import models, strategies
 from ttl_jax.compare.space import space
-from ttl_jax.data import presets
+from ttl_jax.config import run as run_config
+from ttl_jax.data.published import presets
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
 

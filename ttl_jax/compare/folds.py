@@ -10,9 +10,9 @@ import numpy as np
 
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
-from ttl_jax.data.config import DataConfig, data_config
+from ttl_jax.config.data import DataConfig, data_config
 from ttl_jax.data.load import read_listing
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 FOLDS = 5  # of "auto"
 SMALL = 1000  # training images below which one split says little

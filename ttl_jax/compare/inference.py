@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 
 def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
@@ -59,7 +59,7 @@ def _measure(network: dict[str, Any], timed: bool) -> dict[str, Any]:
 
     from ttl_jax import models
     from ttl_jax.analysis.cost import cost_of
-    from ttl_jax.compilation_cache import set_up_jax
+    from ttl_jax.system.compilation_cache import set_up_jax
 
     set_up_jax()
     about = dict(network)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.training.plan import plan
-from ttl_jax.training.plan_picture import draw
+from ttl_jax.analysis.strategy_plan import plan
+from ttl_jax.analysis.strategy_plan_picture import draw
 
 
 def write_pictures(

@@ -9,22 +9,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttl_jax import engines, remote, strategies, weights
+from ttl_jax import engines, strategies, weights
 from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import check
 from ttl_jax.compare.plan import Plan, plan
+from ttl_jax.compare.progress_table import Board, Line, make_board
 from ttl_jax.compare.space import Hyperparameters, space
-from ttl_jax.compare.table import Board, Line, make_board
 from ttl_jax.compare.worker import CellTask
-from ttl_jax.data.config import data_config
-from ttl_jax.data.sources import read_listing
+from ttl_jax.config.data import data_config
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
-from ttl_jax.lock import held
 from ttl_jax.report import comparisons, headlines, warned
-from ttl_jax.training import provenance
-from ttl_jax.training.preemption import SAVING, Notice, Preempted
+from ttl_jax.system import remote
+from ttl_jax.system.lock import held
+from ttl_jax.system.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
+from ttl_jax.training.records import provenance
 
 POLL = 1.0  # seconds between looks at the notice: with preemption.SAVING, less than ten to the end
 

@@ -16,7 +16,7 @@ from ttl_jax.evaluation import predictions
 from ttl_jax.evaluation.intervals import intervals_of
 from ttl_jax.evaluation.linearise import METRICS as WITH_INTERVALS
 from ttl_jax.evaluation.seeds import mean_interval
-from ttl_jax.training import provenance
+from ttl_jax.training.records import provenance
 
 METRICS = ("auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_macro", "ece", "brier")
 

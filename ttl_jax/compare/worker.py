@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.engines.task import Report, attempt
-from ttl_jax.lock import HeldError, held
-from ttl_jax.training.preemption import Notice
+from ttl_jax.system.lock import HeldError, held
+from ttl_jax.system.preemption import Notice
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     """Trains the cell; returns why it diverged, or ""."""
     from ml_collections import ConfigDict
 
-    from ttl_jax import host
-    from ttl_jax.analysis.gallery import write_gallery
-    from ttl_jax.compilation_cache import set_up_jax
-    from ttl_jax.engines import kept
-    from ttl_jax.training.feature_store import FeatureStore
+    from ttl_jax.analysis.cam_gallery import write_gallery
+    from ttl_jax.engines import worker_cache
+    from ttl_jax.system import host
+    from ttl_jax.system.compilation_cache import set_up_jax
+    from ttl_jax.training.frozen.store import FeatureStore
+    from ttl_jax.training.heads.many_runs import train_together
     from ttl_jax.training.loop import DivergedError
-    from ttl_jax.training.provenance import write_json
+    from ttl_jax.training.records.provenance import write_json
     from ttl_jax.training.run import train
-    from ttl_jax.training.together import train_together
 
     config = ConfigDict(task.config).lock()
     host.set_deterministic(config.deterministic)
     set_up_jax()
     store = FeatureStore(Path(task.features), config.cache_disk_gb * 1e9) if task.features else None
-    sets, programs = kept.datasets(config), kept.programs()
+    sets, programs = worker_cache.datasets(config), worker_cache.programs()
     with _free(task.others) as others:
         if others:
             members = [(config, folder), *((ConfigDict(made).lock(), place) for place, made in others)]

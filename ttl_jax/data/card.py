@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax.data.copies import MODES
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.sources import PHANTOMS
+from ttl_jax.data.sources.registry import PHANTOMS
+from ttl_jax.data.splits.copies import MODES
 
 
 def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:

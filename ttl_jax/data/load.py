@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.config import DataConfig
-from ttl_jax.data.copies import MODES
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.bucket import here
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.decode import RESIZE_MODES
-from ttl_jax.data.examine import examine, fold_of_each
-from ttl_jax.data.here import here
-from ttl_jax.data.listing import SPLITS, Listing
-from ttl_jax.data.npz import read_arrays
+from ttl_jax.data.images.decode import RESIZE_MODES
 from ttl_jax.data.progress import Progress
-from ttl_jax.data.refuse import lacking, refuse_leaks, refuse_missing
-from ttl_jax.data.sources import PHANTOMS, read_listing, refuse_fields
-from ttl_jax.data.split_file import write_folds, write_splits
-from ttl_jax.data.splits import limit
+from ttl_jax.data.sources.listing import SPLITS, Listing
+from ttl_jax.data.sources.npz import read_arrays
+from ttl_jax.data.sources.registry import PHANTOMS, read_listing, refuse_fields
+from ttl_jax.data.splits.copies import MODES
+from ttl_jax.data.splits.examine import examine, fold_of_each
+from ttl_jax.data.splits.requirements import lacking, refuse_leaks, refuse_missing
+from ttl_jax.data.splits.split_file import write_folds, write_splits
+from ttl_jax.data.splits.splits import limit
 from ttl_jax.errors import UserError, nearest
 
 Splits = dict[str, Dataset]

@@ -12,8 +12,8 @@ from multiprocessing import connection
 from typing import Any
 
 from ttl_jax.engines.task import Report, Task
-from ttl_jax.training import preemption
-from ttl_jax.training.preemption import SAVING
+from ttl_jax.system import preemption
+from ttl_jax.system.preemption import SAVING
 
 # Tasks after which a process is replaced, once it comes to another kin: what JAX and malloc keep from
 # one kin's programs to the next's grows to gigabytes.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ttl_jax.lock import held
-from ttl_jax.training.preemption import Notice, Preempted
+from ttl_jax.system.lock import held
+from ttl_jax.system.preemption import Notice, Preempted
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
-from ttl_jax.report.compared import comparisons, headlines, read_comparison, warned, with_pictures
+from ttl_jax.report.comparison.text import comparisons, headlines, read_comparison, warned, with_pictures
 from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
+from ttl_jax.report.results_table import print_table
 from ttl_jax.report.rows import Row, Value, rows
-from ttl_jax.report.table import print_table
 
 __all__ = [
     "Row",

@@ -8,7 +8,16 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from ttl_jax.report import wording
-from ttl_jax.report.compared import Found, Line, between, lines, needing, p_value, pooled, varying_length
+from ttl_jax.report.comparison.text import (
+    Found,
+    Line,
+    between,
+    lines,
+    needing,
+    p_value,
+    pooled,
+    varying_length,
+)
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

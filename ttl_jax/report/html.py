@@ -18,10 +18,11 @@ from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide
 from ttl_jax.evaluation.proportion import Proportion, clustered_proportion
 from ttl_jax.evaluation.subgroups import subgroups
-from ttl_jax.report import compared, compared_figures, curves, decision_figures, figures, wording
+from ttl_jax.report import curves, decision_figures, figures, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled
-from ttl_jax.report.compared_decisions import decision_tests, trusts
-from ttl_jax.report.errors import confident_errors
+from ttl_jax.report.comparison import figures as compared_figures
+from ttl_jax.report.comparison import text as compared
+from ttl_jax.report.comparison.decisions import decision_tests, trusts
 from ttl_jax.report.gallery import gallery
 from ttl_jax.report.operating import OperatingRow, operating_rows
 from ttl_jax.report.read import Run, flat, look_up, read_runs
@@ -33,6 +34,7 @@ from ttl_jax.report.rows import (
     settings_that_differ,
     validation_score,
 )
+from ttl_jax.report.surest_errors import confident_errors
 from ttl_jax.report.svg import inline
 
 # What keeps the page below 5 MB; what does not fit is named in the page.

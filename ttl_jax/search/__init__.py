@@ -4,7 +4,7 @@ from ttl_jax.search.bayesian import bayesian_plan
 from ttl_jax.search.finalists import rivals
 from ttl_jax.search.halving import halving, halving_plan
 from ttl_jax.search.pareto import pareto, penalised
-from ttl_jax.search.trials import Plan, Request, SearchResult, Trial, follow
+from ttl_jax.search.protocol import Plan, Request, SearchResult, Trial, follow
 from ttl_jax.search.two_stage import exhaustive, exhaustive_plan, two_stage, two_stage_plan
 
 __all__ = [

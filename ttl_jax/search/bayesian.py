@@ -19,7 +19,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
 from ttl_jax.search.finalists import check_finals
 from ttl_jax.search.posterior import Posterior, posterior
-from ttl_jax.search.trials import Outcome, Plan, Request, highest, indices
+from ttl_jax.search.protocol import Outcome, Plan, Request, highest, indices
 
 WHOLE = 3  # trainings to the end that are made at least: fewer cannot tell a peak from a slope
 

@@ -1,4 +1,4 @@
-"""The config of a search: that of a run (ttl_jax/config.py) and a `search` part of its own."""
+"""The config of a search: that of a run (ttl_jax/config/run.py) and a `search` part of its own."""
 
 from __future__ import annotations
 

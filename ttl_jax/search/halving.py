@@ -19,7 +19,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
 from ttl_jax.search.finalists import check_finals, rivals
 from ttl_jax.search.posterior import posterior
-from ttl_jax.search.trials import (
+from ttl_jax.search.protocol import (
     Outcome,
     Plan,
     Request,

@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 
 from ttl_jax import data, models
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
-from ttl_jax.data.config import data_config
+from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import paired_difference, predictions
-from ttl_jax.search import study
-from ttl_jax.search.points import KINDS, Point, chosen, points
+from ttl_jax.search import search as study
+from ttl_jax.search.candidates import KINDS, Point, chosen, points
+from ttl_jax.search.protocol import Request
 from ttl_jax.search.trial import report_test
-from ttl_jax.search.trials import Request
-from ttl_jax.training import provenance
-from ttl_jax.training.preemption import Notice
+from ttl_jax.system.preemption import Notice
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records import provenance
 
 METRICS = ("auroc", "auprc")
 

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
-from ttl_jax.search.trials import Request
+from ttl_jax.search.protocol import Request
 
 # Of one tolerance (a point): the spread of f, its length as a share of the network, the noise at the end,
 # and the spread of g's part by unit at a ninth of the training.

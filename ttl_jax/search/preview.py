@@ -12,11 +12,11 @@ import numpy as np
 from ttl_jax import data, evaluation, models, weights
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
-from ttl_jax.data.config import data_config
+from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
-from ttl_jax.search.study import read
-from ttl_jax.training import provenance
+from ttl_jax.search.search import read
+from ttl_jax.training.records import provenance
 
 SOURCE_CLASSES = 1000  # of ImageNet: what LEEP's source head has where the weights file has one
 VALIDATION_SHARE = 0.3  # of the images of a preview

@@ -13,18 +13,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttl_jax import host
-from ttl_jax.compilation_cache import set_up_jax
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.engines import kept
+from ttl_jax.engines import worker_cache
 from ttl_jax.engines.task import Report, attempt
 from ttl_jax.evaluation.selection import merit
-from ttl_jax.search.trials import Onward
-from ttl_jax.training import provenance
-from ttl_jax.training.feature_store import FeatureStore
+from ttl_jax.search.protocol import Onward
+from ttl_jax.system import host
+from ttl_jax.system.compilation_cache import set_up_jax
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
@@ -206,8 +206,8 @@ class TrialTask:
         config = ConfigDict(self.config).lock()
         host.set_deterministic(config.deterministic)
         set_up_jax()
-        sets, features = kept.datasets(config), feature_store(config, self.features)
-        run_trial(config, Path(self.folder), self.budget, sets, notice, kept.programs(), features)
+        sets, features = worker_cache.datasets(config), feature_store(config, self.features)
+        run_trial(config, Path(self.folder), self.budget, sets, notice, worker_cache.programs(), features)
         return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ttl_jax.models import Unit
-from ttl_jax.search.trials import (
+from ttl_jax.search.protocol import (
     Outcome,
     Plan,
     Request,

@@ -31,7 +31,7 @@ from ttl_jax.strategies import flatten, unflatten
 from ttl_jax.typing import Array, Float, Int, Variables
 
 if TYPE_CHECKING:
-    from ttl_jax.training.parallel import Layout
+    from ttl_jax.training.devices import Layout
 
 ESTIMATES = ("moving", "corrected", "precise(20)")
 

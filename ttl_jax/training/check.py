@@ -8,10 +8,10 @@ from typing import Any
 
 from ttl_jax import data
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.training import loggers
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.loss import check_loss
 from ttl_jax.training.optimizer import base_transform
+from ttl_jax.training.records import loggers
 from ttl_jax.training.schedule import learning_rates
 
 # What a number may be: fields, whether a value will do, and how that is said.
@@ -76,6 +76,6 @@ def check(config: Any) -> None:
     data.augmentation(config.data)
     data.parse_mix(config.data.mix)
     loggers.check(config.loggers)
-    data.views.views(config.data.tta)
+    data.test_time.views(config.data.tta)
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'")

@@ -13,12 +13,12 @@ import numpy as np
 from ttl_jax import data, evaluation
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies import LabelledPhase
+from ttl_jax.system.preemption import Notice
 from ttl_jax.training.batch_statistics import anything_moves, estimate_of, make_reestimate
-from ttl_jax.training.inputs import Inputs, as_they_are
+from ttl_jax.training.devices import Layout, Rows
+from ttl_jax.training.frozen.inputs import Inputs, as_they_are
 from ttl_jax.training.loop import Feed, Outline
-from ttl_jax.training.parallel import Layout, Rows
 from ttl_jax.training.predict import Predict, Predictor, logits_of, make_predict
-from ttl_jax.training.preemption import Notice
 from ttl_jax.typing import Float, Variables
 
 

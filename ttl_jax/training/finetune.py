@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import data as data_package
-from ttl_jax import remote
-from ttl_jax.compilation_cache import set_up_cache
 from ttl_jax.config import default_config, paths, set_fields
-from ttl_jax.data.config import data_config
+from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.system import remote
+from ttl_jax.system.compilation_cache import set_up_cache
 from ttl_jax.training.result import Result
 from ttl_jax.training.run import train
 

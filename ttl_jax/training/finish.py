@@ -16,7 +16,7 @@ from ttl_jax.strategies.average import (
     interpolate,
     uniform_soup,
 )
-from ttl_jax.training.checkpoint import Checkpoints
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.typing import Variables
 
 Score = Callable[[Variables], Merit]

@@ -12,16 +12,16 @@ import jax
 from ttl_jax import strategies
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies.average import Ema
-from ttl_jax.training import parallel
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training import devices
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_shapes
-from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.feeding import Feeding
-from ttl_jax.training.inputs import Inputs
+from ttl_jax.training.frozen.inputs import Inputs
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.job import job_of, mix_of
 from ttl_jax.training.loop import begin_phase
 from ttl_jax.training.optimizer import make_optimizer
-from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.state import initial_state
 
@@ -55,7 +55,7 @@ def _begin(
     programs: Programs,
 ) -> None:
     strategy = strategies.parse(config.strategy)
-    layout = parallel.make_layout(config.parallel, config.data.batch_size)
+    layout = devices.make_layout(config.parallel, config.data.batch_size)
     if not layout.plain or strategy.keeps_source_head:
         return
     classes = len(datasets["train"].class_names)

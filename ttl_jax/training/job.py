@@ -10,7 +10,7 @@ from ttl_jax import data
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
 from ttl_jax.strategies.average import After
-from ttl_jax.training import parallel
+from ttl_jax.training import devices
 from ttl_jax.training.build import lengths_of, loss_of
 from ttl_jax.training.constants import Constants
 from ttl_jax.training.feeding import Feeding
@@ -59,7 +59,7 @@ def job_of(
     )
 
 
-def mix_of(config: Any, strategy: Strategy, layout: parallel.Layout, classes: int) -> Mix | None:
+def mix_of(config: Any, strategy: Strategy, layout: devices.Layout, classes: int) -> Mix | None:
     """How the images of a batch are mixed; None where they are not.
 
     Raises:

@@ -16,25 +16,25 @@ import numpy as np
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.host import release_memory
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.strategies.average import After, Ema, Soup, WiseFT
+from ttl_jax.system.host import release_memory
+from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.calls import in_calls
-from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import Constants, anchor, weights
-from ttl_jax.training.inputs import Frozen
-from ttl_jax.training.log import EventLog
-from ttl_jax.training.loggers import Logger
+from ttl_jax.training.devices import ONE, Layout
+from ttl_jax.training.frozen.inputs import Frozen
+from ttl_jax.training.heads.solve import solve
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.measure import make_measure
 from ttl_jax.training.optimizer import carry_over, gain, make_optimizer
-from ttl_jax.training.parallel import ONE, Layout
-from ttl_jax.training.preemption import Notice, Preempted
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.records.loggers import Logger
 from ttl_jax.training.schedule import Plateau, learning_rates, peak_rate
-from ttl_jax.training.solve import solve
 from ttl_jax.training.state import (
     TrainState,
     initial_state,

@@ -7,7 +7,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from ttl_jax.host import keep_memory, release_memory
+from ttl_jax.system.host import keep_memory, release_memory
 
 T = TypeVar("T")
 

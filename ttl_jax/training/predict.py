@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax.data import views
-from ttl_jax.host import release_memory
+from ttl_jax.data.augment import test_time
 from ttl_jax.models import Network
 from ttl_jax.models.cpu import folding
+from ttl_jax.system.host import release_memory
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array, Float
 
@@ -79,7 +79,7 @@ def make_predict(
         def one(view: Array) -> Array:
             return network.apply(variables, view, train=False, after=after)  # type: ignore[return-value]
 
-        return views.average(one, normalise(jnp.asarray(images)), tta)
+        return test_time.average(one, normalise(jnp.asarray(images)), tta)
 
     return Predictor(predict, network.dtype == jnp.float32 and jax.default_backend() == "cpu")
 

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from ttl_jax import data, host, strategies
+from ttl_jax import data, strategies
+from ttl_jax.system import host
 
 # What the programs take as an argument, or never see.
 ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")

@@ -9,9 +9,9 @@ from typing import Any
 from ttl_jax import evaluation, strategies, weights
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
-from ttl_jax.training import provenance
 from ttl_jax.training.build import build_model
-from ttl_jax.training.checkpoint import Checkpoints
+from ttl_jax.training.records import provenance
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables
 

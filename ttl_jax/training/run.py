@@ -18,29 +18,31 @@ from typing import Any
 
 import jax
 
-from ttl_jax import data, host, remote, strategies
+from ttl_jax import data, strategies
+from ttl_jax.config.data import data_config
 from ttl_jax.data.card import card, looked_for
-from ttl_jax.data.config import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies.average import Soup, WiseFT
-from ttl_jax.training import loggers, parallel, provenance
+from ttl_jax.system import host, remote
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training import devices
 from ttl_jax.training.build import build_model
 from ttl_jax.training.check import check
-from ttl_jax.training.checkpoint import Checkpoints
 from ttl_jax.training.constants import source_constants
-from ttl_jax.training.feature_store import FeatureStore
 from ttl_jax.training.feeding import Feeding
 from ttl_jax.training.finish import finish
-from ttl_jax.training.header import print_header
-from ttl_jax.training.inputs import Inputs
+from ttl_jax.training.frozen.inputs import Inputs
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.job import job_of, mix_of
-from ttl_jax.training.loggers import Logger
 from ttl_jax.training.loop import Job, Pause, Paused, restore_best
 from ttl_jax.training.loop import run as run_loop
-from ttl_jax.training.preemption import Notice
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.records import loggers, provenance
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.header import print_header
+from ttl_jax.training.records.loggers import Logger
 from ttl_jax.training.result import Illustrate, Result, costs, evaluate_once
 from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables
@@ -64,7 +66,7 @@ def train(
     """Runs or resumes one training, evaluates it, and writes its files.
 
     Args:
-        config: from `ttl_jax.config.default_config`, filled in.
+        config: from `ttl_jax.config.run.default_config`, filled in.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
@@ -92,7 +94,7 @@ def train(
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
-    parallel.check(config.parallel)
+    devices.check(config.parallel)
     fault = host.deterministic_fault(os.environ.get("XLA_FLAGS", ""))
     if config.deterministic and fault and jax.default_backend() == "gpu":
         raise UserError(f"config deterministic=True: {fault}")
@@ -151,7 +153,7 @@ def _train(config: Any, workdir: Path, given: _Given) -> Result:
     constants = source_constants(
         bound, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
     )
-    layout = parallel.make_layout(
+    layout = devices.make_layout(
         config.parallel, config.data.batch_size, penalised=any(item.features for item in bound)
     )
     if layout.several and isinstance(strategy.after, Soup | WiseFT):

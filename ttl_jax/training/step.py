@@ -23,9 +23,9 @@ from ttl_jax.strategies.features import value as feature_value
 from ttl_jax.strategies.penalties import BoundPull, penalty, proximal
 from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
 from ttl_jax.training.constants import weighted
+from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
-from ttl_jax.training.parallel import ONE, Layout
 from ttl_jax.training.placing import settle_memory
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.typing import Array, Float

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import models
-from ttl_jax.host import release_memory
+from ttl_jax.system.host import release_memory
 from ttl_jax.typing import Variables
 
 ROWS = 1024  # of a linear kernel are drawn at once

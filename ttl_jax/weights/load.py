@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax import models, remote
+from ttl_jax import models
 from ttl_jax.errors import UserError
 from ttl_jax.models import volume
+from ttl_jax.system import remote
 from ttl_jax.typing import Variables
 from ttl_jax.weights.catalogue import CATALOGUE, keys, locate
 from ttl_jax.weights.inflate import inflate_leaves

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ttl_jax.data.config import DataConfig
+from ttl_jax.config.data import DataConfig
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.data.phantom.render import Rendered, group_id, image_id, parse_id, render
 from ttl_jax.data.phantom.sampling import CLASS_NAMES, MODALITIES, Phantom, labels, splits

@@ -1,0 +1,89 @@
+"""A run's gallery: its surest errors and some right decisions, each beside its class-activation map.
+
+It holds images of the data set: config.report_images=False leaves it out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax.analysis.grad_cam import last_map, make_grad_cam
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.evaluation import predictions
+from ttl_jax.report.surest_errors import confident_errors, confident_right
+from ttl_jax.training.records.provenance import write_json
+from ttl_jax.training.result import Result
+from ttl_jax.typing import Array, Float, UInt8
+
+ERRORS, RIGHT = 8, 4
+PIXELS = 160  # the longer side of an image in the gallery: small, for the page holds many
+STRENGTH = 0.65  # of the colour where the evidence is strongest
+
+
+def write_gallery(
+    result: Result, datasets: Mapping[str, Dataset], normalise: Callable[[Array], Array]
+) -> Path | None:
+    """Writes WORKDIR/gallery (index.json, NN.jpg and NN-map.jpg) once; None where no map can be drawn.
+
+    Args:
+        result: of the run, with its prediction files written.
+        datasets: its splits; shown is "test", or "val" without one.
+        normalise: uint8 images to what the network takes.
+    """
+    place = result.workdir / "gallery"
+    if place.exists():
+        return place
+    split = "test" if "test" in datasets else "val"
+    held = predictions.load(result.workdir / "predictions" / f"{split}.npz")
+    shown = (*confident_errors(held, ERRORS), *confident_right(held, RIGHT))
+    if not shown:
+        return None
+    images = datasets[split].images.read(np.array([each.row for each in shown]))
+    if images.ndim != 4:
+        return None  # volumes
+    unit = last_map(result.model, result.variables, images.shape[1:])  # type: ignore[arg-type]
+    if unit is None:
+        return None
+    find = make_grad_cam(result.model, normalise, unit)  # type: ignore[arg-type]
+    classes = jnp.asarray([each.place for each in shown])
+    maps = np.asarray(find(dict(result.variables), jnp.asarray(images), classes))
+    beside = place.with_name("gallery.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    entries = []
+    for number, (each, image, heat) in enumerate(zip(shown, images, maps, strict=True)):
+        plain, covered = f"{number:02d}.jpg", f"{number:02d}-map.jpg"
+        _save(image, beside / plain)
+        _save(overlay(image, heat), beside / covered)
+        entries.append({**asdict(each), "image": plain, "map": covered, "of": held.class_names[each.place]})
+    write_json(beside / "index.json", {"split": split, "unit": unit, "entries": entries})
+    beside.rename(place)
+    return place
+
+
+def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "a b"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image under its map: enlarged to it bilinearly, scaled to its own maximum, in colours that
+    keep their order in grey (inferno); where there is no evidence the image stays as it is."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    scaled = heat / max(float(heat.max()), 1e-12)
+    large = Image.fromarray(scaled.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    share = np.clip(np.asarray(large), 0, 1)[..., None]
+    colours = 255 * colormaps["inferno"](share[..., 0])[..., :3]
+    return np.round(image * (1 - STRENGTH * share) + colours * STRENGTH * share).astype(np.uint8)
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((PIXELS, PIXELS))
+    picture.save(path, quality=82)

@@ -1,0 +1,150 @@
+"""Soups of several finished runs: one model whose weights are the mean of theirs (Wortsman et al. 2022)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ttl_jax import data, evaluation, strategies
+from ttl_jax.config.data import data_config
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.strategies import flatten, unflatten
+from ttl_jax.strategies.average import SOUPS, greedy_soup, uniform_soup
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training import devices
+from ttl_jax.training.feeding import Feeding
+from ttl_jax.training.frozen.inputs import Inputs
+from ttl_jax.training.loop import Outline
+from ttl_jax.training.predict import logits_of, make_predict
+from ttl_jax.training.programs import Programs
+from ttl_jax.training.records import provenance
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.reload import Loaded, load_run
+from ttl_jax.training.result import evaluate_once
+from ttl_jax.typing import Variables
+
+# What must be equal for weights to be comparable, and for validation to be the same.
+SHARED = ("model", "data", "select")
+FREE = (
+    "model.bn_momentum", "model.bn_estimate",
+    "data.batch_size", "data.augment", "data.mix", "data.views", "data.loader_threads", "data.cache_gb",
+)  # fmt: skip
+
+
+def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str, Any]:
+    """Averages finished runs, chosen on validation alone, and scores the mean like a run.
+
+    Args:
+        runs: folders of finished runs of one network on one data set; seeds, rates and strategies may
+            differ as long as the network that comes out has the same shape.
+        workdir: gets checkpoints/best, predictions, result.json and config.json as a run does.
+        kind: "greedy" or "uniform".
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        UserError: fewer than two runs, or runs that cannot be averaged, and why.
+    """
+    if kind not in SOUPS:
+        raise UserError(f"--kind={kind!r}{nearest(kind, SOUPS)}")
+    if len(runs) < 2:
+        raise UserError(
+            "a soup needs at least two finished runs, as in: soup runs/a runs/b --workdir=runs/soup"
+        )
+    loaded = [load_run(run) for run in runs]
+    _refuse_unlike(runs, loaded)
+    first = loaded[0]
+    every = data.load(data_config(first.config.data))
+    sets = {name: split for name, split in every.items() if name != "train"}
+    estimated = _estimator(loaded, every, workdir)
+    predict = make_predict(first.network, first.preprocessing.normalise)
+
+    def logits(split: data.Dataset, variables: Variables) -> Any:
+        size = min(first.config.data.eval_batch_size, len(split.ids))
+        return logits_of(predict, variables, data.eval_batches(split, size))
+
+    def score(leaves: Mapping[str, Any]) -> Merit:
+        split = sets["val"]
+        shown = estimated(_tree(leaves))
+        found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
+        return merit(found, first.config.select)
+
+    ingredients = [flatten(run.best) for run in loaded]
+    scores = [score(item) for item in ingredients]
+    if kind == "uniform":
+        mean, kept = uniform_soup(ingredients), list(range(len(runs)))
+    else:
+        mean, kept, _ = greedy_soup(ingredients, scores, score)
+    provenance.claim(workdir, first.config)
+    checkpoints, whole = Checkpoints(workdir), estimated(_tree(mean))
+    checkpoints.save_best(1, whole)
+    checkpoints.close()
+    result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
+    result |= evaluate_once(workdir, sets, lambda split: logits(split, whole))
+    result |= {
+        "strategy": f"{kind} soup of {len(kept)} from {len(runs)} runs",
+        "seconds": round(sum(json.loads((run / "result.json").read_text())["seconds"] for run in runs), 2),
+        "soup": {
+            "kind": kind,
+            "kept": [str(runs[number]) for number in kept],
+            "runs": {str(run): value.figure for run, value in zip(runs, scores, strict=True)},
+            "select": first.config.select,
+        },
+        "params": int(
+            sum(math.prod(leaf.shape) for path, leaf in mean.items() if path.startswith("params/"))
+        ),
+    }
+    provenance.write_json(workdir / "result.json", result)
+    return result
+
+
+def _tree(leaves: Mapping[str, Any]) -> Variables:
+    tree = unflatten(leaves)
+    return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
+
+
+def _estimator(
+    loaded: Sequence[Loaded], sets: Mapping[str, data.Dataset], workdir: Path
+) -> Callable[[Variables], Variables]:
+    """What gives a mean its BatchNorm statistics, as the first run's config has them.
+
+    With "precise(n)" those of its training batches, save of units that were still at the end of every run.
+    """
+    first = loaded[0]
+    stills = []
+    for run in loaded:
+        strategy = strategies.parse(run.config.strategy)
+        stills.append(strategies.bind(strategy, run.best["params"], run.config.model.name)[-1].still)
+    inputs = Inputs(first.config, first.network, first.preprocessing, sets, Programs(), None, workdir)
+    feeding = Feeding(inputs, devices.ONE, Notice(), caching=False)
+    still = tuple(sorted(set(stills[0]).intersection(*stills[1:])))
+    outline = Outline(inputs.prepare, inputs.one_image, still=still)
+    return lambda variables: feeding.estimated(outline, sets["train"], variables)
+
+
+def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
+    """Names the first field or shape in which a run differs from the first one."""
+    first = loaded[0]
+    shapes = {path: leaf.shape for path, leaf in strategies.flatten(first.best).items()}
+    for run, other in zip(runs[1:], loaded[1:], strict=True):
+        for part in SHARED:
+            mine, theirs = (_dotted(item.config[part], part) for item in (first, other))
+            for key, value in mine.items():
+                if key not in FREE and theirs[key] != value:
+                    raise UserError(
+                        f"{run} cannot be averaged with {runs[0]}: {key} is {theirs[key]!r} there, "
+                        f"{value!r} here"
+                    )
+        if {path: leaf.shape for path, leaf in strategies.flatten(other.best).items()} != shapes:
+            raise UserError(f"{run} cannot be averaged with {runs[0]}: the networks differ in shape")
+
+
+def _dotted(value: Any, name: str) -> dict[str, Any]:
+    return (
+        {f"{name}.{key}": item for key, item in value.items()} if hasattr(value, "items") else {name: value}
+    )

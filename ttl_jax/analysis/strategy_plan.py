@@ -1,0 +1,273 @@
+"""The plan of a strategy on a network, from shapes alone: who trains when, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ttl_jax import models, strategies
+from ttl_jax.config import default_config
+from ttl_jax.data import example_keys
+from ttl_jax.errors import UserError
+from ttl_jax.strategies import FREEZE, LabelledPhase, LabelRow, Strategy, anatomy_of, flatten
+from ttl_jax.strategies.anatomy import SOURCE_HEAD
+from ttl_jax.strategies.features import FeatureDistance, SourceTask
+from ttl_jax.strategies.penalties import anchored
+from ttl_jax.strategies.select import matches
+from ttl_jax.training.count_flops import operations
+from ttl_jax.training.loss import make_loss
+from ttl_jax.training.optimizer import make_optimizer
+from ttl_jax.training.schedule import phase_lengths
+from ttl_jax.training.state import initial_state
+from ttl_jax.training.step import make_train_step
+
+SOURCE_CLASSES = 1000  # of the pretrained head that co-tuning keeps: ImageNet's
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """What happens to one unit in one phase.
+
+    Attributes:
+        unit: its name, or "head".
+        labels: of its parameters; empty for a unit that has none.
+        rate: multiplier of the learning rate, the largest among its leaves; 0 when frozen.
+        still: its BatchNorms keep their running statistics.
+    """
+
+    unit: str
+    labels: tuple[str, ...]
+    rate: float
+    still: bool
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase.
+
+    Attributes:
+        name: of the phase.
+        share: of the run's steps.
+        rows: the label table.
+        trainable: parameters that are differentiated and updated.
+        flops: floating-point operations of one step (`operations`); None where they were not counted, or
+            the backend cannot count them.
+        optimizer_bytes: of the optimizer's state.
+        units: bottom to top, the head last.
+        measured: learning rates are measured while training (Auto-RGN, Auto-SNR).
+        base_lr: what the rates multiply: None is the run's learning rate.
+        solver: what the head is solved by, if it is.
+    """
+
+    name: str
+    share: float
+    rows: tuple[LabelRow, ...]
+    trainable: int
+    flops: float | None
+    optimizer_bytes: int
+    units: tuple[UnitPlan, ...]
+    measured: bool
+    base_lr: float | None = None
+    solver: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole strategy on a network.
+
+    Attributes:
+        strategy: as it was written.
+        model: the network's name.
+        parameters: of the network after the strategy's surgery.
+        dropped: units above the cut.
+        fresh: how units start that do not start pretrained: unit -> "scratch", "mean_var" or "slim".
+        phases: in order.
+        batch, image_size: that a step's operations are for.
+    """
+
+    strategy: str
+    model: str
+    parameters: int
+    dropped: tuple[str, ...]
+    fresh: dict[str, str]
+    phases: tuple[PhasePlan, ...]
+    batch: int
+    image_size: int
+
+
+def plan(
+    text: str, model: str, classes: int = 2, image_size: int = 224, batch: int = 32, count: bool = True
+) -> Plan:
+    """Works the plan of a strategy out from shapes alone.
+
+    Args:
+        text: the strategy, as for `strategies.parse`.
+        model: the network.
+        classes: outputs of the head.
+        image_size: pixels.
+        batch: examples a step.
+        count: whether to count operations, for which the step of every phase is traced (seconds).
+
+    Raises:
+        UserError: whatever is wrong with the strategy on this network.
+    """
+    for name, value in (("classes", classes), ("image size", image_size), ("batch", batch)):
+        if value < 1:
+            raise UserError(f"{name} {value} must be 1 or more")
+    strategy = strategies.parse(text)
+    surgery = strategy.surgery.shape(model)
+    network = models.create(model, classes, **surgery)
+    image = jax.ShapeDtypeStruct((1, *models.input_shape(model, image_size)), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), image)
+    variables = {"params": dict(variables["params"]), "batch_stats": dict(variables.get("batch_stats", {}))}
+    if strategy.keeps_source_head:
+        width = variables["params"]["head"]["kernel"].shape[0]
+        variables["params"][SOURCE_HEAD] = {
+            "kernel": jax.ShapeDtypeStruct((width, SOURCE_CLASSES), jnp.float32),
+            "bias": jax.ShapeDtypeStruct((SOURCE_CLASSES,), jnp.float32),
+        }
+    bound = strategies.bind(strategy, variables["params"], model)
+    budget = 1000 * len(bound)
+    lengths = phase_lengths([item.phase for item in bound], budget, budget / 100)
+    names = anatomy_of(variables["params"], model).units
+    dropped = tuple(unit.name for unit in models.units(model) if unit.name not in names)
+    return Plan(
+        text,
+        model,
+        sum(leaf.size for path, leaf in flatten(variables["params"]).items() if SOURCE_HEAD not in path),
+        dropped,
+        _fresh(strategy, model, variables["params"], network),
+        tuple(
+            _phase(
+                item, length / sum(lengths), network, variables, model, classes, image.shape[1:], batch, count
+            )
+            for item, length in zip(bound, lengths, strict=True)
+        ),
+        batch,
+        image_size,
+    )
+
+
+def _phase(
+    bound: LabelledPhase,
+    share: float,
+    network: models.Network,
+    variables: Mapping[str, Any],
+    model: str,
+    classes: int,
+    image: tuple[int, ...],
+    batch: int,
+    count: bool,
+) -> PhasePlan:
+    optimizer = make_optimizer(bound, default_config().optimizer)
+    step = make_train_step(
+        network,
+        bound,
+        optimizer,
+        make_loss("multiclass", jnp.ones(classes)),
+        lambda images, keys: images.astype(jnp.float32) / 255,
+        lambda item: example_keys(item["seed"], item["epoch"], item["example"]),
+    )
+    state = jax.eval_shape(
+        lambda: initial_state(
+            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dict(variables)),
+            optimizer,
+            bound.trainable,
+            measured=bound.probe is not None,
+        )
+    )
+    sizes = {path: leaf.size for path, leaf in flatten(variables["params"]).items()}
+    flops = (
+        _operations(step, state, (batch, *image), _constants(bound, network, variables, image, classes))
+        if count
+        else None
+    )
+    return PhasePlan(
+        bound.phase.name or "",
+        share,
+        tuple(strategies.table(bound, variables["params"], model)),
+        sum(sizes[path] for path in bound.trainable),
+        flops,
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
+        _units(bound, variables["params"], model),
+        bound.probe is not None,
+        bound.phase.base_lr,
+        None if bound.phase.solver is None else bound.phase.solver.name,
+    )
+
+
+def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[str, Any]) -> float | None:
+    """Of one training step on a batch of that shape."""
+    number = jax.ShapeDtypeStruct(images[:1], np.int32)
+    data = {
+        "image": jax.ShapeDtypeStruct(images, np.uint8),
+        "label": number,
+        "example": number,
+        "epoch": number,
+        "seed": number,
+    }
+    rate = jax.ShapeDtypeStruct((), np.float32)
+    return operations(jax.jit(step).trace(state, data, rate, constants))
+
+
+def _constants(
+    bound: LabelledPhase,
+    network: models.Network,
+    variables: Mapping[str, Any],
+    image: tuple[int, ...],
+    classes: int,
+) -> dict[str, Any]:
+    """Shapes of what `constants.py` would measure."""
+    params = flatten(variables["params"])
+    found: dict[str, Any] = {"anchor": {path: params[path] for path in anchored(bound.pulls)}}
+    for item in bound.features:
+        if isinstance(item.penalty, FeatureDistance):
+            found["source"] = dict(variables)
+            one = jax.ShapeDtypeStruct((1, *image), np.float32)
+            _, maps = jax.eval_shape(
+                lambda given, image: network.apply(given, image, capture=item.units),  # noqa: B023
+                dict(variables),
+                one,
+            )
+            found["attention"] = {
+                unit: jax.ShapeDtypeStruct(features.shape[-1:], np.float32) for unit, features in maps.items()
+            }
+        if isinstance(item.penalty, SourceTask):
+            found["relation"] = jax.ShapeDtypeStruct((classes, SOURCE_CLASSES), np.float32)
+    return found
+
+
+def _units(bound: LabelledPhase, params: Mapping[str, Any], model: str) -> tuple[UnitPlan, ...]:
+    anatomy = anatomy_of(params, model)
+    found = []
+    for number, name in enumerate((*anatomy.units, "head"), start=1):
+        paths = [leaf.path for leaf in anatomy.leaves if leaf.unit == number]
+        labels = tuple(dict.fromkeys(sorted(bound.labels[path] for path in paths)))
+        rates = [bound.rates[path] for path in paths if bound.labels[path] != FREEZE]
+        found.append(UnitPlan(name, labels, max(rates, default=0.0), name in bound.still))
+    return tuple(found)
+
+
+def _fresh(
+    strategy: Strategy, model: str, params: Mapping[str, Any], network: models.Network
+) -> dict[str, str]:
+    """The units that do not start at their pretrained weights, and how they start."""
+    surgery = strategy.surgery
+    anatomy = anatomy_of(params, model)
+    found: dict[str, str] = {}
+    for leaf in anatomy.leaves:
+        for where, start in surgery.starts.items():
+            inside = leaf.unit != anatomy.head and matches(where, leaf, anatomy)
+            if inside and start != "pretrained":
+                found[anatomy.units[leaf.unit - 1]] = start
+    if surgery.slim_from is not None:
+        whole = models.create(model, network.head.classes).units
+        changed = [old.name for old, new in zip(whole, network.units, strict=False) if old != new]
+        first = anatomy.units.index(changed[0])
+        found |= dict.fromkeys(anatomy.units[first:], "slim")
+    return found

@@ -1,0 +1,1 @@
+"""One image at a time: decoding, encoding, and the cache of decoded images."""

@@ -1,0 +1,278 @@
+"""One image, from a file or an array, to RGB uint8 at the size of the network.
+
+Nothing of an image is guessed in silence: orientation, palette, alpha and 16 bits are honoured, and
+an image with several frames or with NaN is refused.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ttl_jax.typing import UInt8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+RESIZE_MODES = ("squash", "crop", "pad")
+ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm",
+    ".pbm", ".jp2",
+)  # fmt: skip
+# Others stay shut: PIL hands PostScript under a wrong ending to Ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
+
+
+class UnreadableImageError(Exception):
+    """Why an image cannot be used; the caller knows its file and row."""
+
+
+class Picture(Protocol):
+    """One image that is not a file of its own: a frame, a slice, a record."""
+
+    def read(self) -> Image:
+        """The whole image, upright, as "L", "RGB" or, with transparent pixels, "RGBA".
+
+        Raises:
+            UnreadableImageError: missing, damaged or empty.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A volume.
+
+    Attributes:
+        slices: pictures or uint8 (H, W), in order.
+        millimetres: from one slice to the next, between rows, between columns; None is unknown.
+    """
+
+    slices: tuple[Picture | np.ndarray, ...]
+    millimetres: tuple[float, float, float] | None = None
+
+
+ImageSource = Path | np.ndarray | Picture | Stack
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How images are brought to one size.
+
+    Attributes:
+        size: pixels a side.
+        resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts the
+            middle out; "pad" scales the long side and fills up with `pad_value`.
+        pad_value: 0..255; also what shows through transparent pixels.
+        depth: slices of a volume; 0 for flat images.
+    """
+
+    size: int
+    resize: str = "squash"
+    pad_value: int = 0
+    depth: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(S, S, 3), or (D, S, S, 3) for volumes."""
+        return (*([self.depth] if self.depth else []), self.size, self.size, 3)
+
+
+def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S S 3"]:
+    """Reads one image, or the volume of a Stack, as uint8 `geometry.shape`.
+
+    The EXIF orientation is applied; transparent pixels show `pad_value`; 16-bit, 32-bit and float
+    images are stretched from their own minimum and maximum to 0..255 (a radiograph may use any 12
+    of 16 bits, and the usual division by 256 would leave it black). Colour profiles are ignored.
+    Scaling is bilinear with antialiasing, between the slices of a volume too.
+
+    Args:
+        source: a file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture; a Stack if and only if
+            `geometry` has a depth.
+        geometry: the size wanted and how to get there.
+
+    Raises:
+        UnreadableImageError: missing, damaged, empty, animated, or with NaN.
+    """
+    return decode_shown(source, geometry)[0]
+
+
+def decode_shown(source: ImageSource, geometry: Geometry) -> tuple[UInt8[np.ndarray, "... S S 3"], Image]:
+    """As `decode`, and the image to know the example by: `upright`, of a volume its middle slice."""
+    if isinstance(source, Stack):
+        return _volume(source, geometry)
+    image = upright(source, geometry)
+    return fit(image, geometry), image
+
+
+def upright(source: Path | np.ndarray | Picture, geometry: Geometry) -> Image:
+    """A flat image at its own size, "L" or "RGB", before `fit`; raises as `decode`."""
+    return _opaque(whole(source), geometry.pad_value)
+
+
+def fit(image: Image, geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:
+    """An image of `upright` at the size wanted; raises as `decode`."""
+    return np.asarray(_fit(image, geometry).convert("RGB"))
+
+
+def _volume(stack: Stack, geometry: Geometry) -> tuple[UInt8[np.ndarray, "D S S 3"], Image]:
+    from PIL import Image
+
+    flat = replace(geometry, depth=0)
+    slices = np.empty((len(stack.slices), *flat.shape), np.uint8)
+    for number, picture in enumerate(stack.slices):
+        image = upright(picture, flat)
+        slices[number] = fit(image, flat)
+        if number == len(stack.slices) // 2:
+            middle = image
+    # Each slice as a row: the rows are scaled as PIL scales an image's height.
+    rows = Image.fromarray(slices.reshape(len(slices), -1))
+    scaled = rows.resize((rows.width, geometry.depth), Image.Resampling.BILINEAR)
+    return np.asarray(scaled).reshape(geometry.shape), middle
+
+
+def whole(source: ImageSource) -> Image:
+    """The image at its own size, as "L", "RGB" or, with transparent pixels, "RGBA".
+
+    Raises:
+        UnreadableImageError: as `decode`.
+    """
+    from PIL import Image
+
+    if isinstance(source, np.ndarray):
+        pixels = source[..., 0] if source.ndim == 3 and source.shape[-1] == 1 else source
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    assert not isinstance(source, Stack)
+    return read_file(source) if isinstance(source, Path) else source.read()
+
+
+def read_file(path: Path) -> Image:
+    """An image file's only frame, upright; see `whole`."""
+    try:
+        # A pipe or a device would be waited for without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableImageError("is not a file")
+        with path.open("rb") as file:
+            return read_stream(file)
+    except FileNotFoundError:
+        raise UnreadableImageError("does not exist") from None
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be read ({error.strerror or error})") from None
+
+
+def read_stream(file: IO[bytes]) -> Image:
+    """The only frame of the encoded image in `file`, upright; see `whole`.
+
+    Raises:
+        UnreadableImageError: as `decode`.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        opened = _open(file)
+        # MPO, from phones: a photo with its own thumbnail behind it.
+        frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+        if frames > 1:
+            raise UnreadableImageError(f"holds {frames} frames; save the one to be used")
+        opened.load()
+        return _plain(ImageOps.exif_transpose(opened))
+    except UnreadableImageError:
+        raise
+    except (Image.DecompressionBombError, MemoryError):
+        raise UnreadableImageError("has too many pixels; cut it into tiles first") from None
+    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
+        raise UnreadableImageError(f"cannot be decoded ({reason(error)})") from None
+
+
+def reason(error: Exception) -> str:
+    """What an exception of another library says, on one line of 200 characters at most."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def _open(file: IO[bytes]) -> ImageFile:
+    """PIL's Image.open for the formats above, without its warning at half the size it refuses.
+
+    Image.open can only be silenced through the process's warning filters, and those are not safe to
+    change while other threads decode.
+    """
+    from PIL import Image
+
+    Image.init()
+    prefix = file.read(16)
+    for name in _FORMATS:
+        make, accepts = Image.OPEN.get(name, (None, None))
+        if make is None or accepts is None or accepts(prefix) is not True:
+            continue
+        file.seek(0)
+        try:
+            opened = make(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+        width, height = opened.size
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+            raise UnreadableImageError("has too many pixels; cut it into tiles first")
+        return opened
+    file.seek(128)
+    if file.read(4) == b"DICM":
+        raise UnreadableImageError("is not an image that PIL can read but DICOM; set data.name=dicom")
+    raise UnreadableImageError("is not an image that PIL can read")
+
+
+def _plain(image: Image) -> Image:
+    """Any mode of PIL's as "L", "RGB" or "RGBA"."""
+    mode = image.mode
+    if mode == "F" or mode.startswith("I"):
+        return stretch(np.asarray(image))
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("L" if mode in ("1", "L") else "RGB")
+
+
+def _opaque(image: Image, background: int) -> Image:
+    """Without transparent pixels: they show a gray."""
+    from PIL import Image
+
+    if image.mode != "RGBA":
+        return image
+    canvas = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(canvas, image).convert("RGB")
+
+
+def stretch(values: np.ndarray) -> Image:
+    """Any numbers (H, W), their minimum as 0 and their maximum as 255; all equal is 0.
+
+    Raises:
+        UnreadableImageError: NaN or infinite.
+    """
+    from PIL import Image
+
+    if not np.isfinite(values).all():
+        raise UnreadableImageError("has pixels that are NaN or infinite")
+    low, high = float(values.min()), float(values.max())
+    scaled = (values.astype(np.float64) - low) * (255.0 / (high - low) if high > low else 0.0)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _fit(image: Image, geometry: Geometry) -> Image:
+    from PIL import Image
+
+    size, (width, height) = geometry.size, image.size
+    if width == 0 or height == 0:
+        raise UnreadableImageError("has no pixels")
+    bilinear = Image.Resampling.BILINEAR
+    if geometry.resize == "squash" or width == height:
+        return image if image.size == (size, size) else image.resize((size, size), bilinear)
+    if geometry.resize == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return image.resize((size, size), bilinear, box=(left, top, left + side, top + side))
+    scale = size / max(width, height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = Image.new(image.mode, (size, size), (geometry.pad_value,) * len(image.getbands()))
+    canvas.paste(image.resize(inner, bilinear), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return canvas

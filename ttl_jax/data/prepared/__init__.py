@@ -1,0 +1,1 @@
+"""The folder of ArrayRecord shards that `prepare` writes."""

@@ -1,0 +1,59 @@
+"""What the readers share: files that must be there, and what a Listing takes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ttl_jax.data.sources.listing import Listing, make_listing
+from ttl_jax.errors import UserError
+
+
+def need(path: Path, of: str) -> Path:
+    """The path, which must exist.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; data.path must be the folder that {of} was unpacked to")
+    return path
+
+
+def rows(source: Path, files: Sequence[Path]) -> tuple[str, Sequence[Path], list[str], list[str]]:
+    """What `make_listing` takes of images that are files under `source`: the source's name, the images,
+    where they are, and as ids their paths in it.
+
+    Args:
+        source: the data set's folder.
+        files: one for each example.
+
+    Raises:
+        UserError: no files.
+    """
+    if not files:
+        raise UserError(f"{source} holds none of the images expected there; unpack the data set anew")
+    where = [str(file) for file in files]
+    return str(source), files, where, [file.relative_to(source).as_posix() for file in files]
+
+
+def class_folders(source: Path, classes: Sequence[tuple[str, Path]], skip: str = "") -> Listing:
+    """A Listing of class folders.
+
+    Args:
+        source: the data set's folder.
+        classes: (class name, its folder).
+        skip: files whose stem holds this are no images of the class (masks).
+    """
+    from ttl_jax.data.images.decode import ENDINGS
+
+    files: list[Path] = []
+    labels: list[int] = []
+    for number, (_, folder) in enumerate(classes):
+        own = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+        own = [file for file in own if not skip or skip not in file.stem]
+        files += own
+        labels += [number] * len(own)
+    return make_listing(*rows(source, files), np.array(labels), [name for name, _ in classes])

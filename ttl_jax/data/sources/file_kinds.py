@@ -1,0 +1,56 @@
+"""Which files a source takes for its own: by their endings, or by a look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttl_jax.data.images.decode import ENDINGS
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """Attributes:
+    noun: what one is called in messages.
+    endings: lower case, with their dots.
+    bare: whether a file without ending is one; None: never.
+    source: the value of data.name that reads them.
+    """
+
+    noun: str
+    endings: tuple[str, ...]
+    source: str
+    bare: Callable[[Path], bool] | None = None
+
+    def accepts(self, file: Path) -> bool:
+        """Whether the source takes this file."""
+        if file.name.lower().endswith(self.endings):
+            return True
+        # Scanners number their files: IM0001, or 1.2.840.113619.2.55
+        bare = not file.suffix or file.suffix[1:].isdigit()
+        return bool(bare and self.bare and self.bare(file))
+
+    def stem(self, name: str) -> str | None:
+        """The name without its ending; None for a name of another kind."""
+        for ending in sorted(self.endings, key=len, reverse=True):
+            if name.lower().endswith(ending):
+                return name[: -len(ending)]
+        return None
+
+
+def _marked_dicom(file: Path) -> bool:
+    """Whether "DICM" stands behind the 128 bytes of the preamble (DICOM PS3.10, 7.1)."""
+    try:
+        if not file.is_file() or file.name == "DICOMDIR":
+            return False
+        with file.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+IMAGES = FileKind("image", ENDINGS, "folder")
+DICOM = FileKind("DICOM file", (".dcm", ".dicom", ".ima"), "dicom", _marked_dicom)
+NIFTI = FileKind("NIfTI file", (".nii", ".nii.gz"), "nifti")
+KINDS = (IMAGES, DICOM, NIFTI)

@@ -1,0 +1,37 @@
+"""Which source a path is for, where the user does not say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ttl_jax.data.sources.file_kinds import KINDS
+from ttl_jax.data.sources.record import MANIFEST
+from ttl_jax.errors import UserError
+
+_TABLES = (".csv", ".tsv", ".txt")
+
+
+def guess_source(path: str | Path) -> str:
+    """The value of data.name for a path: by its ending, or the first file in it that is of a kind.
+
+    Raises:
+        UserError: nothing there, or nothing known in it.
+    """
+    path = Path(path)
+    if path.suffix.lower() in _TABLES and path.is_file():
+        return "csv"
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return "npz"
+    if not path.is_dir():
+        state = "is no table (.csv, .tsv) and no .npz file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {state}; give a folder of class folders, a table or an .npz file")
+    if (path / MANIFEST).is_file():
+        return "record"
+    for place, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            for kind in KINDS:
+                if not name.startswith(".") and kind.accepts(Path(place, name)):
+                    return kind.source
+    raise UserError(f"{path} holds no image, DICOM or NIfTI file; give the folder above the class folders")

@@ -1,0 +1,257 @@
+"""NIfTI volumes in class folders or named in a table, whole or cut into slices.
+
+Volumes are turned to RAS+ (first axis to the patient's right, second to the front, third to the head)
+and slices shown as a radiologist sees them: the patient's right on the left, the front or the head on
+top; in sagittal slices the front is on the left.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import threading
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ttl_jax.config.data import DataConfig
+from ttl_jax.data.images.decode import ImageSource, UnreadableImageError, reason
+from ttl_jax.data.sources.csv_table import read_table
+from ttl_jax.data.sources.file_kinds import NIFTI
+from ttl_jax.data.sources.folder import read_folder
+from ttl_jax.data.sources.frames import Unreadable, check_slices, examples_of, in_millimetres
+from ttl_jax.data.sources.listing import Listing
+from ttl_jax.data.sources.window import PERCENTILES, Window, parse_window, spread, to_bytes
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.typing import UInt8
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+    from PIL.Image import Image
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane's slices follow
+MAX_VOXELS = 1_000_000_000  # 1000 slices of 1000 x 1000; a header may claim more than any memory holds
+_SUBJECT = re.compile(r"(?:^|[/_])(sub-[A-Za-z0-9]+)")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume in RAS+.
+
+    Attributes:
+        voxels: uint8 (X, Y, Z), windowed.
+        millimetres: size of a voxel along each axis.
+    """
+
+    voxels: UInt8[np.ndarray, "X Y Z"]
+    millimetres: tuple[float, float, float]
+
+    def slice(self, plane: str, number: int) -> UInt8[np.ndarray, "H W"]:
+        """One slice, counted from the patient's left, back or feet."""
+        cut = np.take(self.voxels, number, axis=PLANES[plane])
+        return cut[::-1, ::-1].T
+
+    def pixel(self, plane: str) -> tuple[float, float]:
+        """Height and width of a slice's pixel in millimetres."""
+        width, height = (side for axis, side in enumerate(self.millimetres) if axis != PLANES[plane])
+        return height, width
+
+
+@dataclass(frozen=True)
+class NiftiSlice:
+    """One slice of a NIfTI volume as a Picture.
+
+    Attributes:
+        path: the file.
+        plane: one of PLANES.
+        number: of the slice, from the patient's left, back or feet.
+        window: as `parse_window` gives it.
+        spacing: millimetres a pixel; 0 leaves the voxels as stored.
+    """
+
+    path: Path
+    plane: str
+    number: int
+    window: Window | str
+    spacing: float
+
+    def read(self) -> Image:
+        """The slice as "L".
+
+        Raises:
+            UnreadableImageError: missing, damaged, not one volume, or with NaN.
+        """
+        from PIL import Image
+
+        volume = read_volume(self.path, self.window)
+        image = Image.fromarray(np.ascontiguousarray(volume.slice(self.plane, self.number)))
+        return in_millimetres(image, volume.pixel(self.plane), self.spacing)
+
+
+def read_nifti(config: DataConfig) -> Listing:
+    """Lists NIfTI files; each slice is an example (see `data.slices`, `data.plane`).
+
+    Groups are the table's column, else the subject of a BIDS name (sub-01_..., Gorgolewski et al.
+    2016), else the file: slices of one volume never straddle splits.
+
+    Args:
+        config: path (a folder of class folders, or a table), group, window, slices, plane, spacing,
+            and for a table root, image, label, split.
+
+    Raises:
+        UserError: nibabel is not installed, a field makes no sense, or a fault of the folder or the
+            table.
+    """
+    try:
+        import nibabel  # noqa: F401
+    except ImportError:
+        raise UserError("data.name=nifti needs nibabel: pip install 'ttl-jax[nifti]'") from None
+    window = parse_window(config.window)
+    check_slices(config.slices)
+    if config.plane not in PLANES:
+        raise UserError(f"data.plane={config.plane!r} does not exist{nearest(config.plane, tuple(PLANES))}")
+    table = not Path(config.path).is_dir()
+    if config.group and not table:
+        raise UserError(
+            f"data.group={config.group!r} names a column, but {config.path} is a folder; list the volumes "
+            "in a table, or leave data.group empty"
+        )
+    files = read_table(config, NIFTI) if table else read_folder(config.path, NIFTI)
+    pictures: list[list[ImageSource]] = []
+    for path in files.images:
+        assert isinstance(path, Path)
+        try:
+            opened = _open(path)
+            count = _shape(opened)[PLANES[config.plane]]
+        except UnreadableImageError as error:
+            pictures.append([Unreadable.example(str(error), config.slices)])
+            continue
+
+        def cut(number: int, path: Path = path) -> NiftiSlice:
+            return NiftiSlice(path, config.plane, number, window, config.spacing)
+
+        millimetres = _millimetres(opened, config.plane, config.spacing)
+        pictures.append(examples_of(count, config.slices, cut, millimetres))
+    groups = files.groups
+    if not config.group:
+        subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]
+        groups = np.array(
+            [found[1] if found else name for found, name in zip(subjects, files.ids.tolist(), strict=True)]
+        )
+    return files.expand(pictures, groups)
+
+
+def _millimetres(opened: Nifti1Image, plane: str, spacing: float) -> tuple[float, float, float]:
+    """Of a voxel from slice to slice, and of a slice's pixel: height and width, `spacing` if that is set."""
+    import nibabel
+
+    sizes = nibabel.affines.voxel_sizes(opened.affine)
+    axes = nibabel.orientations.io_orientation(opened.affine)[:, 0]
+    along = {int(axis): float(size) for axis, size in zip(axes, sizes, strict=True)}
+    width, height = (along[axis] for axis in range(3) if axis != PLANES[plane])
+    return along[PLANES[plane]], spacing or height, spacing or width
+
+
+_reading = threading.Lock()
+
+
+def read_volume(path: Path, window: Window | str = "") -> Volume:
+    """A whole volume, windowed; slices that are read one after the other share it.
+
+    Raises:
+        UnreadableImageError: missing, damaged, not one volume, or with NaN.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        raise UnreadableImageError("does not exist") from None
+    with _reading:  # or every thread would decompress the same volume
+        found = _try_volume(path, window, state.st_mtime_ns, state.st_size)
+    if isinstance(found, str):
+        raise UnreadableImageError(found)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _try_volume(path: Path, window: Window | str, changed: int, size: int) -> Volume | str:
+    """The volume, or why not, so that this too is found out once for all slices."""
+    try:
+        return _read_volume(path, window)
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _read_volume(path: Path, window: Window | str) -> Volume:
+    import nibabel
+
+    opened = _open(path)
+    _shape(opened)
+    try:
+        upright = nibabel.as_closest_canonical(opened)
+        values = np.asarray(upright.get_fdata(dtype=np.float32, caching="unchanged"))
+        sides = [float(side) for side in nibabel.affines.voxel_sizes(upright.affine)]
+    except MemoryError:
+        raise UnreadableImageError("has too many voxels for the memory") from None
+    except Exception as error:  # damaged files make nibabel raise nearly anything
+        raise UnreadableImageError(f"cannot be read as NIfTI ({reason(error)})") from None
+    values = values.reshape(values.shape[:3])
+    if not np.isfinite(values).all():
+        raise UnreadableImageError("has voxels that are NaN or infinite")
+    if not isinstance(window, Window):
+        found = spread(values, PERCENTILES if window == "percentile" else (0.0, 100.0))
+        if found is None:
+            return Volume(np.zeros(values.shape, np.uint8), (sides[0], sides[1], sides[2]))
+        window = found
+    voxels = np.empty(values.shape, np.uint8)
+    for place, part in enumerate(values):  # in float64, a part at a time
+        voxels[place] = to_bytes(window.apply(part))
+    return Volume(voxels, (sides[0], sides[1], sides[2]))
+
+
+def _open(path: Path) -> Nifti1Image:
+    """The header; voxels are read later."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    if not path.exists():
+        raise UnreadableImageError("does not exist")
+    if not path.is_file():
+        raise UnreadableImageError("is not a file")
+    try:
+        return nibabel.Nifti1Image.from_filename(path)
+    except (ImageFileError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableImageError(f"is not a NIfTI file ({reason(error)})") from None
+    except Exception as error:  # damaged headers make nibabel raise nearly anything
+        raise UnreadableImageError(f"cannot be read as NIfTI ({reason(error)})") from None
+
+
+def _shape(opened: Nifti1Image) -> tuple[int, int, int]:
+    """Voxels along R, A and S."""
+    import nibabel
+
+    shape = tuple(int(side) for side in opened.shape)
+    if len(shape) < 3 or min(shape) < 1:
+        raise UnreadableImageError(f"has the shape {shape}, which is no volume")
+    if np.prod(shape[3:]) > 1:
+        raise UnreadableImageError(f"holds {np.prod(shape[3:])} volumes; save the one to be used")
+    if np.prod([float(side) for side in shape]) > MAX_VOXELS:
+        raise UnreadableImageError(f"claims {' x '.join(map(str, shape))} voxels")
+    kind = opened.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise UnreadableImageError(f"has voxels of type {kind}, which are no grays")
+    path = Path(str(opened.get_filename()))
+    needed = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    if path.suffix != ".gz" and path.stat().st_size < needed:
+        raise UnreadableImageError(f"is cut off: {needed} bytes of voxels do not fit into the NIfTI file")
+    try:
+        axes = nibabel.orientations.io_orientation(opened.affine)[:, 0]
+    except Exception as error:
+        raise UnreadableImageError(f"has a damaged orientation ({reason(error)})") from None
+    if not np.isfinite(axes).all():
+        raise UnreadableImageError("has a damaged orientation (an axis of no length)")
+    along = {int(axis): side for axis, side in zip(axes, shape[:3], strict=True)}
+    return along[0], along[1], along[2]

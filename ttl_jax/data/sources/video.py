@@ -1,0 +1,85 @@
+"""Frames of a video file, decoded a block at a time: neighbours share the way from a key frame."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ttl_jax.data.images.decode import UnreadableImageError, reason
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BLOCK = 24  # frames held at a time: 30 MB of 854 x 480 pixels
+INSTALL = "pip install 'ttl-jax[video]'"
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame of a video as a Picture.
+
+    Attributes:
+        path: the file.
+        number: of the frame, from 0, at the video's own rate.
+        step: every how many frames one is wanted; `number` is a multiple of it.
+    """
+
+    path: Path
+    number: int
+    step: int
+
+    def read(self) -> Image:
+        """The frame as "RGB".
+
+        Raises:
+            UnreadableImageError: missing, damaged, or shorter than that.
+        """
+        try:
+            state = self.path.stat()
+        except OSError:
+            raise UnreadableImageError("does not exist") from None
+        place, block = (self.number // self.step) % BLOCK, self.number // (self.step * BLOCK)
+        with _reading:  # or every thread would decode the same block
+            found = _block(self.path, block, self.step, state.st_mtime_ns, state.st_size)
+        if isinstance(found, str):
+            raise UnreadableImageError(found)
+        if place not in found:
+            raise UnreadableImageError("is past the end of the video")
+        return found[place]
+
+
+_reading = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _block(path: Path, block: int, step: int, changed: int, size: int) -> dict[int, Image] | str:
+    """Place in the block -> frame; or why not."""
+    try:
+        return _decode(path, block * BLOCK * step, step)
+    except Exception as error:  # damaged files make FFmpeg's many decoders raise nearly anything
+        return f"cannot be decoded as a video ({reason(error)})"
+
+
+def _decode(path: Path, start: int, step: int) -> dict[int, Image]:
+    import av
+
+    found: dict[int, Image] = {}
+    with av.open(str(path)) as opened:
+        stream = opened.streams.video[0]
+        rate, base = stream.average_rate, stream.time_base
+        if not rate or not base:
+            raise ValueError("no frame rate")
+        begin = stream.start_time or 0
+        opened.seek(begin + int(start / rate / base), stream=stream, backward=True)
+        for frame in opened.decode(stream):
+            if frame.pts is None:
+                continue
+            number = round((frame.pts - begin) * base * rate)
+            if number >= start + BLOCK * step:
+                break
+            if number >= start and number % step == 0:
+                found[(number - start) // step] = frame.to_image()
+    return found

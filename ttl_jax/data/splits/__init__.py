@@ -1,0 +1,1 @@
+"""Splits of whole groups, and the checks that nothing leaks between them."""

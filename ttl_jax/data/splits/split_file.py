@@ -1,0 +1,119 @@
+"""A split, or folds, kept as JSON, so that every run and every colleague uses the same one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ttl_jax.data.sources.listing import SPLITS
+from ttl_jax.errors import UserError
+
+
+def write_splits(path: str | Path, ids: np.ndarray, splits: np.ndarray, source: str) -> None:
+    """Writes {"source", "splits": {split: [id, ...]}} in one move, ids in the order of the data.
+
+    Raises:
+        UserError: the file cannot be written there.
+    """
+    _write(path, {"source": source, "splits": {name: ids[splits == name].tolist() for name in SPLITS}})
+
+
+def write_folds(path: str | Path, ids: np.ndarray, fold_of: np.ndarray, source: str) -> None:
+    """Writes {"source", "folds": [[id, ...], ...]} in one move; ids of fold -1 stand in none.
+
+    Raises:
+        UserError: the file cannot be written there.
+    """
+    folds = [ids[fold_of == fold].tolist() for fold in range(int(fold_of.max()) + 1)]
+    _write(path, {"source": source, "folds": folds})
+
+
+def read_splits(path: str | Path, ids: np.ndarray, left_out: frozenset[str]) -> np.ndarray:
+    """The split of each of `ids`, (N,).
+
+    Args:
+        path: written by `write_splits`.
+        ids: of the data now.
+        left_out: ids that the data had but that were skipped as unreadable.
+
+    Raises:
+        UserError: not such a file, an id twice, or ids that the data and the file do not share.
+    """
+    content = _read(path, "splits")
+    try:
+        lists = {name: [str(item) for item in content[name]] for name in SPLITS}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a split file ({error!r}); {_REMEDY}") from None
+    return np.array(_places(path, lists, ids, left_out))
+
+
+def read_folds(path: str | Path, ids: np.ndarray, folds: int, left_out: frozenset[str]) -> np.ndarray:
+    """The fold of each of `ids`, int (N,).
+
+    Args:
+        path: written by `write_folds`.
+        ids: of the data now, without a test split of its own.
+        folds: how many the file must hold.
+        left_out: ids that the data had but that were skipped as unreadable.
+
+    Raises:
+        UserError: as `read_splits`, or another number of folds.
+    """
+    content = _read(path, "folds")
+    if not isinstance(content, list) or len(content) != folds:
+        held = len(content) if isinstance(content, list) else 0
+        raise UserError(f"{path} holds {held} folds and data.folds={folds}; {_REMEDY}")
+    lists = {number: [str(item) for item in items] for number, items in enumerate(content)}
+    return np.array(_places(path, lists, ids, left_out), np.int64)
+
+
+_REMEDY = "delete the file to split anew, or name another in data.splits"
+_Place = TypeVar("_Place", str, int)
+
+
+def _write(path: str | Path, content: dict[str, Any]) -> None:
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"data.splits={str(path)!r} cannot be written ({error.strerror})") from None
+
+
+def _read(path: str | Path, key: str) -> Any:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if key == "splits" and "folds" in content:
+            raise UserError(f"{path} holds folds; set data.folds={len(content['folds'])}, or {_REMEDY}")
+        return content[key]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a split file ({error!r}); {_REMEDY}") from None
+
+
+def _places(
+    path: str | Path, lists: dict[_Place, list[str]], ids: np.ndarray, left_out: frozenset[str]
+) -> list[_Place]:
+    """The list that each id stands in, every id in one."""
+    assigned: dict[str, _Place] = {}
+    for name, items in lists.items():
+        for item in items:
+            if item in assigned:
+                raise UserError(f"{path} lists {item!r} twice; {_REMEDY}")
+            assigned[item] = name
+    unknown = [item for item in ids.tolist() if item not in assigned]
+    if unknown:
+        raise UserError(
+            f"{path} lacks {len(unknown)} of the data's images, the first is {unknown[0]!r}; {_REMEDY}"
+        )
+    gone = sorted(set(assigned) - set(ids.tolist()) - left_out)
+    if gone:
+        raise UserError(
+            f"{path} lists {len(gone)} images that the data lacks, the first is {gone[0]!r}; {_REMEDY}"
+        )
+    return [assigned[item] for item in ids.tolist()]

@@ -1,0 +1,28 @@
+"""What a worker process keeps from one task to the next: the data read last, and compiled programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ttl_jax import data
+from ttl_jax.config.data import data_config
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.training.programs import Programs
+
+_DATASETS: dict[str, dict[str, Dataset]] = {}
+_PROGRAMS = Programs()
+
+
+def datasets(config: Any) -> dict[str, Dataset]:
+    """The splits that a run's config names: those read last, where it is the same data again."""
+    key = json.dumps(config.data.to_dict(), sort_keys=True)
+    if key not in _DATASETS:
+        _DATASETS.clear()
+        _DATASETS[key] = dict(data.load(data_config(config.data)))
+    return _DATASETS[key]
+
+
+def programs() -> Programs:
+    """What was compiled for the task before: it serves a run that differs in seed and rate alone."""
+    return _PROGRAMS

@@ -1,0 +1,1 @@
+"""The machine and its processes: environment, locks, remote paths, compile cache, preemption."""

@@ -1,0 +1,1 @@
+"""Features of frozen units, computed once."""

@@ -1,0 +1,1 @@
+"""Heads on fixed features: solved, or many trained as one program."""

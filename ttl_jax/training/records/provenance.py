@@ -1,0 +1,218 @@
+"""What a run records of itself, and the check that a work folder belongs to the same config."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.config import default_config, set_fields
+from ttl_jax.data.published.presets import auto_augment
+from ttl_jax.errors import UserError
+from ttl_jax.strategies import Pull, parse
+from ttl_jax.strategies.parse import terms
+from ttl_jax.system.lock import held
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
+# Fields that may differ between the start of a run and its continuation: they change no result.
+FREE = frozenset(
+    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
+     "nan_check_steps", "report", "report_images", "loggers", "cache_features", "cache_disk_gb",
+     "data.eval_batch_size", "evaluate_test",
+     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
+     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
+)  # fmt: skip
+
+
+def check(workdir: Path, config: Any) -> None:
+    """Refuses a work folder that holds a run of another config, or of a strategy that has changed since.
+
+    Raises:
+        UserError: listing every field that differs.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    # A field that came after the run began stood at its default, or where `_older` says.
+    newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
+    saved = _dotted(json.loads(path.read_text())["config"])
+    before = newer | _older(saved) | saved
+    if "model.bn_momentum" not in saved and (key := _changed_strategy(saved["strategy"])):
+        raise UserError(
+            f"{workdir} holds a run that an earlier version of ttl_jax began, whose {key} was another one "
+            "(docs/results/withdrawn.md): finish it with that version, or use another --workdir, or --fresh"
+        )
+    now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
+    absent = "absent"
+    changed = []
+    for key in sorted((before.keys() | now.keys()) - FREE):
+        old = before[key] if key in before else absent
+        new = now[key] if key in now else absent
+        if old != new:
+            changed.append(f"{key}: {old} -> {new}")
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of another config ({'; '.join(changed)}); "
+            "use another --workdir, or --fresh, which moves that folder aside and starts anew"
+        )
+
+
+def begun_with(workdir: Path) -> Any:
+    """The config that a folder's run was begun with; a field that came after stands where it stood then."""
+    begun = json.loads((workdir / "config.json").read_text())["config"]
+    config, saved = default_config(), _dotted(begun)
+    with config.unlocked():
+        config.update(begun)
+    set_fields(config, {key: value for key, value in _older(saved).items() if key not in saved})
+    return config
+
+
+def _older(saved: dict[str, Any]) -> dict[str, Any]:
+    """What younger fields stood at in the runs before them, where that was not a config's to say."""
+    lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
+    drawn = not (
+        str(saved.get("data.name")).startswith("phantom/")
+        or saved.get("data.splits")
+        or saved.get("data.folds")
+    )
+    norm = {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
+    return norm | ({"data.split_rule": 1} if drawn else {})
+
+
+def _changed_strategy(text: str) -> str | None:
+    """The key of a strategy that did something else in a version whose configs have no bn_momentum.
+
+    Measured rates counted the fresh head, penalties that are not coupled were no proximal steps (and l1_sp's
+    was coupled), and of several phases the weights were chosen among all.
+    """
+    for term in terms(text):
+        strategy = parse(str(term))
+        phased = len(strategy.phases) > 1 or any(phase.each or phase.probe for phase in strategy.phases)
+        if phased or any(isinstance(pull, Pull) and not pull.coupled for pull in strategy.penalties):
+            return term.key
+    return None
+
+
+def as_begun(workdir: Path, config: Any) -> Any:
+    """The config, where data.augment="auto" stays what the folder's run was begun with.
+
+    A version before "auto" had the default "flip": its runs go on with that.
+    """
+    path = workdir / "config.json"
+    if config.data.augment != "auto" or not path.exists():
+        return config
+    begun = json.loads(path.read_text())["config"]["data"]
+    if "augment" not in begun or begun["augment"] == "auto":
+        return config
+    settled = config.copy_and_resolve_references()
+    with settled.unlocked():
+        settled.data.augment = begun["augment"]
+    return settled
+
+
+@contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Holds a work folder, made where it is not there.
+
+    Raises:
+        HeldError: another process works in it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with held(workdir / "owner.json", wait=False):
+        yield
+
+
+def set_aside(workdir: Path) -> Path | None:
+    """Moves what a run left in its folder to WORKDIR.1 (or .2, ...) and returns that; None where nothing is.
+
+    Raises:
+        UserError: another process works there.
+    """
+    if not workdir.exists() or not any(workdir.iterdir()):
+        return None
+    number = 1
+    while (place := workdir.with_name(f"{workdir.name}.{number}")).exists():
+        number += 1
+    with alone(workdir):
+        workdir.rename(place)
+    return place
+
+
+def claim(workdir: Path, config: Any) -> None:
+    """Writes config.json where there is none yet."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "config.json"
+    if path.exists():
+        return
+    record = {
+        "config": config.to_dict(),
+        "versions": versions(),
+        "git": _git_commit(),
+        "command": command(),
+        # what "auto" stood for in this version
+        "augment": auto_augment(config.data.name)[0]
+        if config.data.augment == "auto"
+        else config.data.augment,
+        "platform": f"{platform.platform()}, {os.cpu_count()} cores",
+    }
+    write_json(path, record)
+
+
+def command() -> str:
+    """This process's command as a shell takes it."""
+    program, *words = sys.argv
+    started = ["python", "-m", "ttl_jax"] if Path(program).name == "__main__.py" else [program]
+    return " ".join(_quoted(word) for word in [*started, *words])
+
+
+def _quoted(word: str) -> str:
+    """As one would type it: --config.x="('full', 'lp_ft')"."""
+    flag, sign, value = word.partition("=")
+    if not sign or shlex.quote(flag) != flag:
+        flag, sign, value = "", "", word
+    plain = "'" not in value or set(value) & set('"$`\\!')
+    return f"{flag}{sign}{shlex.quote(value) if plain else chr(34) + value + chr(34)}"
+
+
+def versions() -> dict[str, str]:
+    """Python's version and that of every package that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file as a whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _git_commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=5,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
