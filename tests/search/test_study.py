@@ -15,7 +15,7 @@ from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.search import read, search, validated
 from ttl_jax.system import host
 from ttl_jax.system.preemption import Notice, Preempted
-from ttl_jax.training import loop
+from ttl_jax.training import compile_ahead
 
 DEFAULT = search_config().search.rungs
 
@@ -71,13 +71,13 @@ def test_a_search_whose_figure_is_undefined_goes_on_by_the_loss(tmp_path, config
 
 
 def test_the_programs_of_the_next_trial_are_made_while_one_trains(tmp_path, config, datasets, monkeypatch):
-    threads, plain = [], loop.compile_step
+    threads, plain = [], compile_ahead.compile_step
 
     def compile_step(*given):
         threads.append(threading.current_thread().name)
         return plain(*given)
 
-    monkeypatch.setattr(loop, "compile_step", compile_step)
+    monkeypatch.setattr(compile_ahead, "compile_step", compile_step)
     foreseen = search(config, tmp_path / "foreseen", datasets)
     main = threading.current_thread().name
     assert threads == [main, host.COMPILING]

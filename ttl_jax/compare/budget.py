@@ -67,7 +67,7 @@ def relative(config: Any, flops: Mapping[Key, float]) -> dict[Key, float]:
 
 def solved(strategy: str) -> bool:
     """No phase of the strategy takes steps: then it has no learning rate either."""
-    return all(phase.solver is not None for phase in strategies.parse(strategy).phases)
+    return all(any(part.solves for part in phase.parts) for phase in strategies.parse(strategy).phases)
 
 
 def operations(strategy: str, model: str, image_size: int, batch: int) -> float:

@@ -111,16 +111,7 @@ def check(config: Any) -> None:
     if not 0 < low < high:
         raise UserError(f"config compare.lr_range={tuple(section.lr_range)} must rise, from above 0")
     if section.folds != "auto":
-        if not section.folds.isdigit() or 0 < int(section.folds) < 3:
-            raise UserError(
-                f"config compare.folds={section.folds!r}: folds are 3 or more (train, val, test), '0' or "
-                "'auto'"
-            )
-        phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
-        if int(section.folds) and phantoms:
-            raise UserError(
-                f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds"
-            )
+        _check_folds(config)
     for key, grids in section.grids.items():
         if key not in strategies.names():
             raise UserError(f"config compare.grids: no strategy {key!r}{nearest(key, strategies.names())}")
@@ -137,3 +128,15 @@ def check(config: Any) -> None:
         raise UserError(f"config compare.tune_epochs={section.tune_epochs} is negative")
     if section.tune_epochs and config.total_steps:
         raise UserError("config compare.tune_epochs needs total_epochs; set total_steps=0")
+
+
+def _check_folds(config: Any) -> None:
+    """Refuses a number of folds that is too small, or of data sets that have none."""
+    section = config.compare
+    if not section.folds.isdigit() or 0 < int(section.folds) < 3:
+        raise UserError(
+            f"config compare.folds={section.folds!r}: folds are 3 or more (train, val, test), '0' or 'auto'"
+        )
+    phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
+    if int(section.folds) and phantoms:
+        raise UserError(f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds")

@@ -44,7 +44,7 @@ def compare(
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
-        config: a comparison's config, `ttl_jax.compare.default_config` filled in; it may hold Strategies.
+        config: a comparison's config, `ttl_jax.compare.default_config` filled in; Strategies are taken too.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
         notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).

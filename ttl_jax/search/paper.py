@@ -7,7 +7,7 @@ validation with one seed; only what was selected is trained with more seeds and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -20,9 +20,7 @@ from ttl_jax.evaluation import paired_difference, predictions, registry
 from ttl_jax.search import search as study
 from ttl_jax.search.candidates import KINDS, Point, chosen, points
 from ttl_jax.search.protocol import Request
-from ttl_jax.search.trial import report_test
 from ttl_jax.system.preemption import Notice
-from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
 
 
@@ -32,6 +30,9 @@ class Method(NamedTuple):
     name: str
     kind: str
     unit: int
+
+
+Tests = dict[Method, dict[int, dict[str, Any]]]  # row -> seed -> test scores
 
 
 def methods(records: Mapping[str, Mapping[str, Any]]) -> tuple[Method, ...]:
@@ -83,29 +84,10 @@ def paper(
     }
     rows = methods(records)
     seeds = range(config.seed, config.seed + config.search.seeds)
-    tests: dict[Method, dict[int, dict[str, Any]]] = {row: {} for row in rows}
+    tests: Tests = {row: {} for row in rows}
     for kind in KINDS:
-        setting, place = settings[kind], workdir / kind
-        wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
-        requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
-        programs = Programs(keeps=True)
-        study.train_all(
-            setting,
-            place,
-            sets,
-            requests,
-            apart=datasets is None,
-            notice=notice,
-            committed=committed,
-            programs=programs,
-        )
-        for row in rows:
-            for seed in seeds if row.kind == kind else ():
-                request = Request(row.unit, 1.0, seed)
-                run = study.folder(place, request)
-                if (run / "result.json").exists():  # a training that diverged has none
-                    tests[row][seed] = report_test(setting.trial(request), run, sets, notice, programs)
-
+        trainings = study.Trainings(settings[kind], workdir / kind, sets, datasets is None, notice, committed)
+        _train_finals(trainings, kind, seeds, tests)
     costs: dict[Any, Cost] = {}
 
     def spent(row: Method) -> Cost:
@@ -137,6 +119,18 @@ def paper(
     provenance.write_json(workdir / "paper.json", found)
     (workdir / "paper.md").write_text(markdown(found), encoding="utf-8")
     return found
+
+
+def _train_finals(trainings: study.Trainings, kind: str, seeds: Sequence[int], tests: Tests) -> None:
+    """Trains what a kind of search selected with every seed, and fills in its test scores."""
+    rows = [row for row in tests if row.kind == kind]
+    wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows)
+    study.train_all(trainings, tuple(Request(unit, 1.0, seed) for unit, seed in wanted))
+    for row in rows:
+        for seed in seeds:
+            request = Request(row.unit, 1.0, seed)
+            if (trainings.folder(request) / "result.json").exists():  # a training that diverged has none
+                tests[row][seed] = trainings.report_test(request)
 
 
 def _of_kind(config: Any, kind: str) -> Any:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,12 @@ from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.frozen.store import FeatureStore
-from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.hooks.finite import DivergedError
+from ttl_jax.training.hooks.hook import Hook
+from ttl_jax.training.hooks.pause import Pause, Paused
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
@@ -76,12 +77,10 @@ def run_trial(
     folder: Path,
     budget: float,
     datasets: Mapping[str, Dataset],
-    notice: Notice | None = None,
-    programs: Programs | None = None,
-    features: FeatureStore | None = None,
+    session: Session | None = None,
     last_save: LastSave | None = None,
     onward: Onward | None = None,
-    began: Callable[[], object] = lambda: None,
+    hooks: Sequence[Hook] = (),
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
 
@@ -93,13 +92,11 @@ def run_trial(
         folder: of this unit and seed.
         budget: share of the run, up to 1.
         datasets: splits.
-        notice: polled, so that the training can be asked to save and stop.
-        programs: what trials on the same data sets have compiled.
-        features: what they have computed of frozen units.
+        session: what trials on the same data sets share.
         last_save: takes over what a paused training has left to write, so that the next trial may begin;
             without it this is waited for.
         onward: is told the score where the training would pause; says the budget to train on to, if any.
-        began: called when its steps begin.
+        hooks: called along the training.
 
     Returns:
         `config.select` on validation, the best up to the budget that was reached, or what stands in for it
@@ -116,9 +113,6 @@ def run_trial(
     if answer["score"] is not None or answer["why"]:
         return _number(answer["score"])
     seen = {name: datasets[name] for name in ("train", "val")}
-    run = partial(
-        train, config, folder, seen, began=began, notice=notice, programs=programs, features=features
-    )
     why, score, step, ending, paused = "", None, 0, ExitStack(), False
 
     def keep() -> None:
@@ -140,7 +134,8 @@ def run_trial(
         keep()
         return _number(score)
     try:
-        result = run(pause_after=budget, go_on=go_on, pausing=ending) if budget < 1 else run()
+        pause = (Pause(budget, go_on, ending),) if budget < 1 else ()
+        result = train(config, folder, seen, hooks=(*hooks, *pause), session=session)
         score, step = _figure(result.metrics["val"], config), result.metrics["best_step"]
     except Paused:
         paused = True
@@ -163,19 +158,18 @@ def report_test(
     config: Any,
     folder: Path,
     datasets: Mapping[str, Dataset],
-    notice: Notice | None = None,
-    programs: Programs | None = None,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """The test scores of a finished trial: looked at once, and read from its result from then on.
 
     Args:
-        config, folder, datasets, notice, programs: as for `run_trial`; the test split is among these.
+        config, folder, datasets, session: as for `run_trial`; the test split is among these.
     """
     path = folder / "result.json"
     metrics = json.loads(path.read_text())
     if "test" not in metrics:
         path.unlink()  # the run is finished: it only evaluates, now with the test split there
-        metrics = train(config, folder, datasets, notice=notice, programs=programs).metrics
+        metrics = train(config, folder, datasets, session=session).metrics
     return metrics["test"]
 
 
@@ -208,8 +202,8 @@ class TrialTask:
         config = ConfigDict(self.config).lock()
         host.set_deterministic(config.deterministic)
         set_up_jax()
-        sets, features = worker_cache.datasets(config), feature_store(config, self.features)
-        run_trial(config, Path(self.folder), self.budget, sets, notice, worker_cache.programs(), features)
+        session = Session(notice or Notice(), worker_cache.programs(), feature_store(config, self.features))
+        run_trial(config, Path(self.folder), self.budget, worker_cache.datasets(config), session)
         return ""
 
 

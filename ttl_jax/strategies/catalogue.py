@@ -12,10 +12,18 @@ from typing import Any
 from ttl_jax import registry
 from ttl_jax.errors import UserError
 from ttl_jax.registry import register
-from ttl_jax.strategies.average import Ema, Soup, WiseFT
-from ttl_jax.strategies.features import FeatureDistance, SmallSingularValues, SourceTask
-from ttl_jax.strategies.penalties import Pull
-from ttl_jax.strategies.probe import Probe
+from ttl_jax.strategies.parts import (
+    CoTuning,
+    Ema,
+    FeatureDistance,
+    MeasuredRates,
+    Mixout,
+    Pull,
+    SmallSingularValues,
+    SolvedHead,
+    Soup,
+    WiseFT,
+)
 from ttl_jax.strategies.select import (
     K,
     Where,
@@ -30,7 +38,7 @@ from ttl_jax.strategies.select import (
     top_stages,
     units,
 )
-from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Solver, Strategy, Surgery, Train
+from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Strategy, Surgery, Train
 
 # Who trains, and when
 
@@ -94,7 +102,7 @@ def _probe(strategy: str, solver: str | None, l2: float | None) -> Phase:
     if l2 is not None and (solver != "lbfgs" or l2 < 0):
         raise UserError(f"{strategy}: l2={l2} is for solver='lbfgs', and not negative")
     rules = ((head, TRAIN), (backbone, FREEZE))
-    return Phase(rules=rules, name="probe", solver=Solver(solver, l2) if solver else None)
+    return Phase(rules=rules, name="probe", parts=(SolvedHead(solver, l2),) if solver else ())
 
 
 @register("strategy")
@@ -298,7 +306,8 @@ def auto_rgn(
         paper_faithful: as the authors' code in its eval mode, which their runs used: norms stay as they
             are, statistics too, moments are reset, and all tensors are measured (docs/strategies.md).
     """
-    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches), reset_moments, over, paper_faithful)
+    rates = MeasuredRates("rgn", norm, by, refresh, batches)
+    return _measured("auto_rgn", rates, reset_moments, over, paper_faithful)
 
 
 @register("strategy")
@@ -323,19 +332,18 @@ def auto_snr(
         over: as for auto_rgn.
         paper_faithful: as for auto_rgn.
     """
-    probe = Probe("snr", "none", by, refresh, batches, threshold=threshold)
-    return _probed("auto_snr", probe, reset_moments, over, paper_faithful)
+    rates = MeasuredRates("snr", "none", by, refresh, batches, threshold=threshold)
+    return _measured("auto_snr", rates, reset_moments, over, paper_faithful)
 
 
-def _probed(
-    name: str, probe: Probe, reset_moments: bool | None, over: str | None, paper_faithful: bool
+def _measured(
+    name: str, part: MeasuredRates, reset_moments: bool | None, over: str | None, paper_faithful: bool
 ) -> Strategy:
     """Learning rates are measured; as the authors coded it, the norms are left out."""
     rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
     reset = paper_faithful if reset_moments is None else reset_moments
-    measured = over or ("all" if paper_faithful else "backbone")
-    probe = replace(probe, reset_moments=reset, over=measured)
-    return Strategy(name, phases=(Phase(rules=rules, probe=probe),))
+    part = replace(part, reset_moments=reset, over=over or ("all" if paper_faithful else "backbone"))
+    return Strategy(name, phases=(Phase(rules=rules),), parts=(part,))
 
 
 # What is added to the loss
@@ -352,7 +360,7 @@ def l2_sp(
         alpha: pull of the backbone towards its start (the authors: 0.1; TLlib: 0.01).
         beta: pull of the head towards zero.
         coupled: a term of the loss, as in the paper. False: a proximal step after each update, which
-            Adam's division does not reach, as AdamW (Loshchilov and Hutter 2019; penalties.py): of a
+            Adam's division does not reach, as AdamW (Loshchilov and Hutter 2019; parts/pull.py): of a
             learning rate of 1e-3 and some hundred steps alpha then has to be 1 or so to be felt.
         paper_faithful: kernels only; norms and biases are left free, as in the authors' code.
     """
@@ -371,7 +379,7 @@ def l1_sp(
             1 a frozen backbone.
         beta: as for l2_sp.
         coupled: False: soft-thresholding towards w0 after each update, by learning rate * alpha (the
-            proximal operator of the penalty; penalties.py has the argument). True: its subgradient
+            proximal operator of the penalty; parts/pull.py has the argument). True: its subgradient
             joins the loss's, as in the paper, whose optimizer is SGD; Adam makes a push of that which is
             as strong whatever alpha is, once it outweighs the data's gradient.
         paper_faithful: as for l2_sp.
@@ -385,7 +393,7 @@ def _towards_start(
     which = kernels if kernels_only else everything
     return Strategy(
         name,
-        penalties=(
+        parts=(
             Pull(backbone & which, alpha, norm, "start", coupled),
             Pull(head & which, beta, 2, "zero", coupled),
         ),
@@ -401,7 +409,7 @@ def bss(weight: float = 0.001, k: int = 1) -> Strategy:
         weight: eta of the paper.
         k: how many.
     """
-    return Strategy("bss", penalties=(SmallSingularValues(weight, k),))
+    return Strategy("bss", parts=(SmallSingularValues(weight, k),))
 
 
 @register("strategy")
@@ -415,7 +423,7 @@ def delta(alpha: float = 0.5, beta: float = 0.01, attention: str = "measured") -
         attention: "measured" (softmax of what each channel's loss costs a linear probe) or "uniform".
     """
     return Strategy(
-        "delta", penalties=(FeatureDistance(alpha, attention), Pull(head, beta, 2, "zero", coupled=True))
+        "delta", parts=(FeatureDistance(alpha, attention), Pull(head, beta, 2, "zero", coupled=True))
     )
 
 
@@ -427,7 +435,21 @@ def cotuning(weight: float = 2.3) -> Strategy:
     Args:
         weight: lambda of the paper (TLlib: 2.3).
     """
-    return Strategy("cotuning", penalties=(SourceTask(weight),))
+    return Strategy("cotuning", parts=(CoTuning(weight),))
+
+
+# What the forward pass takes
+
+
+@register("strategy")
+def mixout(p: float = 0.9) -> Strategy:
+    """Mixout (Lee et al. 2020): in every step each trained weight of the backbone is back at its start
+    with probability p, and what is kept is scaled so that its mean stays.
+
+    Args:
+        p: of the start (the authors: 0.7 to 0.9 for BERT-large); 0 is full fine-tuning.
+    """
+    return Strategy("mixout", parts=(Mixout(p),))
 
 
 # What the norms do
@@ -447,7 +469,7 @@ def stochnorm(p: float = 0.5) -> Strategy:
 @register("strategy")
 def ema(decay: float = 0.999) -> Strategy:
     """Exponential moving average of the weights: validated and kept in their place."""
-    return Strategy("ema", after=Ema(decay))
+    return Strategy("ema", parts=(Ema(decay),))
 
 
 @register("strategy")
@@ -458,7 +480,7 @@ def soup(kind: str = "greedy", last: int = 5) -> Strategy:
         kind: "greedy" (keeps what does not lower the validation score) or "uniform".
         last: how many validations of the last phase.
     """
-    return Strategy("soup", after=Soup(kind, last))
+    return Strategy("soup", parts=(Soup(kind, last),))
 
 
 @register("strategy")
@@ -468,7 +490,7 @@ def wise_ft(alpha: float | None = None) -> Strategy:
     Args:
         alpha: share of the fine-tuned weights; the best of 0, .1, ..., 1 on validation when not given.
     """
-    return Strategy("wise_ft", after=WiseFT(alpha))
+    return Strategy("wise_ft", parts=(WiseFT(alpha),))
 
 
 # What else of a strategy is a strength, as the learning rate is: {key: {option: values, weak to strong}}. A
@@ -483,6 +505,7 @@ STRENGTHS: dict[str, dict[str, tuple[float, ...]]] = {
     "delta": {"alpha": (0.05, 0.5, 5.0), "beta": (0.001, 0.01, 0.1)},
     "cotuning": {"weight": (0.5, 2.3, 5.0)},
     "stochnorm": {"p": (0.25, 0.5, 0.75)},
+    "mixout": {"p": (0.5, 0.7, 0.9)},
     "ema": {"decay": (0.9, 0.99, 0.999)},
 }
 LENGTHS = ("lp_ft.share",)  # strengths that change what a training costs

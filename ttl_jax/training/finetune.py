@@ -20,6 +20,7 @@ from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
 from ttl_jax.training.result import Result
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 
 def finetune(
@@ -69,7 +70,7 @@ def finetune(
     elif settings is not data:
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     with remote.workfolder(workdir or tempfile.mkdtemp(prefix="ttl_jax_")) as (folder, push):
-        return train(settings, folder, datasets, committed=push)
+        return train(settings, folder, datasets, session=Session(committed=push))
 
 
 def _full_name(name: str, known: tuple[str, ...]) -> str:

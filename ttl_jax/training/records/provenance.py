@@ -19,7 +19,7 @@ from ttl_jax import registry
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
-from ttl_jax.strategies import Pull, terms, text_of
+from ttl_jax.strategies import terms, text_of
 from ttl_jax.system.lock import held
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
@@ -144,8 +144,8 @@ def _changed_strategy(text: str) -> str | None:
     """
     for term in terms(text):
         strategy = term.strategy
-        phased = len(strategy.phases) > 1 or any(phase.each or phase.probe for phase in strategy.phases)
-        if phased or any(isinstance(pull, Pull) and not pull.coupled for pull in strategy.penalties):
+        phased = len(strategy.phases) > 1 or any(phase.each for phase in strategy.phases)
+        if phased or any(part.changed for part in strategy.parts):
             return term.key
     return None
 
