@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 
+from ttl_jax.config import set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions
 from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.hooks.pause import Pause, Paused
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.run import train
 
 
@@ -165,6 +167,38 @@ def test_early_stop_ends_a_run(tmp_path, config, datasets):
     config.schedule.name = "constant"
     result = train(config, tmp_path, datasets)
     assert result.metrics["steps"] < 60
+
+
+@pytest.mark.parametrize("estimate", ["moving", "precise(2)"])
+def test_a_kill_after_the_state_of_an_early_stop_changes_nothing(
+    tmp_path, config, datasets, monkeypatch, estimate
+):
+    """Before the next phase, or the end, is saved."""
+    set_fields(config, {
+        "strategy": "truncated(2)+gradual_last_first", "total_steps": 48, "eval_every_epochs": 0.4,
+        "early_stop.patience": 2, "optimizer.lr": 1e-12, "schedule.name": "constant", "save_share": 1e-9,
+        "model.bn_estimate": estimate,
+    })  # fmt: skip
+    whole = train(config, tmp_path / "whole", datasets)
+    assert whole.metrics["steps"] < 48
+    save, kills = Checkpoints.save_last, []
+
+    def killed(self, state, progress):
+        save(self, state, progress)
+        if progress["bad"] == 2 and progress["phase"] == len(kills):
+            kills.append(progress["step"])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save_last", killed)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "killed", datasets)
+    resumed = train(config, tmp_path / "killed", datasets)
+    assert len(kills) == 3 and resumed.metrics["steps"] == whole.metrics["steps"] == kills[-1]
+    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+    events = [[(line["step"], "split" in line, line["loss"]) for line in lines(tmp_path / name)]
+              for name in ("whole", "killed")]  # fmt: skip
+    assert events[0] == events[1]
 
 
 @pytest.mark.parametrize(

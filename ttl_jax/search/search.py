@@ -13,14 +13,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax import data, models
+from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import Cost, cost_of
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.bayesian import WHOLE, bayesian_plan
 from ttl_jax.search.candidates import KINDS, Point, boundaries, chosen, points
+from ttl_jax.search.finalists import Terms
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.in_parallel import side_by_side
 from ttl_jax.search.pareto import pareto
@@ -59,7 +61,7 @@ class Setting:
         options: the `search` part.
         points: candidate by unit.
         stages: boundaries among the candidates.
-        sign: 1 where high scores are good, -1 for a loss.
+        sign: of the metric selected by: 1 where high scores are good, -1 where low ones are.
     """
 
     run: Any
@@ -109,6 +111,7 @@ def read(config: Any) -> Setting:
     with run.unlocked():
         del run["search"]
         run.report = False
+    run = provenance.settled(run)
     check(run)
     found = {point.unit: point for point in points(options.kind, run.model.name, run.strategy)}
     if options.units:
@@ -118,7 +121,7 @@ def read(config: Any) -> Setting:
         if options.stages
         else boundaries(run.model.name, tuple(found))
     )
-    return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
+    return Setting(run, options, found, stages, metric(run.select).sign)
 
 
 def search(
@@ -275,17 +278,17 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
         return _seeded(two_stage_plan(stages, units), run.seed)
     if not 0 < options.allowance <= 1:
         raise UserError(f"config search.allowance={options.allowance} is a share, above 0 up to 1")
-    shared: dict[str, Any] = {
-        "seeds": tuple(range(run.seed, run.seed + options.seeds)),
-        "finalists": options.finalists,
-        "allowance": max(options.allowance * len(units), WHOLE),
-        "confidence": options.confidence,
-        "tolerance": options.tolerance,
-        "width": options.workers,
-    }
+    terms = Terms(
+        seeds=tuple(range(run.seed, run.seed + options.seeds)),
+        finalists=options.finalists,
+        allowance=max(options.allowance * len(units), WHOLE),
+        confidence=options.confidence,
+        tolerance=options.tolerance,
+        width=options.workers,
+    )
     if options.method == "bayesian":
-        return bayesian_plan(units, pilot=validated((options.pilot,), run)[0], **shared)
-    return halving_plan(stages, units, rungs=validated(options.rungs, run), eta=options.eta, **shared)
+        return bayesian_plan(units, terms, pilot=validated((options.pilot,), run)[0])
+    return halving_plan(stages, units, terms, rungs=validated(options.rungs, run), eta=options.eta)
 
 
 def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
@@ -419,7 +422,7 @@ class _Evaluations:
     def _value(self, request: Request, score: float) -> float:
         """Score less weight times price, told to the user."""
         setting = self.trainings.setting
-        said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
+        said = "failed" if math.isnan(score) else f"{metric(setting.run.select).name} {score:.4f}"
         print(
             f"unit {request.unit} ({setting.points[request.unit].name}), seed {request.seed}, "
             f"{request.budget:.0%} of the training: {said}",
@@ -514,10 +517,10 @@ def _record(
         "method": setting.options.method,
         "model": setting.run.model.name,
         "dataset": setting.run.data.name,
-        "select": setting.run.select,
+        "select": metric(setting.run.select).name,
         "best": result.best,
         "unit": best.name,
-        "strategy": best.strategy,
+        "strategy": strategies.title(best.strategy),
         "score": raw(result.best, result.score),
         "rounds": list(result.rounds),
         "stages": list(setting.stages),
@@ -529,21 +532,28 @@ def _record(
         "price": setting.options.price,
         "weight": weight,
         "front": list(front),
-        "units": [
-            {
-                "unit": unit,
-                "name": point.name,
-                "strategy": point.strategy,
-                "score": scores[unit] if unit in scores else None,
-                "params": costs[unit].params,
-                "macs": costs[unit].macs,
-                "price": price[unit],
-            }
-            for unit, point in setting.points.items()
-        ],
+        "units": _units(setting, scores, costs, price),
         "trials": trials,
         "test": _spread(tests),
     }
+
+
+def _units(
+    setting: Setting, scores: Mapping[int, float], costs: Mapping[int, Cost], price: Mapping[int, float]
+) -> list[dict[str, Any]]:
+    """Each candidate's score, where it has one, and what its network costs."""
+    return [
+        {
+            "unit": unit,
+            "name": point.name,
+            "strategy": strategies.title(point.strategy),
+            "score": scores[unit] if unit in scores else None,
+            "params": costs[unit].params,
+            "macs": costs[unit].macs,
+            "price": price[unit],
+        }
+        for unit, point in setting.points.items()
+    ]
 
 
 def _spread(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
