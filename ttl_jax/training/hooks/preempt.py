@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ttl_jax.system.preemption import Preempted
-from ttl_jax.training.hooks.hook import LoopState
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.state import TrainState
 from ttl_jax.training.trainer import Trainer
