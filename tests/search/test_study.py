@@ -2,8 +2,10 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import jax
+import numpy as np
 import pytest
 
 from ttl_jax.errors import UserError
@@ -55,6 +57,17 @@ def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_pat
     cheap = search(config, tmp_path, datasets)
     assert cheap["best"] == 1 and cheap["score"] == scores[1]
     assert run_files(tmp_path) == before and len(datasets["train"].images.reads) == read_before
+
+
+def test_a_search_whose_figure_is_undefined_goes_on_by_the_loss(tmp_path, config, datasets):
+    labels = np.zeros_like(datasets["val"].labels)  # of one class: no AUROC
+    record = search(config, tmp_path, {**datasets, "val": replace(datasets["val"], labels=labels)})
+    losses = {}
+    for unit in record["units"]:
+        result = json.loads((tmp_path / f"trials/unit{unit['unit']:02d}_seed0/result.json").read_text())
+        assert result["val"]["auroc"] is None and unit["score"] == -result["val"]["loss"]
+        losses[unit["unit"]] = result["val"]["loss"]
+    assert record["best"] == min(losses, key=losses.get)
 
 
 def test_the_programs_of_the_next_trial_are_made_while_one_trains(tmp_path, config, datasets, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from ttl_jax import models, strategies
 from ttl_jax.errors import UserError
-from ttl_jax.models.registry import SLIMMABLE
+from ttl_jax.models.registry import slimmable
 from ttl_jax.strategies.parts import SolvedHead
 from ttl_jax.training.schedule import peak_rate
 
@@ -46,7 +46,7 @@ SEVERAL = [name for name in models.names() if not name.endswith("_3d") or name =
 def test_every_key_binds_on_every_network(key, name):
     strategy = strategies.parse(OPTIONS[key] if key in OPTIONS else key)
     surgery = strategy.surgery
-    if surgery.slim_from is not None and name not in SLIMMABLE:
+    if surgery.slim_from is not None and not slimmable(name):
         with pytest.raises(UserError, match="slim_from is for"):
             models.create(name, 2, slim_from=surgery.slim_from)
         return

@@ -99,12 +99,17 @@ class Plan:
 
 
 def plan(
-    text: str, model: str, classes: int = 2, image_size: int = 224, batch: int = 32, count: bool = True
+    text: str | Strategy,
+    model: str,
+    classes: int = 2,
+    image_size: int = 224,
+    batch: int = 32,
+    count: bool = True,
 ) -> Plan:
     """Works the plan of a strategy out from shapes alone.
 
     Args:
-        text: the strategy, as for `strategies.parse`.
+        text: the strategy, or its text, as for `strategies.parse`.
         model: the network.
         classes: outputs of the head.
         image_size: pixels.
@@ -135,7 +140,7 @@ def plan(
     names = anatomy_of(variables["params"], model).units
     dropped = tuple(unit.name for unit in models.units(model) if unit.name not in names)
     return Plan(
-        text,
+        strategies.title(text),
         model,
         sum(leaf.size for path, leaf in flatten(variables["params"]).items() if SOURCE_HEAD not in path),
         dropped,
@@ -158,7 +163,7 @@ def plan(
     )
 
 
-def _phase(
+def _phase(  # noqa: PLR0913
     bound: LabelledPhase,
     share: float,
     network: models.Network,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttl_jax import models, strategies
+from ttl_jax import models, registry, strategies
 from ttl_jax.compare.space import space
 from ttl_jax.config import run as run_config
 from ttl_jax.data.published import presets
@@ -62,6 +62,15 @@ def default_config() -> Any:
     return config.lock()
 
 
+def settled(config: Any) -> Any:
+    """The config with every Strategy among its strategies as text."""
+    made = config.copy_and_resolve_references()
+    with made.unlocked(), made.ignore_type():
+        made.compare.strategies = tuple(map(strategies.text_of, made.compare.strategies))
+        made.compare.reference = strategies.text_of(made.compare.reference)
+    return made
+
+
 def check(config: Any) -> None:
     """Refuses what would fail in every cell, or after hours in one.
 
@@ -79,8 +88,7 @@ def check(config: Any) -> None:
             raise UserError(f"config compare.{field}={tuple(values)} names something twice")
     run.check(config)
     for name in section.models:
-        if name not in models.names():
-            raise UserError(f"config compare.models: no model {name!r}{nearest(name, models.names())}")
+        registry.get("backbone", name, f"config compare.models: no model {name!r}")
         for text in section.strategies:
             shape = strategies.parse(text).surgery.shape(name)
             models.create(name, 2, **{**shape, "head": config.model.head or shape["head"]})

@@ -81,7 +81,7 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
 def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[Path, dict[str, Any]]]]:
     """Those cells that no other worker is at, held."""
     with ExitStack() as locks:
-        found = []
+        held_cells = []
         for name, config in cells:
             folder = Path(name)
             folder.mkdir(parents=True, exist_ok=True)
@@ -89,5 +89,5 @@ def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[
                 locks.enter_context(held(folder / "lock", wait=False))
             except HeldError:
                 continue
-            found.append((folder, config))
-        yield found
+            held_cells.append((folder, config))
+        yield held_cells

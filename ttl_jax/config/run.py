@@ -19,8 +19,9 @@ def default_config() -> Any:
     from ttl_jax.config.data import DataConfig
 
     config = ConfigDict()
+    config.own = ()  # filled in: "FILE.py:NAME DIGEST" of everything of your own that the fields below name
     config.seed = 0  # initialisation, order of examples, augmentation, dropout
-    config.strategy = "full"  # see `python -m ttl_jax strategies`; a sum as "a(1)+b(x=2)" too
+    config.strategy = "full"  # see `python -m ttl_jax strategies`; a sum as "a(1)+b(x=2)", FILE.py:NAME too
     config.total_epochs = 10.0  # passes over the training split, all phases together
     config.total_steps = 0  # if positive, the length in steps instead of epochs
     config.eval_every_epochs = 1.0  # validation, best and last checkpoint (see save_share)

@@ -13,12 +13,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ttl_jax import data, models
+from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import Cost, cost_of
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.bayesian import WHOLE, bayesian_plan
 from ttl_jax.search.candidates import KINDS, Point, boundaries, chosen, points
 from ttl_jax.search.finalists import Terms
@@ -60,7 +61,7 @@ class Setting:
         options: the `search` part.
         points: candidate by unit.
         stages: boundaries among the candidates.
-        sign: 1 where high scores are good, -1 for a loss.
+        sign: of the metric selected by: 1 where high scores are good, -1 where low ones are.
     """
 
     run: Any
@@ -110,6 +111,7 @@ def read(config: Any) -> Setting:
     with run.unlocked():
         del run["search"]
         run.report = False
+    run = provenance.settled(run)
     check(run)
     found = {point.unit: point for point in points(options.kind, run.model.name, run.strategy)}
     if options.units:
@@ -119,7 +121,7 @@ def read(config: Any) -> Setting:
         if options.stages
         else boundaries(run.model.name, tuple(found))
     )
-    return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
+    return Setting(run, options, found, stages, metric(run.select).sign)
 
 
 def search(
@@ -420,7 +422,7 @@ class _Evaluations:
     def _value(self, request: Request, score: float) -> float:
         """Score less weight times price, told to the user."""
         setting = self.trainings.setting
-        said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
+        said = "failed" if math.isnan(score) else f"{metric(setting.run.select).name} {score:.4f}"
         print(
             f"unit {request.unit} ({setting.points[request.unit].name}), seed {request.seed}, "
             f"{request.budget:.0%} of the training: {said}",
@@ -515,10 +517,10 @@ def _record(
         "method": setting.options.method,
         "model": setting.run.model.name,
         "dataset": setting.run.data.name,
-        "select": setting.run.select,
+        "select": metric(setting.run.select).name,
         "best": result.best,
         "unit": best.name,
-        "strategy": best.strategy,
+        "strategy": strategies.title(best.strategy),
         "score": raw(result.best, result.score),
         "rounds": list(result.rounds),
         "stages": list(setting.stages),
@@ -544,7 +546,7 @@ def _units(
         {
             "unit": unit,
             "name": point.name,
-            "strategy": point.strategy,
+            "strategy": strategies.title(point.strategy),
             "score": scores[unit] if unit in scores else None,
             "params": costs[unit].params,
             "macs": costs[unit].macs,

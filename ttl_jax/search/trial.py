@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import worker_cache
 from ttl_jax.engines.task import Report, attempt
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.selection import figure, merit
 from ttl_jax.search.protocol import Onward
 from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
@@ -99,8 +99,8 @@ def run_trial(
         hooks: called along the training.
 
     Returns:
-        `config.select` on validation, the best up to the budget that was reached; NaN where the loss
-        diverged or the figure is not defined.
+        `config.select` on validation, the best up to the budget that was reached, or what stands in for it
+        where it is undefined (see `selection.figure`); NaN where the loss diverged.
 
     Raises:
         Preempted: the notice asked to stop; the same call goes on.
@@ -108,8 +108,10 @@ def run_trial(
     saving = last_save or LastSave()
     saving.wait(folder)
     answers = known(folder)
-    if str(float(budget)) in answers:
-        return _number(answers[str(float(budget))]["score"])
+    answer = answers.get(str(float(budget)), {"score": None, "why": ""})
+    # Of a score that was undefined a version before kept nothing; it is looked up again.
+    if answer["score"] is not None or answer["why"]:
+        return _number(answer["score"])
     seen = {name: datasets[name] for name in ("train", "val")}
     why, score, step, ending, paused = "", None, 0, ExitStack(), False
 
@@ -134,7 +136,7 @@ def run_trial(
     try:
         pause = (Pause(budget, go_on, ending),) if budget < 1 else ()
         result = train(config, folder, seen, hooks=(*hooks, *pause), session=session)
-        score, step = result.metrics["val"][config.select], result.metrics["best_step"]
+        score, step = _figure(result.metrics["val"], config), result.metrics["best_step"]
     except Paused:
         paused = True
     except DivergedError as error:
@@ -222,6 +224,12 @@ def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
     return None
 
 
+def _figure(scores: Mapping[str, Any], config: Any) -> float | None:
+    """`selection.figure` of these validation scores, as JSON takes it."""
+    value = figure(scores, config.select)
+    return None if math.isnan(value) else value
+
+
 def _best_so_far(folder: Path, config: Any, until: float = math.inf) -> tuple[float | None, int]:
     """The validation figure of the weights that a run would keep at a step, and their step."""
     seen = [event for event in _validations(folder) if event["step"] <= until]
@@ -229,7 +237,7 @@ def _best_so_far(folder: Path, config: Any, until: float = math.inf) -> tuple[fl
         phase = seen[-1].get("phase")  # a version before did not say it: all of one phase
         seen = [event for event in seen if event.get("phase", phase) == phase]
     best = max(seen, key=lambda event: (merit(event, config.select), event["step"]))
-    return best[config.select], best["step"]
+    return _figure(best, config), best["step"]
 
 
 def _validations(folder: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from ttl_jax import models
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts.part import Part, joined
 from ttl_jax.strategies.select import Where, backbone, everything, position, substitute
+from ttl_jax.strategies.written import written
 
 FREEZE = "freeze"
 WRITTEN_OUT = "written out"  # a phase of a repeated one: a complement may be empty at the end
@@ -138,6 +139,9 @@ class Strategy:
     def keeps_source_head(self) -> bool:
         """Whether the pretrained head stays beside the new one while training."""
         return any(part.source_head for part in self.parts)
+
+    def __repr__(self) -> str:
+        return written(self)
 
     def __add__(self, other: Strategy) -> Strategy:
         if len(self.phases) > 1 and len(other.phases) > 1:

@@ -16,7 +16,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts import Start
 from ttl_jax.training.devices import Layout
-from ttl_jax.training.loss import Loss, log_prior, make_loss
+from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
 from ttl_jax.training.state import fresh
@@ -90,12 +90,7 @@ def loss_of(config: Any, training: Dataset) -> Loss:
     weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
         weights = data.class_weights(training)
-    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
-    if config.loss.name == "focal":
-        options["gamma"] = config.loss.gamma
-    if config.loss.name == "logit_adjusted":
-        frequency = jnp.asarray(data.frequencies(training))
-        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    options = loss_options(config.loss, training.task, lambda: jnp.asarray(data.frequencies(training)))
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 

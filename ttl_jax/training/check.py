@@ -7,7 +7,8 @@ from operator import getitem
 from typing import Any
 
 from ttl_jax import data
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
+from ttl_jax.evaluation import registry
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.loss import check_loss
 from ttl_jax.training.optimizer import base_transform
@@ -34,7 +35,6 @@ BOUNDS = (
     (("save_share",), lambda value: 0 < value <= 1, "above 0, up to 1"),
     (("schedule.factor",), lambda value: 0 < value < 1, "between 0 and 1"),
 )  # fmt: skip
-SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
 
 
 def check(config: Any) -> None:
@@ -43,8 +43,7 @@ def check(config: Any) -> None:
     Raises:
         UserError: naming the field, the value and what it takes.
     """
-    if config.select not in SCORED:
-        raise UserError(f"config select={config.select!r}{nearest(config.select, SCORED)}")
+    registry.selectable(config.select)
     for field, known in (("select_phase", ("last", "any")), ("hand_over", ("last", "best"))):
         if config[field] not in known:
             raise UserError(f"config {field}={config[field]!r} is not {known[0]!r} or {known[1]!r}")

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import data as data_package
+from ttl_jax import registry
 from ttl_jax.config import default_config, paths, set_fields
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.strategies import Strategy, text_of
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
 from ttl_jax.training.result import Result
@@ -25,7 +27,7 @@ def finetune(
     data: str | Path | Any,
     model: str = "resnet50",
     weights: str = "imagenet",
-    strategy: str = "lp_ft",
+    strategy: str | Strategy = "lp_ft",
     workdir: str | Path | None = None,
     **config: Any,
 ) -> Result:
@@ -34,11 +36,12 @@ def finetune(
     Compiled programs are kept for the next time, as the commands keep them (`set_up_cache`).
 
     Args:
-        data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", a whole
-            config, or (images uint8 (N, H, W[, C]), labels (N,) or (N, L) with NaN = unknown).
-        model: see `ttl_jax.models.names()`.
+        data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", FILE.py:NAME (a
+            source; `data__path` is what it reads), a whole config, or (images uint8 (N, H, W[, C]), labels
+            (N,) or (N, L) with NaN = unknown).
+        model: see `ttl_jax.models.names()`; or FILE.py:NAME.
         weights: a catalogue key, a path, or "none".
-        strategy: as "lp_ft" or "truncated(12)+l2_sp(alpha=0.01)".
+        strategy: as "lp_ft", "truncated(12)+l2_sp(alpha=0.01)" or "my_strategies.py:mine"; or a Strategy.
         workdir: where the run's files go; a temporary folder when not given. The same call with the
             same folder resumes. One in a bucket (gs://...) is worked in through a local copy.
         **config: any config field by its full dotted name with "__" for ".", or by its last name
@@ -50,13 +53,16 @@ def finetune(
     set_up_cache()  # and no more: the process is the user's
     settings: Any = data if hasattr(data, "to_dict") else default_config()
     if settings is not data:
-        set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": strategy})
+        set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": text_of(strategy)})
     set_fields(settings, {_full_name(name, paths(settings)): value for name, value in config.items()})
     datasets: Mapping[str, Dataset] | None = None
     if isinstance(data, (str, Path)):
         text = str(data)
-        name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
-        set_fields(settings, {"data.name": name, "data.path": "" if name == text else text})
+        if registry.is_own("source", text):
+            set_fields(settings, {"data.name": text})
+        else:
+            name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
+            set_fields(settings, {"data.name": name, "data.path": "" if name == text else text})
     elif isinstance(data, tuple):
         images, labels = data
         own = data_config(settings.data)

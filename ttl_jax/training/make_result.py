@@ -128,7 +128,7 @@ def _costs(trainer: Trainer, progress: Progress) -> dict[str, Any]:
         "weights": config.model.weights,
         "bn_momentum": config.model.bn_momentum if normalised else None,
         "bn_estimate": config.model.bn_estimate if normalised else None,
-        "strategy": config.strategy,
+        "strategy": strategies.title(config.strategy),
         "dataset": config.data.name
         if not config.data.path
         else f"{config.data.name}:{Path(config.data.path).name}",

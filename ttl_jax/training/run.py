@@ -61,7 +61,7 @@ def train(
     """
     # ---- What can be refused is refused before anything is written or loaded.
     workdir = remote.only_local(workdir)
-    config = provenance.as_begun(workdir, config)
+    config = provenance.as_begun(workdir, provenance.settled(config))
     check(config)
     strategies.parse(config.strategy)
     provenance.check(workdir, config)

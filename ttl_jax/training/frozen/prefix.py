@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import models
+from ttl_jax import models, registry
 from ttl_jax.data import ArrayReader, ViewsReader, eval_batches
 from ttl_jax.data.batches import seeds
 from ttl_jax.data.dataset import Dataset
@@ -137,7 +137,8 @@ def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: An
     """
     names = [unit.name for unit in models.units(model)]
     below = set(names[: names.index(prefix.after) + 1])
-    about |= {"model": model, "after": prefix.after, "pooled": prefix.pooled}
+    own = registry.digest("backbone", model)  # of the user's file, which may change under its name
+    about |= {"model": f"{model} {own}".strip(), "after": prefix.after, "pooled": prefix.pooled}
     about |= {"jax": jax.__version__, "backend": jax.default_backend()}
     found = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=20)
     for collection in ("params", "batch_stats"):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.evaluation import registry
 from ttl_jax.training.records.loggers import Logger
 
 
@@ -65,7 +66,7 @@ class EventLog:
             self._clear()
             figures = "  ".join(
                 f"{name} {values[name]:.3f}"
-                for name in ("loss", "auroc", "accuracy")
+                for name in ("loss", *(each.name for each in registry.metrics() if each.in_table))
                 if name in values and values[name] is not None
             )
             print(f"  epoch {values['epoch']:.1f}  {values['split']}  {figures}")
