@@ -50,7 +50,7 @@ def run_phases(trainer: Trainer) -> Progress:
             if progress.phase + 1 == len(trainer.phases):
                 break
             state, progress = _hand_over(trainer, state, progress)
-            if trainer.notice.asked():
+            if trainer.session.notice.asked():
                 raise left(trainer, progress.step)
         progress = replace(progress, finished=True)
         trainer.save_last(state, progress)
@@ -135,7 +135,7 @@ def _measured(trainer: Trainer, now: LoopState, measure: compile_ahead.Measure) 
     if step != now.progress.phase_start and not crosses(step, trainer.steps_per_epoch):
         return now
     with saved_if_asked(trainer, now.state, now.progress):  # the state is as it was: it is measured again
-        few = trainer.notice.polled(now.data.batches(step, step + part.batches_ahead))
+        few = trainer.session.notice.polled(now.data.batches(step, step + part.batches_ahead))
         state = layout.place_state(measure(layout.whole(now.state), map(layout.split, few)))
     return replace(now, state=state)
 
@@ -148,7 +148,10 @@ def _stepped(
     dispatched = (*now.dispatched, (step, figures, [batch["example"] for batch in group]))
     if len(dispatched) > AHEAD:
         jax.block_until_ready(dispatched[-1 - AHEAD][1])
-    leave, late = trainer.notice.asked(), time.perf_counter() - now.saved_at > 60 * config.save_every_minutes
+    leave, late = (
+        trainer.session.notice.asked(),
+        time.perf_counter() - now.saved_at > 60 * config.save_every_minutes,
+    )
     return LoopState(
         state=state,
         progress=replace(now.progress, step=step),

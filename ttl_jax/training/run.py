@@ -50,7 +50,7 @@ def train(
         config: from `ttl_jax.config.run.default_config`, filled in.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         data: {"train", "val", "test", ...} instead of the splits that `config.data` names.
-        hooks: called along the way, as a search pauses its trainings; see `hooks.hook.Hook`.
+        hooks: called along the way, as a search pauses its trainings; see `trainer.Hook`.
         session: what the process lends: its notice, compiled programs and features of other runs.
 
     Raises:

@@ -10,7 +10,6 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
-from ttl_jax.system.preemption import Notice
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.build import phase_constants
 from ttl_jax.training.devices import Layout
@@ -19,11 +18,11 @@ from ttl_jax.training.frozen.phase_data import PhaseData, phase_data
 from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import carry_over, make_optimizer
-from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result
+from ttl_jax.training.session import Session
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
 from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables
@@ -86,14 +85,9 @@ class Trainer:
         return self.inputs.layout
 
     @property
-    def notice(self) -> Notice:
-        """Whether the process was asked to stop."""
-        return self.inputs.session.notice
-
-    @property
-    def programs(self) -> Programs:
-        """Compiled before, by this run or one like it."""
-        return self.inputs.session.programs
+    def session(self) -> Session:
+        """What the process lends: the notice to stop, compiled programs."""
+        return self.inputs.session
 
     # What follows from the config.
 
