@@ -106,8 +106,8 @@ def test_the_bayesian_search_goes_on_from_its_pilot(tmp_path, config, datasets):
         ("workers", 0, "search.workers=0 must be 1 or more"),
         ("seeds", 3, "is for method=halving"),
         ("tolerance", 0.0, "search.tolerance=0.0 must be above 0"),
-        ("confidence", 1.0, "search.confidence=1.0 must lie between 0 and 1"),
-        ("weight", -1.0, "must not be negative"),
+        ("confidence", 1.0, "search.confidence=1.0 must be between 0 and 1"),
+        ("weight", -1.0, "search.weight=-1.0 must be 0 or above"),
     ],
 )
 def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, datasets, field, value, message):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.config import default_config
+from ttl_jax.config import run_config
 from ttl_jax.errors import UserError
 from ttl_jax.training.loss import binary_cross_entropy, check_loss, cross_entropy, log_prior, make_loss
 
@@ -111,7 +111,5 @@ def test_fields_out_of_range():
         ("tau", 11.0, "loss.tau=11.0"),
         ("smoothing", 1.0, "loss.smoothing=1.0"),
     ):
-        config = default_config().loss
-        config[name] = value
         with pytest.raises(UserError, match=message):
-            check_loss(config)
+            check_loss(run_config({"loss": {name: value}}).loss)

@@ -56,7 +56,7 @@ def compare(
         FailedCellsError: cells failed; the same command tries them again.
         Preempted: the notice asked to stop; the same call goes on.
     """
-    check(config)
+    config = check(config)
     workdir = remote.only_local(workdir)
     cells.settings(config)  # two names for one folder are refused before anything is read
     _refuse_missing_data(config)
@@ -199,8 +199,8 @@ def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Cel
         if config.compare.together and one_program(made)
         else []
     )
-    along = tuple((place(other), cells.cell_config(config, other).to_dict()) for other in others)
-    return CellTask(place(cell), made.to_dict(), store, along)
+    along = tuple((place(other), cells.cell_config(config, other)) for other in others)
+    return CellTask(place(cell), made, store, along)
 
 
 def _next(

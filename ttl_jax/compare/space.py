@@ -57,7 +57,7 @@ def space(config: Any, strategy: str) -> Space:
     With equal operations (`compare.budget`) nothing is open that would change how many there are.
     """
     section = config.compare
-    found = strategies.open_strengths(strategy, section.grids.to_dict())
+    found = strategies.open_strengths(strategy, section.grids)
     fixed = strategies.LENGTHS if section.budget == "flops" else ()
     low, high = section.lr_range
     return Space(low, high, tuple(item for item in found.items() if item[0] not in fixed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,16 +14,19 @@ from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.errors import UserError
+from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.search import read
 from ttl_jax.training.records import provenance
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 SOURCE_CLASSES = 1000  # of ImageNet: what LEEP's source head has where the weights file has one
 VALIDATION_SHARE = 0.3  # of the images of a preview
 
 
 def preview(
-    config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None
+    config: ConfigDict | SearchConfig, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None
 ) -> dict[str, Any]:
     """Scores every candidate unit without training and proposes where to start.
 
@@ -44,8 +47,6 @@ def preview(
     """
     workdir, setting = Path(workdir), read(config)
     wanted = setting.options.preview_images
-    if wanted < 20:
-        raise UserError(f"config search.preview_images={wanted} must be 20 or more")
     sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     began = time.perf_counter()
     held_out = some(sets["val"], round(VALIDATION_SHARE * wanted), setting.run.seed)

@@ -30,8 +30,6 @@ from ttl_jax.typing import Array
 
 T = TypeVar("T")
 AXIS = "data"
-MODES = ("jit", "pmap")
-NORMS = ("global", "device")
 
 
 def connect(hosts: str) -> None:
@@ -338,20 +336,11 @@ ONE = Layout("jit", (None,))  # of a single device, for a step built by hand
 
 
 def check(parallel: Any) -> None:
-    """Refuses values that do not exist or do not go together.
+    """Refuses values that do not go together.
 
     Raises:
         UserError: naming the field.
     """
-    if parallel.mode not in MODES:
-        raise UserError(f"config parallel.mode={parallel.mode!r} is not 'jit' or 'pmap'")
-    if parallel.batch_norm not in NORMS:
-        raise UserError(f"config parallel.batch_norm={parallel.batch_norm!r} is not 'global' or 'device'")
-    for name in ("devices", "shard_above"):
-        if parallel[name] < 0:
-            raise UserError(f"config parallel.{name}={parallel[name]} must not be negative")
-    if parallel.accumulate < 1:
-        raise UserError(f"config parallel.accumulate={parallel.accumulate} must be above 0")
     if parallel.batch_norm == "device" and parallel.mode == "jit":
         raise UserError(
             "config parallel.batch_norm='device' needs parallel.mode='pmap': under jit a batch is one batch"

@@ -12,11 +12,9 @@ import numpy as np
 import optax
 from jax import lax
 
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
 from ttl_jax.strategies import FREEZE, LabelledPhase
 from ttl_jax.typing import Array, Float
-
-NAMES = ("adam", "adamw", "sgd")
 
 
 class AdamState(NamedTuple):
@@ -104,19 +102,14 @@ def base_transform(config: Any) -> optax.GradientTransformation:
 
     Args:
         config: the `optimizer` part of a run's config.
-
-    Raises:
-        UserError: an unknown optimizer.
     """
     decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else None
     if config.name == "sgd":
         parts = [decay, optax.trace(config.momentum) if config.momentum else None]
-    elif config.name in ("adam", "adamw"):
+    else:
         adam = scale_by_adam(config.b1, config.b2, config.eps)
         # Coupled decay enters the moments (torch's Adam), decoupled decay does not (AdamW).
         parts = [decay, adam] if config.name == "adam" else [adam, decay]
-    else:
-        raise UserError(f"config optimizer.name={config.name!r}{nearest(config.name, NAMES)}")
     used = [part for part in parts if part is not None]
     return optax.chain(*used) if used else optax.identity()
 

@@ -14,12 +14,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from ttl_jax import data, strategies
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config, run_config
 from ttl_jax.data.card import card, looked_for
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
@@ -47,9 +47,12 @@ from ttl_jax.training.result import Illustrate, Result, costs, evaluate_once
 from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 def train(
-    config: Any,
+    config: ConfigDict | RunConfig,
     workdir: str | Path,
     datasets: Mapping[str, Dataset] | None = None,
     *,
@@ -66,7 +69,7 @@ def train(
     """Runs or resumes one training, evaluates it, and writes its files.
 
     Args:
-        config: from `ttl_jax.config.run.default_config`, filled in.
+        config: from `ttl_jax.config.default_config`, filled in, or a RunConfig.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         datasets: {"train", "val", "test", ...} instead of the ones that `config.data` names.
         pause_after: share of the steps; the first validation from there on raises Paused.
@@ -90,8 +93,7 @@ def train(
         DivergedError: the loss stopped being a number.
     """
     workdir = remote.only_local(workdir)
-    config = provenance.as_begun(workdir, config)
-    check(config)
+    config = check(provenance.as_begun(workdir, run_config(config)))
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
     devices.check(config.parallel)
@@ -142,7 +144,7 @@ class _Given:
     loggers: Sequence[Logger] = ()  # opened: they take the events besides metrics.jsonl
 
 
-def _train(config: Any, workdir: Path, given: _Given) -> Result:
+def _train(config: RunConfig, workdir: Path, given: _Given) -> Result:
     notice, programs = given.notice, given.programs
     programs.claim(config)
     strategy = strategies.parse(config.strategy)

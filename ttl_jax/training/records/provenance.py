@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.config import default_config, set_fields
+from ttl_jax.config import RunConfig, paths, replace_fields
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Pull, parse
@@ -32,7 +32,7 @@ FREE = frozenset(
 )  # fmt: skip
 
 
-def check(workdir: Path, config: Any) -> None:
+def check(workdir: Path, config: RunConfig) -> None:
     """Refuses a work folder that holds a run of another config, or of a strategy that has changed since.
 
     Raises:
@@ -42,7 +42,7 @@ def check(workdir: Path, config: Any) -> None:
     if not path.exists():
         return
     # A field that came after the run began stood at its default, or where `_older` says.
-    newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
+    newer = _dotted(json.loads(json.dumps(RunConfig().to_dict())))
     saved = _dotted(json.loads(path.read_text())["config"])
     before = newer | _older(saved) | saved
     if "model.bn_momentum" not in saved and (key := _changed_strategy(saved["strategy"])):
@@ -65,14 +65,12 @@ def check(workdir: Path, config: Any) -> None:
         )
 
 
-def begun_with(workdir: Path) -> Any:
+def begun_with(workdir: Path) -> RunConfig:
     """The config that a folder's run was begun with; a field that came after stands where it stood then."""
     begun = json.loads((workdir / "config.json").read_text())["config"]
-    config, saved = default_config(), _dotted(begun)
-    with config.unlocked():
-        config.update(begun)
-    set_fields(config, {key: value for key, value in _older(saved).items() if key not in saved})
-    return config
+    known, saved = paths(RunConfig().to_dict()), _dotted(begun)
+    values = _older(saved) | {key: value for key, value in saved.items() if key in known}
+    return replace_fields(RunConfig(), values)
 
 
 def _older(saved: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def _changed_strategy(text: str) -> str | None:
     return None
 
 
-def as_begun(workdir: Path, config: Any) -> Any:
+def as_begun(workdir: Path, config: RunConfig) -> RunConfig:
     """The config, where data.augment="auto" stays what the folder's run was begun with.
 
     A version before "auto" had the default "flip": its runs go on with that.
@@ -112,10 +110,7 @@ def as_begun(workdir: Path, config: Any) -> Any:
     begun = json.loads(path.read_text())["config"]["data"]
     if "augment" not in begun or begun["augment"] == "auto":
         return config
-    settled = config.copy_and_resolve_references()
-    with settled.unlocked():
-        settled.data.augment = begun["augment"]
-    return settled
+    return replace_fields(config, {"data.augment": begun["augment"]})
 
 
 @contextmanager
@@ -146,7 +141,7 @@ def set_aside(workdir: Path) -> Path | None:
     return place
 
 
-def claim(workdir: Path, config: Any) -> None:
+def claim(workdir: Path, config: RunConfig) -> None:
     """Writes config.json where there is none yet."""
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
