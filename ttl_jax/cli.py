@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from ttl_jax.compare import FailedCellsError
         from ttl_jax.system.preemption import STATUS, Preempted
-        from ttl_jax.training.loop import DivergedError
+        from ttl_jax.training.hooks.finite import DivergedError
 
         if isinstance(error, Preempted):
             print(f"ttl_jax {name}: {error}: start me again", file=sys.stderr)

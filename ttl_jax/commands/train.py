@@ -39,12 +39,13 @@ def run(arguments: list[str]) -> None:
     import jax
 
     from ttl_jax import report
-    from ttl_jax.analysis.cam_gallery import write_gallery
+    from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.system import preemption, remote
     from ttl_jax.training import devices
     from ttl_jax.training.check import check
     from ttl_jax.training.records import provenance
     from ttl_jax.training.run import train
+    from ttl_jax.training.session import Session
 
     devices.connect(config.parallel.hosts)
     fresh, first = "--fresh" in arguments, jax.process_index() == 0
@@ -59,7 +60,8 @@ def run(arguments: list[str]) -> None:
         remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
-        result = train(config, folder, notice=notice, committed=push, illustrate=write_gallery)
+        session = Session(notice=notice, committed=push)
+        result = train(config, folder, hooks=(Gallery(),), session=session)
     if not first:
         return
     report.print_table(report.rows([result.workdir]))

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from ttl_jax.config import RunConfig, replace_fields, run_config
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.training.records import provenance
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is tuned by itself: a strategy on a model and a data set, or on a fold of it.
+    """The unit of tuning: a strategy on a model and a data set, or on a fold of it.
 
     `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed, else one of
     `folds`; `length` is that of its trainings, as a multiple of the config's.
@@ -36,8 +37,13 @@ class Setting:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What tells it from the others of its comparison."""
-        return (self.dataset, self.model, self.strategy) + (() if self.fold is None else (str(self.fold),))
+        """The names that tell it from the others of its comparison."""
+        return (self.dataset, self.model, self.title) + (() if self.fold is None else (str(self.fold),))
+
+    @property
+    def title(self) -> str:
+        """The strategy as tables and folders show it."""
+        return strategies.title(self.strategy)
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,13 @@ class Cell:
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """What its trial sets."""
+        """The values that its trial sets."""
         return Hyperparameters(self.lr, self.options)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell's folder says.
+    """The state of a cell, read from its folder.
 
     Attributes:
         status: "waiting" (not started, or cut short), "done" or "diverged".
@@ -87,26 +93,28 @@ def settings(
 
     Args:
         folds: of each data set, from `folds.resolve`; one split each where not given.
-        lengths: from `budget.lengths`, 1 where not given.
+        lengths: multiple of the budget that each setting trains for, by `budget.lengths`; default 1.
 
     Raises:
         UserError: two names that would get the same folder.
     """
     section = config.compare
-    found = []
+    made = []
     for dataset in section.datasets or ("",):
         count = folds[dataset] if folds else 0
         for fold, model, strategy in itertools.product(
-            range(count) if count else (None,), section.models, section.strategies
+            range(count) if count else (None,), section.models, map(strategies.text_of, section.strategies)
         ):
             length = lengths[dataset, model, strategy] if lengths else 1.0
-            found.append(Setting(dataset, model, strategy, fold, count, length))
+            made.append(Setting(dataset, model, strategy, fold, count, length))
     slugs: dict[Path, Setting] = {}
-    for setting in found:
+    for setting in made:
         other = slugs.setdefault(_place(setting), setting)
+        if other != setting and other.names == setting.names:
+            raise UserError(f"two strategies are called {setting.title!r}: give one of them another name")
         if other != setting:
             raise UserError(f"{other} and {setting} would share a folder; write one of them otherwise")
-    return tuple(found)
+    return tuple(made)
 
 
 def tuning_cell(
@@ -126,14 +134,14 @@ def final_cells(
 
 
 def folder(workdir: Path, cell: Cell) -> Path:
-    """Where a cell's files are."""
+    """The folder of a cell's files."""
     length = f"-epochs{cell.epochs:g}" if cell.epochs else ""
     options = "".join(f"-{name}={value!r}" for name, value in cell.options)
     return workdir / "cells" / _place(cell.setting) / f"lr{cell.lr:g}{options}-seed{cell.seed}{length}"
 
 
 def _place(setting: Setting) -> Path:
-    names = (setting.dataset or "data", setting.model, setting.strategy)
+    names = (setting.dataset or "data", setting.model, setting.title)
     place = Path(*(re.sub(r"[^A-Za-z0-9._+=]+", "-", name).strip("-") for name in names))
     return place if setting.fold is None else place / f"fold{setting.fold}"
 
@@ -153,11 +161,12 @@ def cell_config(config: CompareConfig, cell: Cell) -> RunConfig:
         values |= _data_fields(config, cell.setting.dataset)
     if cell.setting.fold is not None:
         values |= {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold}
-    return replace_fields(run_config(config), values)
+    made = replace_fields(run_config(config), values)
+    return replace(made, own=provenance.own(made))
 
 
 def _lengths(config: CompareConfig, cell: Cell) -> dict[str, Any]:
-    """How long a cell trains; validations are as many whatever the length."""
+    """The fields of a cell's length; validations are as many whatever it is."""
     epochs, factor = cell.epochs or config.total_epochs, cell.setting.length
     if factor == 1:
         return {"total_epochs": epochs}
@@ -181,7 +190,7 @@ def _data_fields(config: CompareConfig, dataset: str) -> dict[str, Any]:
 
 
 def outcome(workdir: Path, cell: Cell, select: str) -> Outcome:
-    """Reads what a cell has come to. `select` names the validation figure, as in a run's config."""
+    """Reads the state of a cell; `select` as in a run's config."""
     place = folder(workdir, cell)
     diverged = place / "diverged.json"
     if diverged.exists():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ttl_jax import models, strategies
+from ttl_jax import models, registry, strategies
 from ttl_jax.compare.space import space
 from ttl_jax.config.fields import Section, another_default, defaults, option, typed
 from ttl_jax.config.run import RunConfig
 from ttl_jax.data.published import presets
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies import STRENGTHS
+from ttl_jax.strategies import STRENGTHS, Strategy
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
 class CompareOptions(Section):
     """The strategies, models, data sets and seeds, and how they are made comparable (docs/comparing.md)."""
 
-    strategies: tuple[Any, ...] = option(
+    strategies: tuple[str | Strategy, ...] = option(
         ("full", "linear_probe"), "see `python -m ttl_jax strategies`", objects=True
     )
     models: tuple[str, ...] = option(("efficientnet_lite0",), "see `python -m ttl_jax models`")
@@ -75,7 +75,9 @@ class CompareOptions(Section):
     )
     workers: int = option(1, "cells that train at a time", at_least=1)
     retries: int = option(1, "times that a cell whose process died is started again", at_least=0)
-    reference: str = option("full", "strategy that the others are tested against; else the first")
+    reference: str | Strategy = option(
+        "full", "strategy that the others are tested against; else the first", objects=True
+    )
     rope: float = option(
         0.01, "difference of `select`, either way, that makes no practical difference", at_least=0
     )
@@ -116,7 +118,7 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
     """
     from ttl_jax.training import check as run  # heavy, and not for the processes that only read a config
 
-    config = typed(CompareConfig, config)
+    config = _settled(typed(CompareConfig, config))
     section = config.compare
     for field in ("strategies", "models", "seeds"):
         values = getattr(section, field)
@@ -126,8 +128,7 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
             raise UserError(f"config compare.{field}={values} names something twice")
     run.check(config)
     for name in section.models:
-        if name not in models.names():
-            raise UserError(f"config compare.models: no model {name!r}{nearest(name, models.names())}")
+        registry.get("backbone", name, f"config compare.models: no model {name!r}")
         for text in section.strategies:
             shape = strategies.parse(text).surgery.shape(name)
             models.create(name, 2, **{**shape, "head": config.model.head or shape["head"]})
@@ -138,16 +139,7 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
     if len(section.lr_range) != 2 or not section.lr_range[0] < section.lr_range[1]:
         raise UserError(f"config compare.lr_range={section.lr_range} must rise, from above 0")
     if section.folds != "auto":
-        if not section.folds.isdigit() or 0 < int(section.folds) < 3:
-            raise UserError(
-                f"config compare.folds={section.folds!r}: folds are 3 or more (train, val, test), '0' or "
-                "'auto'"
-            )
-        phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
-        if int(section.folds) and phantoms:
-            raise UserError(
-                f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds"
-            )
+        _check_folds(config)
     for key, grids in section.grids.items():
         if key not in strategies.names():
             raise UserError(f"config compare.grids: no strategy {key!r}{nearest(key, strategies.names())}")
@@ -156,10 +148,33 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
                 raise UserError(
                     f"config compare.grids.{key}.{name}={tuple(values)} must be different numbers"
                 )
-    for text in section.strategies if section.tuner != "grid" else ():
+    for text in map(strategies.text_of, section.strategies) if section.tuner != "grid" else ():
         for name, values in space(config, text).grids:
             for value in values:
                 strategies.parse(strategies.with_options(text, {name: value}))
     if section.tune_epochs and config.total_steps:
         raise UserError("config compare.tune_epochs needs total_epochs; set total_steps=0")
     return config
+
+
+def _settled(config: CompareConfig) -> CompareConfig:
+    """The config with every Strategy as text."""
+    text = strategies.text_of
+    options = replace(
+        config.compare,
+        strategies=tuple(map(text, config.compare.strategies)),
+        reference=text(config.compare.reference),
+    )
+    return replace(config, compare=options)
+
+
+def _check_folds(config: CompareConfig) -> None:
+    """Refuses a number of folds that is too small, or of data sets that have none."""
+    section = config.compare
+    if not section.folds.isdigit() or 0 < int(section.folds) < 3:
+        raise UserError(
+            f"config compare.folds={section.folds!r}: folds are 3 or more (train, val, test), '0' or 'auto'"
+        )
+    phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
+    if int(section.folds) and phantoms:
+        raise UserError(f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds")

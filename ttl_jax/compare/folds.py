@@ -1,4 +1,4 @@
-"""Which data sets are compared by cross-validation: what `compare.folds` comes to for each."""
+"""The folds of each data set: 0 where it is compared on one split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each setting stands, worked out anew from its folders whenever a cell has ended."""
+"""The state of each setting, read anew from its folders whenever a cell has ended."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ttl_jax.evaluation.selection import Merit
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a setting stands.
+    """The state of a setting.
 
     Attributes:
-        setting: which.
+        setting: the one it is of.
         tuning: trials so far -> merit on validation, None where the run diverged.
         taken: the hyperparameters taken, None while that is open.
         todo: cells that can be run now.
@@ -42,7 +42,7 @@ class Plan:
 
 
 def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None) -> Plan:
-    """Reads where a setting stands.
+    """Reads the state of a setting.
 
     Args:
         tuner: None where there is nothing to choose: the one rate of `compare.lrs`, or optimizer.lr.

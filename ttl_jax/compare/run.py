@@ -20,6 +20,7 @@ from ttl_jax.compare.worker import CellTask
 from ttl_jax.config.data import data_config
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.report import comparisons, headlines, warned
 from ttl_jax.system import remote
 from ttl_jax.system.lock import held
@@ -43,7 +44,7 @@ def compare(
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
-        config: from `ttl_jax.compare.default_config`, filled in.
+        config: a comparison's config, `ttl_jax.compare.default_config` filled in; Strategies are taken too.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
         notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).
@@ -69,11 +70,11 @@ def compare(
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
-        found = summary.summarise(config, workdir, plans, failures)
-        provenance.write_json(workdir / "compare.json", found)
-        paths = summary.write_outputs(workdir, found, config.report)
+        comparison = summary.summarise(config, workdir, plans, failures)
+        provenance.write_json(workdir / "compare.json", comparison)
+        paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
-    for line in (*wrote, *warned(found), *comparisons(found), *headlines(found)):
+    for line in (*wrote, *warned(comparison), *comparisons(comparison), *headlines(comparison)):
         print(line, flush=True)
     if failures:
         first = next(iter(failures.items()))
@@ -81,7 +82,7 @@ def compare(
             f"{len(failures)} cells failed, the first is {first[0]}: {first[1]} (see its log.txt); "
             "the same command tries them again"
         )
-    return found
+    return comparison
 
 
 def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
@@ -154,7 +155,7 @@ def _run(
                 engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})
-            board.show(_lines(plans, running, failures, workdir, clock))
+            board.show(_lines(plans, running, failures, workdir, clock, metric(config.select).sign))
             if not running:
                 break
             assert engine is not None
@@ -211,22 +212,22 @@ def _next(
     A setting that no worker is busy with goes first: its programs are compiled by one of them, and not
     by two at the same time.
     """
-    found: list[Cell] = []
+    chosen: list[Cell] = []
     busy = {cell.setting for cell, _ in running.values()}
-    while len(running) + len(found) < workers:
+    while len(running) + len(chosen) < workers:
         ready = [
             cell
             for each in plans.values()
             for cell in each.todo
             if str(cells.folder(workdir, cell)) not in running
             and str(cells.folder(workdir, cell)) not in failures
-            and cell not in found
+            and cell not in chosen
         ]
         if not ready:
             break
-        found.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
-        busy.add(found[-1].setting)
-    return found
+        chosen.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
+        busy.add(chosen[-1].setting)
+    return chosen
 
 
 def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], failures: dict[str, str]) -> None:
@@ -244,8 +245,9 @@ def _announce(
 ) -> None:
     known = cells.outcome(workdir, cell, config.select)
     left = sum(each.total - each.done for each in plans.values())
-    figure = None if known.score is None else known.score.figure
-    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": figure}
+    selected = metric(config.select)
+    figure = None if known.score is None else selected.sign * known.score.figure
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{selected.name}": figure}
     if report.message:
         about["message"] = report.message
     about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
@@ -253,23 +255,22 @@ def _announce(
 
 
 def _lines(
-    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock
+    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock, sign: float
 ) -> tuple[list[Line], float | None]:
-    found = []
+    lines = []
     for setting, each in plans.items():
         busy = [cell for cell, _ in running.values() if cell.setting == setting]
         failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
         scores = [outcome.score for outcome in each.finals.values()]
         known = [score.figure for score in scores if score is not None]
         known = known or [score.figure for score in each.tuning.values() if score is not None]
-        found.append(
-            Line(setting, each.done, each.total, len(busy), len(failed), each.taken, max(known, default=None))
-        )
-    return found, clock.eta(plans.values())
+        best = sign * max(known) if known else None
+        lines.append(Line(setting, each.done, each.total, len(busy), len(failed), each.taken, best))
+    return lines, clock.eta(plans.values())
 
 
 class _Clock:
-    """How long cells take, for the time that is left."""
+    """Durations of cells, for an estimate of the time that is left."""
 
     def __init__(self, workers: int) -> None:
         self._workers, self._seconds = workers, dict[tuple[str, str], list[float]]()

@@ -1,4 +1,4 @@
-"""What a setting is tuned over: the learning rate, and the strengths that its strategy leaves open."""
+"""Search spaces of a setting: the learning rate, and the strengths that its strategy leaves open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ttl_jax import strategies
 
 
 class Hyperparameters(NamedTuple):
-    """What one trial sets.
+    """The values that one trial sets.
 
     Attributes:
         lr: optimizer.lr.
@@ -30,7 +30,7 @@ class Space:
     """Learning rates between two bounds, in the logarithm, times a list of values for each option.
 
     Attributes:
-        low, high: of the learning rate.
+        low, high: bounds of the learning rate.
         grids: (("key.option", values), ...).
     """
 
@@ -57,7 +57,7 @@ def space(config: Any, strategy: str) -> Space:
     With equal operations (`compare.budget`) nothing is open that would change how many there are.
     """
     section = config.compare
-    found = strategies.open_strengths(strategy, section.grids)
+    open_values = strategies.open_strengths(strategy, section.grids)
     fixed = strategies.LENGTHS if section.budget == "flops" else ()
     low, high = section.lr_range
-    return Space(low, high, tuple(item for item in found.items() if item[0] not in fixed))
+    return Space(low, high, tuple(item for item in open_values.items() if item[0] not in fixed))

@@ -46,35 +46,29 @@ class CellTask:
 
 def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     """Trains the cell; returns why it diverged, or ""."""
-    from ttl_jax.analysis.cam_gallery import write_gallery
+    from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.engines import worker_cache
     from ttl_jax.system import host
     from ttl_jax.system.compilation_cache import set_up_jax
     from ttl_jax.training.frozen.store import FeatureStore
     from ttl_jax.training.heads.many_runs import train_together
-    from ttl_jax.training.loop import DivergedError
+    from ttl_jax.training.hooks.finite import DivergedError
     from ttl_jax.training.records.provenance import write_json
     from ttl_jax.training.run import train
+    from ttl_jax.training.session import Session
 
     config = task.config
     host.set_deterministic(config.deterministic)
     set_up_jax()
     store = FeatureStore(Path(task.features), config.cache_disk_gb * 1e9) if task.features else None
-    sets, programs = worker_cache.datasets(config), worker_cache.programs()
+    sets = worker_cache.datasets(config)
+    session = Session(notice or Notice(), worker_cache.programs(), store)
     with _free(task.others) as others:
         if others:
             members = [(config, folder), *((made, place) for place, made in others)]
-            train_together(members, sets, programs=programs, features=store, notice=notice)
+            train_together(members, sets, session)
     try:
-        train(
-            config,
-            folder,
-            sets,
-            notice=notice,
-            programs=programs,
-            features=store,
-            illustrate=write_gallery,
-        )
+        train(config, folder, sets, hooks=(Gallery(),), session=session)
     except DivergedError as error:
         write_json(folder / "diverged.json", {"message": str(error)})
         return str(error)
@@ -85,7 +79,7 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
 def _free(cells: tuple[tuple[str, RunConfig], ...]) -> Iterator[list[tuple[Path, RunConfig]]]:
     """Those cells that no other worker is at, held."""
     with ExitStack() as locks:
-        found = []
+        held_cells = []
         for name, config in cells:
             folder = Path(name)
             folder.mkdir(parents=True, exist_ok=True)
@@ -93,5 +87,5 @@ def _free(cells: tuple[tuple[str, RunConfig], ...]) -> Iterator[list[tuple[Path,
                 locks.enter_context(held(folder / "lock", wait=False))
             except HeldError:
                 continue
-            found.append((folder, config))
-        yield found
+            held_cells.append((folder, config))
+        yield held_cells

@@ -173,11 +173,14 @@ def _value(item: Field[Any], value: Any, path: str) -> Any:
 
 
 def _of_type(value: Any, standard: Any, path: str) -> Any:
-    """The value as one of the default's type: a whole number may stand for a float, a list for a tuple."""
+    """The value as one of the default's type: a whole number may stand for a float, a list for a tuple.
+
+    The items of a tuple are of the type of the first one of its default; text where that is empty.
+    """
     if isinstance(standard, Mapping) and _is_node(value):
         return value.to_dict() if hasattr(value, "to_dict") else dict(value)
     if isinstance(standard, tuple) and isinstance(value, list | tuple):
-        return tuple(_of_type(each, standard[0], path) for each in value)
+        return tuple(_of_type(each, standard[0] if standard else "", path) for each in value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(standard, float) and (isinstance(value, float) or whole):
         return float(value)

@@ -15,6 +15,8 @@ from ttl_jax.errors import UserError, nearest
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from ttl_jax.strategies import Strategy
+
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
@@ -152,8 +154,8 @@ class RunConfig(Section):
     """One training, its evaluation and its files."""
 
     seed: int = option(0, "seed of initialisation, order of examples, augmentation and dropout")
-    strategy: str = option(
-        "full", "see `python -m ttl_jax strategies`; a sum as a(1)+b(x=2) too", objects=True
+    strategy: str | Strategy = option(
+        "full", "see `python -m ttl_jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
     )
     total_epochs: float = option(10.0, "passes over the training split, of all phases together")
     total_steps: int = option(0, "if positive, the length in steps instead of epochs")
@@ -205,6 +207,9 @@ class RunConfig(Section):
     )
     evaluate_test: bool = option(
         True, "score the test split at the end; False scores val alone, as for a tuning run"
+    )
+    own: tuple[str, ...] = option(
+        (), "filled in by the run: FILE.py:NAME DIGEST of everything of your own that other fields name"
     )
     model: ModelConfig = ModelConfig()
     data: RunDataConfig = RunDataConfig()

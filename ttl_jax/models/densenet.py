@@ -11,6 +11,7 @@ from ttl_jax.models.layers import BatchNorm, Conv, average_pool
 from ttl_jax.models.moments import joined
 from ttl_jax.models.resnet import Stem  # the same in both families
 from ttl_jax.models.unit import Plan, UnitSpec, build, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 DEPTHS = {
@@ -60,6 +61,7 @@ class NormReLU(BatchNorm):
         return nn.relu(super().__call__(x, moving))
 
 
+@register("backbone", *DEPTHS)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a DenseNet.
 

@@ -16,6 +16,7 @@ from ttl_jax.models.layers import Conv, Dense, Dropout
 from ttl_jax.models.max_pool import max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.models.volume import VolumeConv
+from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
 
 DEPTHS, WIDTH = (3, 4, 6, 3), 128
@@ -92,6 +93,7 @@ class Block(nn.Module):
         return nn.leaky_relu(x + Dropout(self.drop_path, whole=True, name="drop_path")(y, keys), 0.01)
 
 
+@register("backbone", "penet")
 def plan(name: str, dtype: Any) -> Plan:
     """The units of PENet's classifier: stem and every block."""
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]

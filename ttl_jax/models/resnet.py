@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ttl_jax.models.layers import BatchNorm, Conv, average_pool
 from ttl_jax.models.max_pool import max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 DEPTHS = {
@@ -105,6 +106,7 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
+@register("backbone", *DEPTHS)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a ResNet.
 

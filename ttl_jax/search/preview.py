@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttl_jax import data, evaluation, models, weights
+from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
 from ttl_jax.config.data import data_config
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.search import read
 from ttl_jax.training.records import provenance
@@ -55,12 +56,13 @@ def preview(
     names = tuple(point.name for point in setting.points.values())
     seen = capture(network, variables, preprocessing.normalise, training, units=names)
     unseen = capture(network, variables, preprocessing.normalise, held_out, units=names)
-    select = "auroc" if setting.run.select == "loss" else setting.run.select  # a probe has no loss
+    chosen = metric(setting.run.select)
+    select = "auroc" if chosen.name == "loss" else chosen.name  # a probe has no loss
     units: list[dict[str, Any]] = [
         {
             "unit": unit,
             "name": point.name,
-            "strategy": point.strategy,
+            "strategy": strategies.title(point.strategy),
             "probe": probe_score(
                 seen.units[point.name], training, unseen.units[point.name], held_out, select
             ),
@@ -69,7 +71,7 @@ def preview(
         }
         for unit, point in setting.points.items()
     ]
-    best = max(units, key=lambda found: (found["probe"], -found["unit"]))
+    best = max(units, key=lambda found: (metric(select).sign * found["probe"], -found["unit"]))
     record = {
         "model": setting.run.model.name,
         "select": select,

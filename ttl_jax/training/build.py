@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.training.loss import Loss, log_prior, make_loss
+from ttl_jax.errors import UserError
+from ttl_jax.strategies.parts import Start
+from ttl_jax.training.devices import Layout
+from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
-from ttl_jax.typing import Variables
+from ttl_jax.training.state import fresh
+from ttl_jax.training.step import Mix
+from ttl_jax.typing import Array, Variables
 from ttl_jax.weights.initialise import template, unflatten
 
 
@@ -82,12 +90,7 @@ def loss_of(config: Any, training: Dataset) -> Loss:
     weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
         weights = data.class_weights(training)
-    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
-    if config.loss.name == "focal":
-        options["gamma"] = config.loss.gamma
-    if config.loss.name == "logit_adjusted":
-        frequency = jnp.asarray(data.frequencies(training))
-        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    options = loss_options(config.loss, training.task, lambda: jnp.asarray(data.frequencies(training)))
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
@@ -97,3 +100,82 @@ def lengths_of(
     """The steps of every phase."""
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
     return tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+
+
+def build_constants(
+    phases: Sequence[strategies.LabelledPhase],
+    network: models.Network,
+    variables: Variables,
+    training: Dataset,
+    normalise: Callable[[Array], Array],
+    batch_size: int,
+) -> dict[str, Any]:
+    """Measures what the parts of all phases read of the network as it starts.
+
+    A function of weights, data and seed alone: a resumed run computes the same again.
+
+    Args:
+        phases: all of a run.
+        network: after the strategy's surgery.
+        variables: that it starts from.
+        training: the training split, of images.
+        normalise: uint8 images -> what the network takes.
+        batch_size: of passes without gradients.
+
+    Returns:
+        {name: arrays}, with the starting variables as "source" where some part compares with them.
+    """
+    units = tuple(dict.fromkeys(unit for bound in phases for unit in bound.source))
+    start = Start(network, variables, normalise, batch_size, units)
+    constants: dict[str, Any] = {"source": jax.tree.map(fresh, dict(variables))} if units else {}
+    for part in dict.fromkeys(item.part for bound in phases for item in bound.parts):
+        if not set(part.reads) <= constants.keys():
+            constants |= part.constants(start, training)
+    return constants
+
+
+def phase_constants(
+    bound: strategies.LabelledPhase, variables: Variables, constants: dict[str, Any]
+) -> dict[str, Any]:
+    """Picks what the step of a phase is given besides its batch.
+
+    Args:
+        bound: the phase.
+        variables: that the run started from.
+        constants: from `build_constants`.
+
+    Returns:
+        "anchor" {path: starting value}, "strengths" (of the parts, so that trials which differ in them
+        alone compile to the same program), "source", and what the parts read by name; each only where
+        something needs it.
+    """
+    start = strategies.flatten(variables["params"])
+    found: dict[str, Any] = {}
+    if bound.anchor:
+        found["anchor"] = {path: fresh(start[path]) for path in bound.anchor}
+    if bound.strengths:
+        found["strengths"] = jnp.asarray(bound.strengths, jnp.float32)
+    if bound.source:
+        found["source"] = constants["source"]
+    return found | {name: constants[name] for item in bound.parts for name in item.part.reads}
+
+
+def mix_of(config: Any, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
+    """How the images of a batch are mixed; None where they are not.
+
+    Raises:
+        UserError: they cannot be, with this strategy or on these devices.
+    """
+    spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
+    if not spec:
+        return None
+    for part in strategy.parts:
+        if part.class_labels:
+            name = type(part).__name__.lower()
+            raise UserError(f"{name} needs one class an image, so data.mix must be 'none'")
+    if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
+        raise UserError(
+            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
+            "batch that the devices divide"
+        )
+    return partial(data.mix, spec=spec, classes=classes)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ttl_jax import data
-from ttl_jax.config.run import RunConfig, run_config
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.config import RunConfig, run_config
+from ttl_jax.errors import UserError
+from ttl_jax.evaluation import registry
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.loss import check_loss
 from ttl_jax.training.records import loggers
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-
-SCORED = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "loss")
 
 
 def check(config: ConfigDict | RunConfig) -> RunConfig:
@@ -25,8 +23,7 @@ def check(config: ConfigDict | RunConfig) -> RunConfig:
         UserError: naming the field, the value and what it takes.
     """
     config = run_config(config)
-    if config.select not in SCORED:
-        raise UserError(f"config select={config.select!r}{nearest(config.select, SCORED)}")
+    registry.selectable(config.select)
     if (config.select_phase, config.hand_over) == ("any", "best"):
         raise UserError(
             "config hand_over='best' starts a phase from the best of the one before, which "

@@ -349,13 +349,13 @@ def check(parallel: Any) -> None:
         raise UserError("config parallel.shard_above needs parallel.mode='jit': under pmap all is replicated")
 
 
-def make_layout(parallel: Any, batch_size: int, *, penalised: bool = False) -> Layout:
+def make_layout(parallel: Any, batch_size: int, *, whole_batch: bool = False) -> Layout:
     """The layout that a config asks for, over the devices that there are.
 
     Args:
         parallel: the config's part.
         batch_size: of training.
-        penalised: the strategy has penalties on features, which do not know padding.
+        whole_batch: the strategy has penalties on a batch's features, which do not know padding.
 
     Raises:
         UserError: more devices than there are, or a batch that must divide and does not.
@@ -371,8 +371,8 @@ def make_layout(parallel: Any, batch_size: int, *, penalised: bool = False) -> L
         parallel.mode, devices, parallel.accumulate, parallel.batch_norm, parallel.shard_above
     )  # fmt: skip
     padded = layout.rows(batch_size).padded
-    if padded != batch_size and (penalised or parallel.batch_norm == "device"):
-        why = "a penalty on features" if penalised else "parallel.batch_norm='device'"
+    if padded != batch_size and (whole_batch or parallel.batch_norm == "device"):
+        why = "a penalty on features" if whole_batch else "parallel.batch_norm='device'"
         raise UserError(
             f"config data.batch_size={batch_size} would be padded to {padded} on {len(devices)} devices, "
             f"which {why} does not know: choose a multiple of {len(devices) * parallel.accumulate}"

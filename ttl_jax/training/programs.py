@@ -133,9 +133,7 @@ def one_program(config: Any) -> bool:
     strategy = strategies.parse(config.strategy)
     return (
         len(strategy.phases) == 1
-        and strategy.phases[0].solver is None
-        and strategy.after is None
-        and not strategy.penalties
+        and not (strategy.parts or strategy.phases[0].parts)
         and not data.augmentation(config.data)
         and not data.parse_mix(config.data.mix)
         and config.data.sampling == "uniform"

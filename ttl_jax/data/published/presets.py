@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ttl_jax import registry
 from ttl_jax.config import parse_arg, set_fields
 from ttl_jax.data.augment.pipeline import Spec, parse_augment
 from ttl_jax.data.published.medmnist import FILES, VOLUMES
@@ -299,17 +300,21 @@ def names() -> tuple[str, ...]:
 
 def metric(name: str) -> str:
     """The validation figure that picks a checkpoint on this data set; raises as `fields`."""
+    if registry.is_own("source", name):
+        return "auroc"
     if name not in PRESETS:
         raise UserError(f"there is no data set preset {name!r}{nearest(name, names())}")
     return PRESETS[name].metric
 
 
 def fields(name: str, data_dir: str) -> dict[str, Any]:
-    """The config fields of a preset, with its paths under `data_dir`.
+    """The config fields of a preset, with its paths under `data_dir`; a source of the user's own reads that.
 
     Raises:
         UserError: no such preset; the nearest is named.
     """
+    if registry.is_own("source", name):
+        return {"data.name": name, "data.path": data_dir}
     if name not in PRESETS:
         raise UserError(f"there is no data set preset {name!r}{nearest(name, names())}")
     return {

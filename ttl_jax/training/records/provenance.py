@@ -8,18 +8,23 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttl_jax.config import RunConfig, paths, replace_fields
+from ttl_jax import registry
+from ttl_jax.config import RunConfig, paths, replace_fields, run_config
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
-from ttl_jax.strategies import Pull, parse
-from ttl_jax.strategies.parse import terms
+from ttl_jax.strategies import terms, text_of
 from ttl_jax.system.lock import held
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 # Fields that may differ between the start of a run and its continuation: they change no result.
@@ -30,6 +35,49 @@ FREE = frozenset(
      "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
      "parallel.devices", "parallel.hosts", "parallel.shard_above"}
 )  # fmt: skip
+
+
+# Fields that name a registered thing, and of which kind.
+NAMES: dict[str, registry.Kind] = {
+    "strategy": "strategy", "model.name": "backbone", "data.name": "source", "loss.name": "loss",
+    "select": "metric",
+}  # fmt: skip
+
+
+def settled(config: ConfigDict | RunConfig) -> RunConfig:
+    """The config as files and other processes know it: a Strategy as text, and the digests of `config.own`.
+
+    Raises:
+        UserError: something that it names is not there, or has been edited since `config.own` was filled in.
+    """
+    made = run_config(config)
+    named = own(made)
+    for name, old, new in _edited(made.own, named):
+        raise UserError(
+            f"{name} was edited while this was under way ({old} -> {new}): restore it, or start anew"
+        )
+    return replace(made, strategy=text_of(made.strategy), own=named)
+
+
+def own(config: RunConfig) -> tuple[str, ...]:
+    """Everything of the user's own that a run's config names, each with its digest: "FILE.py:NAME DIGEST"."""
+    found = []
+    for field, kind in NAMES.items():
+        value: Any = reduce(getattr, field.split("."), config)
+        for name in [term.key for term in terms(value)] if kind == "strategy" else [value]:
+            if registry.is_own(kind, name):
+                found.append(f"{name} {registry.digest(kind, name)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _edited(before: Iterable[str], now: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(name, digest before, digest now) of what stands in both and is no longer the same."""
+    old, new = ({name: digest for name, _, digest in map(_split, each)} for each in (before, now))
+    return [(name, old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]]
+
+
+def _split(entry: str) -> tuple[str, str, str]:
+    return entry.rpartition(" ")
 
 
 def check(workdir: Path, config: RunConfig) -> None:
@@ -52,7 +100,10 @@ def check(workdir: Path, config: RunConfig) -> None:
         )
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
     absent = "absent"
-    changed = []
+    changed = [
+        f"{name}, which was edited: {old} -> {new}"
+        for name, old, new in _edited(before.pop("own"), now.pop("own"))
+    ]
     for key in sorted((before.keys() | now.keys()) - FREE):
         old = before[key] if key in before else absent
         new = now[key] if key in now else absent
@@ -92,9 +143,9 @@ def _changed_strategy(text: str) -> str | None:
     was coupled), and of several phases the weights were chosen among all.
     """
     for term in terms(text):
-        strategy = parse(str(term))
-        phased = len(strategy.phases) > 1 or any(phase.each or phase.probe for phase in strategy.phases)
-        if phased or any(isinstance(pull, Pull) and not pull.coupled for pull in strategy.penalties):
+        strategy = term.strategy
+        phased = len(strategy.phases) > 1 or any(phase.each for phase in strategy.phases)
+        if phased or any(part.changed for part in strategy.parts):
             return term.key
     return None
 
