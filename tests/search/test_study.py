@@ -139,7 +139,10 @@ def test_a_search_that_is_asked_to_stop_goes_on_where_it_was(tmp_path, config, d
 
 def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, config):
     config.search.method, config.data.path = "halving", "/nowhere"
-    for field, value, message in (("allowance", 2.0, "must be above 0, up to 1"), ("rungs", (0.5,), "must rise")):
+    for field, value, message in (
+        ("allowance", 2.0, "must be above 0, up to 1"),
+        ("rungs", (0.5,), "must rise"),
+    ):
         config.search[field], before = value, config.search[field]
         with pytest.raises(UserError, match=message):
             search(config, tmp_path / "new")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax import strategies
-from ttl_jax.compare.config import IDENTITY, CompareConfig
+from ttl_jax.compare.config import IDENTITY, CompareConfig, strategy_texts
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.config import RunConfig, replace_fields, run_config
 from ttl_jax.data.published import presets
@@ -103,7 +103,7 @@ def settings(
     for dataset in section.datasets or ("",):
         count = folds[dataset] if folds else 0
         for fold, model, strategy in itertools.product(
-            range(count) if count else (None,), section.models, map(strategies.text_of, section.strategies)
+            range(count) if count else (None,), section.models, strategy_texts(config)
         ):
             length = lengths[dataset, model, strategy] if lengths else 1.0
             made.append(Setting(dataset, model, strategy, fold, count, length))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ttl_jax import models, registry, strategies
@@ -13,7 +13,7 @@ from ttl_jax.config.run import RunConfig
 from ttl_jax.data.published import presets
 from ttl_jax.engines import ENGINES
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies import STRENGTHS, Strategy
+from ttl_jax.strategies import STRENGTHS, Strategy, text_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -105,6 +105,11 @@ class CompareConfig(RunConfig):
     compare: CompareOptions = CompareOptions()
 
 
+def strategy_texts(config: CompareConfig) -> tuple[str, ...]:
+    """Returns the strategies of a comparison as text."""
+    return tuple(map(text_of, config.compare.strategies))
+
+
 def default_config() -> ConfigDict:
     """Returns the locked ConfigDict of a comparison with every default, for config files to fill in."""
     return defaults(CompareConfig)
@@ -118,7 +123,7 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
     """
     from ttl_jax.training import check as run  # heavy, and not for the processes that only read a config
 
-    config = _settled(typed(CompareConfig, config))
+    config = typed(CompareConfig, config)
     section = config.compare
     for field in ("strategies", "models", "seeds"):
         values = getattr(section, field)
@@ -129,7 +134,7 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
     run.check(config)
     for name in section.models:
         registry.get("backbone", name, f"config compare.models: no model {name!r}")
-        for text in section.strategies:
+        for text in strategy_texts(config):
             shape = strategies.parse(text).surgery.shape(name)
             models.create(name, 2, **{**shape, "head": config.model.head or shape["head"]})
     for name in section.datasets:
@@ -148,24 +153,13 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
                 raise UserError(
                     f"config compare.grids.{key}.{name}={tuple(values)} must be different numbers"
                 )
-    for text in map(strategies.text_of, section.strategies) if section.tuner != "grid" else ():
+    for text in strategy_texts(config) if section.tuner != "grid" else ():
         for name, values in space(config, text).grids:
             for value in values:
                 strategies.parse(strategies.with_options(text, {name: value}))
     if section.tune_epochs and config.total_steps:
         raise UserError("config compare.tune_epochs needs total_epochs; set total_steps=0")
     return config
-
-
-def _settled(config: CompareConfig) -> CompareConfig:
-    """The config with every Strategy as text."""
-    text = strategies.text_of
-    options = replace(
-        config.compare,
-        strategies=tuple(map(text, config.compare.strategies)),
-        reference=text(config.compare.reference),
-    )
-    return replace(config, compare=options)
 
 
 def _check_folds(config: CompareConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 from ttl_jax.config.fields import Section, option
 
@@ -111,6 +110,6 @@ class DataConfig(Section):
     phantom_seed: int = option(0, "phantom: seed of the patients")
 
 
-def data_config(values: Any) -> DataConfig:
+def data_config(values: DataConfig) -> DataConfig:
     """Returns the fields of a run's `config.data` that describe the data, not the training."""
     return DataConfig(**{item.name: getattr(values, item.name) for item in fields(DataConfig)})

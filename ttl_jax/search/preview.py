@@ -12,7 +12,7 @@ import numpy as np
 from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.config import SearchConfig
@@ -122,7 +122,7 @@ def _mean(measure: Any, features: np.ndarray, training: Dataset) -> float:
     )
 
 
-def _pretrained(run: Any) -> tuple[models.Network, Any, weights.Preprocessing, bool]:
+def _pretrained(run: RunConfig) -> tuple[models.Network, Any, weights.Preprocessing, bool]:
     """The whole network, its variables, and whether its head is the weights' own."""
     name, source, size = run.model.name, run.model.weights, run.data.image_size
     if source == "none":

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ttl_jax.config.run import ModelConfig
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.models import Network
 from ttl_jax.models.batch_scope import batch_scope
@@ -58,7 +59,7 @@ class Estimate:
 TORCH = Estimate(0.9)  # of a step built by hand
 
 
-def estimate_of(model: Any) -> Estimate:
+def estimate_of(model: ModelConfig) -> Estimate:
     """Reads `bn_momentum` and `bn_estimate` of a config's `model`.
 
     Raises:

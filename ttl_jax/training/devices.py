@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ttl_jax.config.run import ParallelConfig
 from ttl_jax.errors import UserError
 from ttl_jax.training.count_flops import operations_once
 from ttl_jax.training.placing import placed
@@ -335,7 +336,7 @@ class Layout:
 ONE = Layout("jit", (None,))  # of a single device, for a step built by hand
 
 
-def check(parallel: Any) -> None:
+def check(parallel: ParallelConfig) -> None:
     """Refuses values that do not go together.
 
     Raises:
@@ -349,7 +350,7 @@ def check(parallel: Any) -> None:
         raise UserError("config parallel.shard_above needs parallel.mode='jit': under pmap all is replicated")
 
 
-def make_layout(parallel: Any, batch_size: int, *, whole_batch: bool = False) -> Layout:
+def make_layout(parallel: ParallelConfig, batch_size: int, *, whole_batch: bool = False) -> Layout:
     """The layout that a config asks for, over the devices that there are.
 
     Args:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax import registry
+from ttl_jax.config.run import LossConfig
 from ttl_jax.errors import UserError
 from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
@@ -139,25 +140,25 @@ def log_prior(task: str, frequency: Float[Array, " classes"], tau: float) -> Flo
 
 
 @register("loss", "cross_entropy")
-def _plain(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def _plain(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     return {}
 
 
 @register("loss", "focal")
-def _focal(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def _focal(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     return {"gamma": config.gamma}
 
 
 @register("loss", "logit_adjusted")
-def _logit_adjusted(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def _logit_adjusted(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     return {"shift": log_prior(task, frequencies(), config.tau)}
 
 
-def _entry(config: Any) -> Any:
+def _entry(config: LossConfig) -> Any:
     return registry.get("loss", config.name, f"config loss.name={config.name!r} does not exist")
 
 
-def loss_options(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def loss_options(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     """The fields of `Loss` that a config's loss stands for.
 
     Args:
@@ -171,7 +172,7 @@ def loss_options(config: Any, task: str, frequencies: Callable[[], Array]) -> di
     return smoothing | entry(config, task, frequencies)
 
 
-def check_loss(config: Any) -> None:
+def check_loss(config: LossConfig) -> None:
     """Refuses a loss that does not exist.
 
     Raises:

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from ttl_jax.config.run import OptimizerConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import FREEZE, LabelledPhase
 from ttl_jax.typing import Array, Float
@@ -97,7 +98,7 @@ def clip_by_global_norm(bound: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.init_empty_state, update)
 
 
-def base_transform(config: Any) -> optax.GradientTransformation:
+def base_transform(config: OptimizerConfig) -> optax.GradientTransformation:
     """The direction of an update, before the learning rate and its sign.
 
     Args:
@@ -114,7 +115,7 @@ def base_transform(config: Any) -> optax.GradientTransformation:
     return optax.chain(*used) if used else optax.identity()
 
 
-def gain(config: Any) -> float:
+def gain(config: OptimizerConfig) -> float:
     """How many learning rates a constant gradient of 1 moves a parameter in a step, in the end.
 
     Args:
@@ -123,7 +124,7 @@ def gain(config: Any) -> float:
     return 1 / (1 - config.momentum) if config.name == "sgd" else 1.0
 
 
-def make_optimizer(bound: LabelledPhase, config: Any) -> optax.GradientTransformation:
+def make_optimizer(bound: LabelledPhase, config: OptimizerConfig) -> optax.GradientTransformation:
     """Builds the phase's transformation on a flat dict {path: leaf} of trainable leaves.
 
     The result of its update still has to be multiplied by -learning rate: the rate is an argument

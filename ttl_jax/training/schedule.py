@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import jax
 import numpy as np
 import optax
 
+from ttl_jax.config.run import ScheduleConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Phase
 from ttl_jax.typing import Float
@@ -63,7 +63,7 @@ def peak_rate(phase: Phase, lr: float) -> float:
     return (lr if phase.base_lr is None else phase.base_lr) * (1.0 if phase.lr is None else phase.lr)
 
 
-def learning_rates(config: Any, peak: float, steps: int) -> Float[np.ndarray, " steps"]:
+def learning_rates(config: ScheduleConfig, peak: float, steps: int) -> Float[np.ndarray, " steps"]:
     """The rate at each step of a phase: optax's schedule, evaluated once for all steps.
 
     Args:
