@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.config import default_config, set_fields
-from ttl_jax.models.layers import Dropout
+from ttl_jax.models.layers.basic import Dropout
 from ttl_jax.strategies import Phase, Strategy, select
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.loss import make_loss

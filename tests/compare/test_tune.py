@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ttl_jax import strategies
+from ttl_jax import registry, strategies
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
@@ -19,7 +19,6 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
 from ttl_jax.report.comparison.text import lines
 from ttl_jax.report.exports import as_markdown
-from ttl_jax.strategies.catalogue import CATALOGUE
 from ttl_jax.training.records import provenance
 
 SETTING = Setting("phantom/mri", "resnet18", "linear_probe+l1_sp(beta=0.5)")
@@ -35,7 +34,7 @@ def config(config):
 def test_every_strength_is_an_option_with_its_default_among_the_values():
     for key, grids in strategies.STRENGTHS.items():
         for option, values in grids.items():
-            default = inspect.signature(CATALOGUE[key]).parameters[option].default
+            default = inspect.signature(registry.get("strategy", key)).parameters[option].default
             assert default is None or default in values, (key, option)
             assert list(values) == sorted(set(values)), (key, option)
     for name in strategies.LENGTHS:

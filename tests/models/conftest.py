@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import models, weights
+from ttl_jax.models.layers.batch_scope import batch_scope
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def gradients_of(fresh_traces):
         def gradients():
             def loss(params):
                 given = {"params": params, "batch_stats": variables["batch_stats"]}
-                logits, moved = network.apply(given, images, train=True, mutable=["batch_stats"])
+                with batch_scope(None, None):
+                    logits, moved = network.apply(given, images, train=True, mutable=["batch_stats"])
                 return jnp.mean(jax.nn.log_softmax(logits)[:, 0]), moved
 
             jax.clear_caches()

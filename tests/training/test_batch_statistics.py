@@ -12,7 +12,7 @@ from ttl_jax.analysis.soup_of_runs import soup
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
-from ttl_jax.models.layers import BatchNorm
+from ttl_jax.models.layers.basic import BatchNorm
 from ttl_jax.models.network import Head
 from ttl_jax.models.unit import unit
 from ttl_jax.search.trial import run_trial

@@ -14,7 +14,7 @@ import pytest
 from ttl_jax.config import default_config, run_config, set_fields
 from ttl_jax.data import eval_batches, train_batches
 from ttl_jax.errors import UserError
-from ttl_jax.models.batch_scope import BatchScope
+from ttl_jax.models.layers.batch_scope import BatchScope
 from ttl_jax.training import devices as parallel
 from ttl_jax.training.loss import make_loss
 

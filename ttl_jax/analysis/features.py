@@ -14,7 +14,7 @@ import numpy as np
 from ttl_jax.data import eval_batches
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
-from ttl_jax.models.layers import global_average_pool
+from ttl_jax.models.layers.basic import global_average_pool
 from ttl_jax.typing import Array, Float, Variables
 
 

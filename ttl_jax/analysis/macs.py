@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from ttl_jax.models import cpu
+
 
 @dataclass(frozen=True)
 class Count:
@@ -37,7 +39,8 @@ def count(function: Callable[..., Any], *arguments: Any) -> Count:
         function: any JAX function.
         *arguments: arrays or `jax.ShapeDtypeStruct`s.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    with cpu.disabled():  # the plain form has it all in convolutions and matrix products
+        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _count(jaxpr: Any) -> Count:
@@ -57,8 +60,6 @@ def _count_equation(equation: Any) -> Count:
         return Count(out.size * prod(left[axis] for axis in contracted), out.size)
     inner = [_count(jaxpr) for jaxpr in _inner(equation)]
     if equation.primitive.name == "cond":
-        # Branches of `lax.platform_dependent` compute the same; only the plain one has it all in
-        # convolutions and matrix products.
         return max(inner, key=lambda found: found.macs, default=Count())
     times = equation.params["length"] if equation.primitive.name == "scan" else 1
     return sum(inner, Count()) * times

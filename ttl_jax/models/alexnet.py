@@ -6,8 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from ttl_jax.models.layers import Activation, Dense, Dropout, adaptive_average_pool
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import Activation, Dense, Dropout, adaptive_average_pool, max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.models.vgg import ConvPart
 from ttl_jax.registry import register

@@ -7,8 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttl_jax.models.group_norm import GroupNorm, StandardisedConv
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import max_pool
+from ttl_jax.models.layers.group_norm import GroupNorm, StandardisedConv
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, build, unit
 from ttl_jax.registry import register
 from ttl_jax.typing import Array

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttl_jax.models.densenet import NormReLU
-from ttl_jax.models.layers import Activation
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import Activation, max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.models.vgg import ConvPart
 from ttl_jax.registry import register

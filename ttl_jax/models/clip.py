@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv, Dense, average_pool
+from ttl_jax.models.layers.basic import BatchNorm, Conv, Dense, average_pool
 from ttl_jax.models.resnet import Bottleneck
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.registry import register

@@ -7,8 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv, average_pool
-from ttl_jax.models.moments import joined
+from ttl_jax.models.layers.basic import BatchNorm, Conv, average_pool, concatenate, norm_relu_conv
 from ttl_jax.models.resnet import Stem  # the same in both families
 from ttl_jax.models.unit import Plan, UnitSpec, build, unit
 from ttl_jax.registry import register
@@ -30,15 +29,12 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, moving: bool, keys: Array | None) -> Array:
-        first = Conv(BOTTLENECK * self.growth, 1, dtype=self.dtype, name="conv1")
-        second = Conv(self.growth, 3, 1, 1, dtype=self.dtype, name="conv2")
+        conv1 = Conv(BOTTLENECK * self.growth, 1, dtype=self.dtype, name="conv1")
+        conv2 = Conv(self.growth, 3, 1, 1, dtype=self.dtype, name="conv2")
         norm1, norm2 = (BatchNorm(dtype=self.dtype, name=name) for name in ("norm1", "norm2"))
-        if moving:  # a block keeps each layer's input for the gradient: not its normalised form too
-            y = first.convolve(x, norm1.affine(x, moving))
-            y = second.convolve(y, norm2.affine(y, moving))
-        else:
-            y = second(nn.relu(norm2(first(nn.relu(norm1(x, moving))), moving)))
-        return joined(x, y)
+        y = norm_relu_conv(norm1, conv1, x, moving)
+        y = norm_relu_conv(norm2, conv2, y, moving)
+        return concatenate(x, y)
 
 
 class Transition(nn.Module):

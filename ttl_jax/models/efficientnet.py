@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv, Dropout
+from ttl_jax.models.layers.basic import BatchNorm, Conv, Dropout
 from ttl_jax.models.unit import Plan, UnitSpec, narrow, unit
 from ttl_jax.registry import register
 from ttl_jax.typing import Array

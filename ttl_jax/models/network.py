@@ -10,9 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError
-from ttl_jax.models.flatten import flat_map
-from ttl_jax.models.layers import Dense, Dropout, global_average_pool
-from ttl_jax.models.moments import moments_once
+from ttl_jax.models.layers.basic import Dense, Dropout, global_average_pool
+from ttl_jax.models.layers.flatten import flat_map
 from ttl_jax.models.unit import Build, UnitSpec
 from ttl_jax.typing import Array, Float
 
@@ -78,7 +77,6 @@ class Network(nn.Module):
     dimensions: int = 2
 
     @nn.compact
-    @moments_once()
     def __call__(
         self,
         images: Float[Array, "n *space channels"],

@@ -11,9 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ttl_jax.models.group_norm import GroupNorm
-from ttl_jax.models.layers import Conv, Dense, Dropout
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import Conv, Dense, Dropout, max_pool
+from ttl_jax.models.layers.group_norm import GroupNorm
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.models.volume import VolumeConv
 from ttl_jax.registry import register

@@ -7,8 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm, Conv, average_pool
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import BatchNorm, Conv, average_pool, max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.registry import register
 from ttl_jax.typing import Array

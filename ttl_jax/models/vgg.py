@@ -7,8 +7,14 @@ from typing import Any
 import flax.linen as nn
 
 from ttl_jax.models.densenet import NormReLU
-from ttl_jax.models.layers import Activation, Conv, Dense, Dropout, adaptive_average_pool
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    adaptive_average_pool,
+    max_pool,
+)
 from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.registry import register
 from ttl_jax.typing import Array

@@ -14,9 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ttl_jax.models import densenet, resnet
-from ttl_jax.models.convolution import convolution
-from ttl_jax.models.layers import BatchNorm, conv_init
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import BatchNorm, conv_init, convolution, max_pool
 from ttl_jax.models.unit import Plan, unit
 from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float

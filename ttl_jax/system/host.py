@@ -11,7 +11,7 @@ Measured in benchmarks/NOTES.md. Three settings before it starts:
 Once a step is compiled, malloc keeps what a step frees for the next one (`keep_memory`).
 
 What the user has set in XLA_FLAGS or GLIBC_TUNABLES is never overridden. TTL_JAX_PLAIN_HOST=1 leaves
-all of it alone.
+all of it alone, and has networks run as JAX's own operations (`models.cpu`).
 """
 
 from __future__ import annotations

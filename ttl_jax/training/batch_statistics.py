@@ -27,7 +27,7 @@ import numpy as np
 from ttl_jax.config.run import ModelConfig
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.models import Network
-from ttl_jax.models.batch_scope import batch_scope
+from ttl_jax.models.layers.batch_scope import batch_scope
 from ttl_jax.strategies import flatten, unflatten
 from ttl_jax.typing import Array, Float, Int, Variables
 

@@ -57,4 +57,4 @@ def operations_once(traced: Any, lowered: Any) -> float | None:
 def _layers() -> str:
     """What the layers are written as: of the plain form that is counted, a CPU's program shows nothing."""
     folder = Path(models.__file__).parent
-    return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py")))

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.data.augment import test_time
-from ttl_jax.models import Network, folding
+from ttl_jax.models import Network, cpu
+from ttl_jax.models.cpu import folding
 from ttl_jax.system.host import release_memory
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array, Float
@@ -24,7 +25,8 @@ class Predictor:
 
     def __init__(self, run: Predict, folds: bool) -> None:
         self._run, self._plain, self._folds = run, jax.jit(run), folds
-        # By names of the variables, shape and type of the images: the program, and what it is to be given.
+        # By names of the variables, shape and type of the images, and whether CPU forms are used: the
+        # program, and what it is to be given.
         self._compiled: dict[Any, tuple[Predict, Callable[[Any], Any]]] = {}
 
     def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
@@ -49,7 +51,8 @@ class Predictor:
         Returns:
             the program, and the function from variables to those that it takes.
         """
-        kind = jax.tree.structure(variables), images.shape, images.dtype
+        folds = self._folds and cpu.enabled()
+        kind = jax.tree.structure(variables), images.shape, images.dtype, cpu.enabled()
         if kind not in self._compiled:
             pairs: dict[folding.Path, folding.Pair] = {}
 
@@ -57,7 +60,7 @@ class Predictor:
                 with folding.folding(pairs):
                     return self._run(variables, images)
 
-            lowered = (jax.jit(run) if self._folds else self._plain).lower(variables, images)
+            lowered = (jax.jit(run) if folds else self._plain).lower(variables, images)
             if pairs:
                 fold = jax.jit(partial(folding.fold, folded=tuple(pairs.values()))).lower(variables).compile()
             self._compiled[kind] = lowered.compile(), fold if pairs else lambda variables: variables
@@ -80,7 +83,7 @@ def make_predict(
 
         return test_time.average(one, normalise(jnp.asarray(images)), tta)
 
-    return Predictor(predict, network.dtype == jnp.float32 and jax.default_backend() == "cpu")
+    return Predictor(predict, network.dtype == jnp.float32)
 
 
 def logits_of(

@@ -18,6 +18,7 @@ import jax
 
 from ttl_jax import data, strategies
 from ttl_jax.config import RunConfig
+from ttl_jax.models import cpu
 from ttl_jax.system import host
 
 # What the programs take as an argument, or never see.
@@ -103,10 +104,12 @@ class Programs:
         if key in self.made or key in self.begun:
             return
         future: Future[Any] = Future()
+        plain = not cpu.wanted()
 
         def work() -> None:
             try:
-                future.set_result(make())
+                with cpu.disabled(plain):
+                    future.set_result(make())
             except BaseException as error:  # noqa: BLE001  # who wants the program makes it, or fails, again
                 future.set_exception(error)
 
@@ -123,7 +126,7 @@ def _owner(config: RunConfig) -> str:
         for part in path:
             place = place[part]
         del place[last]
-    return json.dumps(values, sort_keys=True, default=str)
+    return json.dumps([values, cpu.enabled()], sort_keys=True, default=str)
 
 
 def one_program(config: RunConfig) -> bool:

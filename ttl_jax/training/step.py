@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from ttl_jax.models.batch_scope import batch_scope
+from ttl_jax.models.layers.batch_scope import batch_scope
 from ttl_jax.strategies import LabelledPhase, flatten
 from ttl_jax.strategies.parts import BoundPart, Seen
 from ttl_jax.training.batch_statistics import TORCH, Estimate, moved

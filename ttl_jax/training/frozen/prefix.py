@@ -22,7 +22,7 @@ from ttl_jax.data import ArrayReader, ViewsReader, eval_batches
 from ttl_jax.data.batches import seeds
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
-from ttl_jax.models.layers import global_average_pool
+from ttl_jax.models.layers.basic import global_average_pool
 from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of, flatten
 from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array, Float

@@ -7,8 +7,8 @@ import pytest
 
 from ttl_jax import models, weights
 from ttl_jax.models import densenet
-from ttl_jax.models.batch_scope import batch_scope
-from ttl_jax.models.moments import joined, moments, moments_once
+from ttl_jax.models.cpu.moments import joined, moments
+from ttl_jax.models.layers.batch_scope import batch_scope
 
 
 def maps():
@@ -28,7 +28,7 @@ def reduced(function, *given):
 
 def test_of_a_joined_map_they_are_numpys():
     first, second, third = maps()
-    with moments_once():
+    with batch_scope(None, None):
         pair = joined(first, second)
         moments(pair, jnp.full(9, 2.5))
         found = moments(joined(pair, third), jnp.full(11, 3.5))
@@ -40,7 +40,7 @@ def test_of_a_joined_map_they_are_numpys():
 
 def test_padding_does_not_count():
     first, second, _ = maps()
-    with moments_once(), batch_scope(None, jnp.array([1.0, 1, 1, 0])):
+    with batch_scope(None, jnp.array([1.0, 1, 1, 0])):
         found = moments(joined(first, second), jnp.full(9, 2.5))
     whole = np.concatenate([first, second], axis=-1)[:3].astype(np.float64)
     np.testing.assert_allclose(found.mean, whole.mean((0, 1, 2)), rtol=1e-6)
@@ -59,7 +59,7 @@ def test_each_part_is_gone_over_once():
         def run(*given):
             if not once:
                 return block(*given)
-            with moments_once():
+            with batch_scope(None, None):
                 return block(*given)
 
         return reduced(run, *maps())
@@ -74,7 +74,10 @@ def test_a_dense_block_goes_over_what_each_layer_adds(still):
     variables = weights.initialise("densenet121", 3, cut="dense1/layer6")
 
     def run(images):
-        return network.apply(variables, images, train=True, still=("stem", *still), mutable=["batch_stats"])
+        with batch_scope(None, None):
+            return network.apply(
+                variables, images, train=True, still=("stem", *still), mutable=["batch_stats"]
+            )
 
     outer = [64] + 5 * [32]  # the stem's map and what the layers added, for the last layer at the latest
     inner = (6 - len(still)) * [128]  # of the bottlenecks
@@ -85,6 +88,6 @@ def test_a_dense_block_goes_over_what_each_layer_adds(still):
 def test_gradients_and_statistics_are_those_of_every_layer_by_itself(gradients_of, monkeypatch):
     gradients = gradients_of("densenet121", "dense1/layer6", 32)
     ours = gradients()
-    monkeypatch.setattr(densenet, "joined", lambda *parts: jnp.concatenate(parts, axis=-1))
+    monkeypatch.setattr(densenet, "concatenate", lambda *parts: jnp.concatenate(parts, axis=-1))
     for mine, theirs in zip(jax.tree.leaves(ours), jax.tree.leaves(gradients()), strict=True):
         assert np.abs(mine - theirs).max() <= 1e-5 * np.abs(theirs).max()

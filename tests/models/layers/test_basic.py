@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.models.layers import BatchNorm, Conv, Dropout, adaptive_average_pool
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import BatchNorm, Conv, Dropout, adaptive_average_pool, max_pool
 
 RNG = np.random.default_rng(0)
 

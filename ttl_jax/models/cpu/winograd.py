@@ -9,11 +9,12 @@ gradients are the same with the matrices' transposes). In float32 it differs fro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
-from ttl_jax.models.late import zero_of
+from ttl_jax.models.cpu.in_order import zero_of
 from ttl_jax.typing import Array, Float
 
 Pads = Sequence[tuple[int, int]]
@@ -23,11 +24,17 @@ LEAST = 128  # channels on both sides; with fewer the sums cost what the product
 TOGETHER = 1 << 23  # values: so many sums are made at a time, as caches still help with
 
 
-def suits(kernel: Float[Array, "h w c features"], strides: Sequence[int], padding: Pads, groups: int) -> bool:
-    """Whether these functions are exact for such a convolution, and worth it."""
-    exact = kernel.shape[:2] == (3, 3) and tuple(strides) == (1, 1) and groups == 1
+def suits(window: Sequence[int], dtype: Any, strides: Sequence[int], padding: Pads) -> bool:
+    """Return whether these functions are exact for such a convolution without groups, and worth it.
+
+    Args:
+        window: shape of the kernel, HWIO.
+        dtype: of the input.
+        strides, padding: of the convolution.
+    """
+    exact = tuple(window[:2]) == (3, 3) and tuple(strides) == (1, 1)
     near = all(0 <= edge <= 2 for pair in padding for edge in pair)
-    return exact and near and kernel.dtype == jnp.float32 and min(kernel.shape[2:]) >= LEAST
+    return exact and near and dtype == jnp.float32 and min(window[2:]) >= LEAST
 
 
 def convolve(

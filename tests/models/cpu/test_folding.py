@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import models, weights
-from ttl_jax.models import folding
+from ttl_jax.models.cpu import folding
 from ttl_jax.training.predict import Predictor, logits_of, make_predict
 
 # name, units that are kept, size, pairs among them: one network of each family with BatchNorm

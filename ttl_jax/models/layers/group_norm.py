@@ -8,8 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from ttl_jax.models.convolution import convolution
-from ttl_jax.models.layers import conv_init
+from ttl_jax.models.layers.basic import conv_init, convolution
 from ttl_jax.typing import Array, Float
 
 

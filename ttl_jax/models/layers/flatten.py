@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.layers.basic import max_pool
 from ttl_jax.typing import Array, Float
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.cpu.max_pool import max_pool
 
 CASES = [  # height, width, window, stride, padding
     (8, 10, 3, 2, 1), (9, 7, 3, 2, 1), (8, 8, 2, 2, 0), (9, 7, 2, 2, 0),

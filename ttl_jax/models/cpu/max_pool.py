@@ -6,15 +6,26 @@ XLA's CPU backend runs the gradient of a window maximum (select-and-scatter) ele
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import reduce
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.interpreters import ad
 
-from ttl_jax.models.late import zero_of
+from ttl_jax.models import cpu
+from ttl_jax.models.cpu.in_order import zero_of
+from ttl_jax.models.cpu.operation import linear_in_last, operation
 from ttl_jax.typing import Array, Float
+
+
+class Window(NamedTuple):
+    """Edge, stride and padding of a pool, the same in every dimension."""
+
+    size: int
+    stride: int
+    padding: int
 
 
 def max_pool(
@@ -24,18 +35,30 @@ def max_pool(
 
     The gradient of a window goes to its first maximum in row-major order (torch, and XLA).
     """
-    return _pool(size, stride, padding, x) if x.ndim == 4 else _plain(size, stride, padding, x)
+    window = Window(size, stride, padding)
+    ours = cpu.enabled(x) and x.ndim == 4
+    return _POOL.bind(x, how=window) if ours else _plain(window, x)
 
 
-def _plain(size: int, stride: int, padding: int, x: Array) -> Array:
+def _plain(window: Window, x: Array) -> Array:
+    size, stride, padding = window
     spatial = x.ndim - 2
     return nn.max_pool(x, (size,) * spatial, (stride,) * spatial, [(padding, padding)] * spatial)
 
 
-def _taps(size: int, stride: int, padding: int, x: Array) -> list[Array]:
-    """What each place of the window sees, in row-major order."""
+def _plain_pick(window: Window, x: Array, tangent: Array) -> Array:
+    return jax.jvp(lambda x: _plain(window, x), (x,), (tangent,))[1]
+
+
+def _plain_spread(window: Window, x: Array, g: Array) -> Array:
+    return jax.vjp(lambda x: _plain(window, x), x)[1](g)[0]
+
+
+def _taps(window: Window, x: Array, edge: float = -jnp.inf) -> list[Array]:
+    """The input seen by each place of the window, in row-major order."""
+    size, stride, padding = window
     edges = (padding, padding)
-    padded = jnp.pad(x, ((0, 0), edges, edges, (0, 0)), constant_values=-jnp.inf)
+    padded = jnp.pad(x, ((0, 0), edges, edges, (0, 0)), constant_values=edge)
     rows, columns = ((length - size) // stride * stride + 1 for length in padded.shape[1:3])
     return [
         padded[:, row : row + rows : stride, column : column + columns : stride]
@@ -44,27 +67,8 @@ def _taps(size: int, stride: int, padding: int, x: Array) -> list[Array]:
     ]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _pool(size: int, stride: int, padding: int, x: Array) -> Array:
-    return lax.platform_dependent(
-        x,
-        cpu=lambda x: reduce(jnp.maximum, _taps(size, stride, padding, x)),
-        default=partial(_plain, size, stride, padding),
-    )
-
-
-def _forward(size: int, stride: int, padding: int, x: Array) -> tuple[Array, Array]:
-    return _pool(size, stride, padding, x), x
-
-
-def _backward(size: int, stride: int, padding: int, x: Array, g: Array) -> tuple[Array]:
-    def plain(x: Array, g: Array) -> Array:
-        return jax.vjp(partial(_plain, size, stride, padding), x)[1](g)[0]
-
-    return (lax.platform_dependent(x, g, cpu=partial(_gather, size, stride, padding), default=plain),)
-
-
-_pool.defvjp(_forward, _backward)
+def _pool(window: Window, x: Array) -> Array:
+    return reduce(jnp.maximum, _taps(window, x))
 
 
 def _first_maximum(taps: list[Array]) -> Array:
@@ -76,13 +80,21 @@ def _first_maximum(taps: list[Array]) -> Array:
     return place
 
 
-def _gather(size: int, stride: int, padding: int, x: Array, g: Array) -> Array:
+def _pick(window: Window, x: Array, tangent: Array) -> Array:
+    """The tangent at the place of each window's maximum."""
+    place = _first_maximum(_taps(window, x))
+    taps = enumerate(_taps(window, tangent, 0.0))
+    return reduce(jnp.add, (jnp.where(place == number, tap, 0) for number, tap in taps))
+
+
+def _spread(window: Window, x: Array, g: Array) -> Array:
     """Each position sums the gradients of the windows that chose it.
 
     Positions of one phase (their row and column modulo the stride) lie at the same places of their
     windows, so that a phase is a sum of masked shifted views of g.
     """
-    place = _first_maximum(_taps(size, stride, padding, x + zero_of(g)))
+    size, stride, padding = window
+    place = _first_maximum(_taps(window, x + zero_of(g)))
     n, height, width, channels = x.shape
     reach = -(-size // stride)  # windows along an axis that see one position
     rows, columns = (-(-(length + 2 * padding) // stride) for length in (height, width))
@@ -105,3 +117,11 @@ def _gather(size: int, stride: int, padding: int, x: Array, g: Array) -> Array:
     phases = [jnp.stack([phase(row, column) for column in range(stride)], 3) for row in range(stride)]
     whole = jnp.stack(phases, 2).reshape(n, rows * stride, columns * stride, channels)
     return whole[:, padding : padding + height, padding : padding + width]
+
+
+_POOL = operation("max_pool", _plain, _pool, rows=(0,))
+_PICK = operation("max_pool_tangent", _plain_pick, _pick, rows=(0, 1))
+_SPREAD = operation("max_pool_gradient", _plain_spread, _spread, rows=(0, 1))
+ad.defjvp(_POOL, lambda tangent, x, how: _PICK.bind(x, tangent, how=how))
+linear_in_last(_PICK, lambda g, x, how: _SPREAD.bind(x, g, how=how))
+linear_in_last(_SPREAD, lambda g, x, how: _PICK.bind(x, g, how=how))

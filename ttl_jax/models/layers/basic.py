@@ -1,4 +1,7 @@
-"""Layers with torch's conventions: explicit padding, BatchNorm statistics, per-example dropout."""
+"""Layers with torch's conventions: explicit padding, BatchNorm statistics, per-example dropout.
+
+Convolutions, pools and moments are those of `models.cpu`, which see to it that they are fast there.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ttl_jax.models.convolution import Padding, convolution
-from ttl_jax.models.moments import moments
-from ttl_jax.models.recompute import normalised_convolution
+from ttl_jax.models.cpu.convolution import Padding, convolution
+from ttl_jax.models.cpu.max_pool import max_pool
+from ttl_jax.models.cpu.moments import joined as concatenate
+from ttl_jax.models.cpu.moments import moments
+from ttl_jax.models.cpu.recompute import normalised_convolution
 from ttl_jax.typing import Array, Float
+
+__all__ = [
+    "Activation", "Affine", "BatchNorm", "Conv", "Dense", "Dropout", "adaptive_average_pool", "average_pool",
+    "concatenate", "conv_init", "convolution", "dense_init", "global_average_pool", "max_pool",
+    "norm_relu_conv",
+]  # fmt: skip
 
 Affine = tuple[Float[Array, " c"], Float[Array, " c"]]  # factor and offset of a normalisation, float32
 
@@ -141,6 +152,16 @@ class BatchNorm(nn.Module):
             batch_mean, batch_var = mean.value, var.value
         factor = scale * lax.rsqrt(batch_var + self.epsilon)
         return factor, bias - batch_mean * factor
+
+
+def norm_relu_conv(norm: BatchNorm, conv: Conv, x: Float[Array, "n *space c"], moving: bool) -> Array:
+    """BatchNorm, ReLU, convolution: DenseNet's composite function (Huang et al. 2017, section 3).
+
+    For the gradient x alone is kept on a CPU, not what the norm makes of it.
+    """
+    if moving:
+        return conv.convolve(x, norm.affine(x, moving))
+    return conv(nn.relu(norm(x, moving)))
 
 
 class Dropout(nn.Module):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.models import winograd
-from ttl_jax.models.convolution import convolution
+from ttl_jax.models.cpu import winograd
+from ttl_jax.models.cpu.convolution import convolution
 
 SAME = ((1, 1), (1, 1))
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ttl_jax.models.layers import BatchNorm
+from ttl_jax.models.layers.basic import BatchNorm
 from ttl_jax.typing import Array
 
 

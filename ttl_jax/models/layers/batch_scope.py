@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -24,10 +25,17 @@ class BatchScope:
     Attributes:
         axis: the name of the mapped axis to synchronise over; None = this device's part alone.
         mask: (N,) 1 for an example, 0 for padding; None where all are examples.
+        known: the moments made so far, beside their map, by its id.
     """
 
     axis: str | None = None
     mask: Array | None = None
+    known: dict[int, tuple[Array, Any]] = field(default_factory=dict, compare=False)
+
+    @property
+    def whole(self) -> bool:
+        """True where the batch is neither split nor padded."""
+        return self.axis is None and self.mask is None
 
     def moments(
         self, x: Float[Array, "n *space c"]
@@ -48,15 +56,14 @@ _SCOPE: ContextVar[BatchScope | None] = ContextVar("batch_scope", default=None)
 
 
 def current() -> BatchScope | None:
-    """The scope that is being traced in; None = the whole batch is here, without padding."""
+    """Return the scope that is being traced in, if any."""
     return _SCOPE.get()
 
 
 @contextmanager
 def batch_scope(axis: str | None, mask: Array | None) -> Iterator[None]:
-    """Inside this context the moments of every BatchNorm are those of such a batch."""
-    scope = BatchScope(axis, mask) if axis is not None or mask is not None else None
-    token = _SCOPE.set(scope)
+    """Create a context, for one call of one network, in which BatchNorms take the moments of such a batch."""
+    token = _SCOPE.set(BatchScope(axis, mask))
     try:
         yield
     finally:

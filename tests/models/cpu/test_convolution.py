@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ttl_jax.models import convolution as convolution_module
-from ttl_jax.models.convolution import convolution
-from ttl_jax.models.max_pool import max_pool
+from ttl_jax.models.cpu import convolution as convolution_module
+from ttl_jax.models.cpu.convolution import convolution
+from ttl_jax.models.cpu.max_pool import max_pool
 
 CASES = [  # height, width, channels, features, window, stride, padding, groups
     (8, 9, 6, 6, 3, 1, "SAME", 6),
@@ -95,24 +95,25 @@ def test_a_second_derivative_equals_the_plain_convolutions(stride, large, monkey
 
 
 @pytest.mark.usefixtures("fresh_traces")
-def test_layers_of_one_shape_are_traced_once(monkeypatch):
-    traced = []
+def test_layers_of_one_shape_are_lowered_once(monkeypatch):
+    lowered, forms = [], convolution_module._forms
     monkeypatch.setattr(
-        convolution_module,
-        "_plain",
-        lambda geometry, x, kernel: traced.append(geometry) or jnp.zeros(x.shape),
+        convolution_module, "_forms", lambda geometry, rows: lowered.append(geometry) or forms(geometry, rows)
     )
     x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
 
-    def twice(x):
+    def thrice(x):
         for padding in ("SAME", "SAME", [(1, 1), (1, 1)]):  # one geometry
             x = convolution(x, kernel, (1, 1), padding)
         return x
 
-    jax.eval_shape(twice, x)
-    once = len(traced)
-    jax.eval_shape(lambda x: convolution(x, kernel, (1, 1), "SAME"), x)
-    assert len(traced) == once == 2  # for CPUs and for others
+    traced = jax.jit(thrice).trace(x)
+    assert [equation.primitive.name for equation in traced.jaxpr.eqns] == 3 * ["convolution"]
+    assert not lowered
+    traced.lower()
+    assert len(lowered) == 1
+    traced.lower(lowering_platforms=("tpu",))
+    assert len(lowered) == 1  # another machine takes the plain form
 
 
 def test_three_dimensions_and_half_precision_go_the_plain_way_or_keep_their_type():

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax.models.group_norm import GroupNorm, StandardisedConv
+from ttl_jax.models.layers.group_norm import GroupNorm, StandardisedConv
 
 RNG = np.random.default_rng(0)
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ttl_jax.models.layers import BatchNorm, Conv
+from ttl_jax.models.layers.basic import BatchNorm, Conv
 from ttl_jax.typing import Array, Variables
 
 Path = tuple[str, ...]

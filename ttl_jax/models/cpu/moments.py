@@ -6,18 +6,16 @@ moments go over seven times as many values as there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import ReferenceType, ref
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax.models.batch_scope import current
-from ttl_jax.models.recompute import gradients_once
+from ttl_jax.models import cpu
+from ttl_jax.models.cpu.in_order import gradient_once
+from ttl_jax.models.layers.batch_scope import current
 from ttl_jax.typing import Array, Float
 
 
@@ -35,72 +33,56 @@ class Moments(NamedTuple):
     bessel: Array | float
 
 
-@dataclass(frozen=True)
-class _Known:
-    """By the id of a map: its parts, its moments. The map stays beside them, that its id stays its own."""
-
-    parts: dict[int, tuple[Array, tuple[Array, ...]]] = field(default_factory=dict)
-    moments: dict[int, tuple[Array, Moments]] = field(default_factory=dict)
-
-
-_KNOWN: ContextVar[_Known | None] = ContextVar("moments", default=None)
-
-
-@contextmanager
-def moments_once() -> Iterator[None]:
-    """Inside this context, one call of one network, a map's moments are made once."""
-    token = _KNOWN.set(_Known())
-    try:
-        yield
-    finally:
-        _KNOWN.reset(token)
-
-
-def _known(x: Array) -> _Known | None:
-    """What is known of maps like this one; nothing of arrays, which would be held in memory for it."""
-    return _KNOWN.get() if isinstance(x, jax.core.Tracer) else None
+# By the id of a joined map, while that lives: its parts.
+_PARTS: dict[int, tuple[ReferenceType[Array], tuple[Array, ...]]] = {}
 
 
 def joined(*parts: Float[Array, "n *space _"]) -> Float[Array, "n *space c"]:
-    """The parts' channels, one after the other; `moments` then asks each part for its own."""
+    """Concatenate the parts' channels; `moments` then asks each part for its own."""
     whole = jnp.concatenate(parts, axis=-1)
-    if (known := _known(whole)) is not None:
-        known.parts[id(whole)] = whole, parts
+    if _noted(whole):
+        key = id(whole)
+        _PARTS[key] = ref(whole, lambda _: _PARTS.pop(key, None)), parts
     return whole
 
 
+def _noted(x: Array) -> bool:
+    """Nothing is noted of arrays, which would be held in memory for it."""
+    return cpu.wanted() and isinstance(x, jax.core.Tracer)
+
+
 def moments(x: Float[Array, "n *space c"], anchor: Float[Array, " c"]) -> Moments:
-    """The moments of x over the batch and space.
+    """Compute the moments of x over the batch and space; within one `batch_scope` once for each map.
 
     Args:
         x: a map.
         anchor: near its means (a running mean is), so that a difference of squares about it does not
             cancel; a part's moments are made about that of the first who asks.
     """
-    known = _known(x)
-    if known is None:
+    scope = current()
+    if scope is None or not _noted(x):
         return _made(x, anchor)
-    if id(x) not in known.moments:
-        _, parts = known.parts.get(id(x), (x, ()))
-        if parts:
+    if id(x) not in scope.known:
+        reference, parts = _PARTS.get(id(x), (None, ()))
+        if reference is not None and reference() is x:
             anchors = jnp.split(anchor, np.cumsum([part.shape[-1] for part in parts])[:-1])
             each = [moments(part, near) for part, near in zip(parts, anchors, strict=True)]
             means, variances = [one.mean for one in each], [one.var for one in each]
             found = Moments(jnp.concatenate(means), jnp.concatenate(variances), each[0].bessel)
         else:
             found = _made(x, anchor)
-        known.moments[id(x)] = x, found
-    return known.moments[id(x)][1]
+        scope.known[id(x)] = x, found  # the map too, that its id stays its own
+    return scope.known[id(x)][1]
 
 
 def _made(x: Array, anchor: Array) -> Moments:
     axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
     scope = current()
     centred = x.astype(jnp.float32) - anchor  # one pass over x for both moments
-    if scope is None:
-        sums = gradients_once((centred.sum(axes), jnp.square(centred).sum(axes)))
-        first, second = (total / count for total in sums)
+    if scope is None or scope.whole:
+        sums = centred.sum(axes), jnp.square(centred).sum(axes)
+        first, second = (gradient_once(total) / count for total in sums)
         bessel: Array | float = count / max(count - 1, 1)
-    else:  # split over devices, or padded
+    else:
         first, second, bessel = scope.moments(centred)
     return Moments(first + anchor, jnp.maximum(second - jnp.square(first), 0.0), bessel)

@@ -1,0 +1,62 @@
+"""When XLA:CPU makes a value: not before its time, not twice, and not held until then.
+
+It makes what is cheap anew for each that takes it, and the rest as early as it can, to hold it from then on.
+These functions change no value.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+
+from ttl_jax.models import cpu
+from ttl_jax.models.cpu.operation import linear_in_last, operation
+from ttl_jax.typing import Array, Float
+
+
+def zero_of(g: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """Return a zero that XLA does not know to be one, and does not have before g.
+
+    What it is added to is made when the program comes there: in a backward pass XLA:CPU neither keeps it
+    from the forward pass nor makes it ahead of time.
+    """
+    first = g[(0,) * g.ndim]
+    return jnp.where(jnp.abs(first) == -1, first, 0)
+
+
+def written(x: Array, zero: Array) -> Array:
+    """Return x, written down as it lies, not before `zero` (of `zero_of`) is there.
+
+    XLA fuses nothing across a loop, and does not know that this one goes round once. So a transposed copy of
+    x, which comes next, is a copy, in blocks, and not whatever x is made of, read in strides.
+    """
+
+    def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        _, x = carry
+        first = lax.slice(x, (0,) * x.ndim, (1,) * x.ndim) + zero
+        return jnp.bool_(False), lax.dynamic_update_slice(x, first, (0,) * x.ndim)
+
+    return lax.while_loop(lambda carry: carry[0], once, (zero == 0, x + zero))[1]
+
+
+def made_once(value: Array) -> Array:
+    """Return the value, which XLA:CPU makes once.
+
+    A division counts as dear; it is by 1, but for NaN, which stays NaN.
+    """
+    return value / jnp.where(jnp.isnan(value), value, jnp.ones((), value.dtype))
+
+
+def gradient_once(value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the value; on a CPU its gradient is made once, before whatever it is spread over.
+
+    The gradients of a BatchNorm's sums are chains of some twenty operations on its channels, which XLA:CPU
+    would go through again for every position; that of a dense layer is the sum over all layers above.
+    """
+    return _PASSED.bind(value, how=None) if cpu.enabled() else value
+
+
+_PASSED = operation("gradient_once", lambda _, value: value, lambda _, value: value, rows=(0,))
+_ONCE = operation("made_once", lambda _, value: value, lambda _, value: made_once(value), rows=(0,))
+linear_in_last(_PASSED, lambda g, how: _ONCE.bind(g, how=how))
+linear_in_last(_ONCE, lambda g, how: _PASSED.bind(g, how=how))
