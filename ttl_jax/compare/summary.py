@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.compare import budget, cells, inference, tune
+from ttl_jax.compare.config import CompareConfig, CompareOptions
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
@@ -18,7 +19,9 @@ from ttl_jax.evaluation.seeds import mean_interval
 from ttl_jax.training.records import provenance
 
 
-def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+def summarise(
+    config: CompareConfig, workdir: Path, plans: list[Plan], failures: dict[str, str]
+) -> dict[str, Any]:
     """The content of compare.json.
 
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "options": {"key.option":
@@ -59,14 +62,14 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     }
 
 
-def _space(section: Any) -> dict[str, Any]:
+def _space(section: CompareOptions) -> dict[str, Any]:
     """The space that all settings were tuned over; values of strengths stand with each setting's trials."""
     if section.tuner == "grid":
         return {"lrs": list(section.lrs)}
     return {"lr_range": list(section.lr_range), "trials": section.trials}
 
 
-def _replication(section: Any, plans: list[Plan]) -> str:
+def _replication(section: CompareOptions, plans: list[Plan]) -> str:
     seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
 
     def said(folds: int) -> str:
@@ -78,7 +81,7 @@ def _replication(section: Any, plans: list[Plan]) -> str:
     return "; ".join(f"{name}: {said(folds)}" for name, folds in by_dataset.items())
 
 
-def _cores(section: Any) -> str:
+def _cores(section: CompareOptions) -> str:
     """The share of cores of each cell, on which the last digits depend, in words."""
     if section.engine != "local":
         return f"those that {section.engine} gave each cell"
@@ -87,7 +90,9 @@ def _cores(section: Any) -> str:
     return f"{each} of {cores} for each of {section.workers} cells at a time; another share rounds otherwise"
 
 
-def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+def _setting(
+    config: CompareConfig, workdir: Path, folds: list[Plan], failures: dict[str, str]
+) -> dict[str, Any]:
     setting, runs, notes = folds[0].setting, [], []
     sign = registry.metric(config.select).sign
     for plan in folds:
