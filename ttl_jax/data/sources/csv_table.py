@@ -12,6 +12,7 @@ import numpy as np
 
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.dataset import Task
+from ttl_jax.data.sources.csv_file import CsvFile, quoted, read_csv
 from ttl_jax.data.sources.file_kinds import IMAGES, FileKind
 from ttl_jax.data.sources.labels import MISSING, class_labels, known_labels
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, no_splits, source
