@@ -4,7 +4,7 @@ from ttl_jax.evaluation import predictions, registry
 from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
 from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
 from ttl_jax.evaluation.calibration import Calibration, calibration, fit_temperature
-from ttl_jax.evaluation.components import Components, Part, paired_components
+from ttl_jax.evaluation.components import Component, Components, paired_components
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.influence import Influence, influence, jackknife
 from ttl_jax.evaluation.intervals import Proportion, clustered_proportion, intervals_of, score_interval
@@ -47,7 +47,7 @@ from ttl_jax.evaluation.thresholds import (
 __all__ = [
     "Brier", "Calibration", "Components", "DeLong", "DecisionCurve", "Difference", "Friedman",
     "Influence", "Interval", "McNemar", "MeanInterval", "Metric", "Needed", "Operating", "Outcomes",
-    "Part", "Pooled", "Predictions", "Prior", "Proportion", "Question", "SignedRank", "Subgroup",
+    "Component", "Pooled", "Predictions", "Prior", "Proportion", "Question", "SignedRank", "Subgroup",
     "bayesian_signed_rank", "bootstrap_ci", "brier_decomposition", "brier_parts", "calibration",
     "cliques", "clustered_proportion", "confusion", "decide", "decision_curve", "delong",
     "delong_covariance", "difference_of", "fit_temperature", "fold_difference", "friedman_nemenyi",

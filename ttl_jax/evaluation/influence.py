@@ -106,8 +106,8 @@ class Linearised:
     Attributes:
         estimate: value of the metric.
         values: influence of each example, a derivative by its weight.
-        classes: `Term.classes` of each of its terms, over all N examples.
-        kind: `Term.kind` of its terms.
+        classes: `MetricTerm.classes` of each of its terms, over all N examples.
+        kind: `MetricTerm.kind` of its terms.
     """
 
     estimate: float
