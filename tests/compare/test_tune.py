@@ -191,7 +191,7 @@ def test_folds_that_take_other_strengths_say_so_cell_by_cell(tmp_path, config):
         ({"compare.grids.lp_ft.share": (0.3, 1.5)}, "share=1.5 must lie between"),
         ({"compare.grids.l1_sp.alpah": (0.1,)}, "did you mean 'compare.grids.l1_sp.alpha'"),
         ({"compare.tuner": "latni"}, "did you mean 'latin'"),
-        ({"compare.trials": 0}, "compare.trials=0 must be at least 1"),
+        ({"compare.trials": 0}, "compare.trials=0 must be 1 or more"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_one_sentence(config, fields, message):

@@ -119,8 +119,8 @@ def test_the_bayesian_search_goes_on_from_its_pilot(tmp_path, config, datasets):
         ("workers", 0, "search.workers=0 must be 1 or more"),
         ("seeds", 3, "is for method=halving"),
         ("tolerance", 0.0, "search.tolerance=0.0 must be above 0"),
-        ("confidence", 1.0, "search.confidence=1.0 must lie between 0 and 1"),
-        ("weight", -1.0, "must not be negative"),
+        ("confidence", 1.0, "search.confidence=1.0 must be between 0 and 1"),
+        ("weight", -1.0, "search.weight=-1.0 must be 0 or above"),
     ],
 )
 def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, datasets, field, value, message):
@@ -139,7 +139,10 @@ def test_a_search_that_is_asked_to_stop_goes_on_where_it_was(tmp_path, config, d
 
 def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, config):
     config.search.method, config.data.path = "halving", "/nowhere"
-    for field, value, message in (("allowance", 2.0, "share"), ("rungs", (0.5,), "must rise")):
+    for field, value, message in (
+        ("allowance", 2.0, "must be above 0, up to 1"),
+        ("rungs", (0.5,), "must rise"),
+    ):
         config.search[field], before = value, config.search[field]
         with pytest.raises(UserError, match=message):
             search(config, tmp_path / "new")

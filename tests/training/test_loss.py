@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.config import default_config
+from ttl_jax.config import run_config
+from ttl_jax.config.run import LossConfig
 from ttl_jax.errors import UserError
 from ttl_jax.training.loss import binary_cross_entropy, check_loss, cross_entropy, log_prior, make_loss
 
@@ -113,10 +114,8 @@ def test_fields_out_of_range():
         ("tau", 11.0, "loss.tau=11.0"),
         ("smoothing", 1.0, "loss.smoothing=1.0"),
     ):
-        config = default_config().loss
-        config[name] = value
         with pytest.raises(UserError, match=message):
-            check_loss(config)
+            check_loss(run_config({"loss": {name: value}}).loss)
 
 
 def test_a_loss_of_ones_own_weighs_rows_and_entries_as_the_others_do():
@@ -157,10 +156,8 @@ def test_a_loss_of_ones_own_weighs_rows_and_entries_as_the_others_do():
 )
 def test_a_loss_that_cannot_be_one_is_refused_at_once(body, want, tmp_path):
     (tmp_path / "mine.py").write_text(body)
-    config = default_config().loss.unlock()
-    config.name = f"{tmp_path / 'mine.py'}:mine"
     with pytest.raises(UserError, match=want):
-        check_loss(config)
+        check_loss(LossConfig(name=f"{tmp_path / 'mine.py'}:mine"))
 
 
 def test_a_loss_of_another_shape_is_refused():

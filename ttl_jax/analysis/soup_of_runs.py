@@ -125,7 +125,7 @@ def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
     shapes = {path: leaf.shape for path, leaf in strategies.flatten(first.best).items()}
     for run, other in zip(runs[1:], loaded[1:], strict=True):
         for part in SHARED:
-            mine, theirs = (_dotted(item.config[part], part) for item in (first, other))
+            mine, theirs = (_dotted(item.config.to_dict()[part], part) for item in (first, other))
             for key, value in mine.items():
                 if key not in FREE and theirs[key] != value:
                     raise UserError(

@@ -7,24 +7,24 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from ttl_jax import strategies
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.errors import UserError
 from ttl_jax.training.records import provenance
 
 Key = tuple[str, str, str]  # data set, model, strategy
 
 
-def reference(config: Any) -> str:
+def reference(config: CompareConfig) -> str:
     """The strategy that the others are held against: `compare.reference`, or the first."""
-    names, wanted = config.compare.strategies, config.compare.reference
+    names, wanted = strategy_texts(config), strategies.text_of(config.compare.reference)
     return next((name for name in names if wanted in (name, strategies.title(name))), names[0])
 
 
-def lengths(config: Any, workdir: Path) -> dict[Key, float]:
+def lengths(config: CompareConfig, workdir: Path) -> dict[Key, float]:
     """The length of each strategy's training as a multiple of the reference's; {} for budget="epochs".
 
     Counted are the operations of a training step (XLA's count of the lowered program, phases by their
@@ -38,7 +38,7 @@ def lengths(config: Any, workdir: Path) -> dict[Key, float]:
     wanted = {}
     for dataset in config.compare.datasets or ("",):
         for model in config.compare.models:
-            for strategy in config.compare.strategies:
+            for strategy in strategy_texts(config):
                 setting = Setting(dataset, model, strategy)
                 run = cells.cell_config(config, cells.final_cells(config, setting, 1.0)[0])
                 wanted[dataset, model, strategy] = (
@@ -56,7 +56,7 @@ def lengths(config: Any, workdir: Path) -> dict[Key, float]:
     return relative(config, {key: counts[_name(what)] for key, what in wanted.items()})
 
 
-def relative(config: Any, flops: Mapping[Key, float]) -> dict[Key, float]:
+def relative(config: CompareConfig, flops: Mapping[Key, float]) -> dict[Key, float]:
     """The reference's operations of a step over each strategy's, to four digits."""
     base = reference(config)
     return {
@@ -97,7 +97,7 @@ def _name(what: tuple[str, str, int, int]) -> str:
     return f"{strategy} on {model}, {image_size} px, batch {batch}"
 
 
-def sentence(config: Any) -> str:
+def sentence(config: CompareConfig) -> str:
     """The budget in words."""
     epochs = "1 epoch" if config.total_epochs == 1 else f"{config.total_epochs:g} epochs"
     whole = f"{config.total_steps} steps" if config.total_steps else epochs

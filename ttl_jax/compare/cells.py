@@ -6,14 +6,14 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ttl_jax import strategies
-from ttl_jax.compare.config import IDENTITY
+from ttl_jax.compare.config import IDENTITY, CompareConfig, strategy_texts
 from ttl_jax.compare.space import Hyperparameters
-from ttl_jax.config import run as run_config
+from ttl_jax.config import RunConfig, replace_fields, run_config
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
@@ -85,7 +85,7 @@ class CellState:
 
 
 def settings(
-    config: Any,
+    config: CompareConfig,
     folds: Mapping[str, int] | None = None,
     lengths: Mapping[tuple[str, str, str], float] | None = None,
 ) -> tuple[Setting, ...]:
@@ -103,7 +103,7 @@ def settings(
     for dataset in section.datasets or ("",):
         count = folds[dataset] if folds else 0
         for fold, model, strategy in itertools.product(
-            range(count) if count else (None,), section.models, section.strategies
+            range(count) if count else (None,), section.models, strategy_texts(config)
         ):
             length = lengths[dataset, model, strategy] if lengths else 1.0
             made.append(Setting(dataset, model, strategy, fold, count, length))
@@ -118,7 +118,7 @@ def settings(
 
 
 def tuning_cell(
-    config: Any, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
+    config: CompareConfig, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
 ) -> Cell:
     """The run that judges hyperparameters on validation: on the first seed."""
     epochs = config.compare.tune_epochs
@@ -127,7 +127,7 @@ def tuning_cell(
 
 
 def final_cells(
-    config: Any, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
+    config: CompareConfig, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
 ) -> tuple[Cell, ...]:
     """The runs that count, one a seed."""
     return tuple(Cell(setting, lr, seed, True, options=options) for seed in config.compare.seeds)
@@ -146,34 +146,26 @@ def _place(setting: Setting) -> Path:
     return place if setting.fold is None else place / f"fold{setting.fold}"
 
 
-def cell_config(config: Any, cell: Cell) -> Any:
+def cell_config(config: CompareConfig, cell: Cell) -> RunConfig:
     """The run's config of a cell: without `compare`, with the cell's own fields set."""
-    from ml_collections import ConfigDict
-
-    values = config.to_dict()
-    section = values.pop("compare")
-    made = ConfigDict(values)
+    values: dict[str, Any] = {
+        "model.name": cell.setting.model,
+        "strategy": strategies.with_options(cell.setting.strategy, dict(cell.options)),
+        "optimizer.lr": cell.lr,
+        "seed": cell.seed,
+        **_lengths(config, cell),
+        "evaluate_test": cell.final,
+        "report": False,
+    }
     if cell.setting.dataset:
-        run_config.set_fields(made, _data_fields(config, cell.setting.dataset, section["data_dir"]))
-    run_config.set_fields(
-        made,
-        {
-            "model.name": cell.setting.model,
-            "strategy": strategies.with_options(cell.setting.strategy, dict(cell.options)),
-            "optimizer.lr": cell.lr,
-            "seed": cell.seed,
-            **_lengths(config, cell),
-            "evaluate_test": cell.final,
-            "report": False,
-        },
-    )
+        values |= _data_fields(config, cell.setting.dataset)
     if cell.setting.fold is not None:
-        run_config.set_fields(made, {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold})
-    made.own = provenance.own(made)
-    return made.lock()
+        values |= {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold}
+    made = replace_fields(run_config(config), values)
+    return replace(made, own=provenance.own(made))
 
 
-def _lengths(config: Any, cell: Cell) -> dict[str, Any]:
+def _lengths(config: CompareConfig, cell: Cell) -> dict[str, Any]:
     """The fields of a cell's length; validations are as many whatever it is."""
     epochs, factor = cell.epochs or config.total_epochs, cell.setting.length
     if factor == 1:
@@ -185,15 +177,15 @@ def _lengths(config: Any, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _data_fields(config: Any, dataset: str, data_dir: str) -> dict[str, Any]:
+def _data_fields(config: CompareConfig, dataset: str) -> dict[str, Any]:
     """The preset's fields, save those that the user has set to something else than the default."""
-    default = run_config.default_config()
-    fields = presets.fields(dataset, data_dir)
+    default = RunConfig().data
+    fields = presets.fields(dataset, config.compare.data_dir)
     names = {key: key.removeprefix("data.") for key in fields}
     return {
         key: value
         for key, value in fields.items()
-        if names[key] in IDENTITY or config.data[names[key]] == default.data[names[key]]
+        if names[key] in IDENTITY or getattr(config.data, names[key]) == getattr(default, names[key])
     }
 
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.training.records import provenance
 
 
-def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
+def costs(
+    config: CompareConfig, workdir: Path, settings: Sequence[dict[str, Any]]
+) -> list[dict[str, Any] | None]:
     """One entry a setting, None where no cell of it says for what size and classes it was trained.
 
     {"params", "flops", "file_bytes", "ms", "device"}: of a forward pass of one image, two operations a
@@ -36,7 +39,7 @@ def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> lis
     return [None if name is None else known[name] for name in names]
 
 
-def _network(config: Any, setting: dict[str, Any]) -> dict[str, Any] | None:
+def _network(config: CompareConfig, setting: dict[str, Any]) -> dict[str, Any] | None:
     """All that `models.create` has to know, and the shape of an image."""
     from ttl_jax import models, strategies
 

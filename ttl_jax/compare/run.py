@@ -7,18 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttl_jax import engines, strategies, weights
 from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
-from ttl_jax.compare.config import check, settled
+from ttl_jax.compare.config import CompareConfig, check, strategy_texts
 from ttl_jax.compare.progress_table import Board, ProgressLine, make_board
 from ttl_jax.compare.setting_state import SettingState, setting_state
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
 from ttl_jax.config.data import data_config
 from ttl_jax.data.sources.registry import read_listing
+from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.report import comparisons, headlines, warned
@@ -28,6 +29,10 @@ from ttl_jax.system.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
 from ttl_jax.training.records import provenance
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
 POLL = 1.0  # seconds between looks at the notice: with preemption.SAVING, less than ten to the end
 
 
@@ -36,7 +41,7 @@ class FailedCellsError(RuntimeError):
 
 
 def compare(
-    config: Any,
+    config: ConfigDict | CompareConfig,
     workdir: str | Path,
     notice: Notice | None = None,
     committed: Callable[[], None] = lambda: None,
@@ -57,8 +62,7 @@ def compare(
         FailedCellsError: cells failed; the same command tries them again.
         Preempted: the notice asked to stop; the same call goes on.
     """
-    config = settled(config)
-    check(config)
+    config = check(config)
     workdir = remote.only_local(workdir)
     cells.settings(config)  # two names for one folder are refused before anything is read
     _refuse_missing_data(config)
@@ -86,7 +90,7 @@ def compare(
     return comparison
 
 
-def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
+def _tuner(config: CompareConfig, workdir: Path, setting: Setting) -> tune.Tuner | None:
     if budget.solved(setting.strategy):
         return None
     if config.compare.tuner == "optuna":
@@ -97,7 +101,7 @@ def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
     return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 
 
-def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any) -> None:
+def _refuse_other_config(config: CompareConfig, workdir: Path, settings: Any, tuners: Any) -> None:
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
         tuner = tuners[setting]
@@ -110,7 +114,7 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
-def _refuse_missing_data(config: Any) -> None:
+def _refuse_missing_data(config: CompareConfig) -> None:
     """Reads the list of every data set's images: what is not there would fail in each of its cells."""
     for setting in {each.dataset: each for each in cells.settings(config)}.values():
         made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
@@ -121,9 +125,9 @@ def _refuse_missing_data(config: Any) -> None:
                 raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
 
 
-def _refuse_missing_weights(config: Any) -> None:
+def _refuse_missing_weights(config: CompareConfig) -> None:
     """Fetches every network's weights once, before any cell; what cannot be had would fail in each."""
-    started = [strategies.parse(text).surgery.init != "scratch" for text in config.compare.strategies]
+    started = [strategies.parse(text).surgery.init != "scratch" for text in strategy_texts(config)]
     if config.model.weights != "none" and any(started):
         for name in config.compare.models:
             path = weights.find(config.model.weights, name)
@@ -132,7 +136,7 @@ def _refuse_missing_weights(config: Any) -> None:
 
 
 def _run(
-    config: Any,
+    config: CompareConfig,
     workdir: Path,
     tuners: Mapping[Setting, tune.Tuner | None],
     notice: Notice,
@@ -188,7 +192,7 @@ def _left(count: int) -> str:
     )
 
 
-def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> CellTask:
+def _task(config: CompareConfig, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> CellTask:
     """A cell's task; probes take along what else of their setting is to be run now."""
 
     def place(cell: Cell) -> str:
@@ -201,8 +205,8 @@ def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Cel
         if config.compare.together and one_program(made)
         else []
     )
-    along = tuple((place(other), cells.cell_config(config, other).to_dict()) for other in others)
-    return CellTask(place(cell), made.to_dict(), store, along)
+    along = tuple((place(other), cells.cell_config(config, other)) for other in others)
+    return CellTask(place(cell), made, store, along)
 
 
 def _next(
@@ -242,7 +246,7 @@ def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], fail
 
 
 def _announce(
-    board: Board, report: Report, cell: Cell, config: Any, workdir: Path, states: Any, clock: _Clock
+    board: Board, report: Report, cell: Cell, config: CompareConfig, workdir: Path, states: Any, clock: _Clock
 ) -> None:
     known = cells.state_of(workdir, cell, config.select)
     left = sum(each.total - each.done for each in states.values())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, CellState, Setting
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.evaluation.selection import Merit
 
@@ -41,7 +41,9 @@ class SettingState:
         return self.taken.lr if self.taken is not None else None
 
 
-def setting_state(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None) -> SettingState:
+def setting_state(
+    config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tuner | None
+) -> SettingState:
     """Reads the state of a setting.
 
     Args:
@@ -68,7 +70,7 @@ def setting_state(config: Any, workdir: Path, setting: Setting, tuner: tune.Tune
 
 
 def _tune(
-    config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner
+    config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tuner
 ) -> tuple[dict[Hyperparameters, Merit | None], tuple[Cell, ...]]:
     """The scores known, and the tuning cells to run now; none are left once the tuner has enough."""
     scores: dict[Hyperparameters, Merit | None] = {}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ttl_jax import strategies
+
+if TYPE_CHECKING:
+    from ttl_jax.compare.config import CompareConfig
 
 
 class Hyperparameters(NamedTuple):
@@ -51,13 +54,13 @@ def rounded(rate: float) -> float:
     return float(f"{rate:.3g}")
 
 
-def space(config: Any, strategy: str) -> Space:
+def space(config: CompareConfig, strategy: str) -> Space:
     """The space of a strategy: `compare.lr_range` times what of `compare.grids` its text leaves open.
 
     With equal operations (`compare.budget`) nothing is open that would change how many there are.
     """
     section = config.compare
-    open_values = strategies.open_strengths(strategy, section.grids.to_dict())
+    open_values = strategies.open_strengths(strategy, section.grids)
     fixed = strategies.LENGTHS if section.budget == "flops" else ()
     low, high = section.lr_range
     return Space(low, high, tuple(item for item in open_values.items() if item[0] not in fixed))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ttl_jax import evaluation, strategies
 from ttl_jax.compare import budget
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.folds import fold_share
 from ttl_jax.evaluation import Components, Difference, predictions, registry
 
@@ -34,7 +35,7 @@ class Match:
         return all(one.task == "multiclass" for one, _ in self.pairs.values())
 
 
-def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> dict[str, Any]:
+def statistics(config: CompareConfig, workdir: Path, settings: list[dict[str, Any]]) -> dict[str, Any]:
     """The "statistics" of compare.json.
 
     "metric": `config.select`, and whether "higher_is_better". "differences": each strategy less the

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.compare import budget, cells, inference, tune
+from ttl_jax.compare.config import CompareConfig, CompareOptions
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.setting_state import SettingState
 from ttl_jax.compare.statistics import statistics
@@ -19,7 +20,7 @@ from ttl_jax.training.records import provenance
 
 
 def summarise(
-    config: Any, workdir: Path, states: list[SettingState], failures: dict[str, str]
+    config: CompareConfig, workdir: Path, states: list[SettingState], failures: dict[str, str]
 ) -> dict[str, Any]:
     """The content of compare.json.
 
@@ -61,14 +62,14 @@ def summarise(
     }
 
 
-def _space(section: Any) -> dict[str, Any]:
+def _space(section: CompareOptions) -> dict[str, Any]:
     """The space that all settings were tuned over; values of strengths stand with each setting's trials."""
     if section.tuner == "grid":
         return {"lrs": list(section.lrs)}
     return {"lr_range": list(section.lr_range), "trials": section.trials}
 
 
-def _replication(section: Any, states: list[SettingState]) -> str:
+def _replication(section: CompareOptions, states: list[SettingState]) -> str:
     seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
 
     def said(folds: int) -> str:
@@ -80,7 +81,7 @@ def _replication(section: Any, states: list[SettingState]) -> str:
     return "; ".join(f"{name}: {said(folds)}" for name, folds in by_dataset.items())
 
 
-def _cores(section: Any) -> str:
+def _cores(section: CompareOptions) -> str:
     """The share of cores of each cell, on which the last digits depend, in words."""
     if section.engine != "local":
         return f"those that {section.engine} gave each cell"
@@ -90,7 +91,7 @@ def _cores(section: Any) -> str:
 
 
 def _setting(
-    config: Any, workdir: Path, folds: list[SettingState], failures: dict[str, str]
+    config: CompareConfig, workdir: Path, folds: list[SettingState], failures: dict[str, str]
 ) -> dict[str, Any]:
     setting, runs, notes = folds[0].setting, [], []
     sign = registry.metric(config.select).sign

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters, Space, rounded, space
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
@@ -123,7 +124,7 @@ class Optuna:
     rate was tuned keeps its trials: they had the strategy's own strengths.
     """
 
-    def __init__(self, folder: Path, setting: Setting, config: Any) -> None:
+    def __init__(self, folder: Path, setting: Setting, config: CompareConfig) -> None:
         try:
             import optuna
             from optuna.storages.journal import JournalFileBackend

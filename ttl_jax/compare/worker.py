@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ttl_jax.config import RunConfig
 from ttl_jax.engines.task import Report, attempt
 from ttl_jax.system.lock import HeldError, held
 from ttl_jax.system.preemption import Notice
@@ -22,16 +22,16 @@ class CellTask:
 
     Attributes:
         folder: its own.
-        config: its run's, as nested dictionaries.
+        config: its run's.
         features: folder of the features that the cells share; "" where they share none.
         others: folder and config of cells that this worker may train along with it, as one program; each
             is still to be run by itself, and then only has to be scored.
     """
 
     folder: str
-    config: dict[str, Any]
+    config: RunConfig
     features: str = ""
-    others: tuple[tuple[str, dict[str, Any]], ...] = ()
+    others: tuple[tuple[str, RunConfig], ...] = ()
 
     @property
     def kin(self) -> str:
@@ -46,8 +46,6 @@ class CellTask:
 
 def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     """Trains the cell; returns why it diverged, or ""."""
-    from ml_collections import ConfigDict
-
     from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.engines import worker_cache
     from ttl_jax.system import host
@@ -59,7 +57,7 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     from ttl_jax.training.run import train
     from ttl_jax.training.session import Session
 
-    config = ConfigDict(task.config).lock()
+    config = task.config
     host.set_deterministic(config.deterministic)
     set_up_jax()
     store = FeatureStore(Path(task.features), config.cache_disk_gb * 1e9) if task.features else None
@@ -67,7 +65,7 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     session = Session(notice or Notice(), worker_cache.programs(), store)
     with _free(task.others) as others:
         if others:
-            members = [(config, folder), *((ConfigDict(made).lock(), place) for place, made in others)]
+            members = [(config, folder), *((made, place) for place, made in others)]
             train_together(members, sets, session)
     try:
         train(config, folder, sets, hooks=(Gallery(),), session=session)
@@ -78,7 +76,7 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
 
 
 @contextmanager
-def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[Path, dict[str, Any]]]]:
+def _free(cells: tuple[tuple[str, RunConfig], ...]) -> Iterator[list[tuple[Path, RunConfig]]]:
     """Those cells that no other worker is at, held."""
     with ExitStack() as locks:
         held_cells = []

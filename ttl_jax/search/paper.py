@@ -8,20 +8,25 @@ validation with one seed; only what was selected is trained with more seeds and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
-from ttl_jax.config.data import data_config
+from ttl_jax.config import data_config, typed
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import paired_difference, predictions, registry
 from ttl_jax.search import search as study
 from ttl_jax.search.candidates import KINDS, Point, chosen, points
+from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.protocol import Request
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.records import provenance
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class Method(NamedTuple):
@@ -48,7 +53,7 @@ def methods(records: Mapping[str, Mapping[str, Any]]) -> tuple[Method, ...]:
 
 
 def paper(
-    config: Any,
+    config: ConfigDict | SearchConfig,
     workdir: str | Path,
     datasets: Mapping[str, Dataset] | None = None,
     *,
@@ -72,7 +77,7 @@ def paper(
         UserError: something in the config or the data has to be mended.
         Preempted: the notice asked to stop; the same call goes on.
     """
-    workdir, notice = Path(workdir), notice or Notice()
+    config, workdir, notice = typed(SearchConfig, config), Path(workdir), notice or Notice()
     configs = {kind: _of_kind(config, kind) for kind in KINDS}
     settings = {kind: study.read(each) for kind, each in configs.items()}
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
@@ -133,16 +138,14 @@ def _train_finals(trainings: study.Trainings, kind: str, seeds: Sequence[int], t
                 tests[row][seed] = trainings.report_test(request)
 
 
-def _of_kind(config: Any, kind: str) -> Any:
-    found = config.copy_and_resolve_references()
-    with found.unlocked():
-        found.search.kind, found.search.method, found.search.seeds = kind, "two_stage", 1
-        if found.search.units:  # those of them that are candidates of this kind
-            candidates = [point.unit for point in points(kind, found.model.name)]
-            units = [unit.index for unit in models.units(found.model.name)]
-            wanted = chosen(found.search.units, units, "search.units")
-            found.search.units = ",".join(str(unit) for unit in wanted if unit in candidates)
-    return found
+def _of_kind(config: SearchConfig, kind: str) -> SearchConfig:
+    options = replace(config.search, kind=kind, method="two_stage", seeds=1)
+    if options.units:  # those of them that are candidates of this kind
+        candidates = [point.unit for point in points(kind, config.model.name)]
+        units = [unit.index for unit in models.units(config.model.name)]
+        wanted = chosen(options.units, units, "search.units")
+        options = replace(options, units=",".join(str(unit) for unit in wanted if unit in candidates))
+    return replace(config, search=options)
 
 
 def _row(

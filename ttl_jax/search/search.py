@@ -7,21 +7,21 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import Cost, cost_of
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config, typed
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.engines import ENGINES
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.bayesian import WHOLE, bayesian_plan
-from ttl_jax.search.candidates import KINDS, Point, boundaries, chosen, points
+from ttl_jax.search.candidates import Point, boundaries, chosen, points
+from ttl_jax.search.config import SearchConfig, SearchOptions
 from ttl_jax.search.finalists import Terms
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.in_parallel import side_by_side
@@ -47,9 +47,10 @@ from ttl_jax.training.records import provenance
 from ttl_jax.training.session import Session
 from ttl_jax.training.trainer import Hook, Trainer
 
-METHODS = ("bayesian", "exhaustive", "two_stage", "halving")
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 SEEDED = ("bayesian", "halving")  # those that train finalists with more seeds
-PRICES = ("macs", "params", "latency")
 
 
 @dataclass(frozen=True)
@@ -64,56 +65,33 @@ class Setting:
         sign: of the metric selected by: 1 where high scores are good, -1 where low ones are.
     """
 
-    run: Any
-    options: Any
+    run: RunConfig
+    options: SearchOptions
     points: dict[int, Point]
     stages: tuple[int, ...]
     sign: float
 
-    def trial(self, request: Request) -> Any:
+    def trial(self, request: Request) -> RunConfig:
         """The config of one training."""
-        config = self.run.copy_and_resolve_references()
-        with config.unlocked():
-            config.strategy, config.seed = self.points[request.unit].strategy, request.seed
-        return config
+        return replace(self.run, strategy=self.points[request.unit].strategy, seed=request.seed)
 
 
-def read(config: Any) -> Setting:
+def read(config: ConfigDict | SearchConfig) -> Setting:
     """Checks a search's config.
 
     Raises:
         UserError: naming the field.
     """
+    config = typed(SearchConfig, config)
     options = config.search
-    for name, value, choices in (
-        ("kind", options.kind, (*KINDS, "all")),
-        ("method", options.method, METHODS),
-        ("price", options.price, PRICES),
-        ("engine", options.engine, ENGINES),
-    ):
-        if value not in choices:
-            raise UserError(f"config search.{name}={value!r}{nearest(value, choices)}")
-    for name, value in (("workers", options.workers), ("seeds", options.seeds)):
-        if value < 1:
-            raise UserError(f"config search.{name}={value} must be 1 or more")
-    if options.weight < 0:
-        raise UserError(f"config search.weight={options.weight} must not be negative")
-    if not options.tolerance > 0:
-        raise UserError(f"config search.tolerance={options.tolerance} must be above 0")
-    if not 0 < options.confidence < 1:
-        raise UserError(f"config search.confidence={options.confidence} must lie between 0 and 1")
     if options.seeds > 1 and options.method not in SEEDED:
         raise UserError(
             f"config search.seeds={options.seeds} is for method=halving and method=bayesian; the "
             f"{options.method} search trains each unit once"
         )
-    run = config.copy_and_resolve_references()
-    with run.unlocked():
-        del run["search"]
-        run.report = False
-    run = provenance.settled(run)
-    check(run)
-    found = {point.unit: point for point in points(options.kind, run.model.name, run.strategy)}
+    run = check(provenance.settled(replace(config, report=False)))
+    base = strategies.text_of(run.strategy)
+    found = {point.unit: point for point in points(options.kind, run.model.name, base)}
     if options.units:
         found = {unit: found[unit] for unit in chosen(options.units, tuple(found), "search.units")}
     stages = (
@@ -125,7 +103,7 @@ def read(config: Any) -> Setting:
 
 
 def search(
-    config: Any,
+    config: ConfigDict | SearchConfig,
     workdir: str | Path,
     datasets: Mapping[str, Dataset] | None = None,
     *,
@@ -260,7 +238,7 @@ def _plan(setting: Setting) -> Plan:
     return plan_of(setting.options, setting.run, setting.stages, tuple(setting.points))
 
 
-def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int]) -> Plan:
+def plan_of(options: SearchOptions, run: RunConfig, stages: Sequence[int], units: Sequence[int]) -> Plan:
     """The plan that a config asks for.
 
     Args:
@@ -276,8 +254,6 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
         return _seeded(exhaustive_plan(units), run.seed)
     if options.method == "two_stage":
         return _seeded(two_stage_plan(stages, units), run.seed)
-    if not 0 < options.allowance <= 1:
-        raise UserError(f"config search.allowance={options.allowance} is a share, above 0 up to 1")
     terms = Terms(
         seeds=tuple(range(run.seed, run.seed + options.seeds)),
         finalists=options.finalists,
@@ -291,7 +267,7 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
     return halving_plan(stages, units, terms, rungs=validated(options.rungs, run), eta=options.eta)
 
 
-def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
+def is_sure(options: SearchOptions, units: Sequence[int], result: SearchResult) -> bool:
     """Whether no unit is better than the chosen one by more than the tolerance, at the config's confidence.
 
     The posterior's answer, which depends on the trials, not on who asked for them. Never after halving:
@@ -303,7 +279,7 @@ def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
     return posterior(units, scores, options.tolerance).sure(result.best, options.confidence)
 
 
-def validated(rungs: Sequence[float], run: Any) -> tuple[float, ...]:
+def validated(rungs: Sequence[float], run: RunConfig) -> tuple[float, ...]:
     """The rungs, each moved up to the next share of the training at which it is validated.
 
     There a trial pauses; a rung between would be said to cost less than it does.
@@ -467,7 +443,7 @@ def train_all(
     waiting = [
         TrialTask(
             str(trainings.folder(request).resolve()),
-            setting.trial(request).to_dict(),
+            setting.trial(request),
             request.budget,
             trainings.features,
         )

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import worker_cache
 from ttl_jax.engines.task import Report, attempt
@@ -73,7 +72,7 @@ class LastSave:
 
 
 def run_trial(
-    config: Any,
+    config: RunConfig,
     folder: Path,
     budget: float,
     datasets: Mapping[str, Dataset],
@@ -155,7 +154,7 @@ def known(folder: Path) -> dict[str, Any]:
 
 
 def report_test(
-    config: Any,
+    config: RunConfig,
     folder: Path,
     datasets: Mapping[str, Dataset],
     session: Session | None = None,
@@ -179,13 +178,13 @@ class TrialTask:
 
     Attributes:
         folder: of this unit and seed.
-        config: of the run, as nested dictionaries.
+        config: of the run.
         budget: see `run_trial`.
         features: folder of the features that trials share; "" where they share none.
     """
 
     folder: str
-    config: dict[str, Any]
+    config: RunConfig
     budget: float
     features: str = ""
 
@@ -199,7 +198,7 @@ class TrialTask:
         return attempt(Path(self.folder), lambda: self._train(notice))
 
     def _train(self, notice: Notice | None) -> str:
-        config = ConfigDict(self.config).lock()
+        config = self.config
         host.set_deterministic(config.deterministic)
         set_up_jax()
         session = Session(notice or Notice(), worker_cache.programs(), feature_store(config, self.features))
@@ -207,12 +206,12 @@ class TrialTask:
         return ""
 
 
-def feature_store(config: Any, folder: str) -> FeatureStore | None:
+def feature_store(config: RunConfig, folder: str) -> FeatureStore | None:
     """Where the features of frozen units are shared; None without a folder."""
     return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
-def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
+def _validated_at(folder: Path, config: RunConfig, budget: float) -> int | None:
     """The step at which a training that is as far as that already was first validated from there on."""
     for event in _validations(folder):
         if config.total_steps > 0:
@@ -224,13 +223,13 @@ def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
     return None
 
 
-def _figure(scores: Mapping[str, Any], config: Any) -> float | None:
+def _figure(scores: Mapping[str, Any], config: RunConfig) -> float | None:
     """`selection.figure` of these validation scores, as JSON takes it."""
     value = figure(scores, config.select)
     return None if math.isnan(value) else value
 
 
-def _best_so_far(folder: Path, config: Any, until: float = math.inf) -> tuple[float | None, int]:
+def _best_so_far(folder: Path, config: RunConfig, until: float = math.inf) -> tuple[float | None, int]:
     """The validation figure of the weights that a run would keep at a step, and their step."""
     seen = [event for event in _validations(folder) if event["step"] <= until]
     if config.select_phase == "last":

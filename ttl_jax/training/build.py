@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, models, strategies, weights
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts import Start
@@ -26,7 +27,7 @@ from ttl_jax.weights.initialise import template, unflatten
 
 
 def build_model(
-    config: Any, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
@@ -55,7 +56,7 @@ def build_model(
 
 
 def build_shapes(
-    config: Any, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """What `build_model` builds, but of the weights the shapes alone; no source head is among them."""
     network, shape = _network(config, strategy, num_classes)
@@ -71,7 +72,7 @@ def build_shapes(
 
 
 def _network(
-    config: Any, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, dict[str, Any]]:
     """The network, and what of it the surgery decides."""
     shape = strategy.surgery.shape(config.model.name)
@@ -79,13 +80,13 @@ def _network(
     return models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape), shape
 
 
-def _preprocessing(config: Any) -> weights.Preprocessing:
+def _preprocessing(config: RunConfig) -> weights.Preprocessing:
     # From scratch the images are scaled as the architecture's own weights would have them.
     known = config.model.weights if config.model.weights != "none" else "imagenet"
     return weights.preprocessing(known, config.model.name)
 
 
-def loss_of(config: Any, training: Dataset) -> Loss:
+def loss_of(config: RunConfig, training: Dataset) -> Loss:
     """The loss that the config names, with weights and frequencies counted on the training split."""
     weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
@@ -95,7 +96,7 @@ def loss_of(config: Any, training: Dataset) -> Loss:
 
 
 def lengths_of(
-    config: Any, bound: tuple[strategies.LabelledPhase, ...], steps_per_epoch: float
+    config: RunConfig, bound: tuple[strategies.LabelledPhase, ...], steps_per_epoch: float
 ) -> tuple[int, ...]:
     """The steps of every phase."""
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
@@ -160,7 +161,7 @@ def phase_constants(
     return found | {name: constants[name] for item in bound.parts for name in item.part.reads}
 
 
-def mix_of(config: Any, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
+def mix_of(config: RunConfig, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
     """How the images of a batch are mixed; None where they are not.
 
     Raises:

@@ -11,11 +11,10 @@ import numpy as np
 
 from ttl_jax import data as data_package
 from ttl_jax import registry
-from ttl_jax.config import default_config, paths, set_fields
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config, paths, replace_fields, run_config, unknown_field
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies import Strategy, text_of
+from ttl_jax.errors import UserError
+from ttl_jax.strategies import Strategy
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
 from ttl_jax.training.result import Result
@@ -51,24 +50,26 @@ def finetune(
         UserError: an unknown field or strategy, or data that cannot be read.
     """
     set_up_cache()  # and no more: the process is the user's
-    settings: Any = data if hasattr(data, "to_dict") else default_config()
-    if settings is not data:
-        set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": text_of(strategy)})
-    set_fields(settings, {_full_name(name, paths(settings)): value for name, value in config.items()})
+    whole = hasattr(data, "to_dict")
+    settings = run_config(data) if whole else RunConfig()
+    fields = {} if whole else {"model.name": model, "model.weights": weights, "strategy": strategy}
+    known = paths(settings.to_dict())
+    fields |= {_full_name(name, known): value for name, value in config.items()}
     datasets: Mapping[str, Dataset] | None = None
     if isinstance(data, (str, Path)):
         text = str(data)
         if registry.is_own("source", text):
-            set_fields(settings, {"data.name": text})
+            fields["data.name"] = text
         else:
             name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
-            set_fields(settings, {"data.name": name, "data.path": "" if name == text else text})
-    elif isinstance(data, tuple):
+            fields |= {"data.name": name, "data.path": "" if name == text else text}
+    elif not whole and not isinstance(data, tuple):
+        raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
+    settings = replace_fields(settings, fields)
+    if isinstance(data, tuple):
         images, labels = data
         own = data_config(settings.data)
         datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), own)
-    elif settings is not data:
-        raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     with remote.workfolder(workdir or tempfile.mkdtemp(prefix="ttl_jax_")) as (folder, push):
         return train(settings, folder, datasets, session=Session(committed=push))
 
@@ -84,4 +85,4 @@ def _full_name(name: str, known: tuple[str, ...]) -> str:
         raise UserError(
             f"config field {name!r} could be {' or '.join(ending)}; write {ending[0].replace('.', '__')}"
         )
-    raise UserError(f"config field {name!r} does not exist{nearest(dotted, known)}")
+    raise unknown_field(dotted, known)

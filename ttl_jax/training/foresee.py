@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from ttl_jax import strategies
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training import devices
 from ttl_jax.training.build import build_shapes, lengths_of, loss_of, mix_of
@@ -24,7 +24,7 @@ from ttl_jax.training.trainer import Trainer
 
 
 def foresee(
-    config: Any,
+    config: RunConfig,
     workdir: Path,
     datasets: Mapping[str, Dataset],
     session: Session,
@@ -42,7 +42,7 @@ def foresee(
 
 
 def _begin(
-    config: Any,
+    config: RunConfig,
     workdir: Path,
     datasets: Mapping[str, Dataset],
     features: FeatureStore | None,

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax import registry
+from ttl_jax.config.run import LossConfig
 from ttl_jax.errors import UserError
 from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
@@ -139,25 +140,25 @@ def log_prior(task: str, frequency: Float[Array, " classes"], tau: float) -> Flo
 
 
 @register("loss", "cross_entropy")
-def _plain(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def _plain(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     return {}
 
 
 @register("loss", "focal")
-def _focal(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def _focal(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     return {"gamma": config.gamma}
 
 
 @register("loss", "logit_adjusted")
-def _logit_adjusted(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def _logit_adjusted(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     return {"shift": log_prior(task, frequencies(), config.tau)}
 
 
-def _entry(config: Any) -> Any:
+def _entry(config: LossConfig) -> Any:
     return registry.get("loss", config.name, f"config loss.name={config.name!r} does not exist")
 
 
-def loss_options(config: Any, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+def loss_options(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
     """The fields of `Loss` that a config's loss stands for.
 
     Args:
@@ -171,8 +172,8 @@ def loss_options(config: Any, task: str, frequencies: Callable[[], Array]) -> di
     return smoothing | entry(config, task, frequencies)
 
 
-def check_loss(config: Any) -> None:
-    """Refuses a loss that does not exist, or numbers out of range.
+def check_loss(config: LossConfig) -> None:
+    """Refuses a loss that does not exist.
 
     Raises:
         UserError: naming the field.
@@ -189,11 +190,6 @@ def check_loss(config: Any) -> None:
                 f"config loss.name={config.name!r} is no function (logits, target) -> losses of arrays (n, "
                 f"classes): {type(error).__name__}: {first}"
             ) from error
-    for field, value, top in (("gamma", config.gamma, 10), ("tau", config.tau, 10)):
-        if not 0 <= value <= top:
-            raise UserError(f"config loss.{field}={value} must be from 0 to {top}")
-    if not 0 <= config.smoothing < 1:
-        raise UserError(f"config loss.smoothing={config.smoothing} must be from 0 to below 1")
 
 
 @dataclass(frozen=True, eq=False)  # as a function: equal to itself alone

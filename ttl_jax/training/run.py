@@ -11,13 +11,13 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 
 from ttl_jax import data as data_package
 from ttl_jax import strategies
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.system import host, remote
@@ -36,9 +36,12 @@ from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
 from ttl_jax.training.trainer import Hook, Trainer
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 def train(
-    config: Any,
+    config: ConfigDict | RunConfig,
     workdir: str | Path,
     data: Mapping[str, Dataset] | None = None,
     hooks: Sequence[Hook] = (),
@@ -47,7 +50,7 @@ def train(
     """Runs or resumes one training, evaluates it, and writes its files.
 
     Args:
-        config: from `ttl_jax.config.run.default_config`, filled in.
+        config: `ttl_jax.config.default_config` filled in, or a RunConfig.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         data: {"train", "val", "test", ...} instead of the splits that `config.data` names.
         hooks: called along the way, as a search pauses its trainings; see `trainer.Hook`.
@@ -61,8 +64,7 @@ def train(
     """
     # ---- What can be refused is refused before anything is written or loaded.
     workdir = remote.only_local(workdir)
-    config = provenance.as_begun(workdir, provenance.settled(config))
-    check(config)
+    config = check(provenance.as_begun(workdir, provenance.settled(config)))
     strategies.parse(config.strategy)
     provenance.check(workdir, config)
     devices.check(config.parallel)
@@ -88,7 +90,7 @@ def train(
 
 
 def _trainer(
-    config: Any,
+    config: RunConfig,
     workdir: Path,
     data: Mapping[str, Dataset] | None,
     hooks: Sequence[Hook],

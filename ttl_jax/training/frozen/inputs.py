@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation, weights
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
 from ttl_jax.training.devices import ONE, Layout, Rows
@@ -36,7 +37,7 @@ class Inputs:
         caching: whether the outputs of frozen units may take the place of the images.
     """
 
-    config: Any
+    config: RunConfig
     network: Network
     preprocessing: weights.Preprocessing
     sets: Mapping[str, Dataset]

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import strategies
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.training import devices
@@ -86,11 +87,11 @@ def _kept(members: Sequence[Member]) -> Path:
     return members[0][1] / f"together-{known.hexdigest()}.npz"
 
 
-def _seed(config: Any) -> int:
+def _seed(config: RunConfig) -> int:
     return config.seed
 
 
-def _rate(config: Any) -> float:
+def _rate(config: RunConfig) -> float:
     return config.optimizer.lr
 
 
@@ -180,7 +181,9 @@ def _leave(probes: Probes, fitted: Fitted) -> tuple[Path, ...]:
     return tuple(done)
 
 
-def _events(probes: Probes, fitted: Fitted, place: Place, config: Any, speed: float) -> list[dict[str, Any]]:
+def _events(
+    probes: Probes, fitted: Fitted, place: Place, config: RunConfig, speed: float
+) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, where the ordinary loop writes one."""
     every, events = config.eval_every_epochs * probes.per_epoch, []
     scores, phase = iter(fitted.scores[place]), probes.bound.phase.name
