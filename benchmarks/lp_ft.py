@@ -26,6 +26,7 @@ from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 SETS = ("pneumoniamnist", "breastmnist_resplit", "brain_tumor_mri", "lc25000_colon", "ham10000")
 
@@ -50,7 +51,7 @@ def once(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: b
     config = config_of(given, dataset, lr, seed, final)
     sets = worker_cache.datasets(config)
     store = FeatureStore(given.workdir / "features", 4e9)
-    result = train(config, folder, sets, programs=worker_cache.programs(), features=store)
+    result = train(config, folder, sets, session=Session(programs=worker_cache.programs(), features=store))
     if not final:
         return result.metrics
     checkpoints = Checkpoints(folder)

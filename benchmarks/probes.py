@@ -69,16 +69,18 @@ class Bench:
 
     def loop(self, strategy: str = "linear_probe", programs: str = "steps") -> float:
         from ttl_jax.training.run import train
+        from ttl_jax.training.session import Session
 
         self.number += 1
         config = config_of(self.given.model, self.given.epochs, self.number, 1e-3, strategy)
         with contextlib.redirect_stdout(io.StringIO()):
-            found = train(config, self.folder / f"run{self.number}", self.sets,
-                          programs=self.programs[programs], features=self.store)  # fmt: skip
+            session = Session(programs=self.programs[programs], features=self.store)
+            found = train(config, self.folder / f"run{self.number}", self.sets, session=session)
         return found.metrics["seconds"]
 
     def together(self, seeds: int, rates: int, write: bool = False, new: bool = False) -> float:
         from ttl_jax.training.heads import many, many_runs
+        from ttl_jax.training.session import Session
 
         members = [
             (
@@ -91,13 +93,14 @@ class Bench:
         with contextlib.redirect_stdout(io.StringIO()):
             if write:
                 began = time.perf_counter()
-                many_runs.train_together(members, self.sets, programs=self.programs["steps"],
-                                        features=self.store)  # fmt: skip
+                session = Session(programs=self.programs["steps"], features=self.store)
+                many_runs.train_together(members, self.sets, session)
                 return time.perf_counter() - began
             self.programs["steps"].claim(members[0][0])
             store = self.new_store() if new else self.store
+            session = Session(programs=self.programs["steps"], features=store)
             began = time.perf_counter()
-            probes = many_runs.prepare(members, seeds, self.sets, self.programs["steps"], store)
+            probes = many_runs.prepare(members, seeds, self.sets, session)
             assert probes is not None
             ready = time.perf_counter()
             many.fit(probes)

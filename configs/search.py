@@ -4,8 +4,7 @@
         --config=configs/search.py:dataset=phantom/dermoscopy,model=efficientnet_lite0,kind=ttl
 
 What may stand behind the colon: dataset, data_dir, model, weights (as for configs/train.py), kind
-(ttl, tf, lwft), method (bayesian, exhaustive, two_stage, halving). The fields of the search with a line of
-explanation each are in ttl_jax/search/config.py, those of its trainings in ttl_jax/config/run.py.
+(ttl, tf, lwft), method (bayesian, exhaustive, two_stage, halving). `--help` explains every other field.
 """
 
 from ttl_jax.config import set_fields

@@ -4,8 +4,8 @@
         --config=configs/train.py:dataset=phantom/dermoscopy,model=efficientnet_lite0,strategy=full
 
 What may stand behind the colon: dataset (see `python -m ttl_jax datasets`), data_dir (where the
-presets look for files), model, weights, strategy. Every other field: --config.NAME=VALUE; the names
-with a line of explanation each are in ttl_jax/config/run.py.
+presets look for files), model, weights, strategy. Every other field is set by --config.NAME=VALUE; `--help`
+explains each, and shows its default where --config=... is added.
 """
 
 from ttl_jax.config import default_config, set_fields

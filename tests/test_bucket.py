@@ -71,6 +71,7 @@ def place(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     patch = pytest.MonkeyPatch()
+    patch.setenv("NO_GCE_CHECK", "true")  # else every process asks for a metadata server first: seconds
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
     patch.setattr(emulator, "_read_data", read_exactly)
     with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket"):

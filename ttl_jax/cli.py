@@ -31,10 +31,10 @@ from ttl_jax.errors import UserError, nearest
 
 
 class Command(NamedTuple):
-    """A module with SUMMARY, HELP and run(arguments), and what its help ends with: its config's fields."""
+    """A module with SUMMARY, HELP and run(arguments), and the end of its help: its config's fields."""
 
     module: ModuleType
-    fields: Callable[[], str] = str  # none: str() is ""
+    fields: Callable[[list[str]], str] = lambda arguments: ""
 
 
 # In the order of the overview.
@@ -42,10 +42,12 @@ COMMANDS = {
     command.module.__name__.rpartition(".")[2]: command
     for command in (
         Command(train, train.fields),
-        Command(compare),
+        Command(compare, compare.fields),
         Command(leaks),
         Command(search, search.fields),
-        *map(Command, (analyze, soup, strategies, prepare, bench, doctor, report, models, weights, datasets)),
+        *map(Command, (analyze, soup, strategies)),
+        Command(prepare, prepare.fields),
+        *map(Command, (bench, doctor, report, models, weights, datasets)),
     )
 }
 
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
         if {"-h", "--help"} & set(arguments[: 1 if name == "bench" else None]):
-            print(COMMANDS[name].module.HELP + COMMANDS[name].fields(), end="")
+            print(COMMANDS[name].module.HELP + COMMANDS[name].fields(arguments), end="")
             return 0
         COMMANDS[name].module.run(arguments)
     except UserError as error:
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from ttl_jax.compare import FailedCellsError
         from ttl_jax.system.preemption import STATUS, Preempted
-        from ttl_jax.training.loop import DivergedError
+        from ttl_jax.training.hooks.finite import DivergedError
 
         if isinstance(error, Preempted):
             print(f"ttl_jax {name}: {error}: start me again", file=sys.stderr)

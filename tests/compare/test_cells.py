@@ -45,7 +45,7 @@ def test_a_cell_s_config_is_a_run_s(config):
     config.data.augment = "rotate(5)"
     made = cells.cell_config(config, cells.final_cells(config, setting, 3e-4)[1])
     check_run(made)
-    assert "compare" not in made and made.evaluate_test and not made.report
+    assert not hasattr(made, "compare") and made.evaluate_test and not made.report
     assert (made.data.name, made.data.path) == ("npz", "../shared/data/medmnist/breastmnist.npz")
     assert made.data.image_size == 16  # what the user set wins over the preset
     assert made.data.augment == "rotate(5)"
@@ -77,13 +77,14 @@ def test_tuning_of_another_length_has_folders_of_its_own(tmp_path, config):
         ("models", ("resnet51",), "did you mean 'resnet"),
         ("datasets", ("phantom/skin",), "no data set preset"),
         ("seeds", (1, 1), "names something twice"),
-        ("lrs", (0.1, -1.0), "different rates above 0"),
+        ("lrs", (0.1, -1.0), "compare.lrs=.* must be above 0"),
+        ("lrs", (0.1, 0.1), "different rates above 0"),
         ("lr_range", (0.1, 0.01), "must rise"),
         ("engine", "slurm", "compare.engine='slurm'"),
         ("folds", "2", "folds are 3 or more"),
         ("folds", "many", "folds are 3 or more"),
         ("budget", "flop", "did you mean 'flops'"),
-        ("workers", 0, "must be at least 1"),
+        ("workers", 0, "must be 1 or more"),
         ("tune_epochs", 1.0, "needs total_epochs"),
     ],
 )

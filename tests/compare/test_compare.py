@@ -233,8 +233,8 @@ def test_weights_that_are_not_there_are_refused_before_any_cell(tmp_path, config
         ("schedule.name", "cosin", "schedule.name='cosin' .did you mean 'cosine'"),
         ("schedule.factor", 2.0, "schedule.factor=2.0 must be between 0 and 1"),
         ("data.mix", "mixup", "mixup"),
-        ("compare.rope", -0.01, "compare.rope=-0.01 is negative"),
-        ("compare.retries", -1, "compare.retries=-1 is negative"),
+        ("compare.rope", -0.01, "compare.rope=-0.01 must be 0 or above"),
+        ("compare.retries", -1, "compare.retries=-1 must be 0 or above"),
         ("loggers", ("wand",), "loggers: 'wand' .did you mean 'wandb'"),
     ],
 )

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ttl_jax.evaluation import delong_covariance, score
-from ttl_jax.evaluation.linearise import METRICS, linearise
+from ttl_jax.evaluation.linearise import linearise
+from ttl_jax.evaluation.registry import metrics
 
+METRICS = tuple(each.name for each in metrics() if each.terms is not None)
 COPIES = 100
 
 

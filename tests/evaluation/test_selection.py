@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import evaluation
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.selection import deciding, figure, merit
 
 
 def scores(auroc, loss):
@@ -45,3 +45,13 @@ def test_whether_a_figure_is_defined_depends_on_the_labels_alone():
             found = evaluation.score(labels, logits, ("a", "b", "c"), "multiclass")
             undefined.add(tuple(name for name, value in found.items() if value is None))
         assert len(undefined) == 1
+
+
+def test_the_deciding_metric_and_its_figure_are_one_rule():
+    assert deciding(scores(0.9, 0.5), "auroc") == "auroc" and figure(scores(0.9, 0.5), "auroc") == 0.9
+    for undefined in (None, math.nan):
+        assert deciding(scores(undefined, 0.5), "auroc") == "loss"
+        assert figure(scores(undefined, 0.5), "auroc") == -0.5  # rises as the loss falls
+    assert figure(scores(0.9, 0.5), "loss") == 0.5 and math.isnan(figure(scores(None, None), "auroc"))
+    low = {"ece": 0.1, "loss": 0.5}
+    assert merit(low, "ece") > merit({"ece": 0.2, "loss": 0.1}, "ece") and figure(low, "ece") == 0.1

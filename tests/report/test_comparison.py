@@ -116,7 +116,7 @@ def test_statistics_find_what_was_put_in(found):
     assert len(decided) == 6 and decided["breast", "lp_ft"]["estimate"] > 0.05
 
 
-def test_the_metric_is_the_selected_one_where_that_has_a_test(made, tmp_path):
+def test_the_metric_is_the_selected_one(made, tmp_path):
     config, settings = default_config(), made[1]["settings"]
     set_fields(config, {"select": "balanced_accuracy"})
     chosen = statistics.statistics(config, made[0], settings)
@@ -125,8 +125,39 @@ def test_the_metric_is_the_selected_one_where_that_has_a_test(made, tmp_path):
     assert chosen["differences"][0]["estimate"] == pytest.approx(np.mean(one) - np.mean(its))
     said = compared.headlines({**made[1], "statistics": chosen})
     assert "balanced accuracy points" in said[1]
+    for select in ("loss", "ece"):  # low values are good; ECE has a jackknife's test
+        set_fields(config, {"select": select})
+        chosen = statistics.statistics(config, made[0], settings)
+        assert (chosen["metric"], chosen["higher_is_better"]) == (select, False)
+        one, its = ([cell["test"][select] for cell in settings[place]["cells"]] for place in (1, 0))
+        difference = chosen["differences"][0]
+        assert difference["estimate"] == pytest.approx(np.mean(one) - np.mean(its)) and difference["low"]
+        mean = {each["strategy"]: 0.0 for each in settings}
+        for each in settings:
+            mean[each["strategy"]] += np.mean([cell["test"][select] for cell in each["cells"]])
+        ranks = dict(zip(chosen["friedman"]["strategies"], chosen["friedman"]["ranks"], strict=True))
+        best = min(ranks, key=lambda name: ranks[name])
+        assert mean[best] == min(mean.values())
+
+
+def test_where_low_is_good_the_lowest_is_preferred_and_beats(made):
+    config, settings = default_config(), copy.deepcopy(made[1]["settings"])
     set_fields(config, {"select": "loss"})
-    assert statistics.statistics(config, made[0], settings)["metric"] == "auroc"
+    for each in settings:
+        for cell in each["cells"]:
+            cell["val"]["loss"] = cell["test"]["loss"]
+    statistics_found = statistics.statistics(config, made[0], settings)
+    found = {"settings": settings, "statistics": statistics_found,
+             "protocol": {**made[1]["protocol"], "select": "loss"}}  # fmt: skip
+    losses = {}
+    for each in settings:
+        losses.setdefault(each["strategy"], []).extend(cell["test"]["loss"] for cell in each["cells"])
+    best = min(losses, key=lambda name: np.mean(losses[name]))
+    assert compared.preferred(found) == best
+    for difference in statistics_found["differences"]:
+        difference |= {"strategy": best, "estimate": -0.2, "p_holm": 0.001}
+    found["settings"] = [each for each in settings if each["strategy"] in (best, "full")]
+    assert "beats full on 2 of 2" in compared.headlines(found)[0]
 
 
 def test_what_is_open_says_what_it_needs_and_one_seed_that_it_cannot_be_told(found, tmp_path):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ttl_jax.errors import UserError
-from ttl_jax.search import Request, bayesian_plan, follow
+from ttl_jax.search import Request, Terms, bayesian_plan, follow
 
 UNITS = range(1, 18)
 
@@ -15,14 +15,14 @@ def curve(request):
     return 0.9 - 0.004 * abs(request.unit - 11) - 0.2 * (1 - request.budget)
 
 
-def search(objective=curve, units=UNITS, **options):
+def search(objective=curve, units=UNITS, pilot=0.05, **terms):
     batches = []
 
     def evaluate(requests):
         batches.append(requests)
         return [objective(request) for request in requests]
 
-    return follow(bayesian_plan(units, **options), evaluate), batches
+    return follow(bayesian_plan(units, Terms(**terms), pilot=pilot), evaluate), batches
 
 
 def test_every_unit_trains_a_little_and_the_promising_ones_to_their_end():

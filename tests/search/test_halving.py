@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ttl_jax.errors import UserError
-from ttl_jax.search import Request, follow, halving, halving_plan
+from ttl_jax.search import Request, Terms, follow, halving, halving_plan
 
 UNITS, STAGES = range(1, 18), (4, 8, 14, 17)
 
@@ -16,7 +16,7 @@ def curve(request):
 
 
 def test_each_rung_keeps_the_upper_half_and_costs_the_difference():
-    result = halving(curve, STAGES, UNITS, rungs=(0.25, 0.5, 1.0), allowance=6.0)
+    result = halving(curve, STAGES, UNITS, Terms(allowance=6.0), rungs=(0.25, 0.5, 1.0))
     first = [trial for trial in result.trials[:5]]
     assert [trial.unit for trial in first] == [1, 4, 8, 14, 17]
     assert [trial.cost for trial in first] == [0.25] * 5
@@ -50,7 +50,7 @@ def test_finalists_get_seeds_until_the_interval_leaves_one():
     def clear(request):
         return 0.9 - 0.02 * abs(request.unit - 8) + noise[request.seed]
 
-    result = halving(clear, STAGES, UNITS, seeds=(0, 1, 2, 3, 4), finalists=2)
+    result = halving(clear, STAGES, UNITS, Terms(seeds=(0, 1, 2, 3, 4), finalists=2))
     assert result.best == 8 and "no other finalist is left" in result.reason
     seeds = [trial.seed for trial in result.trials if trial.unit == 8]
     assert seeds == [0, 1]
@@ -58,24 +58,24 @@ def test_finalists_get_seeds_until_the_interval_leaves_one():
     def unclear(request):
         return 0.9 + noise[request.seed] * (-1) ** request.unit - 0.1 * (request.unit not in (8, 9))
 
-    result = halving(unclear, STAGES, UNITS, seeds=(0, 1, 2), finalists=2)
+    result = halving(unclear, STAGES, UNITS, Terms(seeds=(0, 1, 2), finalists=2))
     assert "is not told apart from" in result.reason
     of_winner = [unclear(Request(result.best, 1.0, seed)) for seed in (0, 1, 2)]
     assert result.score == pytest.approx(sum(of_winner) / 3)
 
 
 def test_the_finals_have_their_part_of_the_allowance():
-    result = halving(curve, STAGES, UNITS, seeds=(0, 1, 2), finalists=2, allowance=10)
+    result = halving(curve, STAGES, UNITS, Terms(seeds=(0, 1, 2), finalists=2, allowance=10))
     seeds = {unit: [t.seed for t in result.trials if t.unit == unit] for unit in UNITS}
     assert sorted(len(found) for found in seeds.values() if len(found) > 1) in ([2, 2], [3, 3])
     assert result.cost <= 10 and sum(len(found) == 1 for found in seeds.values()) == 4
     with pytest.raises(UserError, match="does not pay for the opening of 5 units and the finals"):
-        halving(curve, STAGES, UNITS, seeds=(0, 1, 2), finalists=2, allowance=8)
+        halving(curve, STAGES, UNITS, Terms(seeds=(0, 1, 2), finalists=2, allowance=8))
 
 
 def test_the_allowance_counts_effort():
     effort = {unit: unit / 17 for unit in UNITS}
-    result = halving(curve, STAGES, UNITS, effort=effort, allowance=4.0)
+    result = halving(curve, STAGES, UNITS, Terms(allowance=4.0), effort=effort)
     assert result.cost <= 4.0 and result.reason.startswith("the allowance of 4 trainings is spent")
     assert result.cost == pytest.approx(sum(effort[trial.unit] for trial in result.trials))
 
@@ -93,7 +93,7 @@ def test_failures_are_passed_over():
 
 
 def test_low_scores_can_be_the_good_ones():
-    result = halving(lambda request: -curve(request), STAGES, UNITS, maximize=False, allowance=8)
+    result = halving(lambda request: -curve(request), STAGES, UNITS, Terms(maximize=False, allowance=8))
     assert result.best == 11 and result.score == pytest.approx(-0.9)
 
 
@@ -104,7 +104,7 @@ def test_several_units_are_opened_side_by_side():
         batches.append(len(requests))
         return [curve(request) for request in requests]
 
-    follow(halving_plan(STAGES, UNITS, width=3, allowance=11), evaluate)
+    follow(halving_plan(STAGES, UNITS, Terms(width=3, allowance=11)), evaluate)
     assert batches == [5, 3, 3]
 
 
@@ -122,4 +122,6 @@ def test_several_units_are_opened_side_by_side():
 )
 def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        halving(curve, STAGES, UNITS, **options)
+        own = {name: options[name] for name in ("rungs", "eta") if name in options}
+        terms = {name: value for name, value in options.items() if name not in own}
+        halving(curve, STAGES, UNITS, Terms(**terms), **own)

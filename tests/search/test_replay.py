@@ -2,7 +2,7 @@
 
 import pytest
 
-from ttl_jax.search import halving, two_stage
+from ttl_jax.search import Terms, halving, two_stage
 
 from . import published
 
@@ -51,7 +51,7 @@ def replay(scores):
         lambda request: objective(request.unit),
         published.boundaries(scores),
         scores,
-        allowance=len(scores) // 2,
+        Terms(allowance=len(scores) // 2),
     )
     assert len(objective.calls) == len(set(objective.calls)) == result.cost
     return result

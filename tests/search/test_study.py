@@ -2,8 +2,10 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import jax
+import numpy as np
 import pytest
 
 from ttl_jax.errors import UserError
@@ -13,7 +15,7 @@ from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.search import read, search, validated
 from ttl_jax.system import host
 from ttl_jax.system.preemption import Notice, Preempted
-from ttl_jax.training import loop
+from ttl_jax.training import compile_ahead
 
 DEFAULT = search_config().search.rungs
 
@@ -57,14 +59,25 @@ def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_pat
     assert run_files(tmp_path) == before and len(datasets["train"].images.reads) == read_before
 
 
+def test_a_search_whose_figure_is_undefined_goes_on_by_the_loss(tmp_path, config, datasets):
+    labels = np.zeros_like(datasets["val"].labels)  # of one class: no AUROC
+    record = search(config, tmp_path, {**datasets, "val": replace(datasets["val"], labels=labels)})
+    losses = {}
+    for unit in record["units"]:
+        result = json.loads((tmp_path / f"trials/unit{unit['unit']:02d}_seed0/result.json").read_text())
+        assert result["val"]["auroc"] is None and unit["score"] == -result["val"]["loss"]
+        losses[unit["unit"]] = result["val"]["loss"]
+    assert record["best"] == min(losses, key=losses.get)
+
+
 def test_the_programs_of_the_next_trial_are_made_while_one_trains(tmp_path, config, datasets, monkeypatch):
-    threads, plain = [], loop.compile_step
+    threads, plain = [], compile_ahead.compile_step
 
     def compile_step(*given):
         threads.append(threading.current_thread().name)
         return plain(*given)
 
-    monkeypatch.setattr(loop, "compile_step", compile_step)
+    monkeypatch.setattr(compile_ahead, "compile_step", compile_step)
     foreseen = search(config, tmp_path / "foreseen", datasets)
     main = threading.current_thread().name
     assert threads == [main, host.COMPILING]
@@ -106,8 +119,8 @@ def test_the_bayesian_search_goes_on_from_its_pilot(tmp_path, config, datasets):
         ("workers", 0, "search.workers=0 must be 1 or more"),
         ("seeds", 3, "is for method=halving"),
         ("tolerance", 0.0, "search.tolerance=0.0 must be above 0"),
-        ("confidence", 1.0, "search.confidence=1.0 must lie between 0 and 1"),
-        ("weight", -1.0, "must not be negative"),
+        ("confidence", 1.0, "search.confidence=1.0 must be between 0 and 1"),
+        ("weight", -1.0, "search.weight=-1.0 must be 0 or above"),
     ],
 )
 def test_a_bad_field_is_refused_before_anything_is_written(tmp_path, config, datasets, field, value, message):
@@ -126,7 +139,10 @@ def test_a_search_that_is_asked_to_stop_goes_on_where_it_was(tmp_path, config, d
 
 def test_bad_halving_options_are_refused_before_the_data_is_read(tmp_path, config):
     config.search.method, config.data.path = "halving", "/nowhere"
-    for field, value, message in (("allowance", 2.0, "share"), ("rungs", (0.5,), "must rise")):
+    for field, value, message in (
+        ("allowance", 2.0, "must be above 0, up to 1"),
+        ("rungs", (0.5,), "must rise"),
+    ):
         config.search[field], before = value, config.search[field]
         with pytest.raises(UserError, match=message):
             search(config, tmp_path / "new")

@@ -118,3 +118,19 @@ def test_a_pause_tells_the_figure_of_the_weights_that_would_be_kept(tmp_path, co
     assert _best_so_far(tmp_path, config) == (0.9, 1)
     config.select = "loss"
     assert _best_so_far(tmp_path, config) == (0.3, 4)
+
+
+def test_where_the_figure_is_undefined_a_trial_goes_by_the_loss_as_training_does(tmp_path, config):
+    lines = [{"split": "val", "step": step, "phase": 0, "auroc": None, "ece": None, "loss": loss}
+             for step, loss in ((1, 0.5), (2, 0.3), (3, 0.4), (4, None))]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert _best_so_far(tmp_path, config) == (-0.3, 2)  # in the direction of AUROC
+    config.select = "ece"
+    assert _best_so_far(tmp_path, config) == (0.3, 2)
+
+
+def test_an_undefined_score_that_a_version_before_kept_as_nothing_is_looked_up_again(tmp_path, trial):
+    score, place = trial(tmp_path, 1, 0.5), folder(tmp_path, Request(1))
+    answers = known(place)
+    provenance.write_json(place / "scores.json", {"0.5": answers["0.5"] | {"score": None}})
+    assert trial(tmp_path, 1, 0.5) == score and known(place) == answers

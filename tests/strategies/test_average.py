@@ -5,14 +5,9 @@ import pytest
 
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
-from ttl_jax.strategies.average import (
-    best_alpha,
-    ema_decay,
-    ema_update,
-    greedy_soup,
-    interpolate,
-    uniform_soup,
-)
+from ttl_jax.strategies.parts.ema import ema_decay, ema_update
+from ttl_jax.strategies.parts.soup import greedy_soup, uniform_soup
+from ttl_jax.strategies.parts.wise_ft import best_alpha, interpolate
 
 
 @pytest.fixture

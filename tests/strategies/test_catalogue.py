@@ -8,8 +8,8 @@ import pytest
 
 from ttl_jax import models, strategies
 from ttl_jax.errors import UserError
-from ttl_jax.models.registry import SLIMMABLE
-from ttl_jax.strategies.strategy import Solver
+from ttl_jax.models.registry import slimmable
+from ttl_jax.strategies.parts import SolvedHead
 from ttl_jax.training.schedule import peak_rate
 
 OPTIONS = {
@@ -46,7 +46,7 @@ SEVERAL = [name for name in models.names() if not name.endswith("_3d") or name =
 def test_every_key_binds_on_every_network(key, name):
     strategy = strategies.parse(OPTIONS[key] if key in OPTIONS else key)
     surgery = strategy.surgery
-    if surgery.slim_from is not None and name not in SLIMMABLE:
+    if surgery.slim_from is not None and not slimmable(name):
         with pytest.raises(UserError, match="slim_from is for"):
             models.create(name, 2, slim_from=surgery.slim_from)
         return
@@ -91,11 +91,11 @@ def test_lp_ft_probes_and_then_trains_everything_more_slowly():
 @pytest.mark.parametrize(
     ("options", "rate", "solver"),
     [("", 0.01, None), ("(probe_lr=0.3)", 0.3, None),
-     ("(solver='lbfgs', l2=0.1)", None, Solver("lbfgs", 0.1))],
+     ("(solver='lbfgs', l2=0.1)", None, SolvedHead("lbfgs", 0.1))],
 )  # fmt: skip
 def test_the_rate_of_a_run_is_lp_ft_s_fine_tuning_rate_and_the_probe_s_stands_apart(options, rate, solver):
     probe, finetune = bound(f"lp_ft{options}")
-    assert probe.phase.solver == solver and finetune.phase.solver is None
+    assert probe.solver == solver and finetune.solver is None
     for lr in (1e-4, 1e-2):
         assert peak_rate(finetune.phase, lr) == lr
         assert solver or peak_rate(probe.phase, lr) == rate

@@ -6,7 +6,9 @@ import pytest
 
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
-from ttl_jax.strategies.features import feature_distance, source_cross_entropy, spectral_tail
+from ttl_jax.strategies.parts.bss import spectral_tail
+from ttl_jax.strategies.parts.cotuning import source_cross_entropy
+from ttl_jax.strategies.parts.delta import feature_distance
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_term_captures_only_units_that_can_change(text, expected):
     strategy = strategies.parse(text)
     params = weights.initialise("resnet18", 2, cut=strategy.surgery.cut)["params"]
     (bound,) = strategies.bind(strategy, params, "resnet18")
-    assert [item.units for item in bound.features] == expected
+    assert [item.capture for item in bound.parts if item.capture] == expected
 
 
 @pytest.mark.parametrize(

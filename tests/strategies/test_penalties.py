@@ -1,5 +1,6 @@
 """L1-SP and L2-SP against gradients and proximal steps written out in NumPy (Li et al. 2018)."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -10,9 +11,9 @@ import pytest
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Pull, Strategy
-from ttl_jax.strategies.penalties import anchored, penalty
+from ttl_jax.strategies.parts import Seen
 from ttl_jax.strategies.select import backbone
-from ttl_jax.training.constants import weights
+from ttl_jax.training.build import phase_constants
 from ttl_jax.training.optimizer import gain, make_optimizer
 from ttl_jax.training.state import initial_state
 from ttl_jax.training.step import make_train_step
@@ -44,8 +45,13 @@ def bind(text, params):
     return bound
 
 
-def pull_gradient(pulls, params, anchor):
-    return jax.grad(lambda leaves: penalty(pulls, leaves, anchor))(dict(params))
+def penalty(bound, params, anchor):
+    seen = Seen(params, {}, {}, None, {"anchor": anchor})
+    return sum(replace(item, part=replace(item.part, coupled=True)).loss(seen) for item in bound.parts)
+
+
+def pull_gradient(bound, params, anchor):
+    return jax.grad(lambda leaves: penalty(bound, leaves, anchor))(dict(params))
 
 
 def l2(alpha, beta, params, anchor):
@@ -65,7 +71,7 @@ def l1(alpha, beta, params, anchor):
 @pytest.mark.parametrize(("key", "reference"), [("l2_sp", l2), ("l1_sp", l1)])
 def test_the_gradient_is_that_of_the_formula(key, reference, params, anchor):
     bound = bind(f"{key}(alpha=0.3, beta=0.7)", params)
-    gradients = pull_gradient(bound.pulls, params, anchor)
+    gradients = pull_gradient(bound, params, anchor)
     for path, expected in reference(0.3, 0.7, params, anchor).items():
         np.testing.assert_allclose(gradients[path], expected, rtol=1e-6, atol=1e-7, err_msg=path)
 
@@ -76,22 +82,22 @@ def test_the_value_has_the_halves_of_the_paper(params, anchor):
     squares = sum(float((leaf**2).sum()) for leaf in body.values())
     ones = sum(float(np.abs(leaf).sum()) for leaf in body.values())
     tail = 0.7 / 2 * sum(float((leaf**2).sum()) for leaf in head)
-    value = penalty(bind("l2_sp(alpha=0.3, beta=0.7)", params).pulls, params, anchor)
+    value = penalty(bind("l2_sp(alpha=0.3, beta=0.7)", params), params, anchor)
     np.testing.assert_allclose(value, 0.3 / 2 * squares + tail, rtol=1e-5)
-    value = penalty(bind("l1_sp(alpha=0.3, beta=0.7)", params).pulls, params, anchor)
+    value = penalty(bind("l1_sp(alpha=0.3, beta=0.7)", params), params, anchor)
     np.testing.assert_allclose(value, 0.3 * ones + tail, rtol=1e-5)
 
 
 def test_the_head_has_no_anchor_and_faithful_leaves_norms_and_biases_free(params):
-    assert set(anchored(bind("l2_sp", params).pulls)) == {path for path in params if "head" not in path}
+    assert set(bind("l2_sp", params).anchor) == {path for path in params if "head" not in path}
     faithful = bind("l2_sp(paper_faithful=True)", params)
-    assert [item.paths for item in faithful.pulls] == [("stem/conv/kernel",), ("head/kernel",)]
+    assert [item.paths for item in faithful.parts] == [("stem/conv/kernel",), ("head/kernel",)]
 
 
 def test_only_leaves_that_train_are_pulled(params, anchor):
     bound = bind("linear_probe+l2_sp(alpha=0.3, beta=0.7)", params)
     train = {path: params[path] for path in bound.trainable}
-    gradients = pull_gradient(bound.pulls, train, anchor)
+    gradients = pull_gradient(bound, train, anchor)
     assert set(gradients) == {"head/kernel", "head/bias"}
     np.testing.assert_allclose(gradients["head/bias"], 0.7 * params["head/bias"], rtol=1e-6)
 
@@ -122,7 +128,7 @@ def train(text, params, anchor, target, config, rates):
         )
     )  # fmt: skip
     variables = {"params": strategies.unflatten(params), "batch_stats": {}}
-    state = initial_state(variables, optimizer, bound.trainable, measured=bound.probe is not None)
+    state = initial_state(variables, optimizer, bound.trainable, measured=bound.measures)
     batch, seen = {"image": np.zeros((2, 1)), "label": np.zeros(2, np.int32)}, []
     for rate in rates:
         state, _ = step(state, batch, jnp.float32(rate), {"anchor": anchor})
@@ -204,7 +210,7 @@ def test_trials_that_differ_in_their_strengths_share_a_program(params, anchor):
             def apply(self, variables, images, **_):
                 leaves = strategies.flatten(variables["params"])
                 top = jnp.stack([leaves["stem/norm/bias"], leaves["stem/norm/scale"]])
-                return (leaves, {unit: top for item in bound.features for unit in item.units}), {}  # noqa: B023
+                return (leaves, {unit: top for unit in bound.capture}), {}  # noqa: B023
 
         step = make_train_step(
             Captures(), bound, optimizer, loss, lambda images, keys: images,
@@ -213,7 +219,8 @@ def test_trials_that_differ_in_their_strengths_share_a_program(params, anchor):
         variables = {"params": strategies.unflatten(params), "batch_stats": {}}
         state = initial_state(variables, optimizer, bound.trainable)
         batch = {"image": np.zeros((2, 1)), "label": np.zeros(2, np.int32)}
-        written, given = {"anchor": anchor}, {"anchor": anchor, **weights(bound)}
+        written = {"anchor": anchor}
+        given = phase_constants(bound, {"params": strategies.unflatten(anchor)}, {})
         programs.add(jax.jit(step).lower(state, batch, jnp.float32(0.1), given).as_text())
         one, two = (jax.jit(step)(state, batch, jnp.float32(0.1), each)[0] for each in (written, given))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one.params, two.params)
@@ -258,8 +265,8 @@ def test_under_adam_a_coupled_l1_is_a_push_of_one_size_whatever_its_weight(param
 
 
 def test_the_default_is_proximal_for_norm_1_and_the_old_way_an_option(params):
-    assert [item.pull.coupled for item in bind("l1_sp", params).pulls] == [False, False]
-    assert [item.pull.coupled for item in bind("l1_sp(coupled=True)", params).pulls] == [True, True]
+    assert [item.part.coupled for item in bind("l1_sp", params).parts] == [False, False]
+    assert [item.part.coupled for item in bind("l1_sp(coupled=True)", params).parts] == [True, True]
 
 
 def test_penalties_of_a_sum_add(params, anchor):
@@ -268,8 +275,8 @@ def test_penalties_of_a_sum_add(params, anchor):
     single = bind("l2_sp(alpha=0.3, beta=0.02)", params)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-        pull_gradient(bound.pulls, params, anchor),
-        pull_gradient(single.pulls, params, anchor),
+        pull_gradient(bound, params, anchor),
+        pull_gradient(single, params, anchor),
     )
 
 

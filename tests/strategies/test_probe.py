@@ -5,7 +5,6 @@ import pytest
 
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
-from ttl_jax.strategies import probe
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 3, 4)}, "norm": {"scale": (4,), "bias": (4,)}},
@@ -37,10 +36,11 @@ def batches(params, rng):
 
 def measure(text, params, batches):
     (bound,) = strategies.bind(strategies.parse(text), strategies.unflatten(params), "resnet18")
-    sums = probe.initial(bound.probe)
+    (rates,) = bound.parts
+    sums = rates.initial()
     for gradients in batches:
-        sums = probe.update(bound.probe, sums, gradients, params)
-    return {path: float(value) for path, value in probe.weights(bound.probe, sums, len(batches)).items()}
+        sums = rates.add(sums, gradients, params)
+    return {path: float(value) for path, value in rates.multipliers(sums, len(batches)).items()}
 
 
 def mean_ratio(paths, params, batches):
@@ -174,8 +174,9 @@ def test_the_originals_leave_norms_out_reset_the_moments_and_measure_the_head(ke
     )
     assert not [path for path in bound.trainable if "norm" in path]
     assert "stem" in bound.still  # as model.eval(): no statistics move
-    assert bound.probe.probe.reset_moments and not bound.probe.full
-    assert set(bound.probe.groups) == set(bound.trainable)
+    (rates,) = bound.parts
+    assert rates.part.reset_moments and not rates.full
+    assert {path for _, paths in rates.groups for path in paths} == set(bound.trainable)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
-from ttl_jax.training import loop
+from ttl_jax.training import compile_ahead
 from ttl_jax.training.predict import Predictor
 
 
@@ -51,13 +51,13 @@ def config():
 @pytest.fixture
 def compiled_in(monkeypatch):
     """The thread that each step is compiled in, in the order of their beginning."""
-    threads, plain = [], loop.compile_step
+    threads, plain = [], compile_ahead.compile_step
 
     def compile_step(*given):
         threads.append(threading.current_thread().name)
         return plain(*given)
 
-    monkeypatch.setattr(loop, "compile_step", compile_step)
+    monkeypatch.setattr(compile_ahead, "compile_step", compile_step)
     return threads
 
 

@@ -39,12 +39,13 @@ def datasets():
 
 def run(folder, strategy, pause_after=math.inf, sets=None, read=True, **fields):
     """Losses of every step, and the test figures and logits, of one run; the figures where not `read`."""
+    from ttl_jax.training.hooks.pause import Pause
     from ttl_jax.training.run import train
 
     cut = 2 if strategy == "full" else 1  # a compilation is most of a run's time
     config = default_config()
     set_fields(config, {**FIELDS, "strategy": f"truncated({cut})+{strategy}", **fields})
-    metrics = train(config, folder, sets or datasets(), pause_after=pause_after).metrics
+    metrics = train(config, folder, sets or datasets(), hooks=[Pause(pause_after)]).metrics
     if not read:
         return {"val": metrics["val"], "test": metrics["test"]}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -86,7 +87,7 @@ RUNS = {
 def main(place):
     import jax
 
-    from ttl_jax.training.loop import Paused
+    from ttl_jax.training.hooks.pause import Paused
 
     jax.config.update("jax_compilation_cache_dir", str(place / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -34,6 +34,7 @@ from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state
 from ttl_jax.training.step import make_train_step
 
@@ -290,7 +291,12 @@ def test_a_run_asked_to_stop_goes_on_bit_for_bit(tmp_path, small, datasets, fiel
     for split, at in (("val", 2), ("train", 4), ("val", 4)):  # training is read to estimate, too
         notice = Notice()
         with pytest.raises(Preempted):
-            train(small, broken, {**datasets, split: asking(datasets[split], notice, at)}, notice=notice)
+            train(
+                small,
+                broken,
+                {**datasets, split: asking(datasets[split], notice, at)},
+                session=Session(notice=notice),
+            )
     alike(train(small, broken, datasets), whole)
     assert lines(broken) == lines(tmp_path / "whole")
 
@@ -326,15 +332,16 @@ def test_the_kept_weights_have_the_moments_of_the_first_batches(tmp_path, small,
 
 
 def test_a_unit_that_becomes_still_keeps_the_precise_statistics(tmp_path, small, datasets, monkeypatch):
-    from ttl_jax.training import loop
+    from ttl_jax.training.hooks import validate
 
-    seen, evaluate = [], loop._evaluate
+    seen, as_validated = [], validate.as_validated
 
-    def spy(course, feed, state, progress, *rest):
-        seen.append((progress.phase, jax.device_get(state.batch_stats["stem"])))
-        return evaluate(course, feed, state, progress, *rest)
+    def spy(trainer, now):
+        state = as_validated(trainer, now)
+        seen.append((now.progress.phase, jax.device_get(state.batch_stats["stem"])))
+        return state
 
-    monkeypatch.setattr(loop, "_evaluate", spy)
+    monkeypatch.setattr(validate, "as_validated", spy)
     whole = Phase(rules=((select.everything, "train"),), until="steps:4")
     probe = Phase(rules=((select.head, "train"), (select.backbone, "freeze")))
     made = Strategy("ft_lp", Surgery(cut=CUT), phases=(whole, probe))
@@ -386,9 +393,9 @@ def test_a_soup_of_runs_gets_them_too(tmp_path, small, datasets, monkeypatch):
     {"strategy": f"truncated({CUT})+linear_probe(solver='lbfgs')"},
 ])  # fmt: skip
 def test_where_nothing_moves_nothing_is_done(tmp_path, small, datasets, fields, monkeypatch):
-    from ttl_jax.training import feeding
+    from ttl_jax.training.frozen import phase_data
 
-    monkeypatch.setattr(feeding, "make_reestimate", None)
+    monkeypatch.setattr(phase_data, "make_reestimate", None)
     base = {"strategy": f"truncated({CUT})", "data.augment": "none", "total_steps": 2, **fields}
     results = []
     for estimate in ("moving", "corrected", "precise(2)"):
@@ -414,7 +421,7 @@ def test_other_settings_share_no_program(tmp_path, small, datasets):
     set_fields(small, {"total_steps": 2})
     for fields in ({}, {"model.bn_momentum": 0.5}, {"model.bn_estimate": "corrected"}, PRECISE, {"seed": 1}):
         set_fields(small, fields)
-        train(small, tmp_path / str(len(kept)), datasets, programs=programs)
+        train(small, tmp_path / str(len(kept)), datasets, session=Session(programs=programs))
         kept.append(next(program for key, program in programs.made.items() if key[0] == "step"))
     assert len({id(program) for program in kept}) == 4 and kept[3] is kept[4]
 

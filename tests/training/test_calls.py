@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
-from ttl_jax.training import loop, step
+from ttl_jax.training import compile_ahead, step
 from ttl_jax.training.calls import in_calls
+from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.run import train
 
 
@@ -47,7 +48,7 @@ def test_a_run_is_the_same_in_fewer_calls(tmp_path, config, datasets, monkeypatc
         made.append(1)
         return step.in_one_call(*arguments)
 
-    monkeypatch.setattr(loop, "in_one_call", counted)
+    monkeypatch.setattr(compile_ahead, "in_one_call", counted)
     config.parallel.steps_per_call = 2
     two = train(config, tmp_path / "two", datasets)
     assert made, "no call was of two steps"
@@ -70,5 +71,5 @@ def test_a_bad_step_within_a_call_is_named(tmp_path, config, make_split, dataset
     bad = make_split("train", 20, 0)
     config.total_steps, config.parallel.steps_per_call, config.optimizer.lr = 4, 2, 1e30
     config.strategy = "truncated(2)"
-    with pytest.raises(loop.DivergedError, match="at step [1-4] "):
+    with pytest.raises(DivergedError, match="at step [1-4] "):
         train(config, tmp_path, {**datasets, "train": bad})

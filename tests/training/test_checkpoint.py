@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ttl_jax.errors import UserError
-from ttl_jax.training.loop import Progress
+from ttl_jax.training.progress import Progress
 from ttl_jax.training.records.checkpoint import Checkpoints, fault
 from ttl_jax.training.state import TrainState
 

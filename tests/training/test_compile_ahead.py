@@ -9,7 +9,7 @@ import pytest
 from ttl_jax.config import set_fields
 from ttl_jax.system import host
 from ttl_jax.training import devices
-from ttl_jax.training.feeding import Feeding
+from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 
@@ -51,7 +51,7 @@ def test_what_validates_is_compiled_beside_the_step(
     ahead = train(config, tmp_path / "ahead", datasets)
     assert validated_in[:1] == [host.COMPILING]
     count, validated_in[:] = len(validated_in), []
-    monkeypatch.setattr(Feeding, "ahead", lambda *given: lambda: None)
+    monkeypatch.setattr(PhaseData, "validation_begins", lambda *given: lambda: None)
     behind = train(config, tmp_path / "behind", datasets)
     assert validated_in == [threading.current_thread().name] * count
     jax.tree.map(np.testing.assert_array_equal, ahead.variables, behind.variables)

@@ -12,6 +12,7 @@ import pytest
 from ttl_jax.config import set_fields
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 SHAPE = (2, 5)
 
@@ -99,7 +100,7 @@ def test_a_sweep_computes_them_once_and_gets_the_uncached_result(tmp_path, confi
     for number, (strategy, seed, rate) in enumerate(runs):
         set_fields(config, {"strategy": f"truncated(2)+{strategy}", "seed": seed, "optimizer.lr": rate})
         config.cache_features = True
-        shared = train(config, tmp_path / f"shared{number}", datasets, features=store)
+        shared = train(config, tmp_path / f"shared{number}", datasets, session=Session(features=store))
         computed = capsys.readouterr().out.count("computed once")
         assert computed == {0: 2, 3: 2}.get(number, 0)  # train and val; gradual: of the stem alone too
         if number in (1, 2, 4):

@@ -12,6 +12,7 @@ from ttl_jax.system import host
 from ttl_jax.training.foresee import foresee
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 
 # Steps on images, on cached features, of several phases, with an average, with mixed images.
@@ -30,8 +31,8 @@ def test_a_run_uses_what_was_foreseen(
 ):
     set_fields(config, {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1, **fields})
     programs = Programs(keeps=True)
-    foresee(config, tmp_path / "foreseen", datasets, programs)
-    foreseen = train(config, tmp_path / "foreseen", datasets, programs=programs)
+    foresee(config, tmp_path / "foreseen", datasets, Session(programs=programs))
+    foreseen = train(config, tmp_path / "foreseen", datasets, session=Session(programs=programs))
     assert not (tmp_path / "foreseen" / "features").exists()
     # The first phase's step and validation; of what comes later a test of its own tells.
     assert compiled_in[0] == validated_in[0] == host.COMPILING
@@ -53,8 +54,8 @@ def test_weights_of_one_channel_are_foreseen_too(
     set_fields(config, {"strategy": f"truncated(2) + {strategy}", "data.augment": "none",
                         "model.weights": str(tmp_path / "grey.npz"), "parallel.devices": 1})  # fmt: skip
     programs = Programs(keeps=True)
-    foresee(config, tmp_path / "run", datasets, programs)
-    found = train(config, tmp_path / "run", datasets, programs=programs)
+    foresee(config, tmp_path / "run", datasets, Session(programs=programs))
+    found = train(config, tmp_path / "run", datasets, session=Session(programs=programs))
     assert found.variables["params"]["stem"]["conv"]["kernel"].shape[2] == 1
     assert compiled_in[0] == validated_in[0] == host.COMPILING
 
@@ -63,7 +64,7 @@ def test_weights_of_one_channel_are_foreseen_too(
 def test_what_needs_values_first_is_left_to_the_run(tmp_path, config, datasets, strategy):
     set_fields(config, {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1})
     programs = Programs(keeps=True)
-    foresee(config, tmp_path, datasets, programs)
+    foresee(config, tmp_path, datasets, Session(programs=programs))
     programs.claim(config)
     assert not [key for key in (*programs.made, *programs.begun) if key[0] == "step"]
     assert not list(tmp_path.iterdir())

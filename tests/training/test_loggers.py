@@ -24,7 +24,8 @@ RESULT = {
 
 def logged(name, folder, events, resume=0, result=None):
     with loggers.opened((name,), folder, {"seed": 0, "data": {"name": "phantom/mri"}}) as places:
-        log = EventLog(folder / "metrics.jsonl", 4, resume_step=resume, loggers=places)
+        log = EventLog(folder / "metrics.jsonl", loggers=places)
+        log.begin(4, resume)
         for event in events:
             log.event(**event)
         for event in loggers.result_events(result) if result else ():

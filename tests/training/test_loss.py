@@ -1,11 +1,14 @@
 """Losses and their gradients against NumPy written from the formulas."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.config import default_config
+from ttl_jax.config import run_config
+from ttl_jax.config.run import LossConfig
 from ttl_jax.errors import UserError
 from ttl_jax.training.loss import binary_cross_entropy, check_loss, cross_entropy, log_prior, make_loss
 
@@ -111,7 +114,55 @@ def test_fields_out_of_range():
         ("tau", 11.0, "loss.tau=11.0"),
         ("smoothing", 1.0, "loss.smoothing=1.0"),
     ):
-        config = default_config().loss
-        config[name] = value
         with pytest.raises(UserError, match=message):
-            check_loss(config)
+            check_loss(run_config({"loss": {name: value}}).loss)
+
+
+def test_a_loss_of_ones_own_weighs_rows_and_entries_as_the_others_do():
+    """Cross-entropy handed in as one's own is the package's, with weights, smoothing, padding, unknowns."""
+    rng = np.random.default_rng(0)
+    logits, weights = jnp.array(rng.normal(size=(6, 3))), jnp.array([0.2, 1.0, 4.0])
+    rows = make_loss("multiclass", jnp.ones(3), own=lambda x, t: -jnp.sum(t * jax.nn.log_softmax(x), -1))
+    for labels in (jnp.array([0, 1, 2, 2, -1, 1]), jnp.array(rng.dirichlet(np.ones(3), 6))):
+        want = make_loss("multiclass", jnp.ones(3), smoothing=0.1)
+        found = replace(rows, smoothing=0.1)
+        np.testing.assert_allclose(found(logits, labels), want(logits, labels), rtol=1e-6)
+    labels = jnp.array([0, 1, 2, 2, -1, 1])
+    squared = make_loss("multiclass", weights, own=lambda x, t: jnp.sum((x - t) ** 2, axis=-1))
+    each = np.sum((np.array(logits) - np.eye(3)[labels]) ** 2, axis=1)
+    counted = np.array([0.2, 1.0, 4.0, 4.0, 0.0, 1.0])
+    np.testing.assert_allclose(squared(logits, labels), np.sum(counted * each) / np.sum(counted), rtol=1e-6)
+    np.testing.assert_allclose(squared.weight(labels), np.sum(counted), rtol=1e-6)
+
+    several = jnp.array([[1, 0, np.nan], [0, 1, 1], [np.nan] * 3, [1, 1, 0], [0, 0, 0], [1, 0, 1]])
+    entries = make_loss("multilabel", jnp.ones(3), own=lambda x, t: jnp.logaddexp(0, x) - t * x)
+    want = make_loss("multilabel", jnp.ones(3), smoothing=0.2)
+    np.testing.assert_allclose(
+        replace(entries, smoothing=0.2)(logits, several), want(logits, several), rtol=1e-5
+    )
+    hinge = make_loss("multilabel", weights, own=lambda x, t: jnp.abs(x - t))
+    known, target = ~np.isnan(several), np.nan_to_num(several)
+    each = np.abs(np.array(logits) - target) * (1 + (np.array(weights) - 1) * target)
+    np.testing.assert_allclose(hinge(logits, several), np.sum(each[known]) / known.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "body, want",
+    [
+        ("def mine(logits): return logits", "no function .logits, target.* TypeError: too many positional"),
+        ("mine = 3", "no function .*TypeError: 3 is not a callable object"),
+        ("def mine(x, t): return x @ t", "no function .*TypeError: dot_general"),
+    ],
+)
+def test_a_loss_that_cannot_be_one_is_refused_at_once(body, want, tmp_path):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(UserError, match=want):
+        check_loss(LossConfig(name=f"{tmp_path / 'mine.py'}:mine"))
+
+
+def test_a_loss_of_another_shape_is_refused():
+    def mean(logits, target):
+        return jnp.mean(logits)
+
+    with pytest.raises(UserError, match=r"'mean' returns an array of shape \(\) .* it must be \(4,\)"):
+        make_loss("multiclass", jnp.ones(3), own=mean)(jnp.ones((4, 3)), jnp.zeros(4, int))

@@ -1,13 +1,13 @@
 """The optimizer of a phase: updates against NumPy, state for trainable leaves only."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from ttl_jax.config import typed
+from ttl_jax.config.run import OptimizerConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Phase, Train
 from ttl_jax.training import optimizer as module
@@ -17,8 +17,7 @@ LABELS = {"a/kernel": "slow", "b/kernel": "train", "c/kernel": "freeze"}
 
 
 def config(**values):
-    defaults = dict(name="adam", weight_decay=0.0, momentum=0.9, b1=0.9, b2=0.999, eps=1e-8, clip=0.0)
-    return SimpleNamespace(**{**defaults, **values})
+    return typed(OptimizerConfig, values, "optimizer.")
 
 
 def bound(transforms):

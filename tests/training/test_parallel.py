@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ttl_jax.config import default_config, set_fields
+from ttl_jax.config import default_config, run_config, set_fields
 from ttl_jax.data import eval_batches, train_batches
 from ttl_jax.errors import UserError
 from ttl_jax.models.layers.batch_scope import BatchScope
@@ -172,7 +172,7 @@ def test_padding_rows_leave_losses_and_moments_as_they_are():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"parallel.mode": "pjit"}, "'jit' or 'pmap'"),
+        ({"parallel.mode": "pjit"}, "did you mean 'pmap'"),
         ({"parallel.batch_norm": "device"}, "needs parallel.mode='pmap'"),
         ({"parallel.shard_above": 10, "parallel.mode": "pmap"}, "needs parallel.mode='jit'"),
         ({"parallel.accumulate": 0}, "must be above 0"),
@@ -183,7 +183,7 @@ def test_what_does_not_go_together_is_refused(fields, message):
     config = default_config()
     set_fields(config, fields)
     with pytest.raises(UserError, match=message):
-        parallel.make_layout(config.parallel, 8)
+        parallel.make_layout(run_config(config).parallel, 8)
 
 
 def test_what_cannot_be_padded_says_which_sizes_fit():

@@ -23,6 +23,7 @@ from ttl_jax.system import preemption
 from ttl_jax.system.preemption import Notice, Preempted, watch
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 HERE = Path(__file__).parent
 
@@ -60,7 +61,12 @@ def test_asked_in_steps_evaluations_measures_and_at_the_end_it_goes_on_bit_for_b
     for split, at in (("train", 1), ("val", 2), ("train", 3), ("val", 4), ("val", 1), ("test", 2)):
         notice = Notice()
         with pytest.raises(Preempted) as stopped:
-            train(config, broken, {**datasets, split: asking(datasets[split], notice, at)}, notice=notice)
+            train(
+                config,
+                broken,
+                {**datasets, split: asking(datasets[split], notice, at)},
+                session=Session(notice=notice),
+            )
         stops.append(str(stopped.value))
     assert any("saved at step" in line for line in stops)
     resumed = train(config, broken, datasets)

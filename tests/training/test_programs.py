@@ -7,6 +7,7 @@ import pytest
 from ttl_jax.config import set_fields
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 
 def _steps(programs):
@@ -17,11 +18,11 @@ def _steps(programs):
 def test_other_seeds_and_rates_use_the_step_that_was_compiled(tmp_path, config, datasets, strategy):
     programs = Programs()
     set_fields(config, {"strategy": strategy})
-    train(config, tmp_path / "first", datasets, programs=programs)
+    train(config, tmp_path / "first", datasets, session=Session(programs=programs))
     compiled = _steps(programs)
     assert len(compiled) == (2 if strategy == "lp_ft" else 1)
     set_fields(config, {"seed": 1, "optimizer.lr": 3e-3, "evaluate_test": False})
-    kept = train(config, tmp_path / "kept", datasets, programs=programs)
+    kept = train(config, tmp_path / "kept", datasets, session=Session(programs=programs))
     assert _steps(programs) == compiled
     alone = train(config, tmp_path / "alone", datasets)
     jax.tree.map(np.testing.assert_array_equal, kept.variables, alone.variables)

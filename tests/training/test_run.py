@@ -8,10 +8,13 @@ import jax
 import numpy as np
 import pytest
 
+from ttl_jax.config import set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions
-from ttl_jax.training.loop import DivergedError, Paused
+from ttl_jax.training.hooks.finite import DivergedError
+from ttl_jax.training.hooks.pause import Pause, Paused
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.run import train
 
 
@@ -110,10 +113,10 @@ def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path, config, datasets
     config.eval_every_epochs, config.strategy = 0.8, "truncated(1)"  # 2 of 6 steps
     whole = train(config, tmp_path / "whole", datasets)
     with pytest.raises(Paused, match="paused at step 4"):
-        train(config, tmp_path / "paused", datasets, pause_after=0.5)
+        train(config, tmp_path / "paused", datasets, hooks=[Pause(0.5)])
     assert max(line["step"] for line in lines(tmp_path / "paused")) == 4
     assert not (tmp_path / "paused" / "result.json").exists()
-    paused = train(config, tmp_path / "paused", datasets, pause_after=1.0)
+    paused = train(config, tmp_path / "paused", datasets, hooks=[Pause(1.0)])
     for mine, theirs in zip(jax.tree.leaves(paused.variables), jax.tree.leaves(whole.variables), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert paused.metrics["test"] == whole.metrics["test"]
@@ -128,7 +131,7 @@ def test_a_run_may_be_told_at_its_pause_to_go_on(tmp_path, config, datasets):
         return 0.5 if len(asked) == 1 else None
 
     with ExitStack() as ending, pytest.raises(Paused, match="paused at step 4"):
-        train(config, tmp_path / "on", datasets, pause_after=0.1, go_on=go_on, pausing=ending)
+        train(config, tmp_path / "on", datasets, hooks=[Pause(0.1, go_on, ending)])
     assert asked == [2, 4]
     on = train(config, tmp_path / "on", datasets)
     assert on.metrics["test"] == whole.metrics["test"]
@@ -164,6 +167,38 @@ def test_early_stop_ends_a_run(tmp_path, config, datasets):
     config.schedule.name = "constant"
     result = train(config, tmp_path, datasets)
     assert result.metrics["steps"] < 60
+
+
+@pytest.mark.parametrize("estimate", ["moving", "precise(2)"])
+def test_a_kill_after_the_state_of_an_early_stop_changes_nothing(
+    tmp_path, config, datasets, monkeypatch, estimate
+):
+    """Before the next phase, or the end, is saved."""
+    set_fields(config, {
+        "strategy": "truncated(2)+gradual_last_first", "total_steps": 48, "eval_every_epochs": 0.4,
+        "early_stop.patience": 2, "optimizer.lr": 1e-12, "schedule.name": "constant", "save_share": 1e-9,
+        "model.bn_estimate": estimate,
+    })  # fmt: skip
+    whole = train(config, tmp_path / "whole", datasets)
+    assert whole.metrics["steps"] < 48
+    save, kills = Checkpoints.save_last, []
+
+    def killed(self, state, progress):
+        save(self, state, progress)
+        if progress["bad"] == 2 and progress["phase"] == len(kills):
+            kills.append(progress["step"])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save_last", killed)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "killed", datasets)
+    resumed = train(config, tmp_path / "killed", datasets)
+    assert len(kills) == 3 and resumed.metrics["steps"] == whole.metrics["steps"] == kills[-1]
+    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+    events = [[(line["step"], "split" in line, line["loss"]) for line in lines(tmp_path / name)]
+              for name in ("whole", "killed")]  # fmt: skip
+    assert events[0] == events[1]
 
 
 @pytest.mark.parametrize(

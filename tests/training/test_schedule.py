@@ -1,17 +1,17 @@
 """Phase lengths, learning rates and the plateau against hand-worked values."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+from ttl_jax.config import typed
+from ttl_jax.config.run import ScheduleConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Phase
 from ttl_jax.training.schedule import Plateau, learning_rates, phase_lengths
 
 
 def config(name, **values):
-    return SimpleNamespace(name=name, **{"warmup": 0.0, "final": 0.0, **values})
+    return typed(ScheduleConfig, {"name": name, "warmup": 0.0, **values}, "schedule.")
 
 
 def phases(*untils):

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training.heads.solve import _lbfgs, _ridge
+from ttl_jax.strategies.parts.solved_head import lbfgs_heads, ridge_head
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.run import train
 
@@ -28,7 +28,7 @@ def test_lbfgs_finds_scikit_learn_s_logistic_regression():
 
     start = {"head/kernel": jnp.zeros((5, 3)), "head/bias": jnp.zeros(3)}
     penalties = (0.001, 0.1)
-    heads, iterations = _lbfgs(loss_of, start, jnp.asarray(penalties), features)
+    heads, iterations = lbfgs_heads(loss_of, start, jnp.asarray(penalties), features)
     assert (iterations < 100).all()
     for number, l2 in enumerate(penalties):
         theirs = LogisticRegression(C=1 / (len(labels) * l2), tol=1e-8, max_iter=2000).fit(features, labels)
@@ -40,7 +40,7 @@ def test_lbfgs_finds_scikit_learn_s_logistic_regression():
 
 def test_ridge_finds_scikit_learn_s_and_scales_it():
     features, labels = problem(2)
-    head, alpha = _ridge(features, labels)
+    head, alpha = ridge_head(features, labels)
     scale = features.std(0)
     theirs = Ridge(alpha=alpha * len(labels)).fit((features - features.mean(0)) / scale, 2.0 * labels - 1)
     mine = features @ np.asarray(head["head/kernel"]) + np.asarray(head["head/bias"])

@@ -14,9 +14,13 @@ from ttl_jax import models, strategies, weights
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
-from ttl_jax.training import loop
+from ttl_jax.training import compile_ahead
+from ttl_jax.training.hooks import validate
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.progress import Progress
+from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 HEAD = ("head/kernel", "head/bias")
 
@@ -36,26 +40,27 @@ def run(tmp_path, config, datasets):
 def states(monkeypatch):
     """Every state that validation saw, as host arrays: [(phase, params, batch_stats, opt_state)]."""
     seen = []
-    evaluate = loop._evaluate
+    as_validated = validate.as_validated
 
-    def spy(job, feed, state, progress, *rest):
-        seen.append((progress.phase, jax.device_get(state)))
-        return evaluate(job, feed, state, progress, *rest)
+    def spy(trainer, now):
+        state = as_validated(trainer, now)
+        seen.append((now.progress.phase, jax.device_get(state)))
+        return state
 
-    monkeypatch.setattr(loop, "_evaluate", spy)
+    monkeypatch.setattr(validate, "as_validated", spy)
     return seen
 
 
 @pytest.fixture
 def script(monkeypatch):
     """script({step: figure}): what validation says, whatever the weights."""
-    plain = loop.Progress.scored
+    plain = Progress.scored
 
     def write(figures):
         def scored(self, now):
             return plain(self, Merit(figures[self.step], 0.0))
 
-        monkeypatch.setattr(loop.Progress, "scored", scored)
+        monkeypatch.setattr(Progress, "scored", scored)
 
     return write
 
@@ -64,13 +69,13 @@ def script(monkeypatch):
 def compiled(monkeypatch):
     """Counts how often a training step was compiled."""
     calls = []
-    compile_step = loop.compile_step
+    compile_step = compile_ahead.compile_step
 
     def spy(*arguments):
         calls.append(1)
         return compile_step(*arguments)
 
-    monkeypatch.setattr(loop, "compile_step", spy)
+    monkeypatch.setattr(compile_ahead, "compile_step", spy)
     return calls
 
 
@@ -188,8 +193,8 @@ def test_phases_resume_bit_for_bit_at_every_save(
     set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.4})
     set_fields(config, {"optimizer.lr": 1e-2, "hand_over": hand_over, "save_share": 1.0, **fields})
     programs = Programs()
-    whole = train(config, tmp_path / "whole", datasets, programs=programs)
-    save = loop.Checkpoints.save_last
+    whole = train(config, tmp_path / "whole", datasets, session=Session(programs=programs))
+    save = Checkpoints.save_last
     for stop in stops:
         saves = []
 
@@ -200,20 +205,22 @@ def test_phases_resume_bit_for_bit_at_every_save(
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(loop.Checkpoints, "save_last", stopping)
+            patched.setattr(Checkpoints, "save_last", stopping)
             with pytest.raises(KeyboardInterrupt):
-                train(config, tmp_path / f"cut{stop}", datasets, programs=programs)
-        resumed = train(config, tmp_path / f"cut{stop}", datasets, programs=programs)
+                train(config, tmp_path / f"cut{stop}", datasets, session=Session(programs=programs))
+        resumed = train(config, tmp_path / f"cut{stop}", datasets, session=Session(programs=programs))
         jax.tree.map(np.testing.assert_array_equal, whole.variables, resumed.variables)
         assert resumed.metrics["best_step"] == whole.metrics["best_step"] == 5
 
 
-@pytest.mark.parametrize("text", ["bss+delta+ema", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"])
+@pytest.mark.parametrize(
+    "text", ["bss+delta+ema", "mixout(0.5)", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"]
+)
 def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch):
     set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
     whole = train(config, tmp_path / "whole", datasets)  # saves now and then, the other at every validation
     set_fields(config, {"save_share": 1.0})
-    save, calls = loop.Checkpoints.save_last, []
+    save, calls = Checkpoints.save_last, []
 
     def stop_after_two(self, *arguments):
         save(self, *arguments)
@@ -221,7 +228,7 @@ def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Checkpoints, "save_last", stop_after_two)
+    monkeypatch.setattr(Checkpoints, "save_last", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "cut", datasets)
     resumed = train(config, tmp_path / "cut", datasets)

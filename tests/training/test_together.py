@@ -12,6 +12,7 @@ from ttl_jax.training.heads import many
 from ttl_jax.training.heads.many_runs import train_together
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 
 @pytest.fixture
@@ -49,12 +50,12 @@ def test_they_end_as_alone(tmp_path, probe, datasets, optimizer):
     probe.optimizer.name = optimizer
     programs = Programs()
     group = members(probe, tmp_path / "together", (0, 3), (1e-3, 1e-2))
-    done = train_together(group, datasets, programs=programs)
+    done = train_together(group, datasets, Session(programs=programs))
     assert done == tuple(folder for _, folder in group)
     for config, folder in (group[1], group[2]):
         assert not (folder / "result.json").exists()
-        mine = train(config, folder, datasets, programs=programs)
-        alone = train(config, tmp_path / "alone" / folder.name, datasets, programs=programs)
+        mine = train(config, folder, datasets, session=Session(programs=programs))
+        alone = train(config, tmp_path / "alone" / folder.name, datasets, session=Session(programs=programs))
         for one, other in zip(jax.tree.leaves(mine.variables), jax.tree.leaves(alone.variables), strict=True):
             assert np.abs(one - other).max() < 1e-5 * max(np.abs(other).max(), 1e-6)
         for split in ("val", "test"):
@@ -87,12 +88,12 @@ def test_a_stop_on_the_way_changes_nothing(tmp_path, probe, datasets, monkeypatc
     through = members(probe, tmp_path / "through", (0, 3), (1e-3, 1e-2))
     broken = members(probe, tmp_path / "broken", (0, 3), (1e-3, 1e-2))
     programs = Programs()
-    train_together(through, datasets, programs=programs)
+    train_together(through, datasets, Session(programs=programs))
     with pytest.raises(Preempted, match="a test: 4 probes saved at step 6"):  # after 2, 4 (validated), 6
-        train_together(broken, datasets, programs=programs, notice=Third())
+        train_together(broken, datasets, Session(Third(), programs))
     assert len(list((tmp_path / "broken").glob("*/together-*.npz"))) == 1
     assert not list((tmp_path / "broken").glob("*/checkpoints"))
-    train_together(broken, datasets, programs=programs, notice=Third())
+    train_together(broken, datasets, Session(Third(), programs))
     assert not list((tmp_path / "broken").glob("*/together-*.npz"))
     for (config, one), (_, other) in zip(through, broken, strict=True):
         lines = [
@@ -102,7 +103,9 @@ def test_a_stop_on_the_way_changes_nothing(tmp_path, probe, datasets, monkeypatc
         for line in (*lines[0], *lines[1]):
             line.pop("img_per_s", None)
         assert lines[0] == lines[1]
-        results = [train(config, folder, datasets, programs=programs) for folder in (one, other)]
+        results = [
+            train(config, folder, datasets, session=Session(programs=programs)) for folder in (one, other)
+        ]
         pairs = zip(*(jax.tree.leaves(result.variables) for result in results), strict=True)
         assert all(np.array_equal(*pair) for pair in pairs)
 

@@ -19,11 +19,21 @@ from ttl_jax.evaluation import predictions
 from ttl_jax.report.surest_errors import confident_errors, confident_right
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.result import Result
+from ttl_jax.training.trainer import Hook, Trainer
 from ttl_jax.typing import Array, Float, UInt8
 
 ERRORS, RIGHT = 8, 4
 PIXELS = 160  # the longer side of an image in the gallery: small, for the page holds many
 STRENGTH = 0.65  # of the colour where the evidence is strongest
+
+
+class Gallery(Hook):
+    """Writes the gallery of a run before its report, where its config allows images."""
+
+    def on_result(self, trainer: Trainer, result: Result) -> None:
+        """Draws it from the test split, or the validation split without one."""
+        if trainer.config.report_images and trainer.config.evaluate_test:
+            write_gallery(result, trainer.inputs.sets, trainer.inputs.preprocessing.normalise)
 
 
 def write_gallery(

@@ -1,4 +1,4 @@
-"""The paper's table: method x AUROC x AUPRC x params x MACs x ms, from finished runs and searches."""
+"""The paper's table: method x metrics x params x MACs x ms, from finished runs and searches."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 from ttl_jax import evaluation, models, strategies
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
 from ttl_jax.errors import UserError
-
-METRICS = (("auroc", "AUROC %"), ("auprc", "AUPRC %"))
+from ttl_jax.evaluation import registry
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,18 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
 
 def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
     row = {"dataset": line.dataset} if with_dataset else {}
-    row |= {"method": f"{line.strategy} · {line.model}", "seeds": str(len(line.scores))}
+    row |= {"method": f"{strategies.title(line.strategy)} · {line.model}", "seeds": str(len(line.scores))}
     held = [evaluation.predictions.load(path) for path in line.predictions if path.exists()]
     whole = len(held) == len(line.scores)
-    intervals = evaluation.intervals_of(held, [key for key, _ in METRICS]) if whole else {}
-    for key, title in METRICS:
-        values = [100 * score[key] for score in line.scores if score[key] is not None]
+    shown = [each for each in registry.metrics_in(line.scores) if each.in_table]
+    intervals = evaluation.intervals_of(held, [each.name for each in shown]) if whole else {}
+    for each in shown:
+        known = [score.get(each.name) for score in line.scores]
+        values = [100 * value for value in known if value is not None]
         spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        if key in intervals:
-            spread += " ({:.1f} to {:.1f})".format(*(100 * end for end in intervals[key]))
-        row[title] = f"{fmean(values):.1f}{spread}" if values else "not defined"
+        if each.name in intervals:
+            spread += " ({:.1f} to {:.1f})".format(*(100 * end for end in intervals[each.name]))
+        row[f"{each.title} %"] = f"{fmean(values):.1f}{spread}" if values else "not defined"
     row |= {"params (M)": f"{spent.params / 1e6:.3f}", "MACs (G)": f"{spent.macs / 1e9:.3f}"}
     return row | {f"ms (batch {batch})": f"{value:.2f}" for batch, value in spent.latency_ms.items()}
 
@@ -94,6 +95,7 @@ def _read(folder: Path) -> _Line:
     if not (folder / "result.json").exists():
         raise UserError(f"the run in {folder} is not finished: it has no result.json; train it to its end")
     result = json.loads((folder / "result.json").read_text())
+    config = json.loads((folder / "config.json").read_text())["config"]
     if "test" not in result:
         raise UserError(
             f"the run in {folder} has no test scores: it is a trial that its search did not choose"
@@ -101,8 +103,8 @@ def _read(folder: Path) -> _Line:
     return _Line(
         dataset=result["dataset"],
         model=result["model"],
-        strategy=result["strategy"],
-        head=json.loads((folder / "config.json").read_text())["config"]["model"]["head"],
+        strategy=config["strategy"],
+        head=config["model"]["head"],
         size=result["image_size"],
         classes=len(result["val"]["per_class"]),
         scores=[result["test"]],

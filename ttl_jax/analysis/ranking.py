@@ -9,6 +9,7 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import known_metric
 
 MEASURES = (("probe", "ridge probe"), ("logme", "LogME"), ("h_score", "H-score"), ("unit", "depth alone"))
 
@@ -33,7 +34,7 @@ def ranking(preview: Path, search: Path) -> list[dict[str, Any]]:
     looked = {unit["unit"]: unit for unit in found["units"] if unit["unit"] in true}
     if len(looked) < 3:
         raise UserError(f"{preview} and {search} have {len(looked)} units in common; a ranking needs 3")
-    sign = -1.0 if trained["select"] == "loss" else 1.0
+    sign = known_metric(trained["select"]).sign
     scores = [sign * true[unit] for unit in looked]
     rows = []
     for key, name in MEASURES:

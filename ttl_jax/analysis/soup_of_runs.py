@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,17 @@ from ttl_jax import data, evaluation, strategies
 from ttl_jax.config.data import data_config
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.strategies import flatten, unflatten
-from ttl_jax.strategies.average import SOUPS, greedy_soup, uniform_soup
-from ttl_jax.system.preemption import Notice
-from ttl_jax.training import devices
-from ttl_jax.training.feeding import Feeding
+from ttl_jax.strategies import flatten
+from ttl_jax.strategies.anatomy import variables_of
+from ttl_jax.strategies.parts.soup import SOUPS, greedy_soup, uniform_soup
 from ttl_jax.training.frozen.inputs import Inputs
-from ttl_jax.training.loop import Outline
+from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.predict import logits_of, make_predict
-from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.reload import Loaded, load_run
 from ttl_jax.training.result import evaluate_once
+from ttl_jax.training.session import Session
 from ttl_jax.typing import Variables
 
 # What must be equal for weights to be comparable, and for validation to be the same.
@@ -70,7 +69,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
 
     def score(leaves: Mapping[str, Any]) -> Merit:
         split = sets["val"]
-        shown = estimated(_tree(leaves))
+        shown = estimated(variables_of(leaves))
         found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
         return merit(found, first.config.select)
 
@@ -81,7 +80,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     else:
         mean, kept, _ = greedy_soup(ingredients, scores, score)
     provenance.claim(workdir, first.config)
-    checkpoints, whole = Checkpoints(workdir), estimated(_tree(mean))
+    checkpoints, whole = Checkpoints(workdir), estimated(variables_of(mean))
     checkpoints.save_best(1, whole)
     checkpoints.close()
     result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
@@ -103,11 +102,6 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     return result
 
 
-def _tree(leaves: Mapping[str, Any]) -> Variables:
-    tree = unflatten(leaves)
-    return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
-
-
 def _estimator(
     loaded: Sequence[Loaded], sets: Mapping[str, data.Dataset], workdir: Path
 ) -> Callable[[Variables], Variables]:
@@ -116,15 +110,13 @@ def _estimator(
     With "precise(n)" those of its training batches, save of units that were still at the end of every run.
     """
     first = loaded[0]
-    stills = []
+    lasts = []
     for run in loaded:
         strategy = strategies.parse(run.config.strategy)
-        stills.append(strategies.bind(strategy, run.best["params"], run.config.model.name)[-1].still)
-    inputs = Inputs(first.config, first.network, first.preprocessing, sets, Programs(), None, workdir)
-    feeding = Feeding(inputs, devices.ONE, Notice(), caching=False)
-    still = tuple(sorted(set(stills[0]).intersection(*stills[1:])))
-    outline = Outline(inputs.prepare, inputs.one_image, still=still)
-    return lambda variables: feeding.estimated(outline, sets["train"], variables)
+        lasts.append(strategies.bind(strategy, run.best["params"], run.config.model.name)[-1])
+    inputs = Inputs(first.config, first.network, first.preprocessing, sets, workdir, Session())
+    still = tuple(sorted(set(lasts[0].still).intersection(*(bound.still for bound in lasts[1:]))))
+    return PhaseData(inputs, replace(lasts[0], still=still), sets).estimated
 
 
 def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
@@ -133,7 +125,7 @@ def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
     shapes = {path: leaf.shape for path, leaf in strategies.flatten(first.best).items()}
     for run, other in zip(runs[1:], loaded[1:], strict=True):
         for part in SHARED:
-            mine, theirs = (_dotted(item.config[part], part) for item in (first, other))
+            mine, theirs = (_dotted(item.config.to_dict()[part], part) for item in (first, other))
             for key, value in mine.items():
                 if key not in FREE and theirs[key] != value:
                     raise UserError(

@@ -16,8 +16,6 @@ from ttl_jax.data import example_keys
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import FREEZE, LabelledPhase, LabelRow, Strategy, anatomy_of, flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD
-from ttl_jax.strategies.features import FeatureDistance, SourceTask
-from ttl_jax.strategies.penalties import anchored
 from ttl_jax.strategies.select import matches
 from ttl_jax.training.count_flops import operations
 from ttl_jax.training.loss import make_loss
@@ -101,12 +99,17 @@ class Plan:
 
 
 def plan(
-    text: str, model: str, classes: int = 2, image_size: int = 224, batch: int = 32, count: bool = True
+    text: str | Strategy,
+    model: str,
+    classes: int = 2,
+    image_size: int = 224,
+    batch: int = 32,
+    count: bool = True,
 ) -> Plan:
     """Works the plan of a strategy out from shapes alone.
 
     Args:
-        text: the strategy, as for `strategies.parse`.
+        text: the strategy, or its text, as for `strategies.parse`.
         model: the network.
         classes: outputs of the head.
         image_size: pixels.
@@ -137,14 +140,21 @@ def plan(
     names = anatomy_of(variables["params"], model).units
     dropped = tuple(unit.name for unit in models.units(model) if unit.name not in names)
     return Plan(
-        text,
+        strategies.title(text),
         model,
         sum(leaf.size for path, leaf in flatten(variables["params"]).items() if SOURCE_HEAD not in path),
         dropped,
         _fresh(strategy, model, variables["params"], network),
         tuple(
             _phase(
-                item, length / sum(lengths), network, variables, model, classes, image.shape[1:], batch, count
+                item,
+                length / sum(lengths),
+                network,
+                variables,
+                model,
+                classes,
+                (batch, *image.shape[1:]),
+                count,
             )
             for item, length in zip(bound, lengths, strict=True)
         ),
@@ -153,15 +163,14 @@ def plan(
     )
 
 
-def _phase(
+def _phase(  # noqa: PLR0913
     bound: LabelledPhase,
     share: float,
     network: models.Network,
     variables: Mapping[str, Any],
     model: str,
     classes: int,
-    image: tuple[int, ...],
-    batch: int,
+    images: tuple[int, ...],
     count: bool,
 ) -> PhasePlan:
     optimizer = make_optimizer(bound, default_config().optimizer)
@@ -178,12 +187,12 @@ def _phase(
             jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dict(variables)),
             optimizer,
             bound.trainable,
-            measured=bound.probe is not None,
+            measured=bound.measures,
         )
     )
     sizes = {path: leaf.size for path, leaf in flatten(variables["params"]).items()}
     flops = (
-        _operations(step, state, (batch, *image), _constants(bound, network, variables, image, classes))
+        _operations(step, state, images, _constants(bound, network, variables, images[1:], classes))
         if count
         else None
     )
@@ -195,9 +204,9 @@ def _phase(
         flops,
         sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         _units(bound, variables["params"], model),
-        bound.probe is not None,
+        bound.measures,
         bound.phase.base_lr,
-        None if bound.phase.solver is None else bound.phase.solver.name,
+        None if bound.solver is None else bound.solver.part.solves,
     )
 
 
@@ -222,23 +231,19 @@ def _constants(
     image: tuple[int, ...],
     classes: int,
 ) -> dict[str, Any]:
-    """Shapes of what `constants.py` would measure."""
+    """Shapes of what `build.phase_constants` would give."""
     params = flatten(variables["params"])
-    found: dict[str, Any] = {"anchor": {path: params[path] for path in anchored(bound.pulls)}}
-    for item in bound.features:
-        if isinstance(item.penalty, FeatureDistance):
-            found["source"] = dict(variables)
-            one = jax.ShapeDtypeStruct((1, *image), np.float32)
-            _, maps = jax.eval_shape(
-                lambda given, image: network.apply(given, image, capture=item.units),  # noqa: B023
-                dict(variables),
-                one,
-            )
-            found["attention"] = {
-                unit: jax.ShapeDtypeStruct(features.shape[-1:], np.float32) for unit, features in maps.items()
-            }
-        if isinstance(item.penalty, SourceTask):
-            found["relation"] = jax.ShapeDtypeStruct((classes, SOURCE_CLASSES), np.float32)
+    found: dict[str, Any] = {"anchor": {path: params[path] for path in bound.anchor}}
+    if bound.source:
+        found["source"] = dict(variables)
+    features: dict[str, Any] = {}
+    if bound.capture:
+        one = jax.ShapeDtypeStruct((1, *image), np.float32)
+        _, features = jax.eval_shape(
+            lambda given, image: network.apply(given, image, capture=bound.capture), dict(variables), one
+        )
+    for item in bound.parts:
+        found |= item.part.shapes(features, params, classes)
     return found
 
 

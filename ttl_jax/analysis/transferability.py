@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttl_jax.errors import UserError
-from ttl_jax.training.heads.ridge import Ridge, checked, ridge_probe
+from ttl_jax.strategies.parts.ridge import Ridge, checked, ridge_probe
 from ttl_jax.typing import Float, Int
 
 __all__ = ["Ridge", "h_score", "leep", "logme", "ridge_probe"]

@@ -18,7 +18,7 @@ HELP = """usage: python -m ttl_jax analyze cost|table|ranking|svcca|pwcca|cka [.
 
   cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
        [--latency]                   parameters, MACs, activations, file size, milliseconds
-  table DIR [DIR ...] [--latency]    method x AUROC x AUPRC x params x MACs x ms, of runs and searches
+  table DIR [DIR ...] [--latency]    method x metrics x params x MACs x ms, of runs and searches
   ranking PREVIEW SEARCH             how well a preview's measures ranked the units that a search trained
   svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
                                      similarity of features, unit by unit, beside a random baseline

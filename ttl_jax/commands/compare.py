@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.commands.arguments import config_and_workdir, fields_help
 
 SUMMARY = "strategies x models x data sets x seeds"
 
@@ -10,8 +10,8 @@ HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config
 
 Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
 Stopped at any moment, the same command goes on and repeats nothing; SIGTERM and Ctrl-C save the cells
-under way and end with status 75. More strategies, seeds or rates may be added later. Fields:
-ttl_jax/compare/config.py, and those of `train`; how cells are made comparable: docs/comparing.md.
+under way and end with status 75. More strategies, seeds or rates may be added later. How cells are made
+comparable: docs/comparing.md.
 
 example:
   python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
@@ -22,7 +22,9 @@ example:
 
 def run(arguments: list[str]) -> None:
     """Runs the cells of a comparison that are not done yet, writes compare.json and the report."""
-    config, workdir = config_and_workdir(arguments)
+    from ttl_jax.compare.config import CompareConfig
+
+    config, workdir = config_and_workdir(arguments, CompareConfig)
     from ttl_jax.compare import compare
     from ttl_jax.engines import one_machine
     from ttl_jax.system import preemption, remote
@@ -34,3 +36,10 @@ def run(arguments: list[str]) -> None:
         preemption.watch(config.preemption_notice) as notice,
     ):
         compare(config, folder, notice, push)
+
+
+def fields(arguments: list[str]) -> str:
+    """The config fields and their defaults, for the end of the help."""
+    from ttl_jax.compare.config import CompareConfig
+
+    return fields_help(arguments, CompareConfig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 
 SUMMARY = "what of this machine would stop a run"
@@ -27,9 +28,9 @@ def run(arguments: list[str]) -> None:
     words = [word for word in arguments if word != "--json"]
     paths, model, source = {}, "", ""
     if any(word.startswith("--config") for word in words):
-        config, workdir = config_and_workdir(words, needs_workdir=False)
+        config, workdir = config_and_workdir(words, RunConfig, needs_workdir=False)
         model, source = config.model.name, config.model.weights
-        paths = {"workdir": workdir or "", "data": config.data.path}
+        paths = {"workdir": workdir, "data": config.data.path}
         if source.endswith((".pth", ".pt", ".safetensors", ".h5", ".keras", ".npz")) or "/" in source:
             paths["weights"] = source
     elif words:

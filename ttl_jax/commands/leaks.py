@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.config import RunConfig, data_config
 from ttl_jax.errors import UserError
 
 SUMMARY = "what stands in two splits of a data set"
@@ -24,8 +25,7 @@ examples:
 
 def run(arguments: list[str]) -> None:
     """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
-    config, _ = config_and_workdir(arguments, needs_workdir=False)
-    from ttl_jax.config.data import data_config
+    config, _ = config_and_workdir(arguments, RunConfig, needs_workdir=False)
     from ttl_jax.data.load import check
     from ttl_jax.data.sources.registry import read_listing
     from ttl_jax.data.splits.examine import examine

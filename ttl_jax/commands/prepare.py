@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from ttl_jax.commands.arguments import field_help
+from ttl_jax.config.data import DataConfig
+from ttl_jax.config.fields import leaves
 from ttl_jax.errors import UserError, nearest
 
 SUMMARY = "write any source as shards with a manifest"
@@ -18,12 +22,6 @@ a CSV table or a MedMNIST .npz file. Metadata of image files and DICOM tags are 
 become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids are the file names as they are, and a
 table's other columns are kept.
 
-fields (as in --config.data.FIELD; explanations: ttl_jax/config/data.py):
-  --name=csv|folder|npz|dicom|nifti (guessed from SOURCE), or a published layout (see `datasets`)
-  --on_error=fail|skip
-  --root=DIR --image=COL --label=COL[,COL] --group=COL --split=COL    tables
-  --window=lung --slices=all|middle|volume|N --spacing=MM --plane=axial  DICOM, NIfTI (docs/datasets.md)
-
 examples:
   python -m ttl_jax prepare xrays --out=prepared/xrays
   python -m ttl_jax prepare table.csv --root=images --label=diagnosis --group=patient_id --out=prepared/skin
@@ -31,19 +29,21 @@ examples:
 """
 
 
+# Fields of `config.data` that say what the images are; the others hold when a run reads the shards.
+FIELDS = (
+    "name", "on_error", "root", "image", "label", "group", "split", "window", "slices", "spacing", "plane",
+)  # fmt: skip
+
+
 def run(arguments: list[str]) -> None:
     """Writes a folder, table, DICOM or NIfTI source as shards with a manifest."""
-    from dataclasses import fields, replace
-
-    from ttl_jax.config.data import DataConfig
     from ttl_jax.data.bucket import here
     from ttl_jax.data.prepared.prepare import prepare
     from ttl_jax.data.sources.guess import guess_source
     from ttl_jax.system import remote
 
-    kinds: dict[str, Callable[[str], Any]] = {
-        item.name: type(item.default) for item in fields(DataConfig) if f"--{item.name}=" in HELP
-    }
+    defaults = DataConfig()
+    kinds: dict[str, Callable[[str], Any]] = {name: type(getattr(defaults, name)) for name in FIELDS}
     kinds |= {"out": str, "workers": int}
     known = tuple(kinds)
     given: dict[str, Any] = {}
@@ -73,3 +73,11 @@ def run(arguments: list[str]) -> None:
         f"{done.made} written, {done.kept} kept\ntrain on it with: --config.data.name=record "
         f"--config.data.path={out}"
     )
+
+
+def fields(arguments: list[str]) -> str:
+    """The fields of the source, for the end of the help."""
+    lines = ["\nfields, as in --config.data.FIELD (name is guessed from SOURCE):\n"]
+    for name, about, value in leaves(DataConfig()):
+        lines += field_help(f"--{name}", about, value) if name in FIELDS else []
+    return "\n".join(lines) + "\n"

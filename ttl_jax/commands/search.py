@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.commands.arguments import config_and_workdir, fields_help
 from ttl_jax.commands.printing import print_rows
-from ttl_jax.errors import UserError
 from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
 
@@ -26,17 +25,16 @@ examples:
       --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
   python -m ttl_jax search --config=configs/search.py:dataset=ham10000 --workdir=runs/look --preview
   python -m ttl_jax search --config=configs/ttl.py:dataset=ham10000 --workdir=runs/ttl
-
-fields: those of `train`, and (explained in ttl_jax/search/config.py):
 """
 
 
 def run(arguments: list[str]) -> None:
     """Searches the unit to cut at, freeze up to or slim from; `--preview` ranks units untrained."""
     preview = "--preview" in arguments
-    config, workdir = config_and_workdir([word for word in arguments if word != "--preview"])
-    if "search" not in config:
-        raise UserError("--config has no `search` part; start from configs/search.py")
+    from ttl_jax.search.config import SearchConfig
+
+    words = [word for word in arguments if word != "--preview"]
+    config, workdir = config_and_workdir(words, SearchConfig)
     host.set_deterministic(config.deterministic)
     set_up_jax()
     from ttl_jax.engines import one_machine
@@ -73,9 +71,8 @@ def run(arguments: list[str]) -> None:
             print(f"figure: {workdir.rstrip('/')}/figures/search.png")
 
 
-def fields() -> str:
+def fields(arguments: list[str]) -> str:
     """The config fields and their defaults, for the end of the help."""
-    from ttl_jax.search.config import search_config
+    from ttl_jax.search.config import SearchConfig
 
-    options = search_config().search
-    return "".join(f"  --config.search.{name}={value}\n" for name, value in options.items())
+    return fields_help(arguments, SearchConfig)

@@ -75,14 +75,14 @@ def show(arguments: Sequence[str]) -> None:
 def _strategies() -> list[dict[str, Any]]:
     import inspect
 
-    from ttl_jax.strategies.catalogue import CATALOGUE
+    from ttl_jax import registry, strategies
 
     return [
         {
             "strategy": f"{key}({', '.join(map(_option, inspect.signature(entry).parameters.values()))})",
             "what it does": inspect.cleandoc(entry.__doc__ or "").split("\n\n")[0].replace("\n", " "),
         }
-        for key, entry in CATALOGUE.items()
+        for key, entry in ((key, registry.get("strategy", key)) for key in strategies.names())
     ]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from ttl_jax.commands.arguments import config_and_workdir
+from ttl_jax.commands.arguments import config_and_workdir, fields_help
+from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
@@ -28,25 +28,24 @@ examples:
   python -m ttl_jax train --config=configs/train.py --workdir=runs/csv --config.data.name=csv \\
       --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
       --config.data.label=diagnosis --config.data.group=patient_id
-
-fields (all of them with explanations: ttl_jax/config/run.py):
 """
 
 
 def run(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
-    config, workdir = config_and_workdir([word for word in arguments if word != "--fresh"])
+    config, workdir = config_and_workdir([word for word in arguments if word != "--fresh"], RunConfig)
     host.set_deterministic(config.deterministic)
     set_up_jax()
     import jax
 
     from ttl_jax import report
-    from ttl_jax.analysis.cam_gallery import write_gallery
+    from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.system import preemption, remote
     from ttl_jax.training import devices
     from ttl_jax.training.check import check
     from ttl_jax.training.records import provenance
     from ttl_jax.training.run import train
+    from ttl_jax.training.session import Session
 
     devices.connect(config.parallel.hosts)
     fresh, first = "--fresh" in arguments, jax.process_index() == 0
@@ -61,7 +60,8 @@ def run(arguments: list[str]) -> None:
         remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
-        result = train(config, folder, notice=notice, committed=push, illustrate=write_gallery)
+        session = Session(notice=notice, committed=push)
+        result = train(config, folder, hooks=(Gallery(),), session=session)
     if not first:
         return
     report.print_table(report.rows([result.workdir]))
@@ -69,17 +69,6 @@ def run(arguments: list[str]) -> None:
         print(f"report: {workdir.rstrip('/')}/report.html")
 
 
-def fields() -> str:
+def fields(arguments: list[str]) -> str:
     """The config fields and their defaults, for the end of the help."""
-    from ttl_jax.config import default_config, paths
-
-    config = default_config()
-    values = config.to_dict()
-
-    def value(path: str) -> Any:
-        node: Any = values
-        for name in path.split("."):
-            node = node[name]
-        return node
-
-    return "".join(f"  --config.{path}={value(path)}\n" for path in paths(config))
+    return fields_help(arguments, RunConfig)

@@ -1,4 +1,4 @@
-"""Equal budgets: how long each strategy trains, so that all take the same epochs or the same operations."""
+"""Equal budgets: lengths of training with which all strategies take the same epochs or operations."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from ttl_jax import strategies
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.errors import UserError
 from ttl_jax.training.records import provenance
 
 Key = tuple[str, str, str]  # data set, model, strategy
 
 
-def reference(config: Any) -> str:
+def reference(config: CompareConfig) -> str:
     """The strategy that the others are held against: `compare.reference`, or the first."""
-    names = config.compare.strategies
-    return config.compare.reference if config.compare.reference in names else names[0]
+    names, wanted = strategy_texts(config), strategies.text_of(config.compare.reference)
+    return next((name for name in names if wanted in (name, strategies.title(name))), names[0])
 
 
-def lengths(config: Any, workdir: Path) -> dict[Key, float]:
-    """How many times as long each strategy trains as the reference; {} for budget="epochs".
+def lengths(config: CompareConfig, workdir: Path) -> dict[Key, float]:
+    """The length of each strategy's training as a multiple of the reference's; {} for budget="epochs".
 
     Counted are the operations of a training step (XLA's count of the lowered program, phases by their
     share; a head of two classes; no feature is cached, no probe's measuring counted). A solved probe
@@ -38,7 +38,7 @@ def lengths(config: Any, workdir: Path) -> dict[Key, float]:
     wanted = {}
     for dataset in config.compare.datasets or ("",):
         for model in config.compare.models:
-            for strategy in config.compare.strategies:
+            for strategy in strategy_texts(config):
                 setting = Setting(dataset, model, strategy)
                 run = cells.cell_config(config, cells.final_cells(config, setting, 1.0)[0])
                 wanted[dataset, model, strategy] = (
@@ -49,14 +49,14 @@ def lengths(config: Any, workdir: Path) -> dict[Key, float]:
         print(f"counting the operations of {len(missing)} training steps", flush=True)
         # A process of its own: this one must not take an accelerator from the cells.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            found = list(pool.map(operations, *zip(*missing, strict=True)))
-        counts |= {_name(what): flops for what, flops in zip(missing, found, strict=True)}
+            counted = list(pool.map(operations, *zip(*missing, strict=True)))
+        counts |= {_name(what): flops for what, flops in zip(missing, counted, strict=True)}
         workdir.mkdir(parents=True, exist_ok=True)
         provenance.write_json(path, counts)
     return relative(config, {key: counts[_name(what)] for key, what in wanted.items()})
 
 
-def relative(config: Any, flops: Mapping[Key, float]) -> dict[Key, float]:
+def relative(config: CompareConfig, flops: Mapping[Key, float]) -> dict[Key, float]:
     """The reference's operations of a step over each strategy's, to four digits."""
     base = reference(config)
     return {
@@ -66,8 +66,8 @@ def relative(config: Any, flops: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def solved(strategy: str) -> bool:
-    """Whether no phase of a strategy takes steps: then it has no learning rate either."""
-    return all(phase.solver is not None for phase in strategies.parse(strategy).phases)
+    """No phase of the strategy takes steps: then it has no learning rate either."""
+    return all(any(part.solves for part in phase.parts) for phase in strategies.parse(strategy).phases)
 
 
 def operations(strategy: str, model: str, image_size: int, batch: int) -> float:
@@ -80,9 +80,9 @@ def operations(strategy: str, model: str, image_size: int, batch: int) -> float:
     from ttl_jax.system.compilation_cache import set_up_jax
 
     set_up_jax()
-    found = plan(strategy, model, image_size=image_size, batch=batch)
+    planned = plan(strategy, model, image_size=image_size, batch=batch)
     mean = 0.0
-    for phase in found.phases:
+    for phase in planned.phases:
         if phase.flops is None:
             raise UserError(
                 f"config compare.budget='flops': the operations of {strategy!r} on {model} cannot be counted "
@@ -97,7 +97,7 @@ def _name(what: tuple[str, str, int, int]) -> str:
     return f"{strategy} on {model}, {image_size} px, batch {batch}"
 
 
-def sentence(config: Any) -> str:
+def sentence(config: CompareConfig) -> str:
     """The budget in words."""
     epochs = "1 epoch" if config.total_epochs == 1 else f"{config.total_epochs:g} epochs"
     whole = f"{config.total_steps} steps" if config.total_steps else epochs

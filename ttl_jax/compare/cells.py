@@ -6,22 +6,23 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ttl_jax import strategies
-from ttl_jax.compare.config import IDENTITY
+from ttl_jax.compare.config import IDENTITY, CompareConfig, strategy_texts
 from ttl_jax.compare.space import Hyperparameters
-from ttl_jax.config import run as run_config
+from ttl_jax.config import RunConfig, replace_fields, run_config
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.training.records import provenance
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is tuned by itself: a strategy on a model and a data set, or on a fold of it.
+    """The unit of tuning: a strategy on a model and a data set, or on a fold of it.
 
     `dataset` is "" for the one that `data` describes; `fold` is None where the split is fixed, else one of
     `folds`; `length` is that of its trainings, as a multiple of the config's.
@@ -36,8 +37,13 @@ class Setting:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What tells it from the others of its comparison."""
-        return (self.dataset, self.model, self.strategy) + (() if self.fold is None else (str(self.fold),))
+        """The names that tell it from the others of its comparison."""
+        return (self.dataset, self.model, self.title) + (() if self.fold is None else (str(self.fold),))
+
+    @property
+    def title(self) -> str:
+        """The strategy as tables and folders show it."""
+        return strategies.title(self.strategy)
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,13 @@ class Cell:
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """What its trial sets."""
+        """The values that its trial sets."""
         return Hyperparameters(self.lr, self.options)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell's folder says.
+    """The state of a cell, read from its folder.
 
     Attributes:
         status: "waiting" (not started, or cut short), "done" or "diverged".
@@ -79,7 +85,7 @@ class Outcome:
 
 
 def settings(
-    config: Any,
+    config: CompareConfig,
     folds: Mapping[str, int] | None = None,
     lengths: Mapping[tuple[str, str, str], float] | None = None,
 ) -> tuple[Setting, ...]:
@@ -87,30 +93,32 @@ def settings(
 
     Args:
         folds: of each data set, from `folds.resolve`; one split each where not given.
-        lengths: from `budget.lengths`, 1 where not given.
+        lengths: multiple of the budget that each setting trains for, by `budget.lengths`; default 1.
 
     Raises:
         UserError: two names that would get the same folder.
     """
     section = config.compare
-    found = []
+    made = []
     for dataset in section.datasets or ("",):
         count = folds[dataset] if folds else 0
         for fold, model, strategy in itertools.product(
-            range(count) if count else (None,), section.models, section.strategies
+            range(count) if count else (None,), section.models, strategy_texts(config)
         ):
             length = lengths[dataset, model, strategy] if lengths else 1.0
-            found.append(Setting(dataset, model, strategy, fold, count, length))
+            made.append(Setting(dataset, model, strategy, fold, count, length))
     slugs: dict[Path, Setting] = {}
-    for setting in found:
+    for setting in made:
         other = slugs.setdefault(_place(setting), setting)
+        if other != setting and other.names == setting.names:
+            raise UserError(f"two strategies are called {setting.title!r}: give one of them another name")
         if other != setting:
             raise UserError(f"{other} and {setting} would share a folder; write one of them otherwise")
-    return tuple(found)
+    return tuple(made)
 
 
 def tuning_cell(
-    config: Any, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
+    config: CompareConfig, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
 ) -> Cell:
     """The run that judges hyperparameters on validation: on the first seed."""
     epochs = config.compare.tune_epochs
@@ -119,53 +127,46 @@ def tuning_cell(
 
 
 def final_cells(
-    config: Any, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
+    config: CompareConfig, setting: Setting, lr: float, options: tuple[tuple[str, float], ...] = ()
 ) -> tuple[Cell, ...]:
     """The runs that count, one a seed."""
     return tuple(Cell(setting, lr, seed, True, options=options) for seed in config.compare.seeds)
 
 
 def folder(workdir: Path, cell: Cell) -> Path:
-    """Where a cell's files are."""
+    """The folder of a cell's files."""
     length = f"-epochs{cell.epochs:g}" if cell.epochs else ""
     options = "".join(f"-{name}={value!r}" for name, value in cell.options)
     return workdir / "cells" / _place(cell.setting) / f"lr{cell.lr:g}{options}-seed{cell.seed}{length}"
 
 
 def _place(setting: Setting) -> Path:
-    names = (setting.dataset or "data", setting.model, setting.strategy)
+    names = (setting.dataset or "data", setting.model, setting.title)
     place = Path(*(re.sub(r"[^A-Za-z0-9._+=]+", "-", name).strip("-") for name in names))
     return place if setting.fold is None else place / f"fold{setting.fold}"
 
 
-def cell_config(config: Any, cell: Cell) -> Any:
+def cell_config(config: CompareConfig, cell: Cell) -> RunConfig:
     """The run's config of a cell: without `compare`, with the cell's own fields set."""
-    from ml_collections import ConfigDict
-
-    values = config.to_dict()
-    section = values.pop("compare")
-    made = ConfigDict(values)
+    values: dict[str, Any] = {
+        "model.name": cell.setting.model,
+        "strategy": strategies.with_options(cell.setting.strategy, dict(cell.options)),
+        "optimizer.lr": cell.lr,
+        "seed": cell.seed,
+        **_lengths(config, cell),
+        "evaluate_test": cell.final,
+        "report": False,
+    }
     if cell.setting.dataset:
-        run_config.set_fields(made, _data_fields(config, cell.setting.dataset, section["data_dir"]))
-    run_config.set_fields(
-        made,
-        {
-            "model.name": cell.setting.model,
-            "strategy": strategies.with_options(cell.setting.strategy, dict(cell.options)),
-            "optimizer.lr": cell.lr,
-            "seed": cell.seed,
-            **_lengths(config, cell),
-            "evaluate_test": cell.final,
-            "report": False,
-        },
-    )
+        values |= _data_fields(config, cell.setting.dataset)
     if cell.setting.fold is not None:
-        run_config.set_fields(made, {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold})
-    return made.lock()
+        values |= {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold}
+    made = replace_fields(run_config(config), values)
+    return replace(made, own=provenance.own(made))
 
 
-def _lengths(config: Any, cell: Cell) -> dict[str, Any]:
-    """How long a cell trains; validations are as many whatever the length."""
+def _lengths(config: CompareConfig, cell: Cell) -> dict[str, Any]:
+    """The fields of a cell's length; validations are as many whatever it is."""
     epochs, factor = cell.epochs or config.total_epochs, cell.setting.length
     if factor == 1:
         return {"total_epochs": epochs}
@@ -176,20 +177,20 @@ def _lengths(config: Any, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _data_fields(config: Any, dataset: str, data_dir: str) -> dict[str, Any]:
+def _data_fields(config: CompareConfig, dataset: str) -> dict[str, Any]:
     """The preset's fields, save those that the user has set to something else than the default."""
-    default = run_config.default_config()
-    fields = presets.fields(dataset, data_dir)
+    default = RunConfig().data
+    fields = presets.fields(dataset, config.compare.data_dir)
     names = {key: key.removeprefix("data.") for key in fields}
     return {
         key: value
         for key, value in fields.items()
-        if names[key] in IDENTITY or config.data[names[key]] == default.data[names[key]]
+        if names[key] in IDENTITY or getattr(config.data, names[key]) == getattr(default, names[key])
     }
 
 
 def outcome(workdir: Path, cell: Cell, select: str) -> Outcome:
-    """Reads what a cell has come to. `select` names the validation figure, as in a run's config."""
+    """Reads the state of a cell; `select` as in a run's config."""
     place = folder(workdir, cell)
     diverged = place / "diverged.json"
     if diverged.exists():

@@ -1,15 +1,15 @@
-"""Which data sets are compared by cross-validation: what `compare.folds` comes to for each."""
+"""The folds of each data set: 0 where it is compared on one split."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.config.data import DataConfig, data_config
 from ttl_jax.data.load import read_listing
 from ttl_jax.training.records import provenance
@@ -18,7 +18,7 @@ FOLDS = 5  # of "auto"
 SMALL = 1000  # training images below which one split says little
 
 
-def resolve(config: Any, workdir: Path) -> dict[str, int]:
+def resolve(config: CompareConfig, workdir: Path) -> dict[str, int]:
     """Folds of every data set; 0 is one split.
 
     A number holds for all. "auto" is `FOLDS` folds of whole groups for a data set that leaves fewer than
@@ -57,8 +57,8 @@ def fold_share(folds: int) -> float:
     return 1 / (folds - 2)
 
 
-def _data(config: Any, name: str) -> DataConfig:
-    setting = Setting(name, config.compare.models[0], config.compare.strategies[0])
+def _data(config: CompareConfig, name: str) -> DataConfig:
+    setting = Setting(name, config.compare.models[0], strategy_texts(config)[0])
     return data_config(cells.cell_config(config, cells.final_cells(config, setting, 1.0)[0]).data)
 
 

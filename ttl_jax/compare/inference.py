@@ -1,4 +1,4 @@
-"""What each setting's network costs in use: milliseconds, megabytes and operations of one image."""
+"""Costs of each setting's network in use: milliseconds, megabytes and operations of one image."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.training.records import provenance
 
 
-def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
+def costs(
+    config: CompareConfig, workdir: Path, settings: Sequence[dict[str, Any]]
+) -> list[dict[str, Any] | None]:
     """One entry a setting, None where no cell of it says for what size and classes it was trained.
 
     {"params", "flops", "file_bytes", "ms", "device"}: of a forward pass of one image, two operations a
@@ -20,7 +23,7 @@ def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> lis
     measured anew, so that they are measured under the same conditions.
 
     Args:
-        settings: as `summary.summarise` makes them.
+        settings: the "settings" of compare.json, see `summary.summarise`.
     """
     wanted = [_network(config, each) for each in settings]
     path = workdir / "inference.json"
@@ -36,14 +39,14 @@ def costs(config: Any, workdir: Path, settings: Sequence[dict[str, Any]]) -> lis
     return [None if name is None else known[name] for name in names]
 
 
-def _network(config: Any, setting: dict[str, Any]) -> dict[str, Any] | None:
+def _network(config: CompareConfig, setting: dict[str, Any]) -> dict[str, Any] | None:
     """All that `models.create` has to know, and the shape of an image."""
     from ttl_jax import models, strategies
 
     cell = setting["cells"][0] if setting["cells"] else {}
     if "data" not in cell or "image_size" not in cell:  # a cell of a version that did not record them
         return None
-    shape = strategies.parse(setting["strategy"]).surgery.shape(setting["model"])
+    shape = strategies.parse(setting.get("written", setting["strategy"])).surgery.shape(setting["model"])
     return {
         "name": setting["model"],
         "num_classes": len(next(iter(cell["data"]["splits"].values()))["classes"]),
@@ -64,11 +67,11 @@ def _measure(network: dict[str, Any], timed: bool) -> dict[str, Any]:
     set_up_jax()
     about = dict(network)
     image, dtype = about.pop("image"), jnp.dtype(about.pop("dtype"))
-    found = cost_of(models.create(**about, dtype=dtype), image, batches=(1,) if timed else ())
+    cost = cost_of(models.create(**about, dtype=dtype), image, batches=(1,) if timed else ())
     return {
-        "params": found.params,
-        "flops": found.flops,
-        "file_bytes": found.file_bytes,
-        "ms": found.latency_ms[1] if timed else None,
-        "device": found.device,
+        "params": cost.params,
+        "flops": cost.flops,
+        "file_bytes": cost.file_bytes,
+        "ms": cost.latency_ms[1] if timed else None,
+        "device": cost.device,
     }

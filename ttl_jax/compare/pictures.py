@@ -19,12 +19,14 @@ def write_pictures(
     Returns:
         {"strategy", "model", "path"} each, the path relative to the work folder.
     """
-    found = []
-    for strategy, model in dict.fromkeys((each["strategy"], each["model"]) for each in settings):
+    pictures = []
+    for each in {(each["strategy"], each["model"]): each for each in settings}.values():
+        strategy, model = each["strategy"], each["model"]
         name = re.sub(r"[^A-Za-z0-9._+=]+", "-", f"{model}-{strategy}").strip("-")
         path = Path("figures") / "strategies" / f"{name}.svg"
         if not (workdir / path).exists():
             # two classes; without counting operations, for which every step would have to be traced
-            draw(plan(strategy, model, image_size=image_size, count=False), (workdir / path,))
-        found.append({"strategy": strategy, "model": model, "path": str(path)})
-    return found
+            text = each.get("written", strategy)
+            draw(plan(text, model, image_size=image_size, count=False), (workdir / path,))
+        pictures.append({"strategy": strategy, "model": model, "path": str(path)})
+    return pictures

@@ -1,24 +1,24 @@
-"""Where each setting stands, worked out anew from its folders whenever a cell has ended."""
+"""The state of each setting, read anew from its folders whenever a cell has ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, Outcome, Setting
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.evaluation.selection import Merit
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a setting stands.
+    """The state of a setting.
 
     Attributes:
-        setting: which.
+        setting: the one it is of.
         tuning: trials so far -> merit on validation, None where the run diverged.
         taken: the hyperparameters taken, None while that is open.
         todo: cells that can be run now.
@@ -41,8 +41,8 @@ class Plan:
         return self.taken.lr if self.taken is not None else None
 
 
-def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None) -> Plan:
-    """Reads where a setting stands.
+def plan(config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tuner | None) -> Plan:
+    """Reads the state of a setting.
 
     Args:
         tuner: None where there is nothing to choose: the one rate of `compare.lrs`, or optimizer.lr.
@@ -66,7 +66,7 @@ def plan(config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner | None)
 
 
 def _tune(
-    config: Any, workdir: Path, setting: Setting, tuner: tune.Tuner
+    config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tuner
 ) -> tuple[dict[Hyperparameters, Merit | None], tuple[Cell, ...]]:
     """The scores known, and the tuning cells to run now; none are left once the tuner has enough."""
     scores: dict[Hyperparameters, Merit | None] = {}

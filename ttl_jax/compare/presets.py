@@ -1,4 +1,4 @@
-"""What the studies of configs/ have in common: sizes that a CPU can repeat over seeds and strategies."""
+"""Fields shared by the studies of configs/: sizes that a CPU can repeat over seeds and strategies."""
 
 from __future__ import annotations
 

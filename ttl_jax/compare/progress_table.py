@@ -1,4 +1,4 @@
-"""What a comparison shows while it goes on: a live table for a person, JSON lines for a program."""
+"""Progress of a comparison: a live table for a person, JSON lines for a program."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Line:
 
 
 class Board(Protocol):
-    """Where it is shown."""
+    """The place where progress is shown."""
 
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """A cell started or ended."""
 
     def show(self, lines: tuple[list[Line], float | None]) -> None:
-        """How all settings stand, and the seconds left."""
+        """Shows the state of all settings, and the seconds left."""
 
     def close(self) -> None:
         """Leaves the last state on the screen."""
@@ -49,7 +49,13 @@ class JsonBoard:
 
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """See `Board.event`."""
-        what_it_is = {"event": what, **asdict(cell.setting), "lr": cell.lr, "seed": cell.seed}
+        what_it_is = {
+            "event": what,
+            **asdict(cell.setting),
+            "strategy": cell.setting.title,
+            "lr": cell.lr,
+            "seed": cell.seed,
+        }
         what_it_is |= {"options": dict(cell.options)} if cell.options else {}
         print(json.dumps(what_it_is | {"final": cell.final} | about), file=self._stream, flush=True)
 
@@ -102,9 +108,7 @@ def draw(lines: list[Line], seconds_left: float | None) -> Any:
         cells_text = f"{line.done}/{line.total}" + (f", {line.failed} failed" * bool(line.failed))
         table.add_row(
             *(Text(text) for text in (line.setting.dataset or "data", line.setting.model)),
-            Text(
-                line.setting.strategy + ("" if line.setting.fold is None else f", fold {line.setting.fold}")
-            ),
+            Text(line.setting.title + ("" if line.setting.fold is None else f", fold {line.setting.fold}")),
             cells_text,
             str(line.running or ""),
             "" if line.taken is None else str(line.taken).removeprefix("lr "),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ttl_jax.compare import cells
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.plan import Plan
 
 
-def prune(config: Any, workdir: Path, plan: Plan) -> None:
+def prune(config: CompareConfig, workdir: Path, plan: Plan) -> None:
     """Removes checkpoints of finished cells, as `compare.keep` says.
 
     Those of tuning runs go once hyperparameters are taken, save the folder that a final cell goes on in; of

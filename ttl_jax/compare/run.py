@@ -7,25 +7,31 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttl_jax import engines, strategies, weights
 from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
-from ttl_jax.compare.config import check
+from ttl_jax.compare.config import CompareConfig, check, strategy_texts
 from ttl_jax.compare.plan import Plan, plan
 from ttl_jax.compare.progress_table import Board, Line, make_board
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
 from ttl_jax.config.data import data_config
 from ttl_jax.data.sources.registry import read_listing
+from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.report import comparisons, headlines, warned
 from ttl_jax.system import remote
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
 from ttl_jax.training.records import provenance
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 POLL = 1.0  # seconds between looks at the notice: with preemption.SAVING, less than ten to the end
 
@@ -35,7 +41,7 @@ class FailedCellsError(RuntimeError):
 
 
 def compare(
-    config: Any,
+    config: ConfigDict | CompareConfig,
     workdir: str | Path,
     notice: Notice | None = None,
     committed: Callable[[], None] = lambda: None,
@@ -43,7 +49,7 @@ def compare(
     """Runs all cells that are not done, and writes compare.json, the tables and the report.
 
     Args:
-        config: from `ttl_jax.compare.default_config`, filled in.
+        config: a comparison's config, `ttl_jax.compare.default_config` filled in; Strategies are taken too.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
         notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).
@@ -56,7 +62,7 @@ def compare(
         FailedCellsError: cells failed; the same command tries them again.
         Preempted: the notice asked to stop; the same call goes on.
     """
-    check(config)
+    config = check(config)
     workdir = remote.only_local(workdir)
     cells.settings(config)  # two names for one folder are refused before anything is read
     _refuse_missing_data(config)
@@ -69,11 +75,11 @@ def compare(
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)
         plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
-        found = summary.summarise(config, workdir, plans, failures)
-        provenance.write_json(workdir / "compare.json", found)
-        paths = summary.write_outputs(workdir, found, config.report)
+        comparison = summary.summarise(config, workdir, plans, failures)
+        provenance.write_json(workdir / "compare.json", comparison)
+        paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
-    for line in (*wrote, *warned(found), *comparisons(found), *headlines(found)):
+    for line in (*wrote, *warned(comparison), *comparisons(comparison), *headlines(comparison)):
         print(line, flush=True)
     if failures:
         first = next(iter(failures.items()))
@@ -81,10 +87,10 @@ def compare(
             f"{len(failures)} cells failed, the first is {first[0]}: {first[1]} (see its log.txt); "
             "the same command tries them again"
         )
-    return found
+    return comparison
 
 
-def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
+def _tuner(config: CompareConfig, workdir: Path, setting: Setting) -> tune.Tuner | None:
     if budget.solved(setting.strategy):
         return None
     if config.compare.tuner == "optuna":
@@ -95,7 +101,7 @@ def _tuner(config: Any, workdir: Path, setting: Setting) -> tune.Tuner | None:
     return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 
 
-def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any) -> None:
+def _refuse_other_config(config: CompareConfig, workdir: Path, settings: Any, tuners: Any) -> None:
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
         tuner = tuners[setting]
@@ -108,7 +114,7 @@ def _refuse_other_config(config: Any, workdir: Path, settings: Any, tuners: Any)
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
-def _refuse_missing_data(config: Any) -> None:
+def _refuse_missing_data(config: CompareConfig) -> None:
     """Reads the list of every data set's images: what is not there would fail in each of its cells."""
     for setting in {each.dataset: each for each in cells.settings(config)}.values():
         made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
@@ -119,9 +125,9 @@ def _refuse_missing_data(config: Any) -> None:
                 raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
 
 
-def _refuse_missing_weights(config: Any) -> None:
+def _refuse_missing_weights(config: CompareConfig) -> None:
     """Fetches every network's weights once, before any cell; what cannot be had would fail in each."""
-    started = [strategies.parse(text).surgery.init != "scratch" for text in config.compare.strategies]
+    started = [strategies.parse(text).surgery.init != "scratch" for text in strategy_texts(config)]
     if config.model.weights != "none" and any(started):
         for name in config.compare.models:
             path = weights.find(config.model.weights, name)
@@ -130,7 +136,7 @@ def _refuse_missing_weights(config: Any) -> None:
 
 
 def _run(
-    config: Any,
+    config: CompareConfig,
     workdir: Path,
     tuners: Mapping[Setting, tune.Tuner | None],
     notice: Notice,
@@ -154,7 +160,7 @@ def _run(
                 engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})
-            board.show(_lines(plans, running, failures, workdir, clock))
+            board.show(_lines(plans, running, failures, workdir, clock, metric(config.select).sign))
             if not running:
                 break
             assert engine is not None
@@ -186,7 +192,7 @@ def _left(count: int) -> str:
     )
 
 
-def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> CellTask:
+def _task(config: CompareConfig, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> CellTask:
     """A cell's task; probes take along what else of their setting is to be run now."""
 
     def place(cell: Cell) -> str:
@@ -199,8 +205,8 @@ def _task(config: Any, workdir: Path, cell: Cell, todo: tuple[Cell, ...]) -> Cel
         if config.compare.together and one_program(made)
         else []
     )
-    along = tuple((place(other), cells.cell_config(config, other).to_dict()) for other in others)
-    return CellTask(place(cell), made.to_dict(), store, along)
+    along = tuple((place(other), cells.cell_config(config, other)) for other in others)
+    return CellTask(place(cell), made, store, along)
 
 
 def _next(
@@ -211,22 +217,22 @@ def _next(
     A setting that no worker is busy with goes first: its programs are compiled by one of them, and not
     by two at the same time.
     """
-    found: list[Cell] = []
+    chosen: list[Cell] = []
     busy = {cell.setting for cell, _ in running.values()}
-    while len(running) + len(found) < workers:
+    while len(running) + len(chosen) < workers:
         ready = [
             cell
             for each in plans.values()
             for cell in each.todo
             if str(cells.folder(workdir, cell)) not in running
             and str(cells.folder(workdir, cell)) not in failures
-            and cell not in found
+            and cell not in chosen
         ]
         if not ready:
             break
-        found.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
-        busy.add(found[-1].setting)
-    return found
+        chosen.append(next((cell for cell in ready if cell.setting not in busy), ready[0]))
+        busy.add(chosen[-1].setting)
+    return chosen
 
 
 def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], failures: dict[str, str]) -> None:
@@ -240,12 +246,13 @@ def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], fail
 
 
 def _announce(
-    board: Board, report: Report, cell: Cell, config: Any, workdir: Path, plans: Any, clock: _Clock
+    board: Board, report: Report, cell: Cell, config: CompareConfig, workdir: Path, plans: Any, clock: _Clock
 ) -> None:
     known = cells.outcome(workdir, cell, config.select)
     left = sum(each.total - each.done for each in plans.values())
-    figure = None if known.score is None else known.score.figure
-    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{config.select}": figure}
+    selected = metric(config.select)
+    figure = None if known.score is None else selected.sign * known.score.figure
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{selected.name}": figure}
     if report.message:
         about["message"] = report.message
     about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
@@ -253,23 +260,22 @@ def _announce(
 
 
 def _lines(
-    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock
+    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock, sign: float
 ) -> tuple[list[Line], float | None]:
-    found = []
+    lines = []
     for setting, each in plans.items():
         busy = [cell for cell, _ in running.values() if cell.setting == setting]
         failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
         scores = [outcome.score for outcome in each.finals.values()]
         known = [score.figure for score in scores if score is not None]
         known = known or [score.figure for score in each.tuning.values() if score is not None]
-        found.append(
-            Line(setting, each.done, each.total, len(busy), len(failed), each.taken, max(known, default=None))
-        )
-    return found, clock.eta(plans.values())
+        best = sign * max(known) if known else None
+        lines.append(Line(setting, each.done, each.total, len(busy), len(failed), each.taken, best))
+    return lines, clock.eta(plans.values())
 
 
 class _Clock:
-    """How long cells take, for the time that is left."""
+    """Durations of cells, for an estimate of the time that is left."""
 
     def __init__(self, workers: int) -> None:
         self._workers, self._seconds = workers, dict[tuple[str, str], list[float]]()

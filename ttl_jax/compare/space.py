@@ -1,16 +1,19 @@
-"""What a setting is tuned over: the learning rate, and the strengths that its strategy leaves open."""
+"""Search spaces of a setting: the learning rate, and the strengths that its strategy leaves open."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ttl_jax import strategies
 
+if TYPE_CHECKING:
+    from ttl_jax.compare.config import CompareConfig
+
 
 class Hyperparameters(NamedTuple):
-    """What one trial sets.
+    """The values that one trial sets.
 
     Attributes:
         lr: optimizer.lr.
@@ -30,7 +33,7 @@ class Space:
     """Learning rates between two bounds, in the logarithm, times a list of values for each option.
 
     Attributes:
-        low, high: of the learning rate.
+        low, high: bounds of the learning rate.
         grids: (("key.option", values), ...).
     """
 
@@ -51,13 +54,13 @@ def rounded(rate: float) -> float:
     return float(f"{rate:.3g}")
 
 
-def space(config: Any, strategy: str) -> Space:
+def space(config: CompareConfig, strategy: str) -> Space:
     """The space of a strategy: `compare.lr_range` times what of `compare.grids` its text leaves open.
 
     With equal operations (`compare.budget`) nothing is open that would change how many there are.
     """
     section = config.compare
-    found = strategies.open_strengths(strategy, section.grids.to_dict())
+    open_values = strategies.open_strengths(strategy, section.grids)
     fixed = strategies.LENGTHS if section.budget == "flops" else ()
     low, high = section.lr_range
-    return Space(low, high, tuple(item for item in found.items() if item[0] not in fixed))
+    return Space(low, high, tuple(item for item in open_values.items() if item[0] not in fixed))

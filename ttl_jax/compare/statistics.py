@@ -1,4 +1,4 @@
-"""Whether the differences between strategies can be believed, from the final cells' prediction files."""
+"""Tests of the differences between strategies, from the final cells' prediction files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax import evaluation
+from ttl_jax import evaluation, strategies
+from ttl_jax.compare import budget
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.folds import fold_share
-from ttl_jax.evaluation import Components, Difference, predictions
-from ttl_jax.evaluation.influence import METRICS
+from ttl_jax.evaluation import Components, Difference, predictions, registry
 
 Pairs = dict[tuple[int, "int | None"], tuple[evaluation.Predictions, evaluation.Predictions]]
 LEVEL = 0.05  # two-sided, of a claim
@@ -30,40 +31,43 @@ class Match:
 
     @property
     def exclusive(self) -> bool:
-        """Whether every example has one class, and so one decision."""
+        """Every example has one class, and so one decision."""
         return all(one.task == "multiclass" for one, _ in self.pairs.values())
 
 
-def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> dict[str, Any]:
-    """What compare.json says under "statistics".
+def statistics(config: CompareConfig, workdir: Path, settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The "statistics" of compare.json.
 
-    "metric": `config.select`, or AUROC where there is no test of that. "differences": each strategy less the
+    "metric": `config.select`, and whether "higher_is_better". "differences": each strategy less the
     reference on the same data set and model, see `inferences`; "over" patients and seeds ("patients") or
     folds ("folds"). "decisions": the same of accuracy, a family of its own. "pooled": see `pool`. "friedman":
     mean ranks over data sets and models with Nemenyi's critical difference; "bayes": chances of a practical
     difference.
 
     Args:
-        settings: as `summary.summarise` makes them.
+        settings: the "settings" of compare.json, see `summary.summarise`.
     """
-    section, metric = config.compare, config.select if config.select in METRICS else "auroc"
+    section, selected = config.compare, registry.metric(config.select)
     names = list(dict.fromkeys(each["strategy"] for each in settings))
-    reference = section.reference if section.reference in names else names[0]
+    wanted = strategies.title(budget.reference(config))
+    reference = wanted if wanted in names else names[0]
     matches = _matches(workdir, settings, reference)
 
     def family(matches: Sequence[Match], metric: str) -> list[dict[str, Any]]:
-        found = [(each, *_difference(each, metric)) for each in matches]
-        found = [each for each in found if np.isfinite(each[1].estimate)]
-        tested = inferences([difference for _, difference, _ in found], section.moderate, section.gain)
+        compared = [(each, *_difference(each, metric)) for each in matches]
+        compared = [each for each in compared if np.isfinite(each[1].estimate)]
+        tested = inferences([difference for _, difference, _ in compared], section.moderate, section.gain)
         return [
             match.place | about | {"over": over}
-            for (match, _, over), about in zip(found, tested, strict=True)
+            for (match, _, over), about in zip(compared, tested, strict=True)
         ]
 
-    differences = family(matches, metric)
-    table, columns = _blocks(settings, names, metric)
+    differences = family(matches, selected.name)
+    table, columns = _blocks(settings, names, selected.name)
+    table = selected.sign * table
     return {
-        "metric": metric,
+        "metric": selected.name,
+        "higher_is_better": selected.higher_is_better,
         "reference": reference,
         "differences": differences,
         "decisions": family([each for each in matches if each.exclusive], "accuracy"),
@@ -77,7 +81,7 @@ def statistics(config: Any, workdir: Path, settings: list[dict[str, Any]]) -> di
 
 
 def inferences(
-    found: Sequence[Components | Difference], moderate: bool = False, gain: float | None = None
+    comparisons: Sequence[Components | Difference], moderate: bool = False, gain: float | None = None
 ) -> list[dict[str, Any]]:
     """A family of comparisons, each with its interval, its p-value after Holm, and what would settle it.
 
@@ -86,15 +90,15 @@ def inferences(
     at the level of Holm's first step. "variance_moderated": see `pool`.
 
     Args:
-        found: components over patients and seeds, or differences over folds, which have their test already.
-        moderate: whether seed variances borrow strength from each other.
+        comparisons: components over patients and seeds, or differences over folds, tested already.
+        moderate: let seed variances borrow strength from each other.
         gain: true difference to be found; None: not asked.
     """
-    components = [each for each in found if isinstance(each, Components)]
+    components = [each for each in comparisons if isinstance(each, Components)]
     borrowed = evaluation.moderated(components)
     used, weighed = iter(borrowed if moderate else components), iter(borrowed)
-    inside = [next(used) if isinstance(each, Components) else each for each in found]
-    weights = [(next(weighed) if isinstance(each, Components) else each).variance for each in found]
+    inside = [next(used) if isinstance(each, Components) else each for each in comparisons]
+    weights = [(next(weighed) if isinstance(each, Components) else each).variance for each in comparisons]
     differences = [
         evaluation.difference_of(each) if isinstance(each, Components) else each for each in inside
     ]
@@ -103,7 +107,7 @@ def inferences(
     for difference, each, p, weight in zip(differences, inside, adjusted.tolist(), weights, strict=True):
         p_holm, needs = None if difference.caveat else p, evaluation.Needed(None, None)
         if gain and isinstance(each, Components) and (p_holm is None or p_holm >= LEVEL):
-            needs = evaluation.needed(each, gain, LEVEL / len(found))
+            needs = evaluation.needed(each, gain, LEVEL / len(comparisons))
         about = {"p_holm": p_holm, "needed_seeds": needs.seeds, "needed_patients": needs.patients}
         known = difference.variance is not None and weight is not None
         made.append(asdict(difference) | about | {"variance_moderated": weight if known else None})
@@ -121,26 +125,26 @@ def pool(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for model, strategy in dict.fromkeys((each["model"], each["strategy"]) for each in differences):
         known = [each for each in differences if (each["model"], each["strategy"]) == (model, strategy)]
         known = [each for each in known if each["variance_moderated"]]
-        found = evaluation.pooled_difference(
+        pooled = evaluation.pooled_difference(
             [each["estimate"] for each in known], [each["variance_moderated"] for each in known]
         )
-        if found is not None:
-            made.append({"model": model, "strategy": strategy} | asdict(found))
+        if pooled is not None:
+            made.append({"model": model, "strategy": strategy} | asdict(pooled))
     adjusted = evaluation.holm([each["p"] for each in made])
     return [each | {"p_holm": p} for each, p in zip(made, adjusted.tolist(), strict=True)]
 
 
 def _matches(workdir: Path, settings: list[dict[str, Any]], reference: str) -> list[Match]:
     base = {(each["dataset"], each["model"]): each for each in settings if each["strategy"] == reference}
-    found = []
+    matches = []
     for each in settings:
         place = each["dataset"], each["model"]
         if each["strategy"] != reference and place in base:
             pairs = _pairs(workdir, each["cells"], base[place]["cells"])
             what = {key: each[key] for key in ("dataset", "model", "strategy")}
             if pairs:
-                found.append(Match(what, pairs, each["cells"], base[place]["cells"], each["folds"]))
-    return found
+                matches.append(Match(what, pairs, each["cells"], base[place]["cells"], each["folds"]))
+    return matches
 
 
 def _difference(match: Match, metric: str) -> tuple[Components | Difference, str]:
@@ -148,7 +152,7 @@ def _difference(match: Match, metric: str) -> tuple[Components | Difference, str
     pairs = match.pairs
     first = next(iter(pairs.values()))[0]
     if all(np.array_equal(one.ids, first.ids) for one, _ in pairs.values()):
-        found = evaluation.paired_components(
+        components = evaluation.paired_components(
             first.labels,
             [one.logits for one, _ in pairs.values()],
             [other.logits for _, other in pairs.values()],
@@ -156,12 +160,12 @@ def _difference(match: Match, metric: str) -> tuple[Components | Difference, str
             metric,
             first.task,
         )
-        return found, "patients"
+        return components, "patients"
     values: dict[int, list[float]] = {}
     other = {_key(cell): cell for cell in match.theirs}
     for cell in match.mine:
         if _key(cell) in pairs:
-            ours, its = cell["test"][metric], other[_key(cell)]["test"][metric]
+            ours, its = (each["test"].get(metric) for each in (cell, other[_key(cell)]))
             values.setdefault(cell["fold"], []).append(np.nan if None in (ours, its) else ours - its)
     groups = len(set().union(*(set(one.groups.tolist()) for one, _ in pairs.values())))
     means = [float(np.mean(fold)) for fold in values.values()]
@@ -177,7 +181,7 @@ def _key(cell: dict[str, Any]) -> tuple[int, int | None]:
 def _pairs(workdir: Path, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Pairs:
     """Test predictions of the seeds (and folds) that both have, on the same examples."""
     other = {_key(cell): cell for cell in theirs}
-    found: Pairs = {}
+    pairs: Pairs = {}
     for cell in mine:
         if _key(cell) in other:
             one, its = (
@@ -186,15 +190,15 @@ def _pairs(workdir: Path, mine: list[dict[str, Any]], theirs: list[dict[str, Any
             )
             if not np.array_equal(one.ids, its.ids):
                 raise ValueError(f"{cell['folder']} was tested on other examples than the reference")
-            found[_key(cell)] = one, its
-    return found
+            pairs[_key(cell)] = one, its
+    return pairs
 
 
 def _blocks(settings: list[dict[str, Any]], names: list[str], metric: str) -> tuple[np.ndarray, list[str]]:
     """Mean test figures, a row a data set and model; only strategies known on every one of them."""
     value: dict[tuple[str, str, str], float] = {}
     for each in settings:
-        known = [cell["test"][metric] for cell in each["cells"]]
+        known = [cell["test"].get(metric) for cell in each["cells"]]
         known = [figure for figure in known if figure is not None]
         if known:
             value[each["dataset"], each["model"], each["strategy"]] = float(np.mean(known))
@@ -206,15 +210,15 @@ def _blocks(settings: list[dict[str, Any]], names: list[str], metric: str) -> tu
 def _friedman(table: np.ndarray, columns: list[str]) -> dict[str, Any] | None:
     if len(columns) < 3 or len(table) < 2:
         return None
-    found = evaluation.friedman_nemenyi(table)
+    test = evaluation.friedman_nemenyi(table)
     return {
         "strategies": columns,
-        "ranks": found.ranks.tolist(),
-        "statistic": found.statistic,
-        "p": found.p,
-        "critical_difference": found.critical_difference,
-        "alpha": found.alpha,
-        "blocks": found.blocks,
+        "ranks": test.ranks.tolist(),
+        "statistic": test.statistic,
+        "p": test.p,
+        "critical_difference": test.critical_difference,
+        "alpha": test.alpha,
+        "blocks": test.blocks,
     }
 
 
@@ -223,9 +227,11 @@ def _bayes(table: np.ndarray, columns: list[str], reference: str, rope: float) -
     if reference not in columns or len(table) < 3:
         return []
     base = table[:, columns.index(reference)]
-    found = []
+    posteriors = []
     for place, name in enumerate(columns):
         if name != reference:
             chances = evaluation.bayesian_signed_rank(table[:, place], base, rope)
-            found.append({"strategy": name, "better": chances.a, "alike": chances.alike, "worse": chances.b})
-    return found
+            posteriors.append(
+                {"strategy": name, "better": chances.a, "alike": chances.alike, "worse": chances.b}
+            )
+    return posteriors

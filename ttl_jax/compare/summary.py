@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.compare import budget, cells, inference, tune
+from ttl_jax.compare.config import CompareConfig, CompareOptions
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.plan import Plan
 from ttl_jax.compare.statistics import statistics
-from ttl_jax.evaluation import predictions
+from ttl_jax.evaluation import Metric, predictions, registry
 from ttl_jax.evaluation.intervals import intervals_of
-from ttl_jax.evaluation.linearise import METRICS as WITH_INTERVALS
 from ttl_jax.evaluation.seeds import mean_interval
 from ttl_jax.training.records import provenance
 
-METRICS = ("auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_macro", "ece", "brier")
 
-
-def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+def summarise(
+    config: CompareConfig, workdir: Path, plans: list[Plan], failures: dict[str, str]
+) -> dict[str, Any]:
     """The content of compare.json.
 
     "settings": a list of {"dataset", "model", "strategy", "lr", "lr_at_edge", "options": {"key.option":
@@ -49,7 +49,7 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
             "replication": _replication(section, plans),
             "folds": max(plan.setting.folds for plan in plans),
             "common_random_numbers": "same splits, head initialisation and order of examples per seed",
-            "select": config.select,
+            "select": registry.metric(config.select).name,
             "budget": budget.sentence(config),
             "cores": _cores(section),
             "tuner": section.tuner,
@@ -62,14 +62,14 @@ def summarise(config: Any, workdir: Path, plans: list[Plan], failures: dict[str,
     }
 
 
-def _space(section: Any) -> dict[str, Any]:
-    """What all settings were tuned over; the values of strengths stand with each setting's trials."""
+def _space(section: CompareOptions) -> dict[str, Any]:
+    """The space that all settings were tuned over; values of strengths stand with each setting's trials."""
     if section.tuner == "grid":
         return {"lrs": list(section.lrs)}
     return {"lr_range": list(section.lr_range), "trials": section.trials}
 
 
-def _replication(section: Any, plans: list[Plan]) -> str:
+def _replication(section: CompareOptions, plans: list[Plan]) -> str:
     seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
 
     def said(folds: int) -> str:
@@ -81,8 +81,8 @@ def _replication(section: Any, plans: list[Plan]) -> str:
     return "; ".join(f"{name}: {said(folds)}" for name, folds in by_dataset.items())
 
 
-def _cores(section: Any) -> str:
-    """How the cores were shared out: it is part of what the last digits depend on."""
+def _cores(section: CompareOptions) -> str:
+    """The share of cores of each cell, on which the last digits depend, in words."""
     if section.engine != "local":
         return f"those that {section.engine} gave each cell"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -90,8 +90,11 @@ def _cores(section: Any) -> str:
     return f"{each} of {cores} for each of {section.workers} cells at a time; another share rounds otherwise"
 
 
-def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, str]) -> dict[str, Any]:
+def _setting(
+    config: CompareConfig, workdir: Path, folds: list[Plan], failures: dict[str, str]
+) -> dict[str, Any]:
     setting, runs, notes = folds[0].setting, [], []
+    sign = registry.metric(config.select).sign
     for plan in folds:
         where = "" if plan.setting.fold is None else f"fold {plan.setting.fold}, "
         for cell, outcome in plan.finals.items():
@@ -113,7 +116,8 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
     return {
         "dataset": setting.dataset,
         "model": setting.model,
-        "strategy": setting.strategy,
+        "strategy": setting.title,
+        "written": setting.strategy,
         "folds": setting.folds,
         "length": setting.length,  # of its trainings, as a multiple of the budget's steps or epochs
         "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
@@ -126,7 +130,7 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
             {
                 "lr": tried.lr,
                 "options": dict(tried.options),
-                "val": score and score.figure,
+                "val": score and sign * score.figure,
                 "fold": plan.setting.fold,
             }
             for plan in folds
@@ -146,7 +150,7 @@ def _setting(config: Any, workdir: Path, folds: list[Plan], failures: dict[str, 
 
 
 def _agreed(several: list[dict[str, float]]) -> dict[str, float]:
-    """What all of them say."""
+    """The entries that are the same in all of them."""
     return (
         {name: value for name, value in several[0].items() if all(each[name] == value for each in several)}
         if several
@@ -155,48 +159,45 @@ def _agreed(several: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _intervals(workdir: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each figure's mean and interval: over patients and seeds where all were tested on the same images."""
+    """Each metric's mean and interval: over patients and seeds where all were tested on the same images."""
     files = [workdir / run["folder"] / "predictions" / "test.npz" for run in runs]
     held = [predictions.load(path) for path in files if path.exists()]
-    by_patients = (
-        intervals_of(held, [name for name in METRICS if name in WITH_INTERVALS])
-        if len(held) == len(runs)
-        else {}
-    )
-    found: dict[str, Any] = {name: _interval(name, runs) for name in METRICS}
+    by_patients = intervals_of(held) if len(held) == len(runs) else {}
+    intervals: dict[str, Any] = {metric.name: _interval(metric, runs) for metric in registry.metrics()}
     for name, (low, high) in by_patients.items():
-        if found[name] is not None:  # None: the figure of a version that defined it otherwise
-            found[name] |= {"low": low, "high": high, "over": "patients"}
-    return found
+        if intervals[name] is not None:  # None: a metric that the version of that run did not have
+            intervals[name] |= {"low": low, "high": high, "over": "patients"}
+    return intervals
 
 
-def _interval(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _interval(metric: Metric, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Over seeds; with folds over these, of each the mean over its seeds."""
     known: dict[Any, list[float]] = {}
     for run in runs:
-        if run["test"][metric] is not None:
+        value = run["test"].get(metric.name)
+        if value is not None:
             key = run["seed"] if run["fold"] is None else ("fold", run["fold"])
-            known.setdefault(key, []).append(run["test"][metric])
+            known.setdefault(key, []).append(value)
     if not known:
         return None
-    bounds = 0.0, 2.0 if metric == "brier" else 1.0  # over several classes its sum reaches 2
-    found = mean_interval([sum(values) / len(values) for values in known.values()], bounds=bounds)
+    means = [sum(values) / len(values) for values in known.values()]
+    mean = mean_interval(means, bounds=metric.bounds)
     over = "seeds" if runs[0]["fold"] is None else "folds"
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "over": over}
+    return {"mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n, "over": over}
 
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def write_outputs(workdir: Path, found: dict[str, Any], report: bool) -> list[Path]:
+def write_outputs(workdir: Path, comparison: dict[str, Any], report: bool) -> list[Path]:
     """Writes the tables, and the report over all final cells; returns what was written."""
     from ttl_jax import report as reports
 
-    folders = [workdir / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
-    paths = [workdir / "compare.json", *reports.write_tables(found, workdir)]
+    folders = [workdir / cell["folder"] for setting in comparison["settings"] for cell in setting["cells"]]
+    paths = [workdir / "compare.json", *reports.write_tables(comparison, workdir)]
     if folders and report:
         title = "Comparison of strategies"
-        comparison = reports.with_pictures(found, workdir)
-        paths.append(reports.write(folders, workdir / "report.html", title, comparison=comparison))
+        drawn = reports.with_pictures(comparison, workdir)
+        paths.append(reports.write(folders, workdir / "report.html", title, comparison=drawn))
     return paths

@@ -1,4 +1,4 @@
-"""Which learning rates and strengths a setting is tried with, and which are taken: by validation alone."""
+"""Tuners: the learning rates and strengths that a setting is tried with, chosen by validation alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters, Space, rounded, space
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
@@ -30,7 +31,7 @@ class Tuner(Protocol):
 
     @property
     def total(self) -> int:
-        """How many trials there will have been in the end."""
+        """The number of trials there will have been in the end."""
 
 
 class Grid:
@@ -93,7 +94,7 @@ class LatinHypercube:
 
 @lru_cache
 def latin_hypercube(trials: int, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Which of so many values each option takes in each trial, the trials being in the order of their rates.
+    """The index of each option's value in each trial, the trials being in the order of their rates.
 
     Each value comes about equally often. Of `DESIGNS` random designs (McKay et al. 1979) the one of least
     centred discrepancy (Hickernell 1998), rates among the axes, so that values of one axis go with all
@@ -123,7 +124,7 @@ class Optuna:
     rate was tuned keeps its trials: they had the strategy's own strengths.
     """
 
-    def __init__(self, folder: Path, setting: Setting, config: Any) -> None:
+    def __init__(self, folder: Path, setting: Setting, config: CompareConfig) -> None:
         try:
             import optuna
             from optuna.storages.journal import JournalFileBackend
@@ -152,10 +153,10 @@ class Optuna:
                 self._study.tell(trial.number, state=state.FAIL)
             elif point not in scores:
                 return (point,)
-            elif (found := scores[point]) is None:
+            elif (merit := scores[point]) is None:
                 self._study.tell(trial.number, state=state.FAIL)
             else:
-                self._study.tell(trial.number, found.figure)
+                self._study.tell(trial.number, merit.figure)
         tried = self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.FAIL))
         if sum(_point(trial) is not None for trial in tried) >= self._trials:
             return ()
@@ -199,7 +200,7 @@ def best(scores: Scores) -> Hyperparameters | None:
 
 
 def at_edge(scores: Scores, taken: Hyperparameters) -> bool:
-    """Whether a rate is the lowest or highest tried, so that a better one may lie beyond."""
+    """The rate is the lowest or highest tried, so that a better one may lie beyond."""
     return _outermost([each.lr for each in scores], taken.lr)
 
 

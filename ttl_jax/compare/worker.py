@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ttl_jax.config import RunConfig
 from ttl_jax.engines.task import Report, attempt
 from ttl_jax.system.lock import HeldError, held
 from ttl_jax.system.preemption import Notice
@@ -22,16 +22,16 @@ class CellTask:
 
     Attributes:
         folder: its own.
-        config: its run's, as nested dictionaries.
+        config: its run's.
         features: folder of the features that the cells share; "" where they share none.
         others: folder and config of cells that this worker may train along with it, as one program; each
             is still to be run by itself, and then only has to be scored.
     """
 
     folder: str
-    config: dict[str, Any]
+    config: RunConfig
     features: str = ""
-    others: tuple[tuple[str, dict[str, Any]], ...] = ()
+    others: tuple[tuple[str, RunConfig], ...] = ()
 
     @property
     def kin(self) -> str:
@@ -46,37 +46,29 @@ class CellTask:
 
 def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     """Trains the cell; returns why it diverged, or ""."""
-    from ml_collections import ConfigDict
-
-    from ttl_jax.analysis.cam_gallery import write_gallery
+    from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.engines import worker_cache
     from ttl_jax.system import host
     from ttl_jax.system.compilation_cache import set_up_jax
     from ttl_jax.training.frozen.store import FeatureStore
     from ttl_jax.training.heads.many_runs import train_together
-    from ttl_jax.training.loop import DivergedError
+    from ttl_jax.training.hooks.finite import DivergedError
     from ttl_jax.training.records.provenance import write_json
     from ttl_jax.training.run import train
+    from ttl_jax.training.session import Session
 
-    config = ConfigDict(task.config).lock()
+    config = task.config
     host.set_deterministic(config.deterministic)
     set_up_jax()
     store = FeatureStore(Path(task.features), config.cache_disk_gb * 1e9) if task.features else None
-    sets, programs = worker_cache.datasets(config), worker_cache.programs()
+    sets = worker_cache.datasets(config)
+    session = Session(notice or Notice(), worker_cache.programs(), store)
     with _free(task.others) as others:
         if others:
-            members = [(config, folder), *((ConfigDict(made).lock(), place) for place, made in others)]
-            train_together(members, sets, programs=programs, features=store, notice=notice)
+            members = [(config, folder), *((made, place) for place, made in others)]
+            train_together(members, sets, session)
     try:
-        train(
-            config,
-            folder,
-            sets,
-            notice=notice,
-            programs=programs,
-            features=store,
-            illustrate=write_gallery,
-        )
+        train(config, folder, sets, hooks=(Gallery(),), session=session)
     except DivergedError as error:
         write_json(folder / "diverged.json", {"message": str(error)})
         return str(error)
@@ -84,10 +76,10 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
 
 
 @contextmanager
-def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[Path, dict[str, Any]]]]:
+def _free(cells: tuple[tuple[str, RunConfig], ...]) -> Iterator[list[tuple[Path, RunConfig]]]:
     """Those cells that no other worker is at, held."""
     with ExitStack() as locks:
-        found = []
+        held_cells = []
         for name, config in cells:
             folder = Path(name)
             folder.mkdir(parents=True, exist_ok=True)
@@ -95,5 +87,5 @@ def _free(cells: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[list[tuple[
                 locks.enter_context(held(folder / "lock", wait=False))
             except HeldError:
                 continue
-            found.append((folder, config))
-        yield found
+            held_cells.append((folder, config))
+        yield held_cells

@@ -1,141 +1,233 @@
-"""The config of a run: every field with its default, one commented line each.
+"""The fields of a run: model, data, optimizer, loss, schedule and the rest.
 
-Presets (configs/*.py) only fill these in; nothing else in the program holds a default.
+Presets (configs/*.py) fill these in; nothing else in the program holds a default or an explanation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ttl_jax.config.data import DataConfig
+from ttl_jax.config.fields import Section, defaults, option, typed
 from ttl_jax.errors import UserError, nearest
 
-
-def default_config() -> Any:
-    """Returns the locked ConfigDict with every field that a run reads."""
+if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from ttl_jax.config.data import DataConfig
+    from ttl_jax.strategies import Strategy
 
-    config = ConfigDict()
-    config.seed = 0  # initialisation, order of examples, augmentation, dropout
-    config.strategy = "full"  # see `python -m ttl_jax strategies`; a sum as "a(1)+b(x=2)" too
-    config.total_epochs = 10.0  # passes over the training split, all phases together
-    config.total_steps = 0  # if positive, the length in steps instead of epochs
-    config.eval_every_epochs = 1.0  # validation, best and last checkpoint (see save_share)
-    config.select = "auroc"  # validation figure that picks the best checkpoint (ties: lower loss, then later)
-    config.select_phase = "last"  # the phase that the checkpoint is picked in: "last", or "any" of them
-    config.hand_over = "last"  # what the next phase starts from: the "last" state of this one, or the "best"
-    config.cache_features = True  # compute frozen bottom units once a view, where views repeat (data.views)
-    config.cache_disk_gb = 0.0  # such features beyond data.cache_gb go to WORKDIR/features, up to so much
-    config.log_every_steps = 20  # one line in metrics.jsonl
-    config.nan_check_steps = 20  # how often the losses are looked at (each look waits for the device)
 
-    config.deterministic = False  # GPU: only algorithms that give the same bits every time; slower
-    config.nan_skip = 0  # so many steps of a run may have a loss that is no number, and change nothing
-    config.save_every_minutes = 10.0  # a checkpoint between validations too, where they are far apart
-    config.save_share = (
-        0.1  # of the time from checkpoint to checkpoint that writing one may take; 1.0: no limit
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    """The network and the weights that it starts from."""
+
+    name: str = option("resnet50", "see `python -m ttl_jax models`")
+    weights: str = option("imagenet", "a key of `python -m ttl_jax weights`, a path, or none")
+    partial: bool = option(False, "let units that the weights file lacks start fresh (they are listed)")
+    head: str = option("", "gap (global average pooling), flatten or mlp; empty is the architecture's own")
+    bn_momentum: float = option(
+        0.9,
+        "BatchNorm: share of the running statistics that a batch leaves (PyTorch's momentum of 0.1)",
+        at_least=0,
+        below=1,
     )
-    config.preemption_notice = ""  # besides SIGTERM and SIGINT: "gce" or "file:PATH" (docs/tpu.md)
-
-    config.model = ConfigDict()
-    config.model.name = "resnet50"  # see `python -m ttl_jax models`
-    config.model.weights = "imagenet"  # a catalogue key, a path, or "none"
-    config.model.partial = False  # let units that the weights file lacks start fresh (listed)
-    config.model.head = ""  # "", "gap", "flatten" or "mlp"; "" is the architecture's own
-    config.model.bn_momentum = 0.9  # of running statistics, the share a batch leaves (torch's momentum: 0.1)
-    config.model.bn_estimate = "moving"  # or "corrected" for its start, or "precise(20)" batches' moments
-    config.model.dtype = "float32"  # compute type: "float32" or "bfloat16"; parameters stay float32
-
-    config.data = ConfigDict({item.name: item.default for item in fields(DataConfig)})
-    config.data.batch_size = 32  # training examples a step
-    config.data.eval_batch_size = 128  # examples a step in evaluation; the last batch is padded
-    config.data.augment = (
-        "auto"  # by data.name; "none", a list as "flip,rotate(10)", a modality, as "histology"
+    bn_estimate: str = option(
+        "moving",
+        "BatchNorm's statistics: moving averages; corrected for their start; or precise(20), the moments of "
+        "20 training batches",
     )
-    config.data.views = 0  # if positive, each image has so many augmentations, used in turn (epoch by epoch)
-    config.data.mix = "none"  # "none", "mixup(0.2)", "cutmix(1)" or both with a comma
-    config.data.tta = "none"  # "none", "flip", "flips" or "dihedral": views averaged in the final evaluation
-    config.data.class_weights = "none"  # "none" or "balanced": n / (classes * count) on training data
-    config.data.sampling = "uniform"  # "uniform", or "balanced": every class equally often
-    config.data.loader_threads = 2  # decoding and batching ahead of the step
-
-    config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # "adam", "adamw" or "sgd"
-    config.optimizer.lr = 1e-3  # at the top of the schedule
-    config.optimizer.weight_decay = 0.0  # adam, sgd: added to the gradient; adamw: decoupled
-    config.optimizer.momentum = 0.9  # sgd
-    config.optimizer.b1 = 0.9  # adam
-    config.optimizer.b2 = 0.999  # adam
-    config.optimizer.eps = 1e-8  # adam
-    config.optimizer.clip = 0.0  # if positive, the global norm over trainable leaves is clipped
-
-    config.loss = ConfigDict()
-    config.loss.name = "cross_entropy"  # "cross_entropy", "focal" or "logit_adjusted"
-    config.loss.gamma = 2.0  # focal: exponent of 1 - p (Lin et al. 2017)
-    config.loss.tau = 1.0  # logit_adjusted: strength (Menon et al. 2021)
-    config.loss.smoothing = 0.0  # share of the target spread over all classes
-
-    config.schedule = ConfigDict()
-    config.schedule.name = "cosine"  # "constant", "cosine" or "plateau", anew in every phase
-    config.schedule.warmup = 0.05  # share of a phase's steps with a linear rise from 0
-    config.schedule.final = 0.0  # cosine: the last rate as a share of the first
-    config.schedule.factor = 0.5  # plateau: multiplies the rate (TTL recipe: 0.5)
-    config.schedule.patience = 5  # plateau: evaluations without a lower validation loss
-    config.schedule.min_lr = 1e-6  # plateau: training stops below this rate (TTL recipe)
-
-    config.parallel = ConfigDict()
-    config.parallel.mode = "jit"  # "jit" (a mesh over all devices) or "pmap"
-    config.parallel.devices = 0  # so many of them; 0 = all. The batch size stays that of all together
-    config.parallel.hosts = "one"  # "auto": join the processes of a TPU pod, Slurm or GKE job
-    config.parallel.batch_norm = "global"  # moments over the whole batch, or "device" (pmap): its own part
-    config.parallel.steps_per_call = 1  # steps that the device gets at once, where one takes a millisecond
-    config.parallel.accumulate = 1  # parts that a batch is taken in, to save memory
-    config.parallel.shard_above = 0  # jit: leaves of at least so many values are sharded; 0 = none
-
-    config.early_stop = ConfigDict()
-    config.early_stop.patience = 0  # validations of a phase with no better `select` figure or loss; 0 = never
-
-    config.report = True  # write report.html at the end
-    config.report_images = True  # the report shows images of the test split: errors, and where it looked
-    config.loggers = ("csv",)  # besides metrics.jsonl: "csv", "tensorboard", "wandb", "mlflow"; () is none
-    config.evaluate_test = True  # False: only "val" is scored at the end, as for a tuning run
-    return config.lock()
+    dtype: str = option(
+        "float32",
+        "compute type, float32 or bfloat16; parameters stay float32",
+        choices=("float32", "bfloat16"),
+    )
 
 
-def set_fields(config: Any, values: Mapping[str, Any]) -> None:
-    """Sets dotted fields, as {"data.image_size": 64}.
+@dataclass(frozen=True)
+class RunDataConfig(DataConfig):
+    """The images, their split, and how batches are made of them."""
 
-    Raises:
-        UserError: a field that does not exist (the nearest is named) or a value of another type.
-    """
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        node = config
-        for name in parents:
-            node = node[name] if name in node else None
-            if node is None or not hasattr(node, "keys"):
-                raise UserError(f"config field {key!r} does not exist{nearest(key, paths(config))}")
-        if last not in node:
-            raise UserError(f"config field {key!r} does not exist{nearest(key, paths(config))}")
-        try:
-            node[last] = value
-        except (TypeError, ValueError):
-            want = type(node[last]).__name__
-            raise UserError(f"config field {key!r} takes a value of type {want}, not {value!r}") from None
+    batch_size: int = option(32, "training examples a step, of all devices together", above=0)
+    eval_batch_size: int = option(128, "examples a step in evaluation; the last batch is padded", above=0)
+    augment: str = option(
+        "auto", "auto (by data.name), none, a list as flip,rotate(10), or a modality as histology"
+    )
+    views: int = option(
+        0, "if positive, each image has so many augmentations, used in turn, epoch by epoch", at_least=0
+    )
+    mix: str = option("none", "none, mixup(0.2), cutmix(1), or both with a comma")
+    tta: str = option(
+        "none", "test-time augmentation, averaged in the final evaluation: none, flip, flips or dihedral"
+    )
+    class_weights: str = option(
+        "none",
+        "class weights in the loss: none, or balanced, n / (classes * count) on training data",
+        choices=("none", "balanced"),
+    )
+    sampling: str = option(
+        "uniform",
+        "sampling of training examples: uniform, or balanced, every class equally often",
+        choices=("uniform", "balanced"),
+    )
+    loader_threads: int = option(2, "threads that decode and batch ahead of the step")
 
 
-def paths(config: Any, prefix: str = "") -> tuple[str, ...]:
-    """Every field's dotted name."""
-    found: list[str] = []
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            found += paths(value, f"{prefix}{name}.")
-        else:
-            found.append(prefix + name)
-    return tuple(found)
+@dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """The update of the weights."""
+
+    name: str = option("adam", "adam, adamw or sgd", choices=("adam", "adamw", "sgd"))
+    lr: float = option(1e-3, "learning rate at the top of the schedule", above=0)
+    weight_decay: float = option(
+        0.0, "adam, sgd: added to the gradient; adamw: decoupled from it", at_least=0
+    )
+    momentum: float = option(0.9, "sgd: momentum", at_least=0, below=1)
+    b1: float = option(0.9, "adam, adamw: decay of the first moment", at_least=0, below=1)
+    b2: float = option(0.999, "adam, adamw: decay of the second moment", at_least=0, below=1)
+    eps: float = option(1e-8, "adam, adamw: added to the denominator", above=0)
+    clip: float = option(
+        0.0, "if positive, bound of the gradient's global norm over trainable leaves", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class LossConfig(Section):
+    """The training loss."""
+
+    name: str = option("cross_entropy", "cross_entropy, focal or logit_adjusted")
+    gamma: float = option(2.0, "focal: exponent of 1 - p (Lin et al. 2017)", at_least=0, at_most=10)
+    tau: float = option(1.0, "logit_adjusted: strength (Menon et al. 2021)", at_least=0, at_most=10)
+    smoothing: float = option(
+        0.0, "label smoothing: share of the target spread over all classes", at_least=0, below=1
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Section):
+    """The learning rate over a phase; every phase begins it anew."""
+
+    name: str = option("cosine", "constant, cosine or plateau", choices=("constant", "cosine", "plateau"))
+    warmup: float = option(
+        0.05, "share of a phase's steps in which the rate rises linearly from 0", at_least=0, below=1
+    )
+    final: float = option(0.0, "cosine: last rate as a share of the top", at_least=0, at_most=1)
+    factor: float = option(0.5, "plateau: multiplies the rate (TTL paper: 0.5)", above=0, below=1)
+    patience: int = option(5, "plateau: validations without a lower loss before that", at_least=0)
+    min_lr: float = option(1e-6, "plateau: training stops below this rate (TTL paper)", at_least=0)
+
+
+@dataclass(frozen=True)
+class ParallelConfig(Section):
+    """The devices and how a batch is spread over them."""
+
+    mode: str = option("jit", "jit (a mesh over all devices) or pmap", choices=("jit", "pmap"))
+    devices: int = option(0, "number of devices; 0 is all of them", at_least=0)
+    hosts: str = option("one", "one, or auto: join the processes of a TPU pod, Slurm or GKE job")
+    batch_norm: str = option(
+        "global",
+        "BatchNorm's moments over the global batch, or each device's own part (device, with mode=pmap)",
+        choices=("global", "device"),
+    )
+    steps_per_call: int = option(
+        1, "steps that the device gets at once, for networks whose step takes a millisecond", above=0
+    )
+    accumulate: int = option(
+        1, "gradient accumulation: parts that a batch is taken in, to save memory", above=0
+    )
+    shard_above: int = option(
+        0, "jit: leaves of at least so many values are sharded over the devices; 0 is none", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class EarlyStopConfig(Section):
+    """Early stopping."""
+
+    patience: int = option(
+        0, "validations of a phase with no better `select` figure or loss; 0 never stops early", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig(Section):
+    """One training, its evaluation and its files."""
+
+    seed: int = option(0, "seed of initialisation, order of examples, augmentation and dropout")
+    strategy: str | Strategy = option(
+        "full", "see `python -m ttl_jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
+    )
+    total_epochs: float = option(10.0, "passes over the training split, of all phases together")
+    total_steps: int = option(0, "if positive, the length in steps instead of epochs")
+    eval_every_epochs: float = option(
+        1.0, "epochs between validations, each with a best and a last checkpoint (see save_share)", above=0
+    )
+    select: str = option(
+        "auroc", "validation figure that picks the best checkpoint; at a tie the lower loss, then the later"
+    )
+    select_phase: str = option(
+        "last", "phase that the checkpoint is picked in: last, or any of them", choices=("last", "any")
+    )
+    hand_over: str = option(
+        "last", "state that the next phase starts from: the last of this one, or its best",
+        choices=("last", "best"),
+    )  # fmt: skip
+    cache_features: bool = option(
+        True, "compute the outputs of frozen bottom units once a view, where views repeat (see data.views)"
+    )
+    cache_disk_gb: float = option(
+        0.0, "such outputs beyond data.cache_gb go to WORKDIR/features, up to this size", at_least=0
+    )
+    log_every_steps: int = option(20, "steps between lines of metrics.jsonl", above=0)
+    nan_check_steps: int = option(
+        20, "steps between looks at the losses (each waits for the device)", above=0
+    )
+    deterministic: bool = option(
+        False, "GPU: only algorithms that give the same bits every time, which are slower"
+    )
+    nan_skip: int = option(
+        0, "steps of a run whose loss may be no number; such a step changes nothing", at_least=0
+    )
+    save_every_minutes: float = option(
+        10.0, "minutes between checkpoints where validations are farther apart", at_least=0
+    )
+    save_share: float = option(
+        0.1, "share of the time from checkpoint to checkpoint that writing one may take; 1 is no limit",
+        above=0, at_most=1,
+    )  # fmt: skip
+    preemption_notice: str = option(
+        "", "what says that the machine will stop, besides SIGTERM and SIGINT: gce or file:PATH (docs/tpu.md)"
+    )
+    report: bool = option(True, "write report.html at the end")
+    report_images: bool = option(
+        True, "show images of the test split in the report: errors, and where the network looked"
+    )
+    loggers: tuple[str, ...] = option(
+        ("csv",), "loggers besides metrics.jsonl: csv, tensorboard, wandb, mlflow; () is none"
+    )
+    evaluate_test: bool = option(
+        True, "score the test split at the end; False scores val alone, as for a tuning run"
+    )
+    own: tuple[str, ...] = option(
+        (), "filled in by the run: FILE.py:NAME DIGEST of everything of your own that other fields name"
+    )
+    model: ModelConfig = ModelConfig()
+    data: RunDataConfig = RunDataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    early_stop: EarlyStopConfig = EarlyStopConfig()
+
+
+def default_config() -> ConfigDict:
+    """Returns the locked ConfigDict with every field that a run reads, for config files to fill in."""
+    return defaults(RunConfig)
+
+
+def run_config(config: ConfigDict | RunConfig) -> RunConfig:
+    """Converts the config of a run to its dataclass and checks types, ranges and choices; see `typed`."""
+    return typed(RunConfig, config)
 
 
 def parse_arg(arg: str | None, **known: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.config import DataConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.sources.registry import PHANTOMS
 from ttl_jax.data.splits.copies import MODES
@@ -39,7 +40,7 @@ def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
     }
 
 
-def looked_for(config: Any) -> dict[str, str]:
+def looked_for(config: DataConfig) -> dict[str, str]:
     """{"copies": how copies of images were looked for}; nothing of generated images, which have none.
 
     Args:

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.config.data import DataConfig
+from ttl_jax.config import DataConfig, typed
 from ttl_jax.data.bucket import here
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.images.decode import RESIZE_MODES
 from ttl_jax.data.progress import Progress
 from ttl_jax.data.sources.listing import SPLITS, Listing
 from ttl_jax.data.sources.npz import read_arrays
 from ttl_jax.data.sources.registry import PHANTOMS, read_listing, refuse_fields
-from ttl_jax.data.splits.copies import MODES
 from ttl_jax.data.splits.examine import examine, fold_of_each
 from ttl_jax.data.splits.requirements import lacking, refuse_leaks, refuse_missing
 from ttl_jax.data.splits.split_file import write_folds, write_splits
 from ttl_jax.data.splits.splits import limit
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
 
 Splits = dict[str, Dataset]
 
@@ -72,40 +70,20 @@ def check(config: DataConfig) -> None:
     Raises:
         UserError: naming the field.
     """
-    for field, number in (("image_size", config.image_size), ("depth", config.depth)):
-        if number < 1:
-            raise UserError(f"data.{field}={number} must be above 0")
-    for field, value, choices in (
-        ("resize", config.resize, RESIZE_MODES),
-        ("on_error", config.on_error, ("fail", "skip")),
-        ("duplicates", config.duplicates, tuple(MODES)),
-    ):
-        if value not in choices:
-            raise UserError(f"data.{field}={value!r} does not exist{nearest(value, choices)}")
-    if not 0 < config.likeness <= 1:
-        raise UserError(f"data.likeness={config.likeness} is not a correlation above 0 and up to 1")
-    if not 0 <= config.pad_value <= 255:
-        raise UserError(f"data.pad_value={config.pad_value} is not a gray from 0 to 255")
-    for field, share in (("val", config.val_fraction), ("test", config.test_fraction)):
-        if not 0 < share < 1:
-            raise UserError(f"data.{field}_fraction={share} is not between 0 and 1")
+    typed(DataConfig, config, "data.")
     if config.split_rule not in (1, 2):
         raise UserError(f"data.split_rule={config.split_rule} is neither 2 nor, for runs begun with it, 1")
     if config.val_fraction + config.test_fraction >= 1:
         raise UserError("data.val_fraction and data.test_fraction leave nothing to train on")
-    if not 0 <= config.spacing < 1000:
-        raise UserError(f"data.spacing={config.spacing} is not a number of millimetres from 0 to 1000")
     if config.folds and (config.folds < 3 or not 0 <= config.fold < config.folds):
         raise UserError(
             f"data.folds={config.folds} with data.fold={config.fold}: folds are 3 or more (train, val and "
             "test need one each), and fold counts from 0"
         )
-    if not 0 < config.train_share <= 1 or (config.train_share < 1 and config.train_limit):
+    if config.train_share < 1 and config.train_limit:
         raise UserError(
             f"data.train_share={config.train_share} must be above 0 and up to 1, and 1 with data.train_limit"
         )
-    if config.train_limit < 0:
-        raise UserError(f"data.train_limit={config.train_limit} is negative; 0 means no limit")
 
 
 def assemble(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Splits:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from ttl_jax import data
-from ttl_jax.config.data import data_config
+from ttl_jax.config import DataConfig, RunConfig, data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training.programs import Programs
 
-_DATASETS: dict[str, dict[str, Dataset]] = {}
+_DATASETS: dict[DataConfig, dict[str, Dataset]] = {}
 _PROGRAMS = Programs()
 
 
-def datasets(config: Any) -> dict[str, Dataset]:
+def datasets(config: RunConfig) -> dict[str, Dataset]:
     """The splits that a run's config names: those read last, where it is the same data again."""
-    key = json.dumps(config.data.to_dict(), sort_keys=True)
+    key = data_config(config.data)
     if key not in _DATASETS:
         _DATASETS.clear()
-        _DATASETS[key] = dict(data.load(data_config(config.data)))
+        _DATASETS[key] = dict(data.load(key))
     return _DATASETS[key]
 
 

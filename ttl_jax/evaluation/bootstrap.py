@@ -61,17 +61,17 @@ def bootstrap_ci(
     fewer than two groups, low and high are None; so they are where all resamples are alike.
 
     Args:
-        labels: as in `score`; with a callable metric anything with N rows.
+        labels: the truth, as in `score`; with a callable metric anything with N rows.
         scores: logits as in `score`, or for "auroc" one score an example (N,) with labels 0 and 1;
             with a callable metric anything with N rows, as logits, probabilities or decisions.
         metric: "auroc" or "accuracy" as `score` defines them (fast), or a function of
             (labels, scores), given the resampled rows, that returns a float, or None or NaN where
             undefined.
         groups: (N,) names or numbers; None makes every example a group of its own.
-        task: for the named metrics, as in `score`.
+        task: form of the labels, for the named metrics.
         method: "bca" moves the percentiles for bias and skew (Efron 1987, JASA 82:171), the acceleration
             from leaving out one group at a time, where the metric stays defined; "percentile" does not.
-        resamples: how many.
+        resamples: number of resamples drawn.
         level: the share that the interval is to cover.
         seed: the same seed gives the same interval.
 
@@ -120,8 +120,8 @@ def _without_each(
     for start in range(0, groups, step):
         out = np.arange(start, min(start + step, groups))
         values.append(weigh((group_of[None, :] != out[:, None]).astype(np.float64)))
-    found = np.concatenate(values)
-    return found[np.isfinite(found)]
+    values_without = np.concatenate(values)
+    return values_without[np.isfinite(values_without)]
 
 
 def _bca(tails: np.ndarray, values: np.ndarray, estimate: float, without: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def calibration(
         labels: int (N,) or float (N, L) with NaN for unknown.
         logits: (N, C) or (N, L), unscaled.
         task: "multiclass" or "multilabel".
-        bins: how many bins.
+        bins: number of bins.
         adaptive: bins of equal count instead of equal width in [0, 1]; `.ece` is then the adaptive
             calibration error (Nixon et al. 2019, "Measuring calibration in deep learning").
 

@@ -1,4 +1,4 @@
-"""What makes a difference between two strategies uncertain: the patients, and the training seeds.
+"""The components of variance of a difference between two strategies: patients and training seeds.
 
 Strategies read the same patients over several seeds as imaging methods read the same cases over several
 readers: this is the model of Obuchowski and Rockette (1995, Commun. Stat. Simul. 24:285), with both kinds of
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttl_jax.evaluation.influence import influence
+from ttl_jax.evaluation import registry
+from ttl_jax.evaluation.influence import influence, jackknife
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Float, Shaped
 
@@ -52,7 +53,7 @@ class Components:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What adds up to the variance of the estimate: patients and seeds; with one seed patients alone."""
+        """The summands of the estimate's variance: patients and seeds; with one seed patients alone."""
         if not self.seed_freedom:
             return (self.patients,)
         return self.patients, Part(self.seed_variance / self.seeds, self.seed_freedom)
@@ -64,13 +65,13 @@ class Components:
 
     @property
     def known(self) -> bool:
-        """Whether interval and p-value can be given."""
+        """Interval and p-value can be given."""
         finite = math.isfinite(self.estimate) and math.isfinite(self.variance)
         return self.groups > 1 and finite and (self.variance > 0 or self.same)
 
     @property
     def few_patients(self) -> bool:
-        """Whether so few patients differ that their variance is hardly known: more seeds do not mend that."""
+        """So few patients differ that their variance is hardly known: more seeds do not mend that."""
         return self.patients.variance > 0 and self.patients.freedom < MIN_FREEDOM
 
     @property
@@ -114,6 +115,8 @@ def paired_components(
 ) -> Components:
     """The components of the mean over seeds of metric(a) - metric(b); arguments as `paired_difference`.
 
+    The influences of patients come from the metric's terms; where it has none, from the jackknife.
+
     With the influences of patients on each seed's difference, `patients` is the mean covariance of two
     seeds' differences (0 where that is negative), and the variance between seeds that of the differences
     themselves. The latter holds the patients' part that differs from seed to seed: adding the whole variance
@@ -122,9 +125,10 @@ def paired_components(
     if not len(logits_a) or len(logits_a) != len(logits_b):
         raise ValueError(f"{len(logits_a)} and {len(logits_b)} runs: pairs are needed")
     runs = len(logits_a)
-    found = influence(labels, np.concatenate([logits_a, logits_b]), groups, metric, task)
-    differences = found.values[:runs] - found.values[runs:]
-    moved = found.groups[:runs] - found.groups[runs:]
+    of_patients = jackknife if registry.metric(metric).terms is None else influence
+    each = of_patients(labels, np.concatenate([logits_a, logits_b]), groups, metric, task)
+    differences = each.values[:runs] - each.values[runs:]
+    moved = each.groups[:runs] - each.groups[runs:]
     covariance = moved @ moved.T
     shared = (covariance.sum() - np.trace(covariance)) / (runs * (runs - 1)) if runs > 1 else covariance[0, 0]
     return Components(

@@ -44,8 +44,8 @@ def delong(
     Args:
         labels: 0 and 1.
         scores_a: larger for label 1, of the first model; anything that ranks, as log odds.
-        scores_b: of the second.
-        level: of the interval of the difference.
+        scores_b: the same of the second model.
+        level: share of studies that the interval of the difference covers.
 
     Raises:
         ValueError: lengths differ, a label is neither 0 nor 1, a class has fewer than two examples, or

@@ -25,13 +25,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.bootstrap import Interval
-from ttl_jax.evaluation.linearise import METRICS, Linearised, linearise
+from ttl_jax.evaluation.linearise import Linearised, linearise
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Bool, Float, Int, Shaped
-
-_RANGES = {"mcc": (-1.0, 1.0), "kappa": (-1.0, 1.0), "brier": (0.0, 2.0)}  # of the others 0 to 1
 
 
 def score_interval(
@@ -46,12 +45,12 @@ def score_interval(
     """Interval of a figure of `score`, over other patients; of several runs, over other seeds too.
 
     Args:
-        labels: as in `score`.
-        logits: as in `score`; or of several runs that differ in their seed, for the mean of the figure
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits: (N, C); or (R, N, C) of several runs that differ in their seed, for the mean of the figure
             over them: the variance of that mean over seeds, s^2 / S, is added to the patients'.
-        metric: one of `linearise.METRICS`. (ECE has none: its estimate is biased upwards.)
+        metric: name of a metric that has `terms`. (ECE has none: its estimate is biased upwards.)
         groups: (N,) patients; None makes every example one.
-        task: as in `score`.
+        task: form of the labels.
         level: the share that the interval is to cover.
 
     Returns:
@@ -63,28 +62,32 @@ def score_interval(
     runs = list(logits) if isinstance(logits, list | tuple) or np.ndim(logits) == 3 else [logits]
     if not runs:
         raise ValueError("the interval of a figure over no runs")
-    found = [linearise(labels, np.asarray(run), metric, task) for run in runs]
+    each_run = [linearise(labels, np.asarray(run), metric, task) for run in runs]
     members = np.arange(len(runs[0])) if groups is None else np.asarray(groups)
     if len(members) != len(runs[0]):
         raise ValueError(f"{len(runs)} runs and {len(members)} groups do not fit")
     place = np.unique(members, return_inverse=True)[1]
     patients = int(place.max(initial=-1)) + 1
-    known = [each for each in found if each is not None]
+    known = [each for each in each_run if each is not None]
     if len(known) < len(runs):
         return Interval(None, None, None, level, 0, patients, 0)
     estimates = np.array([each.estimate for each in known])
-    mean = Linearised(
-        float(estimates.mean()), np.mean([each.values for each in known], axis=0), known[0].classes
-    )
+    influences = np.mean([each.values for each in known], axis=0)
+    mean = Linearised(float(estimates.mean()), influences, known[0].classes, known[0].kind)
     seeds = float(estimates.var(ddof=1)) / len(known) if len(known) > 1 else 0.0
-    low, high = _interval(mean, place, metric, level, seeds, len(known))
+    low, high = _interval(mean, place, registry.metric(metric).bounds, level, seeds, len(known))
     return Interval(mean.estimate, low, high, level, 0, patients, 0)
 
 
 def intervals_of(
-    runs: Sequence[Predictions], metrics: Sequence[str] = METRICS, level: float = 0.95
+    runs: Sequence[Predictions], metrics: Sequence[str] | None = None, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
     """metric -> (low, high) of the mean over runs on one test set; without those that have none.
+
+    Args:
+        runs: predictions of each run for one split.
+        metrics: names of the metrics wanted; None for all.
+        level: the share that an interval is to cover.
 
     Empty where the runs were not tested on the same examples (folds): then patients are not shared.
     """
@@ -94,32 +97,38 @@ def intervals_of(
         for name in ("ids", "labels")
     ):
         return {}
-    found = {}
-    for metric in metrics:
+    ends = {}
+    having = [each.name for each in registry.metrics() if each.terms and runs[0].task in each.tasks]
+    for metric in having if metrics is None else [name for name in metrics if name in having]:
         logits = [each.logits for each in runs]
         each = score_interval(runs[0].labels, logits, metric, runs[0].groups, task=runs[0].task, level=level)
         if each.low is not None and each.high is not None:
-            found[metric] = each.low, each.high
-    return found
+            ends[metric] = each.low, each.high
+    return ends
 
 
 def share_interval(
     hits: Bool[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"], level: float = 0.95
 ) -> tuple[float, float]:
     """Interval of a share of examples (at least one), as that of an accuracy."""
-    found = np.asarray(hits, bool)
-    share = float(found.mean())
+    right = np.asarray(hits, bool)
+    share = float(right.mean())
     place = np.unique(np.asarray(groups), return_inverse=True)[1]
-    part = Linearised(share, (found - share) / len(found), ((np.ones(len(found), bool),),))
-    low, high = _interval(part, place, "accuracy", level, 0.0, 1)
+    part = Linearised(share, (right - share) / len(right), ((np.ones(len(right), bool),),), "share")
+    low, high = _interval(part, place, (0.0, 1.0), level, 0.0, 1)
     # Of one patient nothing is known but that one.
     return (0.0, 1.0) if low is None or high is None else (low, high)
 
 
 def _interval(
-    part: Linearised, place: Int[np.ndarray, "n"], metric: str, level: float, seeds: float, runs: int
+    part: Linearised,
+    place: Int[np.ndarray, "n"],
+    bounds: tuple[float, float],
+    level: float,
+    seeds: float,
+    runs: int,
 ) -> tuple[float | None, float | None]:
-    """low and high; seeds: the variance of the mean over `runs` seeds."""
+    """low and high; bounds: of the metric; seeds: the variance of the mean over `runs` seeds."""
     from scipy import special
 
     patients = int(place.max()) + 1
@@ -133,7 +142,8 @@ def _interval(
     rarest = min((min(each) for each in clusters), default=patients)
     freedom: float = max(rarest - 1, 1)
     behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if variance > 1e-18 else 0.0
-    if metric == "loss":  # a few large losses make up a heavy tail
+    unbounded = np.isinf(bounds[1])
+    if unbounded:  # a few large losses make up a heavy tail
         freedom = max(min(freedom, behind), 1.0)
 
     def quantile(of_patients: float) -> float:
@@ -145,19 +155,20 @@ def _interval(
         spread = of_patients**2 / freedom + seeds**2 / (runs - 1)
         return float(special.stdtrit((of_patients + seeds) ** 2 / spread, tail))
 
-    if metric == "loss":
+    if unbounded:
         if part.estimate <= 0 or variance + seeds == 0:
             return None, None
         half = quantile(variance) * float(np.sqrt(variance + seeds)) / part.estimate
         if half > 10:  # from a millionth of it to a million times: nothing is known
             return None, None
         return part.estimate * float(np.exp(-half)), part.estimate * float(np.exp(half))
-    bottom, top = _RANGES[metric] if metric in _RANGES else (0.0, 1.0)
+    bottom, top = bounds
     scale = top - bottom
     theta = (part.estimate - bottom) / scale
-    model = _Auroc(counts) if metric == "auroc" else _Share(counts)
-    worst = (_Auroc(clusters) if metric == "auroc" else _Share(clusters)).variance(0.5) / model.variance(0.5)
-    if metric == "accuracy" and runs == 1 and len(part.classes) == 1 and patients == len(place):
+    kind = _Auroc if part.kind == "pairs" else _Share
+    model = kind(counts)
+    worst = kind(clusters).variance(0.5) / model.variance(0.5)
+    if part.kind == "share" and runs == 1 and len(part.classes) == 1 and patients == len(place):
         low, high = model.interval(theta, 1.0, float(special.ndtri(tail)), level)
     else:
         least = min(min(each) for each in counts)
@@ -165,7 +176,7 @@ def _interval(
         prior = float(special.ndtri(tail)) ** 2 / 2
         seen = variance / at if behind else 0.0
         effect = (behind * seen + prior * worst) / (behind + prior)
-        effect = effect if metric == "brier" else max(effect, 1.0)
+        effect = effect if part.kind == "errors" else max(effect, 1.0)
         q = quantile(effect * at)
         if seeds:
             # At the edge itself the model's variance is none: seeds that differ leave it.
@@ -211,15 +222,15 @@ class _Auroc:
 
     def variance(self, theta: float) -> float:
         """Newcombe 2006, equation 3: m and n both replaced by their mean in Hanley & McNeil's two terms."""
-        found = 0.0
+        total = 0.0
         for ups, downs in self.counts:
             among = (ups + downs) / 2 - 1
             spread = 1 + among * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-            found += theta * (1 - theta) * spread / (ups * downs)
-        return found / len(self.counts) ** 2
+            total += theta * (1 - theta) * spread / (ups * downs)
+        return total / len(self.counts) ** 2
 
     def interval(self, theta: float, effect: float, q: float, level: float) -> tuple[float, float]:
-        """Where (theta - x)^2 = q^2 effect variance(x)."""
+        """The two x with (theta - x)^2 = q^2 effect variance(x)."""
         from scipy import optimize
 
         def beyond(x: float) -> float:

@@ -44,23 +44,23 @@ def variance_prior(variances: Float[np.ndarray, "m"], freedoms: Float[np.ndarray
     return Prior(float(np.exp(logs.mean() + digamma(prior) - np.log(prior))), 2 * prior)
 
 
-def moderated(found: Sequence[Components], most: float = 1.0) -> list[Components]:
+def moderated(comparisons: Sequence[Components], most: float = 1.0) -> list[Components]:
     """The components with each seed variance replaced by its posterior mean given all of them.
 
     (d0 s0^2 + d s^2) / (d0 + d) with d0 + d degrees of freedom. A variance of exactly 0, as of strategies
     that take no random number, stays.
 
     Args:
-        found: of all comparisons of a study.
+        comparisons: components of all comparisons of a study.
         most: d0 is at most `most` d: one strategy that seeds move far more than all others would else be
             taken for one of them where its few seeds agree by chance, and "found" in 29 % of studies.
             math.inf is Smyth's estimate itself.
     """
-    variances = np.array([each.seed_variance for each in found])
-    freedoms = np.array([each.seed_freedom for each in found], np.float64)
+    variances = np.array([each.seed_variance for each in comparisons])
+    freedoms = np.array([each.seed_freedom for each in comparisons], np.float64)
     prior = variance_prior(variances, freedoms)
     if prior is None:
-        return list(found)
+        return list(comparisons)
     together = freedoms[variances > 0].sum()
 
     def one(each: Components) -> Components:
@@ -71,7 +71,7 @@ def moderated(found: Sequence[Components], most: float = 1.0) -> list[Components
         variance = share * prior.variance + (1 - share) * each.seed_variance
         return replace(each, seed_variance=variance, seed_freedom=min(own + borrowed, together))
 
-    return [one(each) for each in found]
+    return [one(each) for each in comparisons]
 
 
 def _trigamma_inverse(value: float) -> float:

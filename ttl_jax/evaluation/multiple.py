@@ -78,12 +78,12 @@ def cliques(ranks: Float[np.ndarray, "k"], critical_difference: float) -> tuple[
     Each is a longest run of treatments whose mean ranks differ by less than the critical difference.
     """
     ordered = np.sort(np.asarray(ranks, np.float64))
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for first, rank in enumerate(ordered):
         last = int(np.searchsorted(ordered, rank + critical_difference, side="left")) - 1
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return tuple(found)
+        if last > first and (not stretches or last > stretches[-1][1]):
+            stretches.append((first, last))
+    return tuple(stretches)
 
 
 def bayesian_signed_rank(
@@ -103,7 +103,7 @@ def bayesian_signed_rank(
 
     Args:
         a: a figure a data set, more is better.
-        b: as many, of the other.
+        b: as many figures of the other.
         rope: half the width of what makes no practical difference; 0 leaves `alike` at 0.
 
     Raises:

@@ -16,8 +16,8 @@ class Question:
     """One class (or label) against the rest, over the examples where the answer is known.
 
     Attributes:
-        name: of the class.
-        truth: whether an example is of it.
+        name: name of the class.
+        truth: True for examples of the class.
         odds: log odds of it: they rank as the probabilities do, and do not tie where these round to 1.
         groups: patients.
     """
@@ -37,15 +37,15 @@ def questions(predictions: Predictions, temperature: float = 1.0) -> tuple[Quest
     """One question a class or label, in their order; of two classes the second alone.
 
     Args:
-        predictions: of one split.
+        predictions: logits and labels of one split.
         temperature: the logits are divided by it first.
     """
     odds = log_odds(predictions.logits / temperature, predictions.task)
     labels, several = predictions.labels, predictions.task == "multilabel"
     everyone = np.ones(len(predictions), bool)
-    found = []
+    made = []
     for place, name in enumerate(predictions.class_names):
         known = ~np.isnan(labels[:, place]) if several else everyone
         truth = labels[known, place] == 1 if several else labels == place
-        found.append(Question(name, truth, odds[known, place], predictions.groups[known]))
-    return tuple(found[1:] if not several and len(found) == 2 else found)
+        made.append(Question(name, truth, odds[known, place], predictions.groups[known]))
+    return tuple(made[1:] if not several and len(made) == 2 else made)

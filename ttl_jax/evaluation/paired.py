@@ -47,8 +47,8 @@ def mcnemar(right_a: Bool[np.ndarray, "n"], right_b: Bool[np.ndarray, "n"], exac
     """McNemar's test of two models' decisions on the same examples (Psychometrika 1947, 12:153).
 
     Args:
-        right_a: whether the first model has each example right.
-        right_b: the second.
+        right_a: True where the first model decides an example right.
+        right_b: the same of the second model.
         exact: binomial; False: chi squared with Edwards' continuity correction, (|b - c| - 1)^2 / (b + c).
 
     Raises:
@@ -63,8 +63,9 @@ def mcnemar(right_a: Bool[np.ndarray, "n"], right_b: Bool[np.ndarray, "n"], exac
     if only_a + only_b == 0:
         return McNemar(0, 0, None if exact else 0.0, 1.0)
     table = [[int((a & b).sum()), only_a], [only_b, int((~a & ~b).sum())]]
-    found = tested(table, exact=exact, correction=True)
-    return McNemar(only_a, only_b, None if exact else float(found.statistic), min(float(found.pvalue), 1.0))
+    outcome = tested(table, exact=exact, correction=True)
+    statistic = None if exact else float(outcome.statistic)
+    return McNemar(only_a, only_b, statistic, min(float(outcome.pvalue), 1.0))
 
 
 def paired_permutation(
@@ -82,7 +83,7 @@ def paired_permutation(
 
     Args:
         values_a: a figure an example, as right or wrong, or the loss, of the first model.
-        values_b: of the second.
+        values_b: the same figures of the second model.
         groups: (N,) patients; None makes every example a group.
 
     Raises:
@@ -116,8 +117,6 @@ def paired_difference(
     *,
     task: Task = "multiclass",
     level: float = 0.95,
-    resamples: int | None = None,
-    seed: int | None = None,
 ) -> Difference:
     """Mean over seeds of metric(a) - metric(b), for other patients and other seeds of the same strategies.
 
@@ -126,40 +125,47 @@ def paired_difference(
     patients alone, and `caveat` says so.
 
     Args:
-        labels: as in `score`.
-        logits_a: one array a seed.
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits_a: (N, C) of the first strategy, one array a seed.
         logits_b: as many; run s of a and run s of b share what the study shares, as their random numbers.
         groups: (N,) patients.
-        metric: one of `influence.METRICS`.
+        metric: a name in `registry`.
         task: form of the labels.
-        level: of confidence.
-        resamples: with seed, of the bootstrap that this was once: they change nothing.
+        level: confidence of the interval.
 
     Raises:
-        ValueError: no runs, not as many of a as of b, or a metric that is not known.
+        ValueError: no runs, or not as many of a as of b.
+        UserError: a metric that is not known.
     """
     return difference_of(paired_components(labels, logits_a, logits_b, groups, metric, task), level)
 
 
-def difference_of(found: Components, level: float = 0.95) -> Difference:
+def difference_of(components: Components, level: float = 0.95) -> Difference:
     """Interval and p-value of a difference from its components: see `Components.half_width`.
 
     Args:
-        found: of `paired_components`, or moderated.
-        level: of confidence.
+        components: result of `paired_components`, moderated or not.
+        level: confidence of the interval.
     """
     from scipy.optimize import brentq
 
-    about = level, found.groups, found.seeds, found.caveat
-    if not found.known:
-        return Difference(found.estimate, None, None, None, *about)
-    half, distance = found.half_width(1 - level), abs(found.estimate)
+    about = level, components.groups, components.seeds, components.caveat
+    if not components.known:
+        return Difference(components.estimate, None, None, None, *about)
+    half, distance = components.half_width(1 - level), abs(components.estimate)
     least = -690.0  # log of 1e-300
-    if distance == 0.0 or found.half_width(math.exp(least)) <= distance:
+    if distance == 0.0 or components.half_width(math.exp(least)) <= distance:
         p = 1.0 if distance == 0.0 else 0.0
     else:  # the level at which the interval ends at 0
-        p = math.exp(brentq(lambda log: found.half_width(math.exp(log)) - distance, least, 0.0))
-    return Difference(found.estimate, found.estimate - half, found.estimate + half, p, *about, found.variance)
+        p = math.exp(brentq(lambda log: components.half_width(math.exp(log)) - distance, least, 0.0))
+    return Difference(
+        components.estimate,
+        components.estimate - half,
+        components.estimate + half,
+        p,
+        *about,
+        components.variance,
+    )
 
 
 def fold_difference(

@@ -19,7 +19,7 @@ class Pooled:
         estimate: weighted mean; low, high, p: of other data sets like these, t with sets - 1 freedoms.
         predicted_low: with predicted_high, the interval of the true difference on one more data set.
         tau: standard deviation of the true differences between data sets.
-        sets: how many data sets.
+        sets: number of data sets.
     """
 
     estimate: float
@@ -45,7 +45,7 @@ def pooled_difference(
     Args:
         estimates: a difference a data set.
         variances: theirs, above 0.
-        level: of both intervals.
+        level: confidence of both intervals.
 
     Returns:
         None with fewer than three data sets.

@@ -1,4 +1,4 @@
-"""Prediction files: what every later statistic, table and figure is computed from."""
+"""Prediction files, from which every later statistic, table and figure is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.metrics import checked_names
+from ttl_jax.evaluation.outcomes import checked_names
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
 from ttl_jax.typing import Float, Shaped
 
@@ -21,11 +21,16 @@ _KEYS = ("id", "group", "label", "logits", "class_names", "task")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of every example of one split.
+    """A model's logits for every example of one split, beside the truth.
 
-    ids: str (N,); groups: str (N,), the patient or lesion that examples share;
-    labels: int32 (N,) or float32 (N, L) with NaN for unknown; logits: float32 (N, C) or (N, L);
-    columns: str (N,) each, the other columns of the user's table (age, sex, site).
+    Attributes:
+        ids: str (N,).
+        groups: str (N,), the patient or lesion that examples share.
+        labels: int32 (N,) or float32 (N, L) with NaN for unknown.
+        logits: float32 (N, C) or (N, L), unscaled.
+        class_names: C or L of them.
+        task: "multiclass" or "multilabel".
+        columns: str (N,) each, the other columns of the user's table (age, sex, site).
     """
 
     ids: Shaped[np.ndarray, "n"]

@@ -30,15 +30,15 @@ def clustered_proportion(
     where all hits are alike, as its patients. See `intervals`.
 
     Args:
-        hits: whether each example is one.
+        hits: True for the examples that are counted.
         groups: (N,) patients.
 
     Raises:
         ValueError: lengths that differ.
     """
-    found, members = np.asarray(hits, bool), np.asarray(groups)
-    if found.shape != members.shape or found.ndim != 1:
-        raise ValueError(f"{found.shape} hits and {members.shape} groups")
-    if not len(found):
+    right, members = np.asarray(hits, bool), np.asarray(groups)
+    if right.shape != members.shape or right.ndim != 1:
+        raise ValueError(f"{right.shape} hits and {members.shape} groups")
+    if not len(right):
         return Proportion(None, None, None, 0)
-    return Proportion(float(found.mean()), *share_interval(found, members, level), len(found))
+    return Proportion(float(right.mean()), *share_interval(right, members, level), len(right))

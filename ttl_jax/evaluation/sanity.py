@@ -1,4 +1,4 @@
-"""Figures that say that something went wrong: looked at once, at the end of a run, and never to choose by."""
+"""Warnings at the end of a run: figures that say that something went wrong; nothing is chosen by them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.temperature import fit_temperature
 
 HOT = 5.0  # a temperature from which on probabilities say next to nothing
 _SPLITS = {"val": "validation", "test": "the test split", "shifted": "the shifted test split"}
-_FIGURES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa", "ece", "loss")
 
 
 @dataclass(frozen=True)
-class Warning:
-    """code: one word for programs; message: what was found, and where; remedy: what to do."""
+class RunWarning:
+    """A fault of a run.
+
+    Attributes:
+        code: one word for programs.
+        message: what was found, and where.
+        remedy: what to do.
+    """
 
     code: str
     message: str
@@ -32,47 +38,48 @@ def warnings_of(
     scores: Mapping[str, Mapping[str, Any]],
     course: Sequence[Mapping[str, Any]] = (),
     kept_step: int | None = None,
-) -> tuple[Warning, ...]:
-    """What is undefined or bad about a finished run.
+) -> tuple[RunWarning, ...]:
+    """Warns of what is undefined or bad about a finished run.
 
     Args:
         held: split -> its predictions.
-        scores: split -> what `score` said of them.
+        scores: split -> the `score` of these.
         course: the validations in the order of their steps, each with "step" and "loss".
         kept_step: the step whose weights were evaluated; None where they are an average of several.
     """
-    found: list[Warning] = []
+    warnings: list[RunWarning] = []
     for split, predictions in held.items():
         if len(predictions):
-            found += _of_split(_SPLITS.get(split, split), predictions, scores[split])
+            warnings += _of_split(_SPLITS.get(split, split), predictions, scores[split])
     validation = held["val"] if "val" in held else None
     if validation is not None and len(validation) and np.isfinite(scores["val"]["loss"] or np.nan):
         temperature = fit_temperature(validation.labels, validation.logits, validation.task)
-        found += _temperature(temperature, scores["val"]["accuracy"] == 1.0)
+        warnings += _temperature(temperature, scores["val"]["accuracy"] == 1.0)
     losses = {line["step"]: line["loss"] for line in course if line.get("loss") is not None}
     if kept_step in losses and len(losses) > 2 and losses[kept_step] == max(losses.values()):
         best = min(losses, key=lambda step: losses[step])
         if losses[best] < losses[kept_step]:
-            found.append(
-                Warning(
+            warnings.append(
+                RunWarning(
                     "kept_worst_loss",
                     f"the weights kept, of step {kept_step}, have the highest validation loss of all, "
                     f"{losses[kept_step]:.3f} (lowest: {losses[best]:.3f} at step {best})",
                     "compare with select='loss': the figure that chose them may be noise on so few images",
                 )
             )
-    return tuple(found)
+    return tuple(warnings)
 
 
-def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[Warning]:
-    found = []
-    undefined = [name for name in _FIGURES if scores[name] is None]
+def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[RunWarning]:
+    warnings = []
+    wanted = [each.name for each in registry.metrics() if each.in_report and held.task in each.tasks]
+    undefined = [name for name in wanted if scores[name] is None]
     absent = list(scores["absent"])
     if undefined or absent:
         parts = [f"no example inside or outside of: {', '.join(absent)}"] if absent else []
         parts += [f"not defined: {', '.join(undefined)}"] if undefined else []
-        found.append(
-            Warning(
+        warnings.append(
+            RunWarning(
                 "undefined",
                 f"on {where} {'; '.join(parts)}",
                 "means leave those classes out: take more images of them, another split "
@@ -82,8 +89,8 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
     classes, several = len(held.class_names), held.task == "multilabel"
     chance = math.log(2 if several else classes)
     if scores["loss"] is not None and scores["loss"] > chance:
-        found.append(
-            Warning(
+        warnings.append(
+            RunWarning(
                 "loss_above_chance",
                 f"on {where} the loss is {scores['loss']:.2f}; equal probabilities for all would have "
                 f"{chance:.2f}",
@@ -103,8 +110,8 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
         text = f"all {len(held)} images are decided as {held.class_names[int(said.argmax())]!r}"
         share, accuracy = true.max() / true.sum(), scores["accuracy"]
         if not constant and accuracy < share - 1e-9:
-            found.append(
-                Warning(
+            warnings.append(
+                RunWarning(
                     "accuracy_below_prevalence",
                     f"on {where} accuracy is {accuracy:.3f}; always saying "
                     f"{held.class_names[int(true.argmax())]!r} would reach {share:.3f}",
@@ -113,21 +120,21 @@ def _of_split(where: str, held: Predictions, scores: Mapping[str, Any]) -> list[
                 )
             )
     if constant:
-        found.append(
-            Warning(
+        warnings.append(
+            RunWarning(
                 "one_class_said",
                 f"on {where} {text}",
                 "the decisions say nothing: choose a threshold on validation (the report has them), weigh "
                 "the classes (data.class_weights='balanced'), train for longer or at another rate",
             )
         )
-    return found
+    return warnings
 
 
-def _temperature(value: float, all_right: bool) -> list[Warning]:
+def _temperature(value: float, all_right: bool) -> list[RunWarning]:
     if all_right:  # the loss falls with T down to 0, and rounds to 0 before that: any small T is found
         return [
-            Warning(
+            RunWarning(
                 "temperature",
                 "no temperature can be fitted: every validation image is right, and it goes to its bound",
                 "do not read the scaled probabilities; calibration takes a validation split with errors",
@@ -136,7 +143,7 @@ def _temperature(value: float, all_right: bool) -> list[Warning]:
     if value <= HOT:
         return []
     return [
-        Warning(
+        RunWarning(
             "temperature",
             f"the temperature fitted on validation is {value:.1f}: the probabilities are far too sure",
             "do not read them unscaled; train for fewer steps, with label smoothing or weight decay",

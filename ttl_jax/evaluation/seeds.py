@@ -28,24 +28,24 @@ def mean_interval(
     `score_interval`'s to say.
 
     Args:
-        values: one a seed.
-        level: of confidence.
-        bounds: what the figure can be at all; the interval ends there.
+        values: one figure a seed.
+        level: confidence of the interval.
+        bounds: lowest and highest possible value; the interval ends there.
 
     Raises:
         ValueError: no values.
     """
     from scipy import stats
 
-    found = np.asarray(values, np.float64)
-    if not len(found):
+    figures = np.asarray(values, np.float64)
+    if not len(figures):
         raise ValueError("the mean of no values")
-    mean = float(found.mean())
-    if len(found) == 1:
+    mean = float(figures.mean())
+    if len(figures) == 1:
         return MeanInterval(mean, None, None, 1, None)
-    sd = float(found.std(ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, len(found) - 1)) * sd / len(found) ** 0.5
+    sd = float(figures.std(ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, len(figures) - 1)) * sd / len(figures) ** 0.5
     if sd == 0.0:  # values that happen to be alike say nothing of how they vary
-        return MeanInterval(mean, None, None, len(found), sd)
+        return MeanInterval(mean, None, None, len(figures), sd)
     low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
-    return MeanInterval(mean, low, high, len(found), sd)
+    return MeanInterval(mean, low, high, len(figures), sd)

@@ -1,4 +1,4 @@
-"""The one order in which weights are chosen on validation."""
+"""The one order in which weights, trials and runs are chosen on validation."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ttl_jax.evaluation.registry import known_metric
+
 
 class Merit(NamedTuple):
-    """What validation says of some weights. Merits compare as tuples: the greater is the better.
+    """The order of weights by their validation scores. Merits compare as tuples: the greater is the better.
 
     Weights of equal merit cannot be told apart on validation; those that trained longer are taken.
 
     Attributes:
-        figure: the figure to select by, higher is better; minus the loss where it is not defined.
+        figure: the metric selected by, turned so that higher is better; minus the loss where undefined.
         minus_loss: minus the validation loss; it decides between equal figures.
     """
 
@@ -24,15 +26,32 @@ class Merit(NamedTuple):
 def merit(scores: Mapping[str, Any], select: str) -> Merit:
     """The merit of weights with these validation scores.
 
-    A figure that is not defined (None or NaN) is so for every model: that depends on the split's labels
-    alone. The loss then stands in for it. A loss that is not defined is worse than any other.
+    A metric that is undefined (None or NaN) is so for every model: that depends on the split's labels
+    alone. The loss then stands in for it. A loss that is undefined is worse than any other.
 
     Args:
-        scores: from `evaluation.score`.
-        select: config.select, a key of them; "loss" is minimised.
+        scores: result of `evaluation.score` on the validation split.
+        select: config.select, the name of a metric.
     """
+    chosen = known_metric(select)
     minus_loss = _defined(scores["loss"], -1.0, -math.inf)
-    return Merit(minus_loss if select == "loss" else _defined(scores[select], 1.0, minus_loss), minus_loss)
+    return Merit(_defined(scores[chosen.name], chosen.sign, minus_loss), minus_loss)
+
+
+def deciding(scores: Mapping[str, Any], select: str) -> str:
+    """The metric that `merit` goes by: `select`, or "loss" where that is undefined."""
+    chosen = known_metric(select).name
+    return "loss" if scores[chosen] is None or math.isnan(scores[chosen]) else chosen
+
+
+def figure(scores: Mapping[str, Any], select: str) -> float:
+    """`Merit.figure` in the direction of `select`: its value as it is, or what stands in for it.
+
+    Returns:
+        of an undefined AUROC minus the loss, of an undefined ECE the loss; NaN where that is undefined too.
+    """
+    value = known_metric(select).sign * merit(scores, select).figure
+    return value if math.isfinite(value) else math.nan
 
 
 def _defined(value: float | None, sign: float, otherwise: float) -> float:

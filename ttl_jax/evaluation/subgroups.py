@@ -41,20 +41,20 @@ def subgroups(
     left out. Empty cells are "unknown". A subgroup without both classes has no AUROC.
 
     Args:
-        predictions: of one split.
+        predictions: logits and labels of one split.
         columns: (N,) each; None takes those that the prediction file holds.
 
     Raises:
         ValueError: a column of another length.
     """
-    found = []
+    parts = []
     for name, cells in (predictions.columns if columns is None else columns).items():
         cells = np.asarray(cells)
         if len(cells) != len(predictions):
             raise ValueError(f"column {name!r} has {len(cells)} cells for {len(predictions)} examples")
         for value, members in _parts(cells.astype(str), bins, most):
-            found.append(_subgroup(predictions, name, value, members))
-    return tuple(found)
+            parts.append(_subgroup(predictions, name, value, members))
+    return tuple(parts)
 
 
 def _parts(cells: np.ndarray, bins: int, most: int) -> list[tuple[str, np.ndarray]]:

@@ -43,5 +43,5 @@ def fit_temperature(
         return float((top[:, 0] + np.log(np.exp(scaled - top).sum(axis=1))).mean())
 
     edge = np.log(100.0)
-    found = optimize.minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-8})
-    return float(np.exp(-found.x))
+    minimum = optimize.minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(-minimum.x))

@@ -9,6 +9,7 @@ import flax.linen as nn
 from ttl_jax.models.layers.basic import Activation, Dense, Dropout, adaptive_average_pool, max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.models.vgg import ConvPart
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 # of every stage its convolutions: features, window, stride, padding; a 3x3/2 max-pool closes the stage
@@ -36,6 +37,7 @@ def _pool(x: Array) -> Array:
     return max_pool(x, 3, 2)
 
 
+@register("backbone", "alexnet")
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of AlexNet: each convolution with its ReLU, each pool, and fc1, fc2.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ttl_jax.models.layers.basic import max_pool
 from ttl_jax.models.layers.group_norm import GroupNorm, StandardisedConv
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, build, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 # name -> blocks a stage, factor of every width
@@ -64,6 +65,7 @@ class GroupNormReLU(GroupNorm):
         return nn.relu(super().__call__(x))
 
 
+@register("backbone", *NETWORKS)
 def plan(name: str, dtype: Any) -> Plan:
     """The units of a BiT network: the stem and every block; the last one closes with norm and ReLU."""
     depths, factor = NETWORKS[name]

@@ -13,6 +13,7 @@ from ttl_jax.models.densenet import NormReLU
 from ttl_jax.models.layers.basic import Activation, max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
 from ttl_jax.models.vgg import ConvPart
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 DROPOUT = 0.1
@@ -39,6 +40,7 @@ def _pool(x: Array) -> Array:
     return max_pool(x, 3, 2)
 
 
+@register("backbone", *FLAVOURS)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a CBR network: each convolution with its norm and ReLU, and each pool.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ttl_jax.models.layers.basic import BatchNorm, Conv, Dense, average_pool
 from ttl_jax.models.resnet import Bottleneck
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
 
 DEPTHS, WIDTH = (3, 4, 6, 3), 64
@@ -69,6 +70,7 @@ class AttentionPool(nn.Module):
         return Dense(EMBEDDING, self.dtype, name="out")(mixed)
 
 
+@register("backbone", "clip_resnet50")
 def plan(name: str, dtype: Any) -> Plan:
     """The units: stem, every block, and the attention pool, which a pooled head replaces."""
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]

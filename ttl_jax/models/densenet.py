@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ttl_jax.models.layers.basic import BatchNorm, Conv, average_pool, concatenate, norm_relu_conv
 from ttl_jax.models.resnet import Stem  # the same in both families
 from ttl_jax.models.unit import Plan, UnitSpec, build, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 DEPTHS = {
@@ -56,6 +57,7 @@ class NormReLU(BatchNorm):
         return nn.relu(super().__call__(x, moving))
 
 
+@register("backbone", *DEPTHS)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a DenseNet.
 

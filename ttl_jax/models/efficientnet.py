@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from ttl_jax.models.layers.basic import BatchNorm, Conv, Dropout
 from ttl_jax.models.unit import Plan, UnitSpec, narrow, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 # expansion, window, stride, output channels, repeats
@@ -138,6 +139,7 @@ class MBConv(nn.Module):
         return y
 
 
+@register("backbone", *FLAVOURS)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of an EfficientNet: stem, every MBConv, and the last 1x1 convolution ("top").
 

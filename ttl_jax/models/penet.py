@@ -15,6 +15,7 @@ from ttl_jax.models.layers.basic import Conv, Dense, Dropout, max_pool
 from ttl_jax.models.layers.group_norm import GroupNorm
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
 from ttl_jax.models.volume import VolumeConv
+from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
 
 DEPTHS, WIDTH = (3, 4, 6, 3), 128
@@ -91,6 +92,7 @@ class Block(nn.Module):
         return nn.leaky_relu(x + Dropout(self.drop_path, whole=True, name="drop_path")(y, keys), 0.01)
 
 
+@register("backbone", "penet")
 def plan(name: str, dtype: Any) -> Plan:
     """The units of PENet's classifier: stem and every block."""
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]

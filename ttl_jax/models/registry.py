@@ -2,68 +2,86 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from ttl_jax import registry
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.models import alexnet, bit, cbr, clip, densenet, efficientnet, penet, resnet, vgg, volume
 from ttl_jax.models.network import HEADS, Head, Network
 from ttl_jax.models.unit import Plan, Unit
+
+# Each registers its networks, in this order: the first of several that fit is what `network_of` says.
+from ttl_jax.models import (  # isort: skip  # noqa: F401
+    resnet, densenet, vgg, efficientnet, alexnet, cbr, volume, bit, clip, penet,
+)  # fmt: skip
 
 CLASSIFIER = "classifier"  # stage of fully connected layers that a pooled head replaces
 OWN_POOL = "own_pool"  # stage of a pool with parameters (CLIP's attention), which another head replaces
 
-# Families whose upper part can be made slim take (name, dtype, slim_from, slim), others (name, dtype).
-SLIMMABLE: dict[str, Callable[..., Plan]] = {
-    **dict.fromkeys(resnet.DEPTHS, resnet.plan),
-    **dict.fromkeys(densenet.DEPTHS, densenet.plan),
-    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), vgg.plan),
-    **dict.fromkeys(efficientnet.FLAVOURS, efficientnet.plan),
-    "alexnet": alexnet.plan,
-    **dict.fromkeys(cbr.FLAVOURS, cbr.plan),
-    **dict.fromkeys(volume.NAMES, volume.plan),
-}
-PLANS: dict[str, Callable[..., Plan]] = {
-    **SLIMMABLE,
-    **dict.fromkeys(bit.NETWORKS, bit.plan),
-    "clip_resnet50": clip.plan,
-    "penet": penet.plan,
-}
-
 
 def names() -> tuple[str, ...]:
     """The registered networks."""
-    return tuple(PLANS)
+    return registry.names("backbone")
+
+
+def slimmable(name: str) -> bool:
+    """Whether a network's upper part can be made slim: its function takes (name, dtype, slim_from, slim)."""
+    return "slim_from" in inspect.signature(_entry(name)).parameters
+
+
+def _entry(name: str) -> Callable[..., Plan]:
+    entry = registry.get("backbone", name, f"there is no model {name!r}")
+    if not callable(entry) or "dtype" not in inspect.signature(entry).parameters:
+        raise UserError(f"model {name!r} is no function (name, dtype) -> Plan: see docs/own.md")
+    return entry
 
 
 def _plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
-    if name not in PLANS:
-        raise UserError(f"there is no model {name!r}{nearest(name, names())}")
-    if name in SLIMMABLE:
-        plan = PLANS[name](name, dtype, slim_from, slim)
-        if slim_from is not None and plan == PLANS[name](name, dtype, None, slim):
-            raise UserError(f"slim_from={slim_from}, slim={slim} leaves {name} as it is: count blocks from 1")
-        return plan
-    if slim_from is not None:
-        raise UserError(f"slim_from is for {', '.join(SLIMMABLE)}, not for {name!r}")
-    return PLANS[name](name, dtype)
+    entry, slims = _entry(name), slimmable(name)
+    if slim_from is not None and not slims:
+        able = ", ".join(known for known in names() if slimmable(known))
+        raise UserError(f"slim_from is for {able}, not for {name!r}")
+    plan = entry(name, dtype, slim_from, slim) if slims else entry(name, dtype)
+    if not isinstance(plan, Plan):
+        raise UserError(f"model {name!r} is a function that returns {type(plan).__name__}, not a Plan")
+    if slim_from is not None and plan == entry(name, dtype, None, slim):
+        raise UserError(f"slim_from={slim_from}, slim={slim} leaves {name} as it is: count blocks from 1")
+    return plan
+
+
+class _Known(NamedTuple):
+    """What is asked of a whole network again and again."""
+
+    units: tuple[Unit, ...]
+    paths: dict[str, str]  # of modules -> their unit
+    dimensions: int
+
+
+def _known(name: str) -> _Known:
+    return _known_of(_entry(name), name)  # an edited file has another function
 
 
 @cache
+def _known_of(entry: Callable[..., Plan], name: str) -> _Known:
+    plan = _plan(name, jnp.float32, None, 2)
+    units = tuple(Unit(spec.name, spec.stage, number) for number, spec in enumerate(plan.units, start=1))
+    paths = {path: spec.name for spec in plan.units for path, _ in spec.parts}
+    return _Known(units, paths, plan.dimensions)
+
+
 def units(name: str) -> tuple[Unit, ...]:
     """The units of a network, bottom to top.
 
     Raises:
         UserError: no such network; the nearest is named.
     """
-    specs = _plan(name, jnp.float32, None, 2).units
-    return tuple(Unit(spec.name, spec.stage, number) for number, spec in enumerate(specs, start=1))
+    return _known(name).units
 
 
-@cache
 def input_shape(name: str, size: int = 224, channels: int = 3, depth: int = 16) -> tuple[int, ...]:
     """The shape of one example of a network: (H, W, C), or (D, H, W, C) for volumes.
 
@@ -73,21 +91,13 @@ def input_shape(name: str, size: int = 224, channels: int = 3, depth: int = 16) 
         channels: of the images.
         depth: slices of a volume.
     """
-    dimensions = _plan(name, jnp.float32, None, 2).dimensions
-    return (*((depth,) if dimensions == 3 else ()), size, size, channels)
+    return (*((depth,) if _known(name).dimensions == 3 else ()), size, size, channels)
 
 
-@cache
 def stages(name: str) -> tuple[Unit, ...]:
     """The coarse cuts: the last unit of every stage, the stem counted with the first stage."""
     last = {unit.stage: unit for unit in units(name)}
     return tuple(unit for stage, unit in last.items() if stage != "stem")
-
-
-@cache
-def _paths(name: str) -> dict[str, str]:
-    specs = _plan(name, jnp.float32, None, 2).units
-    return {path: spec.name for spec in specs for path, _ in spec.parts}
 
 
 def unit_of(name: str, path: str | Sequence[str]) -> str:
@@ -103,7 +113,7 @@ def unit_of(name: str, path: str | Sequence[str]) -> str:
     parts = path.split("/") if isinstance(path, str) else list(path)
     if parts[0] == "head":
         return "head"
-    known = _paths(name)
+    known = _known(name).paths
     for length in range(1, len(parts)):
         prefix = "/".join(parts[:length])
         if prefix in known:
@@ -136,7 +146,7 @@ def network_of(params: Mapping[str, Any]) -> str:
         except UserError:
             continue
         last = max((unit.index for unit in units(name) if unit.name in present), default=0)
-        with_parameters = {_paths(name)[path] for path in _paths(name) if _has_parameters(name, path)}
+        with_parameters = {unit for path, unit in _known(name).paths.items() if _has_parameters(path)}
         if all(unit.name in present or unit.name not in with_parameters for unit in units(name)[:last]):
             if with_parameters <= present:
                 return name
@@ -146,8 +156,7 @@ def network_of(params: Mapping[str, Any]) -> str:
     raise UserError("the parameters fit no registered network")
 
 
-@cache
-def _has_parameters(name: str, path: str) -> bool:
+def _has_parameters(path: str) -> bool:
     last = path.split("/")[-1]
     return not last.startswith(("pool", "relu"))
 

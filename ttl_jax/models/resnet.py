@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ttl_jax.models.layers.basic import BatchNorm, Conv, average_pool, max_pool
 from ttl_jax.models.unit import Plan, UnitSpec, blocks, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 DEPTHS = {
@@ -104,6 +105,7 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
+@register("backbone", *DEPTHS)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a ResNet.
 

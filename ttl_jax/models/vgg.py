@@ -16,6 +16,7 @@ from ttl_jax.models.layers.basic import (
     max_pool,
 )
 from ttl_jax.models.unit import Plan, UnitSpec, build, narrow, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array
 
 DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -45,6 +46,7 @@ def _pool(x: Array) -> Array:
     return max_pool(x, 2, 2)
 
 
+@register("backbone", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a VGG: each convolution with its ReLU, each pool, and fc1, fc2.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from ttl_jax.models import densenet, resnet
 from ttl_jax.models.layers.basic import BatchNorm, conv_init, convolution, max_pool
 from ttl_jax.models.unit import Plan, unit
+from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
 
 SUFFIX = "_3d"
@@ -66,6 +67,7 @@ class VolumeStem(nn.Module):
         return max_pool(x, 3, 2, 1) if self.pool else x
 
 
+@register("backbone", *NAMES)
 def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     """The units of a 3D network: those of its 2D namesake on another stem.
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.report.read import Run, look_up
-from ttl_jax.report.rows import Row
+from ttl_jax.report.rows import Row, selected_by
 from ttl_jax.report.svg import GRID, INK, MUTED, SERIES, drawing
-from ttl_jax.report.wording import TITLES, title
+from ttl_jax.report.wording import title
 
 MAX_SERIES = len(SERIES)
 _POINTS = 200  # of a training curve
@@ -30,11 +30,12 @@ def learning_curve(run: Run) -> str | None:
         left.plot(thin_x, thin, color=SERIES[0], linewidth=1.2, label="training")
         left.plot(*_series(run, run.validation, "loss"), "o-", color=SERIES[1], markersize=3,
                   label="validation")  # fmt: skip
-        names = ("auroc", "balanced_accuracy", "accuracy")
+        names = dict.fromkeys((selected_by(run), "auroc", "balanced_accuracy", "accuracy"))
+        names.pop("loss", None)  # it is on the left
         for name, colour, mark in zip(names, SERIES[1:], "os^", strict=False):
             x, values = _series(run, run.validation, name)
             if len(values):
-                right.plot(x, values, f"{mark}-", color=colour, markersize=3, label=TITLES[name])
+                right.plot(x, values, f"{mark}-", color=colour, markersize=3, label=title(name))
         best = _best_time(run)
         for axes, what in ((left, "loss"), (right, "on validation")):
             for number, (start, phase) in enumerate(_phases(run)):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import astuple, fields
 from pathlib import Path
 
 from ttl_jax.report import wording
 from ttl_jax.report.comparison.text import (
+    Column,
     Found,
     Line,
     between,
     lines,
+    metrics_of,
     needing,
     p_value,
     pooled,
@@ -36,12 +37,28 @@ def write_tables(found: Found, folder: Path) -> list[Path]:
 
 
 def as_csv(rows: tuple[Line, ...]) -> str:
-    """One column a field of `Line`; empty where nothing is known."""
+    """One column a field of `Line`, of its metrics several; empty where nothing is known."""
+    cells = [_flat(row) for row in rows]
     file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow([field.name for field in fields(Line)])
-    table.writerows([["" if value is None else value for value in astuple(row)] for row in rows])
+    table = csv.DictWriter(file, list(cells[0]) if cells else [], lineterminator="\n")
+    table.writeheader()
+    table.writerows(cells)  # it writes None as nothing
     return file.getvalue()
+
+
+def _flat(row: Line) -> dict[str, object]:
+    """The CSV's columns: NAME, NAME_low, NAME_high of each metric (of AUROC low, high), and its chance."""
+    cells: dict[str, object] = {}
+    for key, value in vars(row).items():
+        if key != "metrics":
+            cells[key] = value
+            continue
+        for each in row.metrics:
+            name = each.metric.name
+            prefix = "" if name == "auroc" else f"{name}_"
+            cells |= {name: each.mean, f"{prefix}low": each.low, f"{prefix}high": each.high}
+            cells |= {each.metric.chance: each.chance} if each.metric.chance else {}
+    return cells
 
 
 def as_markdown(found: Found) -> str:
@@ -97,21 +114,22 @@ def _cells(found: Found) -> tuple[list[str], list[list[str]]]:
     rows = lines(found)
     longer = ["length"] if varying_length(rows) else []
     tuned = ["strengths"] if any(row.strengths for row in rows) else []
-    head = ["data set", "model", "strategy", "AUROC [95 %]", _against(found), "p (Holm)", needing(found),
-            "ms an image", "MB", "FLOPs an image", "AUPRC [95 %] (prevalence)", "accuracy [95 %]",
-            "ECE [95 %]", "rate", *tuned, *longer, "training time", "training FLOPs",
-            "trainable"]  # fmt: skip
+    first, *others = [
+        f"{each.title} [95 %]" + (f" ({wording.title(each.chance)})" if each.chance else "")
+        for each in metrics_of(found)
+    ]
+    head = ["data set", "model", "strategy", first, _against(found), "p (Holm)", needing(found),
+            "ms an image", "MB", "FLOPs an image", *others, "rate", *tuned, *longer, "training time",
+            "training FLOPs", "trainable"]  # fmt: skip
     body = []
     for row in rows:
-        share = "" if row.prevalence is None else f" ({wording.number(row.prevalence)})"
+        leading, *further = [_spread(each) for each in row.metrics]
         body.append([
-            row.dataset, row.model, row.strategy, _spread(row.auroc, row.low, row.high),
+            row.dataset, row.model, row.strategy, leading,
             between(row.difference, row.d_low, row.d_high),
             "cannot be told" if row.caveat else p_value(row.p), row.needed,
             wording.small(row.ms), wording.small(row.mb), wording.amount(row.flops_image),
-            _spread(row.auprc, row.auprc_low, row.auprc_high) + share,
-            _spread(row.accuracy, row.accuracy_low, row.accuracy_high),
-            _spread(row.ece, row.ece_low, row.ece_high),
+            *further,
             wording.ABSENT if row.lr is None else f"{row.lr:g}" + "*" * row.edge,
             *([row.strengths or wording.ABSENT] if tuned else []),
             *([f"{row.length:.3g}"] if longer else []),
@@ -120,6 +138,7 @@ def _cells(found: Found) -> tuple[list[str], list[list[str]]]:
     return head, body
 
 
-def _spread(mean: float | None, low: float | None, high: float | None) -> str:
-    text = wording.number(mean)
-    return text if low is None else f"{text} [{wording.number(low)}, {wording.number(high)}]"
+def _spread(each: Column) -> str:
+    text = wording.number(each.mean)
+    text += "" if each.low is None else f" [{wording.number(each.low)}, {wording.number(each.high)}]"
+    return text if each.chance is None else f"{text} ({wording.number(each.chance)})"

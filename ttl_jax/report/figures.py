@@ -13,7 +13,7 @@ from ttl_jax.evaluation.probability import log_odds
 from ttl_jax.report.read import look_up
 from ttl_jax.report.rows import Row
 from ttl_jax.report.svg import INK, MUTED, ON_DEEP, PAPER, SERIES, drawing
-from ttl_jax.report.wording import TITLES
+from ttl_jax.report.wording import title
 
 MAX_SERIES = len(SERIES)
 MAX_MATRIX = 40  # classes in a confusion matrix that can still be read
@@ -27,7 +27,7 @@ def comparison(rows: Sequence[Row], metric: str) -> str | None:
         return None
     # at least half of the width is left to the values, however long the labels are
     width = max(5.5, min(9.0, 3.6 + 0.075 * max(len(row.label) for _, row in known)))
-    with drawing(width, 0.9 + 0.34 * len(known), f"{TITLES[metric]} by setting") as made:
+    with drawing(width, 0.9 + 0.34 * len(known), f"{title(metric)} by setting") as made:
         axes = made.figure.subplots()
         for height, (place, row) in enumerate(reversed(known)):
             colour = SERIES[place] if place < MAX_SERIES else MUTED
@@ -44,7 +44,7 @@ def comparison(rows: Sequence[Row], metric: str) -> str | None:
             else:
                 axes.plot([value.mean], [height], "o", color=colour, markersize=6)
         axes.set_yticks(range(len(known)), [row.label for _, row in reversed(known)])
-        axes.set(xlabel=f"{known[0][1].split} {TITLES[metric]}", ylim=(-0.6, len(known) - 0.4))
+        axes.set(xlabel=f"{known[0][1].split} {title(metric)}", ylim=(-0.6, len(known) - 0.4))
         axes.grid(axis="y", visible=False)
     return made.svg
 
@@ -58,7 +58,7 @@ def cost(rows: Sequence[Row], metric: str) -> str | None:
     ]
     if len(known) < 2:
         return None
-    with drawing(5.5, 3.4, f"{TITLES[metric]} against training time") as made:
+    with drawing(5.5, 3.4, f"{title(metric)} against training time") as made:
         axes = made.figure.subplots()
         axes.set_xscale("log")
         for place, _, mean, seconds in known:
@@ -66,7 +66,7 @@ def cost(rows: Sequence[Row], metric: str) -> str | None:
             axes.plot([seconds], [mean], "o", color=colour, markersize=7)
         axes.margins(0.18, 0.15)
         time_ticks(axes, [seconds for *_, seconds in known])
-        axes.set(xlabel="training time (log scale)", ylabel=f"{known[0][1].split} {TITLES[metric]}")
+        axes.set(xlabel="training time (log scale)", ylabel=f"{known[0][1].split} {title(metric)}")
         if len(known) <= 2 * MAX_SERIES:
             name_dots(made.figure, axes, [(x, y, row.label) for _, row, y, x in known])
     return made.svg

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.bootstrap import Interval
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
@@ -28,8 +29,8 @@ from ttl_jax.report.operating import OperatingRow, operating_rows
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 from ttl_jax.report.rows import (
     COSTS,
-    METRICS,
     Row,
+    metrics_of,
     rows_of,
     settings_that_differ,
     validation_score,
@@ -129,6 +130,7 @@ def render(
         compared=None if comparison is None else _compared(comparison, runs),
         cards=_cards(runs),
         wording=wording,
+        metrics=[each for each in registry.metrics() if each.in_report],
         spread=_spread,
         points=compared.points,
         p_value=compared.p_value,
@@ -182,7 +184,8 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "lines": rows,
         "reference": statistics["reference"],
-        "preferred": compared.preferred(rows),
+        "preferred": compared.preferred(found),
+        "titles": [each.title for each in compared.metrics_of(found)],
         "several_datasets": len({row.dataset for row in rows}) > 1,
         "several_models": len({row.model for row in rows}) > 1,
         "interval_over": _interval_over(found),
@@ -220,13 +223,16 @@ def _difference_over(found: Mapping[str, Any]) -> set[str]:
 def _interval_over(found: Mapping[str, Any]) -> str:
     """What the settings' own intervals are over, in words."""
     replicate = "folds" if found["protocol"]["folds"] else "seeds"
+    metrics = compared.metrics_of(found)
+    named = next((each.name for each in metrics if each.terms is not None), "auroc")
+    alone = ", ".join(each.title for each in metrics if each.terms is None)
     over = {  # an older compare.json does not say it, and has Student's
-        look_up(each, "test", "auroc", "over") or replicate for each in found["settings"] if each["cells"]
+        look_up(each, "test", named, "over") or replicate for each in found["settings"] if each["cells"]
     }
     said = {
         "folds": "Student's over folds",
         "seeds": "Student's over seeds",
-        "patients": f"over patients and {replicate} (ECE: over {replicate} alone)",
+        "patients": f"over patients and {replicate}" + f" ({alone}: over {replicate} alone)" * bool(alone),
     }
     return ", or, on other data sets, ".join(said[each] for each in said if each in over)
 
@@ -304,7 +310,7 @@ def _headlines(rows: Sequence[Row]) -> list[str]:
         if chosen or len(inside) == 1:
             found.append(wording.headline((chosen or inside)[0], several=len(inside) > 1))
         else:
-            scored = sum("auroc" in row.values or "accuracy" in row.values for row in inside)
+            scored = sum(bool(row.values) for row in inside)
             found.append(
                 f"{len(inside)} settings on {dataset}, {scored} with results; without validation "
                 "figures none can be preferred."
@@ -322,20 +328,18 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
         columns.insert(0, "data set")
         for row, line in zip(rows, cells, strict=True):
             line.insert(0, Cell(row.dataset))
-    for name in METRICS:
-        if name == "prevalence" or not any(name in row.values for row in rows):
-            continue
-        columns.append(wording.TITLES[name])
+    for metric in (each for each in metrics_of(rows) if each.in_report):
+        columns.append(metric.title)
         for row, line in zip(rows, cells, strict=True):
-            value = row.values[name] if name in row.values else None
+            value = row.values.get(metric.name)
             under = wording.interval(value)
-            if name == "auprc" and "prevalence" in row.values:
-                share = f"prevalence {wording.number(row.mean('prevalence'))}"
+            if metric.chance in row.values:
+                share = f"{wording.title(metric.chance)} {wording.number(row.mean(metric.chance))}"
                 under = share if under is None else f"{under}; {share}"
-            line.append(Cell(wording.metric(value), under, row.mean(name)))
+            line.append(Cell(wording.metric(value), under, row.mean(metric.name)))
     for name in COSTS:
         if any(name in row.costs for row in rows):
-            columns.append(wording.TITLES[name])
+            columns.append(wording.title(name))
             for row, line in zip(rows, cells, strict=True):
                 amount = row.costs[name] if name in row.costs else None
                 line.append(Cell(wording.cost(row, name), None, amount))
@@ -344,7 +348,7 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
     """Figures over all settings; a comparison shows their cost in figures of its own."""
-    metric = "auroc" if any("auroc" in row.values for row in rows) else "accuracy"
+    metric = next((each.name for each in metrics_of(rows)), "auroc")
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
     spread = "Line: 95% interval over patients, and over seeds where there are several. " if any(

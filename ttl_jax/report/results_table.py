@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO
 
+from ttl_jax.evaluation import registry
 from ttl_jax.report import wording
-from ttl_jax.report.rows import Row
+from ttl_jax.report.rows import Row, metrics_of
 
 
 def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | None = None) -> None:
@@ -29,19 +30,15 @@ def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | N
         table.add_column("dataset", overflow="fold")
     table.add_column("model", overflow="fold")
     table.add_column("strategy", overflow="fold")
-    for title in (
-        "seeds", "AUROC", "AUPRC (prevalence)", "accuracy", "balanced accuracy", "ECE",
-        "trainable params", "time",
-    ):  # fmt: skip
+    known = dict.fromkeys((*registry.metrics(), *metrics_of(rows)))
+    shown = [metric for metric in known if metric.in_table]
+    titles = [f"{each.title} ({wording.title(each.chance)})" if each.chance else each.title for each in shown]
+    for title in ("seeds", *titles, "trainable params", "time"):
         table.add_column(title, justify="right")
     for row in rows:
-        values = [_value(row, name) for name in ("auroc", "auprc", "accuracy", "balanced_accuracy")]
-        if "prevalence" in row.values:
-            values[1] += f" ({wording.number(row.mean('prevalence'))})"
         cells = [row.dataset] if several_datasets else []
-        cells += [row.model, _short(row), wording.seeds(row), *values]
-        cells += [_value(row, "ece"), wording.cost(row, "trainable_params")]
-        cells += [wording.cost(row, "seconds")]
+        cells += [row.model, _short(row), wording.seeds(row), *(_value(row, metric) for metric in shown)]
+        cells += [wording.cost(row, "trainable_params"), wording.cost(row, "seconds")]
         table.add_row(*(Text(cell) for cell in cells), style="bold" if row.chosen else None)
     console = Console(file=file, width=width, highlight=False)
     if not console.is_terminal and width is None:
@@ -59,5 +56,6 @@ def _short(row: Row) -> str:
     return row.label.replace(f" · {row.model}", "").replace(f" · {row.dataset}", "")
 
 
-def _value(row: Row, name: str) -> str:
-    return wording.metric(row.values[name] if name in row.values else None)
+def _value(row: Row, metric: registry.Metric) -> str:
+    text = wording.metric(row.values.get(metric.name))
+    return f"{text} ({wording.number(row.mean(metric.chance))})" if metric.chance in row.values else text

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.intervals import intervals_of
+from ttl_jax.evaluation.selection import deciding, merit
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 
-METRICS = (
-    "auroc", "auprc", "prevalence", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "kappa",
-    "ece", "brier", "loss",
-)  # fmt: skip
-INTERVALS = tuple(metric for metric in METRICS if metric not in ("prevalence", "ece"))  # ECE has no sound one
-COSTS = ("seconds", "params", "trainable_params", "flops_per_step")
+COSTS = {  # key of result.json -> title
+    "seconds": "time",
+    "params": "parameters",
+    "trainable_params": "trainable",
+    "flops_per_step": "FLOP/step",
+}
 # Fields that tell no setting from another: runs that differ in these alone share a row.
 NO_SETTING = ("seed", "evaluate_test", "report", "report_images", "loggers")
-LOWER_IS_BETTER = ("ece", "brier", "loss")
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,29 @@ def settings_that_differ(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def validation_score(run: Run) -> tuple[str, float] | None:
-    """The figure that picked the checkpoint, and what it was on validation at its best."""
-    metric = str(look_up(run.config, "select") or "auroc")
-    scores = run.scores("val")
-    if scores is not None:
-        values = [look_up(scores, metric)]
-    else:
-        values = [look_up(line, metric) for line in run.validation]
-    known = [float(value) for value in values if value is not None]
-    if not known:
+    """The metric that picked the checkpoint, and its value on validation at its best.
+
+    Where `select` is undefined that is the loss: see `selection.merit`.
+    """
+    select, scores = selected_by(run), run.scores("val")
+    lines = [
+        line for line in (run.validation if scores is None else (scores,)) if {select, "loss"} <= set(line)
+    ]
+    if not lines:
         return None
-    return metric, min(known) if metric in LOWER_IS_BETTER else max(known)
+    best = max(lines, key=lambda line: merit(line, select))
+    name = deciding(best, select)
+    return None if best[name] is None else (name, float(best[name]))
+
+
+def selected_by(run: Run) -> str:
+    """The name of the metric that the run's checkpoints were chosen by."""
+    return registry.key_of(str(look_up(run.config, "select") or "auroc"))
+
+
+def metrics_of(rows: Sequence[Row]) -> tuple[registry.Metric, ...]:
+    """The metrics that some row has values of."""
+    return registry.metrics_in({name: value.mean for name, value in row.values.items()} for row in rows)
 
 
 def _setting(run: Run) -> str:
@@ -117,7 +130,7 @@ def _row(runs: tuple[Run, ...], split: str, intervals: bool) -> Row:
     runs = tuple(sorted(runs, key=lambda run: (run.seed is None, run.seed)))
     scored = [run for run in runs if run.scores(split) is not None]
     values = {}
-    for metric in METRICS:
+    for metric in (each.name for each in registry.metrics_in(run.scores(split) or {} for run in scored)):
         known = [look_up(run.scores(split), metric) for run in scored]
         known = [float(value) for value in known if value is not None]
         if known:
@@ -157,8 +170,8 @@ def _intervals(runs: Sequence[Run], split: str, values: dict[str, Value]) -> dic
     held = [found for found in (run.predictions(split) for run in runs) if found is not None]
     if len(held) < len(runs):
         return {}
-    found = intervals_of(held, [metric for metric in INTERVALS if metric in values])
-    return {metric: replace(values[metric], low=low, high=high) for metric, (low, high) in found.items()}
+    ends = intervals_of(held, list(values))
+    return {metric: replace(values[metric], low=low, high=high) for metric, (low, high) in ends.items()}
 
 
 def _label(found: list[Row]) -> list[Row]:
@@ -195,7 +208,7 @@ def _choose(found: list[Row]) -> list[Row]:
             if row.dataset == dataset and known:
                 metric = known[0][0]
                 mean = statistics.fmean(value for _, value in known)
-                ranked.append((metric, -mean if metric in LOWER_IS_BETTER else mean, -place))
+                ranked.append((metric, registry.known_metric(metric).sign * mean, -place))
         if len(ranked) > 1 and len({metric for metric, *_ in ranked}) == 1:
             chosen.add(-max(ranked)[2])
     return [replace(row, chosen=place in chosen) for place, row in enumerate(found)]

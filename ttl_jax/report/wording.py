@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from ttl_jax.report.rows import Row, Value
+from ttl_jax.evaluation import registry
+from ttl_jax.report.rows import COSTS, Row, Value, validation_score
 
-TITLES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "auprc_macro": "macro AUPRC",
-    "prevalence": "prevalence",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1_macro": "macro F1",
-    "mcc": "MCC",
-    "kappa": "κ",
-    "ece": "ECE",
-    "brier": "Brier",
-    "loss": "loss",
-    "seconds": "time",
-    "params": "parameters",
-    "trainable_params": "trainable",
-    "flops_per_step": "FLOP/step",
-}
 ABSENT = "–"
 
 
 def title(name: str) -> str:
-    """What people call a metric or a cost."""
-    return TITLES[name] if name in TITLES else name
+    """The name of a metric or a cost in tables and figures."""
+    return COSTS[name] if name in COSTS else registry.known_metric(name).title
 
 
 def metric(value: Value | None) -> str:
@@ -102,15 +85,15 @@ def headline(row: Row, several: bool) -> str:
 
     several: the row is the one that validation prefers among several settings.
     """
-    if "auroc" not in row.values and "accuracy" not in row.values:
+    if not row.values:
         return f"{row.strategy} on {row.model} ({row.dataset}): {row.note or 'nothing scored yet'}."
     parts = []
-    for name in ("auroc", "accuracy"):
-        value = row.values[name] if name in row.values else None
-        if value is not None:
-            spread = interval(value)
+    selected = validation_score(row.runs[0])
+    for name in dict.fromkeys((selected[0] if selected else "auroc", "auroc", "accuracy")):
+        if name in row.values:
+            spread = interval(row.values[name])
             spread = f" (95% interval {spread})" if spread else ""
-            parts.append(f"{TITLES[name]} {metric(value)}{spread}")
+            parts.append(f"{title(name)} {metric(row.values[name])}{spread}")
     scored = max(value.runs for value in row.values.values())
     chosen = ", preferred on validation," if several else ""
     text = f"On the {row.dataset} {split(row.split)}, {row.strategy} ({row.model}){chosen} reaches "

@@ -17,44 +17,27 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
-from ttl_jax.search.finalists import check_finals
+from ttl_jax.search.finalists import DEFAULT, Terms
 from ttl_jax.search.posterior import Posterior, posterior
 from ttl_jax.search.protocol import Outcome, Plan, Request, highest, indices
 
 WHOLE = 3  # trainings to the end that are made at least: fewer cannot tell a peak from a slope
 
 
-def bayesian_plan(
-    units: Iterable[int | Unit],
-    *,
-    pilot: float = 0.05,
-    seeds: Sequence[int] = (0,),
-    finalists: int = 3,
-    allowance: float = math.inf,
-    confidence: float = 0.95,
-    tolerance: float = 0.01,
-    width: int = 1,
-    maximize: bool = True,
-) -> Plan:
+def bayesian_plan(units: Iterable[int | Unit], terms: Terms = DEFAULT, *, pilot: float = 0.05) -> Plan:
     """Plan of a Bayesian search (see the module's head).
 
     Args:
         units: candidates.
+        terms: of the search. Three whole trainings are made at least, whatever its allowance; the finalists'
+            further seeds come on top of it.
         pilot: share of a training that every unit gets first, above 0; at 1 all train to the end.
-        seeds: the first is that of the search, the others are for the finalists.
-        finalists: how many units get more seeds.
-        allowance: whole trainings that the search may cost, though three are made at least; the finalists'
-            further seeds come on top.
-        confidence: probability, below 1, at which it ends sooner.
-        tolerance: the difference from the best that counts as none.
-        width: units trained side by side.
-        maximize: whether high scores are good.
 
     Raises:
         UserError: arguments out of range, or every training failed.
     """
-    candidates, sign = indices(units), 1.0 if maximize else -1.0
-    _check(pilot, seeds, finalists, confidence, tolerance, width)
+    _check(pilot, terms)
+    candidates, sign, seeds, allowance = indices(units), terms.sign, terms.seeds, terms.allowance
     affordable = (allowance - pilot * len(candidates) + 1e-9) / (1 - pilot) if pilot < 1 else 0.0
     whole = max(WHOLE, math.floor(min(affordable, len(candidates))))
     scores: dict[Request, float] = {}
@@ -71,7 +54,7 @@ def bayesian_plan(
     rounds: list[int] = []
     reason = ""
     while not reason:
-        belief, ended = posterior(candidates, scores, tolerance), at(1.0)
+        belief, ended = posterior(candidates, scores, terms.tolerance), at(1.0)
         left = [unit for unit, score in at(pilot).items() if unit not in ended and not math.isnan(score)]
         known = {unit: belief.mean()[unit] for unit, score in ended.items() if not math.isnan(score)}
         if known or not left:
@@ -80,16 +63,16 @@ def bayesian_plan(
             reason = "every unit was tried"
         elif known and len(ended) >= whole:
             reason = f"the allowance of {allowance:g} trainings is spent"
-        elif known and belief.sure(rounds[-1], confidence):
-            reason = f"no unit is likely to be better by more than {tolerance:g}"
+        elif known and belief.sure(rounds[-1], terms.confidence):
+            reason = f"no unit is likely to be better by more than {terms.tolerance:g}"
         else:
-            count = max(1, min(width, len(left), whole - len(ended)))
+            count = max(1, min(terms.width, len(left), whole - len(ended)))
             take((yield _promising(belief, scores, left, known, count, seeds[0])))
     best = rounds[-1]
     if len(seeds) > 1:
-        last = sorted(known, key=lambda unit: -known[unit])[:finalists]
+        last = sorted(known, key=lambda unit: -known[unit])[: terms.finalists]
         take((yield tuple(Request(unit, 1.0, seed) for seed in seeds[1:] for unit in last)))
-        means = posterior(candidates, scores, tolerance).mean()
+        means = posterior(candidates, scores, terms.tolerance).mean()
         best = max(last, key=lambda unit: means[unit])
         reason += f"; unit {best} has the highest expected score after {len(seeds)} seeds"
         rounds.append(best)
@@ -122,11 +105,9 @@ def _promising(
     return tuple(opened)
 
 
-def _check(
-    pilot: float, seeds: Sequence[int], finalists: int, confidence: float, tolerance: float, width: int
-) -> None:
+def _check(pilot: float, terms: Terms) -> None:
     if not 0 < pilot <= 1:
         raise UserError(f"pilot={pilot:g} is a share, above 0 up to 1")
-    check_finals(seeds, finalists, confidence, width)
-    if not tolerance > 0:
-        raise UserError(f"tolerance={tolerance:g} must be above 0")
+    terms.check()
+    if not terms.tolerance > 0:
+        raise UserError(f"tolerance={terms.tolerance:g} must be above 0")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.evaluation import registry
+
 PRICE_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency"}
 
 
@@ -90,7 +92,7 @@ def sentence(record: Mapping[str, Any]) -> str:
     """What was chosen, why, at which cost, and what the test split says of it."""
     test = record["test"]
     figures = []
-    for name in ("auroc", "auprc", "accuracy"):
+    for name in (each.name for each in registry.metrics() if each.in_table):
         if name in test:
             spread = f" ± {test[name + '_sd']:.4f}" if f"{name}_sd" in test else ""
             figures.append(f"{name} {test[name]:.4f}{spread}")

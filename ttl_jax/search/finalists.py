@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from scipy.stats import t
@@ -42,15 +43,45 @@ def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> t
     return tuple(unit for unit in valid if unit == leader or not beaten(unit))
 
 
-def check_finals(seeds: Sequence[int], finalists: int, confidence: float, width: int) -> None:
-    """Refuses what no search could do with its finalists.
+@dataclass(frozen=True)
+class Terms:
+    """What a search may spend, and when it has found what it looks for.
 
-    Raises:
-        UserError: naming the value.
+    Attributes:
+        seeds: the first is that of the search, the others are for the finalists.
+        finalists: how many units get more seeds.
+        allowance: whole trainings (times effort) that the search may cost.
+        confidence: probability, below 1, at which it ends sooner.
+        tolerance: the difference from the best that counts as none.
+        width: units trained side by side.
+        maximize: whether high scores are good.
     """
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds={tuple(seeds)} must be one or more different numbers")
-    if finalists < 1 or width < 1:
-        raise UserError(f"finalists={finalists} and width={width} must be 1 or more")
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence={confidence} must lie between 0 and 1")
+
+    seeds: Sequence[int] = (0,)
+    finalists: int = 3
+    allowance: float = math.inf
+    confidence: float = 0.95
+    tolerance: float = 0.01
+    width: int = 1
+    maximize: bool = True
+
+    @property
+    def sign(self) -> float:
+        """Of a score, so that high is good."""
+        return 1.0 if self.maximize else -1.0
+
+    def check(self) -> None:
+        """Refuses what no search could do with its finalists.
+
+        Raises:
+            UserError: naming the value.
+        """
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds={tuple(self.seeds)} must be one or more different numbers")
+        if self.finalists < 1 or self.width < 1:
+            raise UserError(f"finalists={self.finalists} and width={self.width} must be 1 or more")
+        if not 0 < self.confidence < 1:
+            raise UserError(f"confidence={self.confidence} must lie between 0 and 1")
+
+
+DEFAULT = Terms()

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
-from ttl_jax.search.finalists import check_finals, rivals
+from ttl_jax.search.finalists import DEFAULT, Terms, rivals
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
     Outcome,
@@ -82,31 +82,26 @@ class _Book:
 def halving_plan(
     stages: Iterable[int | Unit],
     units: Iterable[int | Unit],
+    terms: Terms = DEFAULT,
     *,
     rungs: Sequence[float] = (1.0,),
     eta: float = 2.0,
-    seeds: Sequence[int] = (0,),
-    finalists: int = 3,
-    allowance: float = math.inf,
     effort: Mapping[int, float] | None = None,
-    confidence: float = 0.95,
-    tolerance: float = 0.01,
-    width: int = 1,
-    maximize: bool = True,
 ) -> Plan:
-    """The plan behind `halving`, whose arguments these are; `width` units are opened at a time."""
-    candidates, sign = indices(units), 1.0 if maximize else -1.0
+    """The plan behind `halving`, whose arguments these are; `terms.width` units are opened at a time."""
+    candidates, seeds, allowance = indices(units), terms.seeds, terms.allowance
     boundaries = checked_stages(stages, candidates)
-    _check(rungs, eta, seeds, finalists, confidence, width)
+    _check(rungs, eta)
+    terms.check()
     opening = tuple(sorted({candidates[0], *boundaries, candidates[-1]}))
-    finals = (len(seeds) - 1) * finalists * _dearest(effort, candidates)
+    finals = (len(seeds) - 1) * terms.finalists * _dearest(effort, candidates)
     needed = _dearest_race(opening, rungs, eta, effort) + finals
     if allowance + 1e-9 < needed:
         raise UserError(
             f"an allowance of {allowance:g} trainings does not pay for the opening of {len(opening)} units "
             f"and the finals, which may cost {needed:g}; raise it, or use fewer stages, seeds or finalists"
         )
-    book = _Book(tuple(rungs), sign, allowance - finals, effort, seeds[0])
+    book = _Book(tuple(rungs), terms.sign, allowance - finals, effort, seeds[0])
     rounds: list[int] = []
     opened, reason = opening, ""
     while not reason:
@@ -114,20 +109,20 @@ def halving_plan(
         rounds.append(highest(book.at(rungs[-1])))
         tried = {request.unit for request in book.scores}
         unseen = [unit for unit in candidates if unit not in tried]
-        belief = posterior(candidates, book.scores, tolerance)
+        belief = posterior(candidates, book.scores, terms.tolerance)
         next_step = rungs[0] * min((book.effort_of(unit) for unit in unseen), default=0.0)
         if not paid or (unseen and book.spent() + next_step > book.allowance + 1e-9):
             reason = f"the allowance of {allowance:g} trainings is spent"
         elif not unseen:
             reason = "every unit was tried"
-        elif belief.sure(rounds[-1], confidence):
+        elif belief.sure(rounds[-1], terms.confidence):
             reason = "little more is to be gained, if curves do not cross"
         else:
             gains = belief.gains(rounds[-1])
-            opened = tuple(sorted(unseen, key=lambda unit: -gains[unit])[:width])
+            opened = tuple(sorted(unseen, key=lambda unit: -gains[unit])[: terms.width])
     book.allowance = allowance
-    best, score, reason = yield from _finals(book, seeds, finalists, confidence, reason)
-    return Outcome(best, sign * score, (*rounds, best) if len(seeds) > 1 else tuple(rounds), reason)
+    best, score, reason = yield from _finals(book, terms, reason)
+    return Outcome(best, terms.sign * score, (*rounds, best) if len(seeds) > 1 else tuple(rounds), reason)
 
 
 def _dearest(effort: Mapping[int, float] | None, units: Sequence[int]) -> float:
@@ -164,13 +159,13 @@ def _race(book: _Book, opened: Sequence[int], eta: float) -> Asking:
 
 
 def _finals(
-    book: _Book, seeds: Sequence[int], count: int, confidence: float, reason: str
+    book: _Book, terms: Terms, reason: str
 ) -> Generator[tuple[Request, ...], Mapping[Request, float], tuple[int, float, str]]:
     """More seeds for the best few; returns the winner, its mean, and why it is the winner."""
-    whole = book.rungs[-1]
+    whole, seeds = book.rungs[-1], terms.seeds
     first = {unit: score for unit, score in book.at(whole).items() if not math.isnan(score)}
     best = highest(book.at(whole))
-    scores = {unit: [first[unit]] for unit in sorted(first, key=lambda unit: -first[unit])[:count]}
+    scores = {unit: [first[unit]] for unit in sorted(first, key=lambda unit: -first[unit])[: terms.finalists]}
     left = tuple(scores)
     for seed in seeds[1:]:
         if len(left) < 2:
@@ -178,7 +173,7 @@ def _finals(
         asked = {unit: Request(unit, whole, seed) for unit in left}
         yield from book.ask(tuple(asked.values()))  # paid for: finals have their part of the allowance
         scores = {unit: [*scores[unit], book.scores[asked[unit]]] for unit in left}
-        left = rivals(scores, confidence)
+        left = rivals(scores, terms.confidence)
         if not left:
             return best, first[best], f"{reason}; every final failed"
     means = {unit: fmean(scores[unit]) for unit in left}
@@ -197,16 +192,11 @@ def halving(
     objective: Callable[[Request], float],
     stages: Iterable[int | Unit],
     units: Iterable[int | Unit],
+    terms: Terms = DEFAULT,
     *,
     rungs: Sequence[float] = (1.0,),
     eta: float = 2.0,
-    seeds: Sequence[int] = (0,),
-    finalists: int = 3,
-    allowance: float = math.inf,
     effort: Mapping[int, float] | None = None,
-    confidence: float = 0.95,
-    tolerance: float = 0.01,
-    maximize: bool = True,
     done: Mapping[Request, float] | None = None,
 ) -> SearchResult:
     """Successive halving over units (see the module's head).
@@ -215,35 +205,23 @@ def halving(
         objective: request (unit, budget, seed) -> score, called once a request.
         stages: boundaries to open with.
         units: candidates.
+        terms: of the search, of whose allowance the finals' part is kept for them.
         rungs: shares of a whole training at which learning curves are compared, rising to 1.
         eta: at each rung the best 1/eta goes on.
-        seeds: the first is that of the search, the others are for the finalists.
-        finalists: how many units get more seeds.
-        allowance: whole trainings (times effort) that may be spent, of which the finals' part is kept
-            for them; the search ends with it.
         effort: what a whole training costs, by unit; 1 each when not given.
-        confidence: probability at which it ends sooner, and of the finalists' interval.
-        tolerance: the difference from the best that counts as none.
-        maximize: whether high scores are good.
         done: trials that exist already; they are not run again.
 
     Raises:
         UserError: arguments out of range, an allowance that does not pay for the opening, or every
             training failed.
     """
-    plan = halving_plan(
-        stages, units, rungs=rungs, eta=eta, seeds=seeds, finalists=finalists, allowance=allowance,
-        effort=effort, confidence=confidence, tolerance=tolerance, maximize=maximize,
-    )  # fmt: skip
+    plan = halving_plan(stages, units, terms, rungs=rungs, eta=eta, effort=effort)
     return follow(plan, one_by_one(objective), done=done, effort=effort)
 
 
-def _check(
-    rungs: Sequence[float], eta: float, seeds: Sequence[int], finalists: int, confidence: float, width: int
-) -> None:
+def _check(rungs: Sequence[float], eta: float) -> None:
     rising = all(low < high for low, high in zip(rungs, rungs[1:], strict=False))
     if not rungs or not rising or rungs[0] <= 0 or rungs[-1] != 1:
         raise UserError(f"rungs={tuple(rungs)} must rise from above 0 to 1, as (0.25, 0.5, 1.0)")
     if not eta > 1:
         raise UserError(f"eta={eta} must be above 1")
-    check_finals(seeds, finalists, confidence, width)

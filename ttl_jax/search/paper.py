@@ -7,25 +7,26 @@ validation with one seed; only what was selected is trained with more seeds and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttl_jax import data, models
+from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
-from ttl_jax.config.data import data_config
+from ttl_jax.config import data_config, typed
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.evaluation import paired_difference, predictions
+from ttl_jax.evaluation import paired_difference, predictions, registry
 from ttl_jax.search import search as study
 from ttl_jax.search.candidates import KINDS, Point, chosen, points
+from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.protocol import Request
-from ttl_jax.search.trial import report_test
 from ttl_jax.system.preemption import Notice
-from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
 
-METRICS = ("auroc", "auprc")
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class Method(NamedTuple):
@@ -34,6 +35,9 @@ class Method(NamedTuple):
     name: str
     kind: str
     unit: int
+
+
+Tests = dict[Method, dict[int, dict[str, Any]]]  # row -> seed -> test scores
 
 
 def methods(records: Mapping[str, Mapping[str, Any]]) -> tuple[Method, ...]:
@@ -49,7 +53,7 @@ def methods(records: Mapping[str, Mapping[str, Any]]) -> tuple[Method, ...]:
 
 
 def paper(
-    config: Any,
+    config: ConfigDict | SearchConfig,
     workdir: str | Path,
     datasets: Mapping[str, Dataset] | None = None,
     *,
@@ -73,7 +77,7 @@ def paper(
         UserError: something in the config or the data has to be mended.
         Preempted: the notice asked to stop; the same call goes on.
     """
-    workdir, notice = Path(workdir), notice or Notice()
+    config, workdir, notice = typed(SearchConfig, config), Path(workdir), notice or Notice()
     configs = {kind: _of_kind(config, kind) for kind in KINDS}
     settings = {kind: study.read(each) for kind, each in configs.items()}
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
@@ -85,29 +89,10 @@ def paper(
     }
     rows = methods(records)
     seeds = range(config.seed, config.seed + config.search.seeds)
-    tests: dict[Method, dict[int, dict[str, Any]]] = {row: {} for row in rows}
+    tests: Tests = {row: {} for row in rows}
     for kind in KINDS:
-        setting, place = settings[kind], workdir / kind
-        wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows if row.kind == kind)
-        requests = tuple(Request(unit, 1.0, seed) for unit, seed in wanted)
-        programs = Programs(keeps=True)
-        study.train_all(
-            setting,
-            place,
-            sets,
-            requests,
-            apart=datasets is None,
-            notice=notice,
-            committed=committed,
-            programs=programs,
-        )
-        for row in rows:
-            for seed in seeds if row.kind == kind else ():
-                request = Request(row.unit, 1.0, seed)
-                run = study.folder(place, request)
-                if (run / "result.json").exists():  # a training that diverged has none
-                    tests[row][seed] = report_test(setting.trial(request), run, sets, notice, programs)
-
+        trainings = study.Trainings(settings[kind], workdir / kind, sets, datasets is None, notice, committed)
+        _train_finals(trainings, kind, seeds, tests)
     costs: dict[Any, Cost] = {}
 
     def spent(row: Method) -> Cost:
@@ -121,16 +106,17 @@ def paper(
             costs[network] = cost_of(network, size, batches=BATCHES)
         return costs[network]
 
+    select = registry.metric(config.select).name
     found = {
         "model": config.model.name,
         "dataset": config.data.name,
-        "select": config.select,
+        "select": select,
         "image_size": config.data.image_size,
         "lr": config.optimizer.lr,
         "train_examples": len(sets["train"].ids),
         "test_examples": len(sets["test"].ids),
         "rows": [
-            _row(row, settings[row.kind].points[row.unit], tests, spent(row), workdir, rows[0])
+            _row(row, settings[row.kind].points[row.unit], tests, spent(row), workdir, rows[0], select)
             for row in rows
         ],
         "searches": {kind: records[kind]["cost"] for kind in KINDS},
@@ -140,31 +126,43 @@ def paper(
     return found
 
 
-def _of_kind(config: Any, kind: str) -> Any:
-    found = config.copy_and_resolve_references()
-    with found.unlocked():
-        found.search.kind, found.search.method, found.search.seeds = kind, "two_stage", 1
-        if found.search.units:  # those of them that are candidates of this kind
-            candidates = [point.unit for point in points(kind, found.model.name)]
-            units = [unit.index for unit in models.units(found.model.name)]
-            wanted = chosen(found.search.units, units, "search.units")
-            found.search.units = ",".join(str(unit) for unit in wanted if unit in candidates)
-    return found
+def _train_finals(trainings: study.Trainings, kind: str, seeds: Sequence[int], tests: Tests) -> None:
+    """Trains what a kind of search selected with every seed, and fills in its test scores."""
+    rows = [row for row in tests if row.kind == kind]
+    wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows)
+    study.train_all(trainings, tuple(Request(unit, 1.0, seed) for unit, seed in wanted))
+    for row in rows:
+        for seed in seeds:
+            request = Request(row.unit, 1.0, seed)
+            if (trainings.folder(request) / "result.json").exists():  # a training that diverged has none
+                tests[row][seed] = trainings.report_test(request)
 
 
-def _row(row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base: Method) -> dict[str, Any]:
+def _of_kind(config: SearchConfig, kind: str) -> SearchConfig:
+    options = replace(config.search, kind=kind, method="two_stage", seeds=1)
+    if options.units:  # those of them that are candidates of this kind
+        candidates = [point.unit for point in points(kind, config.model.name)]
+        units = [unit.index for unit in models.units(config.model.name)]
+        wanted = chosen(options.units, units, "search.units")
+        options = replace(options, units=",".join(str(unit) for unit in wanted if unit in candidates))
+    return replace(config, search=options)
+
+
+def _row(
+    row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base: Method, select: str
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": row.name,
         "unit": row.unit,
         "unit_name": point.name,
-        "strategy": point.strategy,
+        "strategy": strategies.title(point.strategy),
         "seeds": len(tests[row]),
     }
-    for metric in METRICS:
+    for metric in (each.name for each in registry.metrics() if each.in_table):
         values = [test[metric] for test in tests[row].values() if test[metric] is not None]
         found[metric] = fmean(values) if values else None
         found[f"{metric}_sd"] = stdev(values) if len(values) > 1 else None
-    found["difference"] = _difference(row, base, tests, workdir)
+    found["difference"] = _difference(row, base, tests, workdir, select)
     return found | {
         "params": spent.params,
         "macs": spent.macs,
@@ -174,8 +172,8 @@ def _row(row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base
     }
 
 
-def _difference(row: Method, base: Method, tests: Any, workdir: Path) -> dict[str, Any] | None:
-    """AUROC less that of FTL, over patients and seeds; None for FTL itself."""
+def _difference(row: Method, base: Method, tests: Any, workdir: Path, select: str) -> dict[str, Any] | None:
+    """The metric selected by, less that of FTL, over patients and seeds; None for FTL itself."""
     seeds = [seed for seed in tests[row] if seed in tests[base]]
     if row == base or not seeds:
         return None
@@ -185,20 +183,20 @@ def _difference(row: Method, base: Method, tests: Any, workdir: Path) -> dict[st
         return predictions.load(run / "predictions" / "test.npz")
 
     mine, its = [read(row, seed) for seed in seeds], [read(base, seed) for seed in seeds]
-    found = paired_difference(
+    difference = paired_difference(
         mine[0].labels,
         [one.logits for one in mine],
         [one.logits for one in its],
         mine[0].groups,
-        "auroc",
+        select,
         task=mine[0].task,
     )
     return {
-        "auroc": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "p": found.p,
-        "caveat": found.caveat,
+        select: difference.estimate,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p,
+        "caveat": difference.caveat,
     }
 
 
@@ -215,15 +213,16 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
         known = row["difference"]
         if known is None or known["low"] is None:
             return ""
-        return _points(known)
+        return _points(known, select)
 
+    select = found["select"]
+    shown = [each for each in registry.metrics() if each.in_table and each.name in found["rows"][0]]
     return [
         {
             "method": row["method"],
             "unit": f"{row['unit']} ({row['unit_name']})",
-            "AUROC %": score(row, "auroc"),
-            "AUPRC %": score(row, "auprc"),
-            "AUROC - FTL [95 %]": less(row),
+            **{f"{each.title} %": score(row, each.name) for each in shown},
+            f"{registry.known_metric(select).title} - FTL [95 %]": less(row),
             "params (M)": f"{row['params'] / 1e6:.3f}",
             "MACs (M)": f"{row['macs'] / 1e6:.1f}",
             "file (MB)": f"{row['file_bytes'] / 1e6:.2f}",
@@ -240,9 +239,9 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{sentence(found)}\n"
 
 
-def _points(known: Mapping[str, Any]) -> str:
+def _points(known: Mapping[str, Any], select: str) -> str:
     """A difference in hundredths, with its interval."""
-    estimate, low, high = (f"{100 * known[key]:+.1f}" for key in ("auroc", "low", "high"))
+    estimate, low, high = (f"{100 * known[key]:+.1f}" for key in (select, "low", "high"))
     return f"{estimate} [{low}, {high}]"
 
 
@@ -260,7 +259,8 @@ def sentence(found: Mapping[str, Any]) -> str:
     known = cut["difference"]
     if known is None or known["low"] is None:
         return f"{kept}: {saved}."
-    moved = f"{_points(known)} points of AUROC"
+    select = found.get("select", "auroc")
+    moved = f"{_points(known, select)} points of {registry.known_metric(select).title}"
     verdict = "the score rises"
     if known["low"] <= 0 <= known["high"]:
         verdict = "no difference in the score can be shown"

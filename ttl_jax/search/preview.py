@@ -5,25 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttl_jax import data, evaluation, models, weights
+from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import h_score, leep, logme, ridge_probe
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import metric
+from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.search import read
 from ttl_jax.training.records import provenance
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 SOURCE_CLASSES = 1000  # of ImageNet: what LEEP's source head has where the weights file has one
 VALIDATION_SHARE = 0.3  # of the images of a preview
 
 
 def preview(
-    config: Any, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None
+    config: ConfigDict | SearchConfig, workdir: str | Path, datasets: Mapping[str, Dataset] | None = None
 ) -> dict[str, Any]:
     """Scores every candidate unit without training and proposes where to start.
 
@@ -44,8 +48,6 @@ def preview(
     """
     workdir, setting = Path(workdir), read(config)
     wanted = setting.options.preview_images
-    if wanted < 20:
-        raise UserError(f"config search.preview_images={wanted} must be 20 or more")
     sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     began = time.perf_counter()
     held_out = some(sets["val"], round(VALIDATION_SHARE * wanted), setting.run.seed)
@@ -54,12 +56,13 @@ def preview(
     names = tuple(point.name for point in setting.points.values())
     seen = capture(network, variables, preprocessing.normalise, training, units=names)
     unseen = capture(network, variables, preprocessing.normalise, held_out, units=names)
-    select = "auroc" if setting.run.select == "loss" else setting.run.select  # a probe has no loss
+    chosen = metric(setting.run.select)
+    select = "auroc" if chosen.name == "loss" else chosen.name  # a probe has no loss
     units: list[dict[str, Any]] = [
         {
             "unit": unit,
             "name": point.name,
-            "strategy": point.strategy,
+            "strategy": strategies.title(point.strategy),
             "probe": probe_score(
                 seen.units[point.name], training, unseen.units[point.name], held_out, select
             ),
@@ -68,7 +71,7 @@ def preview(
         }
         for unit, point in setting.points.items()
     ]
-    best = max(units, key=lambda found: (found["probe"], -found["unit"]))
+    best = max(units, key=lambda found: (metric(select).sign * found["probe"], -found["unit"]))
     record = {
         "model": setting.run.model.name,
         "select": select,
@@ -119,7 +122,7 @@ def _mean(measure: Any, features: np.ndarray, training: Dataset) -> float:
     )
 
 
-def _pretrained(run: Any) -> tuple[models.Network, Any, weights.Preprocessing, bool]:
+def _pretrained(run: RunConfig) -> tuple[models.Network, Any, weights.Preprocessing, bool]:
     """The whole network, its variables, and whether its head is the weights' own."""
     name, source, size = run.model.name, run.model.weights, run.data.image_size
     if source == "none":

@@ -7,27 +7,27 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttl_jax import data, models
+from ttl_jax import data, models, strategies
 from ttl_jax.analysis.cost import Cost, cost_of
-from ttl_jax.config.data import data_config
+from ttl_jax.config import RunConfig, data_config, typed
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.engines import ENGINES
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
+from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.bayesian import WHOLE, bayesian_plan
-from ttl_jax.search.candidates import KINDS, Point, boundaries, chosen, points
+from ttl_jax.search.candidates import Point, boundaries, chosen, points
+from ttl_jax.search.config import SearchConfig, SearchOptions
+from ttl_jax.search.finalists import Terms
 from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.in_parallel import side_by_side
 from ttl_jax.search.pareto import pareto
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
-    Climb,
-    Evaluate,
     Onward,
     Plan,
     Request,
@@ -41,13 +41,16 @@ from ttl_jax.system import remote
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.check import check
 from ttl_jax.training.foresee import foresee
-from ttl_jax.training.frozen.store import FeatureStore
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
+from ttl_jax.training.session import Session
+from ttl_jax.training.trainer import Hook, Trainer
 
-METHODS = ("bayesian", "exhaustive", "two_stage", "halving")
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 SEEDED = ("bayesian", "halving")  # those that train finalists with more seeds
-PRICES = ("macs", "params", "latency")
 
 
 @dataclass(frozen=True)
@@ -59,58 +62,36 @@ class Setting:
         options: the `search` part.
         points: candidate by unit.
         stages: boundaries among the candidates.
-        sign: 1 where high scores are good, -1 for a loss.
+        sign: of the metric selected by: 1 where high scores are good, -1 where low ones are.
     """
 
-    run: Any
-    options: Any
+    run: RunConfig
+    options: SearchOptions
     points: dict[int, Point]
     stages: tuple[int, ...]
     sign: float
 
-    def trial(self, request: Request) -> Any:
+    def trial(self, request: Request) -> RunConfig:
         """The config of one training."""
-        config = self.run.copy_and_resolve_references()
-        with config.unlocked():
-            config.strategy, config.seed = self.points[request.unit].strategy, request.seed
-        return config
+        return replace(self.run, strategy=self.points[request.unit].strategy, seed=request.seed)
 
 
-def read(config: Any) -> Setting:
+def read(config: ConfigDict | SearchConfig) -> Setting:
     """Checks a search's config.
 
     Raises:
         UserError: naming the field.
     """
+    config = typed(SearchConfig, config)
     options = config.search
-    for field, value, choices in (
-        ("kind", options.kind, (*KINDS, "all")),
-        ("method", options.method, METHODS),
-        ("price", options.price, PRICES),
-        ("engine", options.engine, ENGINES),
-    ):
-        if value not in choices:
-            raise UserError(f"config search.{field}={value!r}{nearest(value, choices)}")
-    for field, value in (("workers", options.workers), ("seeds", options.seeds)):
-        if value < 1:
-            raise UserError(f"config search.{field}={value} must be 1 or more")
-    if options.weight < 0:
-        raise UserError(f"config search.weight={options.weight} must not be negative")
-    if not options.tolerance > 0:
-        raise UserError(f"config search.tolerance={options.tolerance} must be above 0")
-    if not 0 < options.confidence < 1:
-        raise UserError(f"config search.confidence={options.confidence} must lie between 0 and 1")
     if options.seeds > 1 and options.method not in SEEDED:
         raise UserError(
             f"config search.seeds={options.seeds} is for method=halving and method=bayesian; the "
             f"{options.method} search trains each unit once"
         )
-    run = config.copy_and_resolve_references()
-    with run.unlocked():
-        del run["search"]
-        run.report = False
-    check(run)
-    found = {point.unit: point for point in points(options.kind, run.model.name, run.strategy)}
+    run = check(provenance.settled(replace(config, report=False)))
+    base = strategies.text_of(run.strategy)
+    found = {point.unit: point for point in points(options.kind, run.model.name, base)}
     if options.units:
         found = {unit: found[unit] for unit in chosen(options.units, tuple(found), "search.units")}
     stages = (
@@ -118,11 +99,11 @@ def read(config: Any) -> Setting:
         if options.stages
         else boundaries(run.model.name, tuple(found))
     )
-    return Setting(run, options, found, stages, -1.0 if run.select == "loss" else 1.0)
+    return Setting(run, options, found, stages, metric(run.select).sign)
 
 
 def search(
-    config: Any,
+    config: ConfigDict | SearchConfig,
     workdir: str | Path,
     datasets: Mapping[str, Dataset] | None = None,
     *,
@@ -158,18 +139,13 @@ def search(
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
-    programs = Programs(keeps=True)  # a unit comes again: for more of its training, and with other seeds
+    trainings = Trainings(setting, workdir, sets, alone, notice, committed)
     with LastSave(committed) as last_save:
-        evaluate, climb = _evaluations(
-            setting, price, workdir, sets, alone, notice, committed, programs, last_save
-        )
-        result = follow(_plan(setting), evaluate, climb=climb if setting.options.engine == "local" else None)
+        evaluations = _Evaluations(trainings, price, last_save)
+        climb = evaluations.climb if setting.options.engine == "local" else None
+        result = follow(_plan(setting), evaluations.evaluate, climb=climb)
     winners = [trial for trial in result.trials if (trial.unit, trial.budget) == (result.best, 1.0)]
-    tests = [
-        report_test(setting.trial(_request(trial)), folder(workdir, _request(trial)), sets, notice, programs)
-        for trial in winners
-        if not math.isnan(trial.score)
-    ]
+    tests = [trainings.report_test(_request(trial)) for trial in winners if not math.isnan(trial.score)]
     shutil.rmtree(workdir / "features", ignore_errors=True)
     record = _record(setting, result, costs, price, workdir, tests)
     record["warnings"] = [
@@ -182,6 +158,65 @@ def search(
 
     draw(record, workdir / "figures" / "search.png")
     return record
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The trainings of a search, and what they share.
+
+    Attributes:
+        setting: of the search.
+        workdir: under which each has a folder.
+        sets: splits.
+        apart: whether they may run in processes of their own.
+        notice: polled, so that trainings under way can be asked to save and stop.
+        committed: called whenever trials have ended.
+        programs: a unit comes again, for more of its training and with other seeds.
+    """
+
+    setting: Setting
+    workdir: Path
+    sets: Mapping[str, Dataset]
+    apart: bool
+    notice: Notice
+    committed: Callable[[], None]
+    programs: Programs = field(default_factory=lambda: Programs(keeps=True))
+
+    def folder(self, request: Request) -> Path:
+        """Where a trial lies."""
+        return folder(self.workdir, request)
+
+    @property
+    def session(self) -> Session:
+        """What this process lends to its trainings."""
+        features = feature_store(self.setting.run, self.features)
+        return Session(self.notice, self.programs, features)
+
+    @property
+    def features(self) -> str:
+        """Where trials share the features of frozen units; "" where they do not."""
+        return str((self.workdir / "features").resolve()) if self.setting.run.cache_disk_gb > 0 else ""
+
+    def report_test(self, request: Request) -> dict[str, Any]:
+        """The test scores of a finished trial; see `trial.report_test`."""
+        return report_test(self.setting.trial(request), self.folder(request), self.sets, self.session)
+
+    def run(
+        self,
+        request: Request,
+        last_save: LastSave | None = None,
+        onward: Onward | None = None,
+        hooks: Sequence[Hook] = (),
+    ) -> float:
+        """The validation figure of a trial in this process; see `run_trial`."""
+        place, budget = self.folder(request), request.budget
+        return run_trial(
+            self.setting.trial(request), place, budget, self.sets, self.session, last_save, onward, hooks
+        )
+
+    def is_known(self, request: Request) -> bool:
+        """Whether the trial's folder has the answer."""
+        return str(float(request.budget)) in known(self.folder(request))
 
 
 def folder(workdir: Path, request: Request) -> Path:
@@ -203,7 +238,7 @@ def _plan(setting: Setting) -> Plan:
     return plan_of(setting.options, setting.run, setting.stages, tuple(setting.points))
 
 
-def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int]) -> Plan:
+def plan_of(options: SearchOptions, run: RunConfig, stages: Sequence[int], units: Sequence[int]) -> Plan:
     """The plan that a config asks for.
 
     Args:
@@ -219,22 +254,20 @@ def plan_of(options: Any, run: Any, stages: Sequence[int], units: Sequence[int])
         return _seeded(exhaustive_plan(units), run.seed)
     if options.method == "two_stage":
         return _seeded(two_stage_plan(stages, units), run.seed)
-    if not 0 < options.allowance <= 1:
-        raise UserError(f"config search.allowance={options.allowance} is a share, above 0 up to 1")
-    shared: dict[str, Any] = {
-        "seeds": tuple(range(run.seed, run.seed + options.seeds)),
-        "finalists": options.finalists,
-        "allowance": max(options.allowance * len(units), WHOLE),
-        "confidence": options.confidence,
-        "tolerance": options.tolerance,
-        "width": options.workers,
-    }
+    terms = Terms(
+        seeds=tuple(range(run.seed, run.seed + options.seeds)),
+        finalists=options.finalists,
+        allowance=max(options.allowance * len(units), WHOLE),
+        confidence=options.confidence,
+        tolerance=options.tolerance,
+        width=options.workers,
+    )
     if options.method == "bayesian":
-        return bayesian_plan(units, pilot=validated((options.pilot,), run)[0], **shared)
-    return halving_plan(stages, units, rungs=validated(options.rungs, run), eta=options.eta, **shared)
+        return bayesian_plan(units, terms, pilot=validated((options.pilot,), run)[0])
+    return halving_plan(stages, units, terms, rungs=validated(options.rungs, run), eta=options.eta)
 
 
-def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
+def is_sure(options: SearchOptions, units: Sequence[int], result: SearchResult) -> bool:
     """Whether no unit is better than the chosen one by more than the tolerance, at the config's confidence.
 
     The posterior's answer, which depends on the trials, not on who asked for them. Never after halving:
@@ -246,7 +279,7 @@ def is_sure(options: Any, units: Sequence[int], result: SearchResult) -> bool:
     return posterior(units, scores, options.tolerance).sure(result.best, options.confidence)
 
 
-def validated(rungs: Sequence[float], run: Any) -> tuple[float, ...]:
+def validated(rungs: Sequence[float], run: RunConfig) -> tuple[float, ...]:
     """The rungs, each moved up to the next share of the training at which it is validated.
 
     There a trial pauses; a rung between would be said to cost less than it does.
@@ -296,50 +329,47 @@ def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, flo
     return {unit: price(found) / dearest for unit, found in costs.items()}
 
 
-def _evaluations(
-    setting: Setting,
-    price: Mapping[int, float],
-    workdir: Path,
-    sets: Mapping[str, Dataset],
-    apart: bool,
-    notice: Notice,
-    committed: Callable[[], None],
-    programs: Programs,
-    last_save: LastSave,
-) -> tuple[Evaluate, Climb]:
-    """Scores of requests, here or in worker processes; what the folders know already is not asked."""
+@dataclass
+class _Begun(Hook):
+    """Calls a function when the steps of a phase begin."""
 
-    def value(request: Request, score: float) -> float:
-        point = setting.points[request.unit]
-        said = "failed" if math.isnan(score) else f"{setting.run.select} {score:.4f}"
-        print(
-            f"unit {request.unit} ({point.name}), seed {request.seed}, {request.budget:.0%} "
-            f"of the training: {said}",
-            flush=True,
-        )
-        return setting.sign * score - setting.options.weight * price[request.unit]
+    begin: Callable[[], None]
 
-    told: dict[Request, float] = {}
-    in_turn = setting.options.engine == "local" and setting.options.workers == 1
+    def on_phase(self, trainer: Trainer, now: LoopState) -> None:
+        """Calls it."""
+        self.begin()
 
-    def begin_next(request: Request) -> None:
-        """Has the programs made that the trial after this one most likely needs."""
-        following = upcoming(partial(_plan, setting), told, request) if in_turn else None
-        if following is None:
-            return
-        place = folder(workdir, following)
-        if str(float(following.budget)) in known(place):
-            return
-        seen = {name: sets[name] for name in ("train", "val")}
-        foresee(setting.trial(following), place, seen, programs, _shared_features(setting, workdir))
 
-    def here(request: Request, onward: Onward | None = None) -> float:
+@dataclass(frozen=True)
+class _Evaluations:
+    """The values of requests, here or in worker processes; what the folders know already is not asked.
+
+    Attributes:
+        trainings: of the search.
+        price: of each unit, as a share of the dearest one's.
+        last_save: of the trial before.
+        told: the values that were told in this process.
+    """
+
+    trainings: Trainings
+    price: Mapping[int, float]
+    last_save: LastSave
+    told: dict[Request, float] = field(default_factory=dict)
+
+    def evaluate(self, requests: tuple[Request, ...]) -> list[float]:
+        """The values of requests, side by side where that is allowed."""
+        if self._in_turn:
+            return [self.climb(request) for request in requests]
+        scores = train_all(self.trainings, requests, self.last_save)
+        return [self._value(request, score) for request, score in zip(requests, scores, strict=True)]
+
+    def climb(self, request: Request, onward: Onward | None = None) -> float:
         """The value of a trial in this process; of what the same training went on to where it did."""
         reached, ended = request, False  # ended: its score was told and nothing more is wanted
 
         def answered(score: float) -> float:
-            told[reached] = value(reached, score)
-            return told[reached]
+            self.told[reached] = self._value(reached, score)
+            return self.told[reached]
 
         def go_on(score: float) -> float | None:
             nonlocal reached, ended
@@ -349,90 +379,80 @@ def _evaluations(
                 ended = True
             else:
                 reached = reached._replace(budget=budget)
-                begin_next(reached)
+                self._begin_next(reached)
             return budget
 
-        score = run_trial(
-            setting.trial(request),
-            folder(workdir, request),
-            request.budget,
-            sets,
-            notice,
-            programs,
-            _shared_features(setting, workdir),
-            last_save,
+        score = self.trainings.run(
+            request,
+            self.last_save,
             None if onward is None else go_on,
-            lambda: begin_next(reached),
+            (_Begun(lambda: self._begin_next(reached)),),
         )
         return score if ended else answered(score)
 
-    def evaluate(requests: tuple[Request, ...]) -> list[float]:
-        if in_turn:
-            return [here(request) for request in requests]
-        scores = train_all(
-            setting,
-            workdir,
-            sets,
-            requests,
-            apart=apart,
-            notice=notice,
-            committed=committed,
-            programs=programs,
-            last_save=last_save,
-        )
-        return [value(request, score) for request, score in zip(requests, scores, strict=True)]
+    @property
+    def _in_turn(self) -> bool:
+        options = self.trainings.setting.options
+        return options.engine == "local" and options.workers == 1
 
-    return evaluate, here
+    def _value(self, request: Request, score: float) -> float:
+        """Score less weight times price, told to the user."""
+        setting = self.trainings.setting
+        said = "failed" if math.isnan(score) else f"{metric(setting.run.select).name} {score:.4f}"
+        print(
+            f"unit {request.unit} ({setting.points[request.unit].name}), seed {request.seed}, "
+            f"{request.budget:.0%} of the training: {said}",
+            flush=True,
+        )
+        return setting.sign * score - setting.options.weight * self.price[request.unit]
+
+    def _begin_next(self, request: Request) -> None:
+        """Has the programs made that the trial after this one most likely needs."""
+        trainings, setting = self.trainings, self.trainings.setting
+        following = upcoming(partial(_plan, setting), self.told, request) if self._in_turn else None
+        if following is None or trainings.is_known(following):
+            return
+        seen = {name: trainings.sets[name] for name in ("train", "val")}
+        foresee(setting.trial(following), trainings.folder(following), seen, trainings.session)
 
 
 def train_all(
-    setting: Setting,
-    workdir: Path,
-    sets: Mapping[str, Dataset],
-    requests: Sequence[Request],
-    *,
-    apart: bool,
-    notice: Notice,
-    committed: Callable[[], None],
-    programs: Programs,
-    last_save: LastSave | None = None,
+    trainings: Trainings, requests: Sequence[Request], last_save: LastSave | None = None
 ) -> list[float]:
-    """Validation figures of requests, side by side where `apart` allows it.
+    """Trains what is requested, side by side where that is allowed; returns the validation figures.
 
-    With `last_save` the last one may still be written; `committed` is then its own.
+    Args:
+        trainings: of the search.
+        requests: in the order in which they are to begin.
+        last_save: may still be at work afterwards; without it all is on disk.
 
     Raises:
         UserError, Preempted: see `side_by_side`.
     """
-    options = setting.options
-    jobs = [(setting.trial(request), folder(workdir, request), request.budget) for request in requests]
-    new = [job for job in jobs if str(float(job[2])) not in known(job[1])]
+    setting, options = trainings.setting, trainings.setting.options
+    new = [request for request in requests if not trainings.is_known(request)]
     alone = options.engine == "local" and (options.workers == 1 or len(new) < 2)
-    if not apart and options.engine != "local":
+    if not trainings.apart and options.engine != "local":
         raise UserError(
             f"config search.engine={options.engine!r} needs data that the config names: its processes read it"
         )
-    if alone or not apart:
-        scores, features = [], _shared_features(setting, workdir)
-        with contextlib.nullcontext(last_save) if last_save is not None else LastSave(committed) as saving:
-            for job in jobs:
-                scores.append(run_trial(*job, sets, notice, programs, features, saving))
-        return scores
-    shared = _features_folder(setting, workdir)
+    if alone or not trainings.apart:
+        own = contextlib.nullcontext(last_save) if last_save is not None else LastSave(trainings.committed)
+        with own as saving:
+            return [trainings.run(request, saving) for request in requests]
     waiting = [
-        TrialTask(str(place.resolve()), config.to_dict(), budget, shared) for config, place, budget in new
+        TrialTask(
+            str(trainings.folder(request).resolve()),
+            setting.trial(request),
+            request.budget,
+            trainings.features,
+        )
+        for request in new
     ]
-    side_by_side(waiting, options.engine, options.workers, workdir, notice, committed)
-    return [run_trial(*job, sets) for job in jobs]  # reads the answers
-
-
-def _features_folder(setting: Setting, workdir: Path) -> str:
-    """Where trials share the features of frozen units; "" where they do not."""
-    return str((workdir / "features").resolve()) if setting.run.cache_disk_gb > 0 else ""
-
-
-def _shared_features(setting: Setting, workdir: Path) -> FeatureStore | None:
-    return feature_store(setting.run, _features_folder(setting, workdir))
+    side_by_side(
+        waiting, options.engine, options.workers, trainings.workdir, trainings.notice, trainings.committed
+    )
+    return [trainings.run(request) for request in requests]  # reads the answers
 
 
 def _record(
@@ -473,10 +493,10 @@ def _record(
         "method": setting.options.method,
         "model": setting.run.model.name,
         "dataset": setting.run.data.name,
-        "select": setting.run.select,
+        "select": metric(setting.run.select).name,
         "best": result.best,
         "unit": best.name,
-        "strategy": best.strategy,
+        "strategy": strategies.title(best.strategy),
         "score": raw(result.best, result.score),
         "rounds": list(result.rounds),
         "stages": list(setting.stages),
@@ -488,21 +508,28 @@ def _record(
         "price": setting.options.price,
         "weight": weight,
         "front": list(front),
-        "units": [
-            {
-                "unit": unit,
-                "name": point.name,
-                "strategy": point.strategy,
-                "score": scores[unit] if unit in scores else None,
-                "params": costs[unit].params,
-                "macs": costs[unit].macs,
-                "price": price[unit],
-            }
-            for unit, point in setting.points.items()
-        ],
+        "units": _units(setting, scores, costs, price),
         "trials": trials,
         "test": _spread(tests),
     }
+
+
+def _units(
+    setting: Setting, scores: Mapping[int, float], costs: Mapping[int, Cost], price: Mapping[int, float]
+) -> list[dict[str, Any]]:
+    """Each candidate's score, where it has one, and what its network costs."""
+    return [
+        {
+            "unit": unit,
+            "name": point.name,
+            "strategy": strategies.title(point.strategy),
+            "score": scores[unit] if unit in scores else None,
+            "params": costs[unit].params,
+            "macs": costs[unit].macs,
+            "price": price[unit],
+        }
+        for unit, point in setting.points.items()
+    ]
 
 
 def _spread(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import worker_cache
 from ttl_jax.engines.task import Report, attempt
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.selection import figure, merit
 from ttl_jax.search.protocol import Onward
 from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.frozen.store import FeatureStore
-from ttl_jax.training.loop import DivergedError, Paused
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.hooks.finite import DivergedError
+from ttl_jax.training.hooks.pause import Pause, Paused
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
+from ttl_jax.training.trainer import Hook
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 
@@ -72,16 +72,14 @@ class LastSave:
 
 
 def run_trial(
-    config: Any,
+    config: RunConfig,
     folder: Path,
     budget: float,
     datasets: Mapping[str, Dataset],
-    notice: Notice | None = None,
-    programs: Programs | None = None,
-    features: FeatureStore | None = None,
+    session: Session | None = None,
     last_save: LastSave | None = None,
     onward: Onward | None = None,
-    began: Callable[[], object] = lambda: None,
+    hooks: Sequence[Hook] = (),
 ) -> float:
     """Trains up to a share of the run, or goes on to it, and returns its best validation figure.
 
@@ -93,17 +91,15 @@ def run_trial(
         folder: of this unit and seed.
         budget: share of the run, up to 1.
         datasets: splits.
-        notice: polled, so that the training can be asked to save and stop.
-        programs: what trials on the same data sets have compiled.
-        features: what they have computed of frozen units.
+        session: what trials on the same data sets share.
         last_save: takes over what a paused training has left to write, so that the next trial may begin;
             without it this is waited for.
         onward: is told the score where the training would pause; says the budget to train on to, if any.
-        began: called when its steps begin.
+        hooks: called along the training.
 
     Returns:
-        `config.select` on validation, the best up to the budget that was reached; NaN where the loss
-        diverged or the figure is not defined.
+        `config.select` on validation, the best up to the budget that was reached, or what stands in for it
+        where it is undefined (see `selection.figure`); NaN where the loss diverged.
 
     Raises:
         Preempted: the notice asked to stop; the same call goes on.
@@ -111,12 +107,11 @@ def run_trial(
     saving = last_save or LastSave()
     saving.wait(folder)
     answers = known(folder)
-    if str(float(budget)) in answers:
-        return _number(answers[str(float(budget))]["score"])
+    answer = answers.get(str(float(budget)), {"score": None, "why": ""})
+    # Of a score that was undefined a version before kept nothing; it is looked up again.
+    if answer["score"] is not None or answer["why"]:
+        return _number(answer["score"])
     seen = {name: datasets[name] for name in ("train", "val")}
-    run = partial(
-        train, config, folder, seen, began=began, notice=notice, programs=programs, features=features
-    )
     why, score, step, ending, paused = "", None, 0, ExitStack(), False
 
     def keep() -> None:
@@ -138,8 +133,9 @@ def run_trial(
         keep()
         return _number(score)
     try:
-        result = run(pause_after=budget, go_on=go_on, pausing=ending) if budget < 1 else run()
-        score, step = result.metrics["val"][config.select], result.metrics["best_step"]
+        pause = (Pause(budget, go_on, ending),) if budget < 1 else ()
+        result = train(config, folder, seen, hooks=(*hooks, *pause), session=session)
+        score, step = _figure(result.metrics["val"], config), result.metrics["best_step"]
     except Paused:
         paused = True
     except DivergedError as error:
@@ -158,22 +154,21 @@ def known(folder: Path) -> dict[str, Any]:
 
 
 def report_test(
-    config: Any,
+    config: RunConfig,
     folder: Path,
     datasets: Mapping[str, Dataset],
-    notice: Notice | None = None,
-    programs: Programs | None = None,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """The test scores of a finished trial: looked at once, and read from its result from then on.
 
     Args:
-        config, folder, datasets, notice, programs: as for `run_trial`; the test split is among these.
+        config, folder, datasets, session: as for `run_trial`; the test split is among these.
     """
     path = folder / "result.json"
     metrics = json.loads(path.read_text())
     if "test" not in metrics:
         path.unlink()  # the run is finished: it only evaluates, now with the test split there
-        metrics = train(config, folder, datasets, notice=notice, programs=programs).metrics
+        metrics = train(config, folder, datasets, session=session).metrics
     return metrics["test"]
 
 
@@ -183,13 +178,13 @@ class TrialTask:
 
     Attributes:
         folder: of this unit and seed.
-        config: of the run, as nested dictionaries.
+        config: of the run.
         budget: see `run_trial`.
         features: folder of the features that trials share; "" where they share none.
     """
 
     folder: str
-    config: dict[str, Any]
+    config: RunConfig
     budget: float
     features: str = ""
 
@@ -203,20 +198,20 @@ class TrialTask:
         return attempt(Path(self.folder), lambda: self._train(notice))
 
     def _train(self, notice: Notice | None) -> str:
-        config = ConfigDict(self.config).lock()
+        config = self.config
         host.set_deterministic(config.deterministic)
         set_up_jax()
-        sets, features = worker_cache.datasets(config), feature_store(config, self.features)
-        run_trial(config, Path(self.folder), self.budget, sets, notice, worker_cache.programs(), features)
+        session = Session(notice or Notice(), worker_cache.programs(), feature_store(config, self.features))
+        run_trial(config, Path(self.folder), self.budget, worker_cache.datasets(config), session)
         return ""
 
 
-def feature_store(config: Any, folder: str) -> FeatureStore | None:
+def feature_store(config: RunConfig, folder: str) -> FeatureStore | None:
     """Where the features of frozen units are shared; None without a folder."""
     return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
-def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
+def _validated_at(folder: Path, config: RunConfig, budget: float) -> int | None:
     """The step at which a training that is as far as that already was first validated from there on."""
     for event in _validations(folder):
         if config.total_steps > 0:
@@ -228,14 +223,20 @@ def _validated_at(folder: Path, config: Any, budget: float) -> int | None:
     return None
 
 
-def _best_so_far(folder: Path, config: Any, until: float = math.inf) -> tuple[float | None, int]:
+def _figure(scores: Mapping[str, Any], config: RunConfig) -> float | None:
+    """`selection.figure` of these validation scores, as JSON takes it."""
+    value = figure(scores, config.select)
+    return None if math.isnan(value) else value
+
+
+def _best_so_far(folder: Path, config: RunConfig, until: float = math.inf) -> tuple[float | None, int]:
     """The validation figure of the weights that a run would keep at a step, and their step."""
     seen = [event for event in _validations(folder) if event["step"] <= until]
     if config.select_phase == "last":
         phase = seen[-1].get("phase")  # a version before did not say it: all of one phase
         seen = [event for event in seen if event.get("phase", phase) == phase]
     best = max(seen, key=lambda event: (merit(event, config.select), event["step"]))
-    return best[config.select], best["step"]
+    return _figure(best, config), best["step"]
 
 
 def _validations(folder: Path) -> list[dict[str, Any]]:

@@ -76,6 +76,12 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def variables_of(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds {"params", "batch_stats"} from the leaves of both; without norms the second is empty."""
+    tree = unflatten(leaves)
+    return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
+
+
 def kind_of(path: str) -> str:
     """Says what a parameter is from its path: "norm", "bias" or "kernel"."""
     *parents, last = path.split("/")

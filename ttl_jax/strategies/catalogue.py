@@ -6,15 +6,24 @@ Each entry is a function of its options that returns a `Strategy`; the docstring
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies.average import Ema, Soup, WiseFT
-from ttl_jax.strategies.features import FeatureDistance, SmallSingularValues, SourceTask
-from ttl_jax.strategies.penalties import Pull
-from ttl_jax.strategies.probe import Probe
+from ttl_jax import registry
+from ttl_jax.errors import UserError
+from ttl_jax.registry import register
+from ttl_jax.strategies.parts import (
+    CoTuning,
+    Ema,
+    FeatureDistance,
+    MeasuredRates,
+    Mixout,
+    Pull,
+    SmallSingularValues,
+    SolvedHead,
+    Soup,
+    WiseFT,
+)
 from ttl_jax.strategies.select import (
     K,
     Where,
@@ -29,16 +38,18 @@ from ttl_jax.strategies.select import (
     top_stages,
     units,
 )
-from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Solver, Strategy, Surgery, Train
+from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Strategy, Surgery, Train
 
 # Who trains, and when
 
 
+@register("strategy")
 def full() -> Strategy:
     """Full fine-tuning: every parameter trains from the first step (FT; FTL in the TTL paper)."""
     return Strategy("full")
 
 
+@register("strategy")
 def linear_probe(solver: str | None = None, l2: float | None = None) -> Strategy:
     """The backbone stays at its pretrained values, the new head trains (LP).
 
@@ -52,6 +63,7 @@ def linear_probe(solver: str | None = None, l2: float | None = None) -> Strategy
     return Strategy("linear_probe", phases=(_probe("linear_probe", solver, l2),))
 
 
+@register("strategy")
 def lp_ft(
     share: float = 0.3,
     lr: float | None = None,
@@ -90,9 +102,10 @@ def _probe(strategy: str, solver: str | None, l2: float | None) -> Phase:
     if l2 is not None and (solver != "lbfgs" or l2 < 0):
         raise UserError(f"{strategy}: l2={l2} is for solver='lbfgs', and not negative")
     rules = ((head, TRAIN), (backbone, FREEZE))
-    return Phase(rules=rules, name="probe", solver=Solver(solver, l2) if solver else None)
+    return Phase(rules=rules, name="probe", parts=(SolvedHead(solver, l2),) if solver else ())
 
 
+@register("strategy")
 def gradual_last_first(paper_faithful: bool = False) -> Strategy:
     """Gradual unfreezing from the last stage to the first (G-LF, ULMFiT): the head alone, then one
     stage more a phase, down to the stem; equal shares of the budget (Davila et al. 2024).
@@ -114,6 +127,7 @@ def gradual_last_first(paper_faithful: bool = False) -> Strategy:
     )
 
 
+@register("strategy")
 def gradual_first_last(paper_faithful: bool = False) -> Strategy:
     """Gradual unfreezing from the first stage to the last (G-FL): head and stem, then one stage more
     a phase, upwards; equal shares of the budget (Davila et al. 2024).
@@ -130,6 +144,7 @@ def gradual_first_last(paper_faithful: bool = False) -> Strategy:
     )
 
 
+@register("strategy")
 def layerwise(
     freeze_to: int | str | None = None,
     stage: int | str | None = None,
@@ -162,6 +177,7 @@ def layerwise(
     return Strategy("layerwise", phases=(above,))
 
 
+@register("strategy")
 def surgical(first: int | str, last: int | str | None = None, stage: bool = False) -> Strategy:
     """Surgical fine-tuning (Lee et al. 2023): one contiguous block and the head train.
 
@@ -175,12 +191,14 @@ def surgical(first: int | str, last: int | str | None = None, stage: bool = Fals
     return Strategy("surgical", phases=(Phase(rules=((block, TRAIN), (~block, FREEZE))),))
 
 
+@register("strategy")
 def bitfit() -> Strategy:
     """Biases, norms and the head train (BitFit, Zaken et al. 2022, for CNNs)."""
     light = biases | norms | head
     return Strategy("bitfit", phases=(Phase(rules=((light, TRAIN), (~light, FREEZE))),))
 
 
+@register("strategy")
 def norm_only() -> Strategy:
     """Scale and bias of the norms, and the head, train (Frankle et al. 2021)."""
     light = norms | head
@@ -190,6 +208,7 @@ def norm_only() -> Strategy:
 # What of the network is kept, and how the rest starts
 
 
+@register("strategy")
 def truncated(
     cut: int | str | None = None, stage: int | str | None = None, paper_faithful: bool = False
 ) -> Strategy:
@@ -207,6 +226,7 @@ def truncated(
     return Strategy("truncated", surgery=Surgery(cut=cut, cut_stage=stage, head=kind))
 
 
+@register("strategy")
 def transfusion(slim_from: int, slim: int = 2) -> Strategy:
     """TransFusion's hybrid (Raghu et al. 2019; TF in the TTL paper): pretrained bottom, thinner
     random top, everything trains.
@@ -218,6 +238,7 @@ def transfusion(slim_from: int, slim: int = 2) -> Strategy:
     return Strategy("transfusion", surgery=Surgery(slim_from=slim_from, slim=slim))
 
 
+@register("strategy")
 def weight_transfusion(below: int | str, rest: str = "scratch") -> Strategy:
     """Weight transfusion (Raghu et al. 2019): units up to `below` keep their pretrained weights, the
     others start at random, everything trains.
@@ -229,6 +250,7 @@ def weight_transfusion(below: int | str, rest: str = "scratch") -> Strategy:
     return Strategy("weight_transfusion", surgery=Surgery(init={backbone & ~units(1, below): rest}))
 
 
+@register("strategy")
 def mean_var() -> Strategy:
     """Mean-Var initialisation (Raghu et al. 2019): every tensor of the backbone is drawn from a normal
     distribution of its pretrained mean and variance: the scale is kept, the features are not.
@@ -236,6 +258,7 @@ def mean_var() -> Strategy:
     return Strategy("mean_var", surgery=Surgery(init="mean_var"))
 
 
+@register("strategy")
 def scratch() -> Strategy:
     """No pretrained weights: everything starts at random and trains."""
     return Strategy("scratch", surgery=Surgery(init="scratch"))
@@ -244,6 +267,7 @@ def scratch() -> Strategy:
 # How fast each part learns
 
 
+@register("strategy")
 def discriminative(decay: float = 2.6, by: str = "stage") -> Strategy:
     """Discriminative learning rates (ULMFiT, Howard and Ruder 2018; layer-wise decay): the rate of a
     stage is that of the one above divided by `decay`. Refines every phase of what it is added to.
@@ -257,6 +281,7 @@ def discriminative(decay: float = 2.6, by: str = "stage") -> Strategy:
     return Strategy("discriminative", phases=(Phase(decay=(decay, by)),))
 
 
+@register("strategy")
 def auto_rgn(
     norm: str = "max",
     by: str = "tensor",
@@ -281,9 +306,11 @@ def auto_rgn(
         paper_faithful: as the authors' code in its eval mode, which their runs used: norms stay as they
             are, statistics too, moments are reset, and all tensors are measured (docs/strategies.md).
     """
-    return _probed("auto_rgn", Probe("rgn", norm, by, refresh, batches), reset_moments, over, paper_faithful)
+    rates = MeasuredRates("rgn", norm, by, refresh, batches)
+    return _measured("auto_rgn", rates, reset_moments, over, paper_faithful)
 
 
+@register("strategy")
 def auto_snr(
     threshold: float = 0.95,
     by: str = "tensor",
@@ -305,24 +332,24 @@ def auto_snr(
         over: as for auto_rgn.
         paper_faithful: as for auto_rgn.
     """
-    probe = Probe("snr", "none", by, refresh, batches, threshold=threshold)
-    return _probed("auto_snr", probe, reset_moments, over, paper_faithful)
+    rates = MeasuredRates("snr", "none", by, refresh, batches, threshold=threshold)
+    return _measured("auto_snr", rates, reset_moments, over, paper_faithful)
 
 
-def _probed(
-    name: str, probe: Probe, reset_moments: bool | None, over: str | None, paper_faithful: bool
+def _measured(
+    name: str, part: MeasuredRates, reset_moments: bool | None, over: str | None, paper_faithful: bool
 ) -> Strategy:
     """Learning rates are measured; as the authors coded it, the norms are left out."""
     rules = ((norms, FREEZE), (~norms, TRAIN)) if paper_faithful else None
     reset = paper_faithful if reset_moments is None else reset_moments
-    measured = over or ("all" if paper_faithful else "backbone")
-    probe = replace(probe, reset_moments=reset, over=measured)
-    return Strategy(name, phases=(Phase(rules=rules, probe=probe),))
+    part = replace(part, reset_moments=reset, over=over or ("all" if paper_faithful else "backbone"))
+    return Strategy(name, phases=(Phase(rules=rules),), parts=(part,))
 
 
 # What is added to the loss
 
 
+@register("strategy")
 def l2_sp(
     alpha: float = 0.01, beta: float = 0.01, coupled: bool = True, paper_faithful: bool = False
 ) -> Strategy:
@@ -333,13 +360,14 @@ def l2_sp(
         alpha: pull of the backbone towards its start (the authors: 0.1; TLlib: 0.01).
         beta: pull of the head towards zero.
         coupled: a term of the loss, as in the paper. False: a proximal step after each update, which
-            Adam's division does not reach, as AdamW (Loshchilov and Hutter 2019; penalties.py): of a
+            Adam's division does not reach, as AdamW (Loshchilov and Hutter 2019; parts/pull.py): of a
             learning rate of 1e-3 and some hundred steps alpha then has to be 1 or so to be felt.
         paper_faithful: kernels only; norms and biases are left free, as in the authors' code.
     """
     return _towards_start("l2_sp", 2, alpha, beta, coupled, paper_faithful)
 
 
+@register("strategy")
 def l1_sp(
     alpha: float = 0.01, beta: float = 0.01, coupled: bool = False, paper_faithful: bool = False
 ) -> Strategy:
@@ -351,7 +379,7 @@ def l1_sp(
             1 a frozen backbone.
         beta: as for l2_sp.
         coupled: False: soft-thresholding towards w0 after each update, by learning rate * alpha (the
-            proximal operator of the penalty; penalties.py has the argument). True: its subgradient
+            proximal operator of the penalty; parts/pull.py has the argument). True: its subgradient
             joins the loss's, as in the paper, whose optimizer is SGD; Adam makes a push of that which is
             as strong whatever alpha is, once it outweighs the data's gradient.
         paper_faithful: as for l2_sp.
@@ -365,13 +393,14 @@ def _towards_start(
     which = kernels if kernels_only else everything
     return Strategy(
         name,
-        penalties=(
+        parts=(
             Pull(backbone & which, alpha, norm, "start", coupled),
             Pull(head & which, beta, 2, "zero", coupled),
         ),
     )
 
 
+@register("strategy")
 def bss(weight: float = 0.001, k: int = 1) -> Strategy:
     """Batch spectral shrinkage (BSS, Chen et al. 2019): + weight * the sum of the k smallest squared
     singular values of a batch's features, so that what transfers badly is not fitted.
@@ -380,9 +409,10 @@ def bss(weight: float = 0.001, k: int = 1) -> Strategy:
         weight: eta of the paper.
         k: how many.
     """
-    return Strategy("bss", penalties=(SmallSingularValues(weight, k),))
+    return Strategy("bss", parts=(SmallSingularValues(weight, k),))
 
 
+@register("strategy")
 def delta(alpha: float = 0.5, beta: float = 0.01, attention: str = "measured") -> Strategy:
     """DELTA (Li et al. 2019): + alpha / 2 * the attended distance of every stage's feature maps from
     those of the starting network, + beta / 2 ||w||_2^2 over the head.
@@ -393,10 +423,11 @@ def delta(alpha: float = 0.5, beta: float = 0.01, attention: str = "measured") -
         attention: "measured" (softmax of what each channel's loss costs a linear probe) or "uniform".
     """
     return Strategy(
-        "delta", penalties=(FeatureDistance(alpha, attention), Pull(head, beta, 2, "zero", coupled=True))
+        "delta", parts=(FeatureDistance(alpha, attention), Pull(head, beta, 2, "zero", coupled=True))
     )
 
 
+@register("strategy")
 def cotuning(weight: float = 2.3) -> Strategy:
     """Co-tuning (You et al. 2020): the pretrained head stays, and is trained towards the source
     classes that the pretrained network sees in images of a label.
@@ -404,12 +435,27 @@ def cotuning(weight: float = 2.3) -> Strategy:
     Args:
         weight: lambda of the paper (TLlib: 2.3).
     """
-    return Strategy("cotuning", penalties=(SourceTask(weight),))
+    return Strategy("cotuning", parts=(CoTuning(weight),))
+
+
+# What the forward pass takes
+
+
+@register("strategy")
+def mixout(p: float = 0.9) -> Strategy:
+    """Mixout (Lee et al. 2020): in every step each trained weight of the backbone is back at its start
+    with probability p, and what is kept is scaled so that its mean stays.
+
+    Args:
+        p: of the start (the authors: 0.7 to 0.9 for BERT-large); 0 is full fine-tuning.
+    """
+    return Strategy("mixout", parts=(Mixout(p),))
 
 
 # What the norms do
 
 
+@register("strategy")
 def stochnorm(p: float = 0.5) -> Strategy:
     """StochNorm (Kou et al. 2020): each channel of each norm takes the batch's statistics with
     probability p, and the running ones, which start at the pretrained, otherwise.
@@ -420,11 +466,13 @@ def stochnorm(p: float = 0.5) -> Strategy:
 # What happens to the weights at the end
 
 
+@register("strategy")
 def ema(decay: float = 0.999) -> Strategy:
     """Exponential moving average of the weights: validated and kept in their place."""
-    return Strategy("ema", after=Ema(decay))
+    return Strategy("ema", parts=(Ema(decay),))
 
 
+@register("strategy")
 def soup(kind: str = "greedy", last: int = 5) -> Strategy:
     """Soup of the weights at the last validations (Wortsman et al. 2022; within a run as SWA).
 
@@ -432,26 +480,18 @@ def soup(kind: str = "greedy", last: int = 5) -> Strategy:
         kind: "greedy" (keeps what does not lower the validation score) or "uniform".
         last: how many validations of the last phase.
     """
-    return Strategy("soup", after=Soup(kind, last))
+    return Strategy("soup", parts=(Soup(kind, last),))
 
 
+@register("strategy")
 def wise_ft(alpha: float | None = None) -> Strategy:
     """WiSE-FT (Wortsman et al. 2022): (1 - alpha) * weights before the last phase + alpha * after it.
 
     Args:
         alpha: share of the fine-tuned weights; the best of 0, .1, ..., 1 on validation when not given.
     """
-    return Strategy("wise_ft", after=WiseFT(alpha))
+    return Strategy("wise_ft", parts=(WiseFT(alpha),))
 
-
-CATALOGUE: dict[str, Callable[..., Strategy]] = {
-    entry.__name__: entry
-    for entry in (
-        full, linear_probe, gradual_last_first, gradual_first_last, lp_ft, l1_sp, l2_sp, auto_rgn,
-        auto_snr, layerwise, transfusion, weight_transfusion, truncated, discriminative, surgical,
-        bitfit, norm_only, bss, delta, stochnorm, cotuning, scratch, mean_var, ema, soup, wise_ft,
-    )
-}  # fmt: skip
 
 # What else of a strategy is a strength, as the learning rate is: {key: {option: values, weak to strong}}. A
 # comparison tunes what a strategy's text leaves open (compare.tuner); each holds the default.
@@ -465,6 +505,7 @@ STRENGTHS: dict[str, dict[str, tuple[float, ...]]] = {
     "delta": {"alpha": (0.05, 0.5, 5.0), "beta": (0.001, 0.01, 0.1)},
     "cotuning": {"weight": (0.5, 2.3, 5.0)},
     "stochnorm": {"p": (0.25, 0.5, 0.75)},
+    "mixout": {"p": (0.5, 0.7, 0.9)},
     "ema": {"decay": (0.9, 0.99, 0.999)},
 }
 LENGTHS = ("lp_ft.share",)  # strengths that change what a training costs
@@ -472,22 +513,33 @@ LENGTHS = ("lp_ft.share",)  # strengths that change what a training costs
 
 def names() -> tuple[str, ...]:
     """The keys of the catalogue."""
-    return tuple(CATALOGUE)
+    return registry.names("strategy")
 
 
 def get(key: str, *arguments: Any, **options: Any) -> Strategy:
     """Returns a strategy by its key.
 
+    Args:
+        key: of the catalogue, or FILE.py:NAME, a Strategy or a function that returns one.
+        arguments, options: of the entry.
+
     Raises:
-        UserError: an unknown key (the nearest one is named) or option.
+        UserError: an unknown key (the nearest one is named) or option, or an entry that is no strategy.
     """
-    if key not in CATALOGUE:
-        raise UserError(f"there is no strategy {key!r}{nearest(key, names())}")
-    entry = CATALOGUE[key]
+    entry = registry.get("strategy", key)
+    if isinstance(entry, Strategy):
+        if arguments or options:
+            raise UserError(f"strategy {key!r} takes no options: it is a Strategy, not a function of them")
+        return entry
+    if not callable(entry):
+        raise UserError(f"strategy {key!r} is of type {type(entry).__name__}, no Strategy and no function")
     try:
         inspect.signature(entry).bind(*arguments, **options)
     except TypeError as error:
         raise UserError(
             f"strategy {key!r}: {error}; it takes {key}{inspect.signature(entry)}".split(" -> ")[0]
         ) from None
-    return entry(*arguments, **options)
+    found = entry(*arguments, **options)
+    if not isinstance(found, Strategy):
+        raise UserError(f"strategy {key!r} is a function that returns {type(found).__name__}, no Strategy")
+    return found

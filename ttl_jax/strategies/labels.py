@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
+
+from flax.core import FrozenDict
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.anatomy import Anatomy, anatomy_of, flatten, unflatten
-from ttl_jax.strategies.features import BoundFeature, bind_feature
-from ttl_jax.strategies.penalties import BoundPull, Pull, bind_pull
-from ttl_jax.strategies.probe import BoundProbe, bind_probe
+from ttl_jax.strategies.parts.part import END, BoundPart, Part, joined
+from ttl_jax.strategies.parts.stochnorm import stochastic
 from ttl_jax.strategies.select import matches
 from ttl_jax.strategies.strategy import FREEZE, WRITTEN_OUT, Phase, Strategy, expand
 
 
 @dataclass(frozen=True)
 class LabelledPhase:
-    """A phase bound to one network.
+    """A phase bound to one network. It is the key of its compiled step.
+
+    Two are equal, and share a step, where all that a step is made of is equal: the labels, the rates
+    relative to the phase's own, the still units, and the parts with all their fields. What the schedule
+    reads (`phase`, `rates`) does not count.
 
     Attributes:
         phase: the phase with its defaults filled in.
@@ -30,34 +34,86 @@ class LabelledPhase:
         still: units whose BatchNorm statistics do not move in this phase.
         digest: SHA-256 of the label tree, kept in checkpoints so that a state is never restored
             under another tree (Orbax would not complain).
-        pulls: the penalties on parameters, with the trainable paths that each acts on.
-        probe: what measures learning-rate multipliers while the phase runs, if anything does.
-        features: the penalties on features, with the units that each captures.
-        stochastic: the share of channels that take the batch's statistics (StochNorm), if any.
+        parts: what else takes part in training, bound to the trainable leaves.
+        scales: the part of `rates` that differs within the phase.
     """
 
-    phase: Phase
-    labels: dict[str, str]
-    rates: dict[str, float]
+    phase: Phase = field(compare=False)
+    labels: Mapping[str, str]
+    rates: Mapping[str, float] = field(compare=False)
     still: tuple[str, ...]
     digest: str
-    pulls: tuple[BoundPull, ...] = ()
-    probe: BoundProbe | None = None
-    features: tuple[BoundFeature, ...] = ()
-    stochastic: float | None = None
+    parts: tuple[BoundPart, ...] = ()
+    scales: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        factor = 1.0 if self.phase.lr is None else self.phase.lr
+        scales = {path: float(f"{rate / factor:.12g}") for path, rate in self.rates.items()}
+        for name, values in (("labels", self.labels), ("rates", self.rates), ("scales", scales)):
+            object.__setattr__(self, name, FrozenDict(values))
 
     @property
     def trainable(self) -> tuple[str, ...]:
         """The paths that are differentiated and updated."""
         return tuple(path for path, label in self.labels.items() if label != FREEZE)
 
+    # What its parts need, all together.
+
     @property
-    def scales(self) -> dict[str, float]:
-        """The part of `rates` that differs within the phase: without the phase's own factor, which
-        belongs to the schedule, so that phases with equal labels share one compiled step.
-        """
-        factor = 1.0 if self.phase.lr is None else self.phase.lr
-        return {path: float(f"{rate / factor:.12g}") for path, rate in self.rates.items()}
+    def capture(self) -> tuple[str, ...]:
+        """Units whose outputs its parts read."""
+        return tuple(dict.fromkeys(unit for item in self.parts for unit in item.capture))
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """Units whose outputs in the starting network its parts read."""
+        return tuple(dict.fromkeys(unit for item in self.parts for unit in item.source))
+
+    @property
+    def anchor(self) -> tuple[str, ...]:
+        """Paths whose starting values its parts read."""
+        return tuple(dict.fromkeys(path for item in self.parts for path in item.anchor))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the state holds multipliers of the learning rate."""
+        return any(item.part.measures for item in self.parts)
+
+    @property
+    def averages(self) -> bool:
+        """Whether the state holds a moving average of the weights."""
+        return any(item.part.averages for item in self.parts)
+
+    @property
+    def ahead(self) -> BoundPart | None:
+        """The part that measures batches before each epoch."""
+        return next((item for item in self.parts if item.batches_ahead), None)
+
+    @property
+    def solver(self) -> BoundPart | None:
+        """The part that solves the phase in the place of steps."""
+        return next((item for item in self.parts if item.part.solves), None)
+
+    @property
+    def keeps(self) -> int:
+        """So many of the last validations leave their weights for the end, if this is the last phase."""
+        return max((item.part.keeps for item in self.parts), default=0)
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the weights that the phase begins with are kept for the end, if this is the last one."""
+        return any(item.part.keeps_start for item in self.parts)
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The weights of its parts, which a step takes as arguments."""
+        return tuple(item.strength for item in self.parts if item.strength is not None)
+
+    def weighted(self, strengths: Any) -> LabelledPhase:
+        """The phase with these `strengths`, which may be traced."""
+        given = iter(strengths)
+        parts = (item if item.strength is None else item.weighted(next(given)) for item in self.parts)
+        return replace(self, parts=tuple(parts))
 
 
 def labels(
@@ -128,22 +184,45 @@ def bind(
                 multipliers,
                 still_units(phase, found, anatomy),
                 hashlib.sha256(text.encode()).hexdigest(),
-                tuple(
-                    bind_pull(penalty, anatomy, tuple(multipliers))
-                    for penalty in strategy.penalties
-                    if isinstance(penalty, Pull)
-                ),
-                bind_probe(phase.probe, anatomy, tuple(multipliers)) if phase.probe else None,
-                tuple(
-                    item
-                    for penalty in strategy.penalties
-                    if not isinstance(penalty, Pull)
-                    and (item := bind_feature(penalty, anatomy, tuple(multipliers))) is not None
-                ),
-                stochastic_share(phase),
+                _bind_parts(strategy, phase, anatomy, tuple(multipliers)),
             )
         )
     return tuple(bound)
+
+
+def _bind_parts(
+    strategy: Strategy, phase: Phase, anatomy: Anatomy, trainable: Sequence[str]
+) -> tuple[BoundPart, ...]:
+    """The parts of a phase: the strategy's, its own, and what its `bn` stands for.
+
+    Raises:
+        UserError: two of one slot, one of the end that belongs to a phase alone, or a part whose fields
+            cannot be a key.
+    """
+    own = (*phase.parts, *stochastic(phase.bn, phase.name))
+    for part in own:
+        if part.slot == END:
+            raise UserError(
+                f"phase {phase.name!r}: {part} belongs to the whole strategy: Strategy(parts=...)"
+            )
+    every: tuple[Part, ...] = joined(strategy.parts, own, (strategy.name, phase.name or strategy.name))
+    bound = tuple(item for part in every if (item := part.bind(anatomy, trainable)) is not None)
+    for item in bound:
+        if not _is_key(item):
+            raise UserError(
+                f"part {item.part}: its fields are the key of the compiled step, so its class must be a "
+                "frozen dataclass of values that can be hashed (tuples, not lists), without other attributes"
+            )
+    return bound
+
+
+def _is_key(item: BoundPart) -> bool:
+    """Asks whether equal parts are equal in all that they hold."""
+    try:
+        hash(item)
+    except TypeError:
+        return False
+    return not is_dataclass(item) or vars(item).keys() <= {each.name for each in fields(item)}
 
 
 def rates(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> dict[str, float]:
@@ -175,7 +254,7 @@ def still_units(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> tup
         return ()
     if phase.bn == "still":
         return anatomy.units
-    if phase.bn != "auto" and stochastic_share(phase) is None:
+    if phase.bn != "auto" and not stochastic(phase.bn, phase.name):
         raise UserError(
             f"phase {phase.name!r}: bn={phase.bn!r} is unknown; it is 'auto', 'still', 'moving' "
             "or 'stochastic(p)'"
@@ -188,24 +267,6 @@ def still_units(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> tup
         if all(found[leaf.path] == FREEZE for leaf in deciding):
             still.append(name)
     return tuple(still)
-
-
-def stochastic_share(phase: Phase) -> float | None:
-    """The p of bn="stochastic(p)"; None for the other policies.
-
-    Raises:
-        UserError: a p that is not a number between 0 and 1.
-    """
-    found = re.fullmatch(r"stochastic\((.*)\)", phase.bn or "")
-    if found is None:
-        return None
-    try:
-        share = float(found[1])
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UserError(f"phase {phase.name!r}: bn={phase.bn!r}: p must be a number from 0 to 1")
-    return share
 
 
 @dataclass(frozen=True)

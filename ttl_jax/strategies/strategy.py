@@ -1,26 +1,24 @@
 """Strategy and Phase: a fine-tuning method as a frozen value, and how two of them compose.
 
-    Strategy(surgery, phases, penalties, after)     what of the network is kept; who trains, when,
-                                                    with what; what is added to the loss; what
-                                                    happens to the weights at the end
+    Strategy(surgery, phases, parts)     what of the network is kept; who trains, when, with what;
+                                         what is added to training (`strategies.parts`)
 
 A field that is None says nothing, so `a + b` merges field by field: two values that differ are an
-error which names both sides, and one side at most may have several phases. Penalties add.
+error which names both sides, and one side at most may have several phases. Parts add, but for those of
+one slot (two averages of the weights), which must agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any
 
 from ttl_jax import models
 from ttl_jax.errors import UserError
-from ttl_jax.strategies.average import After
-from ttl_jax.strategies.features import FeaturePenalty, SourceTask
-from ttl_jax.strategies.penalties import Pull
-from ttl_jax.strategies.probe import Probe
+from ttl_jax.strategies.parts.part import Part, joined
 from ttl_jax.strategies.select import Where, backbone, everything, position, substitute
+from ttl_jax.strategies.written import written
 
 FREEZE = "freeze"
 WRITTEN_OUT = "written out"  # a phase of a repeated one: a complement may be empty at the end
@@ -78,19 +76,6 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Solver:
-    """How a phase that trains the head alone is solved outright instead of stepped through.
-
-    Attributes:
-        name: "lbfgs" (the run's loss, minimised) or "ridge" (squared error, in closed form).
-        l2: lbfgs: the penalty l2 / 2 ||kernel||^2; None is the best of a few powers of ten on validation.
-    """
-
-    name: str
-    l2: float | None = None
-
-
-@dataclass(frozen=True)
 class Phase:
     """A stretch of training with one label tree.
 
@@ -108,10 +93,10 @@ class Phase:
         base_lr: takes the place of the run's learning rate in this phase.
         decay: (factor, "stage" or "unit"): the rate of a leaf is divided by factor**depth, where the
             head has depth 0 and the topmost stage (or unit) depth 1.
-        probe: measures that give every leaf a learning-rate multiplier anew while the phase runs.
         each: "stages" repeats the phase for k = 1 .. number of stages, with K replaced by k.
         name: shown in tables and logs.
-        solver: solves the phase; its `until` still counts as steps of the budget.
+        parts: behaviours of this phase alone, such as a head that is solved for (`until` still counts
+            as steps of the budget).
     """
 
     rules: tuple[tuple[Where, str], ...] | None = None
@@ -121,27 +106,42 @@ class Phase:
     reset: bool | None = None
     lr: float | None = None
     decay: tuple[float, str] | None = None
-    probe: Probe | None = None
     each: str | None = None
     name: str | None = None
-    solver: Solver | None = None
     base_lr: float | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A fine-tuning method as data; see the catalogue for the published ones."""
+    """A fine-tuning method as data; see the catalogue for the published ones.
+
+    Attributes:
+        name: shown in tables and logs.
+        surgery: what of the network is kept, and how the rest starts.
+        phases: who trains when.
+        parts: behaviours of all phases, and of the end.
+        penalties, after: earlier names of what joins `parts`.
+    """
 
     name: str
     surgery: Surgery = field(default_factory=Surgery)
     phases: tuple[Phase, ...] = (Phase(),)
-    penalties: tuple[Pull | FeaturePenalty, ...] = ()
-    after: After | None = None
+    parts: tuple[Part, ...] = ()
+    after: InitVar[Part | None] = None
+    penalties: InitVar[tuple[Part, ...]] = ()
+
+    def __post_init__(self, after: Part | None, penalties: tuple[Part, ...]) -> None:
+        ending = () if after is None else (after,)
+        object.__setattr__(self, "parts", (*self.parts, *penalties, *ending))
 
     @property
     def keeps_source_head(self) -> bool:
         """Whether the pretrained head stays beside the new one while training."""
-        return any(isinstance(penalty, SourceTask) for penalty in self.penalties)
+        return any(part.source_head for part in self.parts)
+
+    def __repr__(self) -> str:
+        return written(self)
 
     def __add__(self, other: Strategy) -> Strategy:
         if len(self.phases) > 1 and len(other.phases) > 1:
@@ -151,17 +151,11 @@ class Strategy:
             )
         one, many = (self, other) if len(self.phases) == 1 else (other, self)
         names = (one.name, many.name)
-        if None not in (self.after, other.after) and self.after != other.after:
-            raise UserError(
-                f"strategies {self.name!r} and {other.name!r} disagree on what happens after training: "
-                f"{self.after} against {other.after}; drop one of them"
-            )
         return Strategy(
             name=f"{self.name}+{other.name}",
             surgery=_merge(one.surgery, many.surgery, names),
             phases=tuple(_merge(one.phases[0], phase, names) for phase in many.phases),
-            penalties=self.penalties + other.penalties,
-            after=self.after or other.after,
+            parts=joined(self.parts, other.parts, (self.name, other.name)),
         )
 
 
@@ -170,6 +164,9 @@ def _merge(a: Any, b: Any, names: tuple[str, str]) -> Any:
     merged = {}
     for item in fields(a):
         left, right = getattr(a, item.name), getattr(b, item.name)
+        if item.name == "parts":
+            merged["parts"] = joined(left, right, names)
+            continue
         if left is not None and right is not None and left != right and item.name != "name":
             raise UserError(
                 f"strategies {names[0]!r} and {names[1]!r} disagree on "

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ttl_jax.config.run import ModelConfig
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.models import Network
 from ttl_jax.models.layers.batch_scope import batch_scope
@@ -58,15 +59,13 @@ class Estimate:
 TORCH = Estimate(0.9)  # of a step built by hand
 
 
-def estimate_of(model: Any) -> Estimate:
+def estimate_of(model: ModelConfig) -> Estimate:
     """Reads `bn_momentum` and `bn_estimate` of a config's `model`.
 
     Raises:
-        UserError: a momentum outside [0, 1), or another word.
+        UserError: another word.
     """
     momentum, text = float(model.bn_momentum), model.bn_estimate
-    if not 0 <= momentum < 1:
-        raise UserError(f"config model.bn_momentum={model.bn_momentum} must be from 0 to below 1")
     if text in ("moving", "corrected"):
         return Estimate(momentum, text == "corrected")
     if (found := re.fullmatch(r"precise\(([1-9][0-9]*)\)", text)) is not None:

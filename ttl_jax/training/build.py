@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, models, strategies, weights
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.training.loss import Loss, log_prior, make_loss
+from ttl_jax.errors import UserError
+from ttl_jax.strategies.parts import Start
+from ttl_jax.training.devices import Layout
+from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
-from ttl_jax.typing import Variables
+from ttl_jax.training.state import fresh
+from ttl_jax.training.step import Mix
+from ttl_jax.typing import Array, Variables
 from ttl_jax.weights.initialise import template, unflatten
 
 
 def build_model(
-    config: Any, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
@@ -47,7 +56,7 @@ def build_model(
 
 
 def build_shapes(
-    config: Any, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """What `build_model` builds, but of the weights the shapes alone; no source head is among them."""
     network, shape = _network(config, strategy, num_classes)
@@ -63,7 +72,7 @@ def build_shapes(
 
 
 def _network(
-    config: Any, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, dict[str, Any]]:
     """The network, and what of it the surgery decides."""
     shape = strategy.surgery.shape(config.model.name)
@@ -71,29 +80,103 @@ def _network(
     return models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape), shape
 
 
-def _preprocessing(config: Any) -> weights.Preprocessing:
+def _preprocessing(config: RunConfig) -> weights.Preprocessing:
     # From scratch the images are scaled as the architecture's own weights would have them.
     known = config.model.weights if config.model.weights != "none" else "imagenet"
     return weights.preprocessing(known, config.model.name)
 
 
-def loss_of(config: Any, training: Dataset) -> Loss:
+def loss_of(config: RunConfig, training: Dataset) -> Loss:
     """The loss that the config names, with weights and frequencies counted on the training split."""
     weights = np.ones(len(training.class_names), np.float32)
     if config.data.class_weights == "balanced":
         weights = data.class_weights(training)
-    options: dict[str, Any] = {"smoothing": config.loss.smoothing}
-    if config.loss.name == "focal":
-        options["gamma"] = config.loss.gamma
-    if config.loss.name == "logit_adjusted":
-        frequency = jnp.asarray(data.frequencies(training))
-        options["shift"] = log_prior(training.task, frequency, config.loss.tau)
+    options = loss_options(config.loss, training.task, lambda: jnp.asarray(data.frequencies(training)))
     return make_loss(training.task, jnp.asarray(weights), **options)
 
 
 def lengths_of(
-    config: Any, bound: tuple[strategies.LabelledPhase, ...], steps_per_epoch: float
+    config: RunConfig, bound: tuple[strategies.LabelledPhase, ...], steps_per_epoch: float
 ) -> tuple[int, ...]:
     """The steps of every phase."""
     total = config.total_steps or math.ceil(config.total_epochs * steps_per_epoch)
     return tuple(phase_lengths([item.phase for item in bound], total, steps_per_epoch))
+
+
+def build_constants(
+    phases: Sequence[strategies.LabelledPhase],
+    network: models.Network,
+    variables: Variables,
+    training: Dataset,
+    normalise: Callable[[Array], Array],
+    batch_size: int,
+) -> dict[str, Any]:
+    """Measures what the parts of all phases read of the network as it starts.
+
+    A function of weights, data and seed alone: a resumed run computes the same again.
+
+    Args:
+        phases: all of a run.
+        network: after the strategy's surgery.
+        variables: that it starts from.
+        training: the training split, of images.
+        normalise: uint8 images -> what the network takes.
+        batch_size: of passes without gradients.
+
+    Returns:
+        {name: arrays}, with the starting variables as "source" where some part compares with them.
+    """
+    units = tuple(dict.fromkeys(unit for bound in phases for unit in bound.source))
+    start = Start(network, variables, normalise, batch_size, units)
+    constants: dict[str, Any] = {"source": jax.tree.map(fresh, dict(variables))} if units else {}
+    for part in dict.fromkeys(item.part for bound in phases for item in bound.parts):
+        if not set(part.reads) <= constants.keys():
+            constants |= part.constants(start, training)
+    return constants
+
+
+def phase_constants(
+    bound: strategies.LabelledPhase, variables: Variables, constants: dict[str, Any]
+) -> dict[str, Any]:
+    """Picks what the step of a phase is given besides its batch.
+
+    Args:
+        bound: the phase.
+        variables: that the run started from.
+        constants: from `build_constants`.
+
+    Returns:
+        "anchor" {path: starting value}, "strengths" (of the parts, so that trials which differ in them
+        alone compile to the same program), "source", and what the parts read by name; each only where
+        something needs it.
+    """
+    start = strategies.flatten(variables["params"])
+    found: dict[str, Any] = {}
+    if bound.anchor:
+        found["anchor"] = {path: fresh(start[path]) for path in bound.anchor}
+    if bound.strengths:
+        found["strengths"] = jnp.asarray(bound.strengths, jnp.float32)
+    if bound.source:
+        found["source"] = constants["source"]
+    return found | {name: constants[name] for item in bound.parts for name in item.part.reads}
+
+
+def mix_of(config: RunConfig, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
+    """How the images of a batch are mixed; None where they are not.
+
+    Raises:
+        UserError: they cannot be, with this strategy or on these devices.
+    """
+    spec, rows = data.parse_mix(config.data.mix), layout.rows(config.data.batch_size)
+    if not spec:
+        return None
+    for part in strategy.parts:
+        if part.class_labels:
+            name = type(part).__name__.lower()
+            raise UserError(f"{name} needs one class an image, so data.mix must be 'none'")
+    if layout.axis or layout.accumulate > 1 or rows.padded != config.data.batch_size:
+        raise UserError(
+            "data.mix pairs the images of a whole batch: it needs parallel.mode='jit', no accumulation and a "
+            "batch that the devices divide"
+        )
+    return partial(data.mix, spec=spec, classes=classes)

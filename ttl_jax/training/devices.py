@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ttl_jax.config.run import ParallelConfig
 from ttl_jax.errors import UserError
 from ttl_jax.training.count_flops import operations_once
 from ttl_jax.training.placing import placed
@@ -30,8 +31,6 @@ from ttl_jax.typing import Array
 
 T = TypeVar("T")
 AXIS = "data"
-MODES = ("jit", "pmap")
-NORMS = ("global", "device")
 
 
 def connect(hosts: str) -> None:
@@ -337,21 +336,12 @@ class Layout:
 ONE = Layout("jit", (None,))  # of a single device, for a step built by hand
 
 
-def check(parallel: Any) -> None:
-    """Refuses values that do not exist or do not go together.
+def check(parallel: ParallelConfig) -> None:
+    """Refuses values that do not go together.
 
     Raises:
         UserError: naming the field.
     """
-    if parallel.mode not in MODES:
-        raise UserError(f"config parallel.mode={parallel.mode!r} is not 'jit' or 'pmap'")
-    if parallel.batch_norm not in NORMS:
-        raise UserError(f"config parallel.batch_norm={parallel.batch_norm!r} is not 'global' or 'device'")
-    for name in ("devices", "shard_above"):
-        if parallel[name] < 0:
-            raise UserError(f"config parallel.{name}={parallel[name]} must not be negative")
-    if parallel.accumulate < 1:
-        raise UserError(f"config parallel.accumulate={parallel.accumulate} must be above 0")
     if parallel.batch_norm == "device" and parallel.mode == "jit":
         raise UserError(
             "config parallel.batch_norm='device' needs parallel.mode='pmap': under jit a batch is one batch"
@@ -360,13 +350,13 @@ def check(parallel: Any) -> None:
         raise UserError("config parallel.shard_above needs parallel.mode='jit': under pmap all is replicated")
 
 
-def make_layout(parallel: Any, batch_size: int, *, penalised: bool = False) -> Layout:
+def make_layout(parallel: ParallelConfig, batch_size: int, *, whole_batch: bool = False) -> Layout:
     """The layout that a config asks for, over the devices that there are.
 
     Args:
         parallel: the config's part.
         batch_size: of training.
-        penalised: the strategy has penalties on features, which do not know padding.
+        whole_batch: the strategy has penalties on a batch's features, which do not know padding.
 
     Raises:
         UserError: more devices than there are, or a batch that must divide and does not.
@@ -382,8 +372,8 @@ def make_layout(parallel: Any, batch_size: int, *, penalised: bool = False) -> L
         parallel.mode, devices, parallel.accumulate, parallel.batch_norm, parallel.shard_above
     )  # fmt: skip
     padded = layout.rows(batch_size).padded
-    if padded != batch_size and (penalised or parallel.batch_norm == "device"):
-        why = "a penalty on features" if penalised else "parallel.batch_norm='device'"
+    if padded != batch_size and (whole_batch or parallel.batch_norm == "device"):
+        why = "a penalty on features" if whole_batch else "parallel.batch_norm='device'"
         raise UserError(
             f"config data.batch_size={batch_size} would be padded to {padded} on {len(devices)} devices, "
             f"which {why} does not know: choose a multiple of {len(devices) * parallel.accumulate}"

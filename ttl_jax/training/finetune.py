@@ -10,21 +10,23 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import data as data_package
-from ttl_jax.config import default_config, paths, set_fields
-from ttl_jax.config.data import data_config
+from ttl_jax import registry
+from ttl_jax.config import RunConfig, data_config, paths, replace_fields, run_config, unknown_field
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
+from ttl_jax.strategies import Strategy
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
 from ttl_jax.training.result import Result
 from ttl_jax.training.run import train
+from ttl_jax.training.session import Session
 
 
 def finetune(
     data: str | Path | Any,
     model: str = "resnet50",
     weights: str = "imagenet",
-    strategy: str = "lp_ft",
+    strategy: str | Strategy = "lp_ft",
     workdir: str | Path | None = None,
     **config: Any,
 ) -> Result:
@@ -33,11 +35,12 @@ def finetune(
     Compiled programs are kept for the next time, as the commands keep them (`set_up_cache`).
 
     Args:
-        data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", a whole
-            config, or (images uint8 (N, H, W[, C]), labels (N,) or (N, L) with NaN = unknown).
-        model: see `ttl_jax.models.names()`.
+        data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", FILE.py:NAME (a
+            source; `data__path` is what it reads), a whole config, or (images uint8 (N, H, W[, C]), labels
+            (N,) or (N, L) with NaN = unknown).
+        model: see `ttl_jax.models.names()`; or FILE.py:NAME.
         weights: a catalogue key, a path, or "none".
-        strategy: as "lp_ft" or "truncated(12)+l2_sp(alpha=0.01)".
+        strategy: as "lp_ft", "truncated(12)+l2_sp(alpha=0.01)" or "my_strategies.py:mine"; or a Strategy.
         workdir: where the run's files go; a temporary folder when not given. The same call with the
             same folder resumes. One in a bucket (gs://...) is worked in through a local copy.
         **config: any config field by its full dotted name with "__" for ".", or by its last name
@@ -47,23 +50,28 @@ def finetune(
         UserError: an unknown field or strategy, or data that cannot be read.
     """
     set_up_cache()  # and no more: the process is the user's
-    settings: Any = data if hasattr(data, "to_dict") else default_config()
-    if settings is not data:
-        set_fields(settings, {"model.name": model, "model.weights": weights, "strategy": strategy})
-    set_fields(settings, {_full_name(name, paths(settings)): value for name, value in config.items()})
+    whole = hasattr(data, "to_dict")
+    settings = run_config(data) if whole else RunConfig()
+    fields = {} if whole else {"model.name": model, "model.weights": weights, "strategy": strategy}
+    known = paths(settings.to_dict())
+    fields |= {_full_name(name, known): value for name, value in config.items()}
     datasets: Mapping[str, Dataset] | None = None
     if isinstance(data, (str, Path)):
         text = str(data)
-        name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
-        set_fields(settings, {"data.name": name, "data.path": "" if name == text else text})
-    elif isinstance(data, tuple):
+        if registry.is_own("source", text):
+            fields["data.name"] = text
+        else:
+            name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
+            fields |= {"data.name": name, "data.path": "" if name == text else text}
+    elif not whole and not isinstance(data, tuple):
+        raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
+    settings = replace_fields(settings, fields)
+    if isinstance(data, tuple):
         images, labels = data
         own = data_config(settings.data)
         datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), own)
-    elif settings is not data:
-        raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     with remote.workfolder(workdir or tempfile.mkdtemp(prefix="ttl_jax_")) as (folder, push):
-        return train(settings, folder, datasets, committed=push)
+        return train(settings, folder, datasets, session=Session(committed=push))
 
 
 def _full_name(name: str, known: tuple[str, ...]) -> str:
@@ -77,4 +85,4 @@ def _full_name(name: str, known: tuple[str, ...]) -> str:
         raise UserError(
             f"config field {name!r} could be {' or '.join(ending)}; write {ending[0].replace('.', '__')}"
         )
-    raise UserError(f"config field {name!r} does not exist{nearest(dotted, known)}")
+    raise unknown_field(dotted, known)

@@ -7,16 +7,22 @@ what they would apart.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ttl_jax.errors import UserError, nearest
+from ttl_jax import registry
+from ttl_jax.config.run import LossConfig
+from ttl_jax.errors import UserError
+from ttl_jax.registry import register
 from ttl_jax.typing import Array, Float
 
-NAMES = ("cross_entropy", "focal", "logit_adjusted")
+# (logits, target) -> the loss of each row (multiclass) or entry (multilabel): a loss of the user's own
+OwnLoss = Callable[[Array, Array], Array]
 
 
 def cross_entropy(
@@ -82,6 +88,46 @@ def _focus(log_p: Array, gamma: float) -> Array | float:
     return jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma
 
 
+def own_loss(
+    function: OwnLoss,
+    task: str,
+    logits: Float[Array, "n classes"],
+    labels: Array,
+    weights: Float[Array, " classes"],
+    smoothing: float = 0.0,
+) -> Float[Array, ""]:
+    """The weighted mean of a loss of the user's own; weights, padding and unknown labels as for the others.
+
+    Args:
+        function: (logits, target), both (n, classes), -> (n,) for "multiclass", whose targets sum to 1, or
+            (n, classes) for "multilabel".
+        task: one of these.
+        logits, labels, weights, smoothing: as for `cross_entropy` and `binary_cross_entropy`.
+
+    Raises:
+        UserError: it returns another shape.
+    """
+    if task == "multiclass":
+        classes = logits.shape[-1]
+        target = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels  # padding, -1, is all 0
+        rows = jnp.sum(target, axis=1, keepdims=True)
+        target = target * (1 - smoothing) + rows * smoothing / classes
+        counted = jnp.sum(weights * target, axis=1)
+        total = jnp.sum(counted)
+    else:
+        known = ~jnp.isnan(labels)
+        target = jnp.where(known, labels, 0.0) * (1 - smoothing) + smoothing / 2
+        counted = jnp.where(known, 1 + (weights - 1) * target, 0.0)
+        total = jnp.sum(known).astype(jnp.float32)
+    losses = function(logits, target)
+    if losses.shape != counted.shape:
+        raise UserError(
+            f"the loss {getattr(function, '__name__', function)!r} returns an array of shape {losses.shape} "
+            f"for logits of {logits.shape}: of {task} data it must be {counted.shape}"
+        )
+    return jnp.sum(counted * losses) / jnp.where(total > 0, total, 1.0)
+
+
 def log_prior(task: str, frequency: Float[Array, " classes"], tau: float) -> Float[Array, " classes"]:
     """What logit adjustment adds to training logits (Menon et al. 2021, eq. 10).
 
@@ -93,19 +139,57 @@ def log_prior(task: str, frequency: Float[Array, " classes"], tau: float) -> Flo
     return tau * (jnp.log(frequency) - jnp.log1p(-frequency))
 
 
-def check_loss(config: Any) -> None:
-    """Refuses a loss that does not exist, or numbers out of range.
+@register("loss", "cross_entropy")
+def _plain(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+    return {}
+
+
+@register("loss", "focal")
+def _focal(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+    return {"gamma": config.gamma}
+
+
+@register("loss", "logit_adjusted")
+def _logit_adjusted(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+    return {"shift": log_prior(task, frequencies(), config.tau)}
+
+
+def _entry(config: LossConfig) -> Any:
+    return registry.get("loss", config.name, f"config loss.name={config.name!r} does not exist")
+
+
+def loss_options(config: LossConfig, task: str, frequencies: Callable[[], Array]) -> dict[str, Any]:
+    """The fields of `Loss` that a config's loss stands for.
+
+    Args:
+        config: a run's `config.loss`.
+        task: "multiclass" or "multilabel".
+        frequencies: counts the share of each class in the training data, where the loss asks for it.
+    """
+    entry, smoothing = _entry(config), {"smoothing": config.smoothing}
+    if registry.is_own("loss", config.name):
+        return smoothing | {"own": entry}
+    return smoothing | entry(config, task, frequencies)
+
+
+def check_loss(config: LossConfig) -> None:
+    """Refuses a loss that does not exist.
 
     Raises:
         UserError: naming the field.
     """
-    if config.name not in NAMES:
-        raise UserError(f"config loss.name={config.name!r} does not exist{nearest(config.name, NAMES)}")
-    for field, value, top in (("gamma", config.gamma, 10), ("tau", config.tau, 10)):
-        if not 0 <= value <= top:
-            raise UserError(f"config loss.{field}={value} must be from 0 to {top}")
-    if not 0 <= config.smoothing < 1:
-        raise UserError(f"config loss.smoothing={config.smoothing} must be from 0 to below 1")
+    entry = _entry(config)
+    if registry.is_own("loss", config.name):
+        example = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+        try:
+            inspect.signature(entry).bind(example, example)
+            jax.eval_shape(entry, example, example)
+        except Exception as error:
+            first = str(error).partition("\n")[0]
+            raise UserError(
+                f"config loss.name={config.name!r} is no function (logits, target) -> losses of arrays (n, "
+                f"classes): {type(error).__name__}: {first}"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)  # as a function: equal to itself alone
@@ -118,6 +202,7 @@ class Loss:
         gamma: focal exponent; 0 is plain cross-entropy.
         smoothing: label smoothing.
         shift: added to the logits, from `log_prior`.
+        own: in the place of the cross-entropies; `gamma` is not read then.
     """
 
     task: str
@@ -125,11 +210,14 @@ class Loss:
     gamma: float = 0.0
     smoothing: float = 0.0
     shift: Float[Array, " classes"] | float = 0.0
+    own: OwnLoss | None = None
 
     def __call__(self, logits: Array, labels: Array) -> Float[Array, ""]:
         """The loss of these rows."""
         function = cross_entropy if self.task == "multiclass" else binary_cross_entropy
         logits = logits.astype(jnp.float32) + self.shift
+        if self.own is not None:
+            return own_loss(self.own, self.task, logits, labels, self.weights, self.smoothing)
         return function(logits, labels, self.weights, self.gamma, self.smoothing)
 
     def weight(self, labels: Array) -> Float[Array, ""]:

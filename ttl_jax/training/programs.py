@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import jax
 
 from ttl_jax import data, strategies
+from ttl_jax.config import RunConfig
 from ttl_jax.models import cpu
 from ttl_jax.system import host
 
@@ -48,7 +49,7 @@ class Programs:
     begun: dict[Hashable, Future[Any]] = field(default_factory=dict)
     others: dict[str, Programs] = field(default_factory=dict)
 
-    def claim(self, config: Any) -> None:
+    def claim(self, config: RunConfig) -> None:
         """Forgets what other configs left, or not yet; JAX's own caches too: they would grow to gigabytes."""
         owner = _owner(config)
         if owner == self.owner:
@@ -67,7 +68,7 @@ class Programs:
             host.release_memory()
         self.get(FORESEEN, lambda: None)
 
-    def foresee(self, config: Any, begin: Callable[[Programs], None]) -> None:
+    def foresee(self, config: RunConfig, begin: Callable[[Programs], None]) -> None:
         """Has a thread begin the programs of a config that may be claimed next.
 
         Args:
@@ -116,7 +117,7 @@ class Programs:
         Thread(target=work, name=host.COMPILING).start()
 
 
-def _owner(config: Any) -> str:
+def _owner(config: RunConfig) -> str:
     """What the programs of a config depend on."""
     values = config.to_dict()
     for name in ARGUMENTS:
@@ -128,7 +129,7 @@ def _owner(config: Any) -> str:
     return json.dumps([values, cpu.enabled()], sort_keys=True, default=str)
 
 
-def one_program(config: Any) -> bool:
+def one_program(config: RunConfig) -> bool:
     """Whether runs of this config may be trained together: one phase of steps on features that stay.
 
     That only the head trains, in the end, is known when the strategy meets its network.
@@ -136,9 +137,7 @@ def one_program(config: Any) -> bool:
     strategy = strategies.parse(config.strategy)
     return (
         len(strategy.phases) == 1
-        and strategy.phases[0].solver is None
-        and strategy.after is None
-        and not strategy.penalties
+        and not (strategy.parts or strategy.phases[0].parts)
         and not data.augmentation(config.data)
         and not data.parse_mix(config.data.mix)
         and config.data.sampling == "uniform"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ttl_jax import evaluation, strategies, weights
+from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
 from ttl_jax.training.build import build_model
@@ -27,7 +27,7 @@ class Loaded:
         best: the checkpoint that validation picked.
     """
 
-    config: Any
+    config: RunConfig
     network: Network
     preprocessing: weights.Preprocessing
     start: Variables

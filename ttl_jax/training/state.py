@@ -43,6 +43,11 @@ class TrainState:
     updates: Any = struct.field(default_factory=dict)
 
     @property
+    def trained(self) -> Variables:
+        """What is trained, whether there is an average of it or not."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
     def variables(self) -> Variables:
         """What is validated and kept: the average where there is one."""
         params, batch_stats = self.params, self.batch_stats

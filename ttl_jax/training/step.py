@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +14,10 @@ import numpy as np
 import optax
 from jax import lax
 
-from ttl_jax.models import stochastic_norm
 from ttl_jax.models.layers.batch_scope import batch_scope
-from ttl_jax.strategies import LabelledPhase, flatten, probe
-from ttl_jax.strategies.average import ema_decay, ema_update
-from ttl_jax.strategies.features import SOURCE_HEAD, FeatureDistance, Seen
-from ttl_jax.strategies.features import value as feature_value
-from ttl_jax.strategies.penalties import BoundPull, penalty, proximal
+from ttl_jax.strategies import LabelledPhase, flatten
+from ttl_jax.strategies.parts import BoundPart, Seen
 from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
-from ttl_jax.training.constants import weighted
 from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
@@ -46,7 +41,6 @@ def make_train_step(
     after: str | None = None,
     *,
     mix: Mix | None = None,
-    ema: float | None = None,
     skip: bool = False,
     gain: float = 1.0,
     layout: Layout = ONE,
@@ -66,7 +60,6 @@ def make_train_step(
         keys_of: batch -> (N,) PRNG keys, a function of (seed, epoch, example id) alone.
         after: the batch holds outputs of this unit (cached features) instead of images.
         mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
-        ema: decay of the moving average that the state keeps, if it does.
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
@@ -76,53 +69,39 @@ def make_train_step(
 
     Returns:
         step(state, batch, rate, constants) -> (state, {"loss", "gradient_norm", and "penalty" where
-        the loss has one}). The constants (see `constants.py`) may be left out where a phase needs none.
+        the loss has one}). The constants (`build.phase_constants`) may be left out where a phase needs none.
     """
     axis, shares = layout.axis, len(layout.devices) if layout.axis else 1
     norm_axis = axis if layout.norm == "global" else None
-    coupled, apart = _pulls(bound, True), _pulls(bound, False)
-    capture = tuple(dict.fromkeys(unit for item in bound.features for unit in item.units))
-    of_source = tuple(
-        unit for item in bound.features if isinstance(item.penalty, FeatureDistance) for unit in item.units
-    )
 
-    def random_channels(step: Array, batch: Batch) -> AbstractContextManager[None]:
-        if bound.stochastic is None:
-            return nullcontext()
-        root = jax.random.key(batch["seed"][0])  # they belong to no example
-        return stochastic_norm(bound.stochastic, jax.random.fold_in(root, step))
-
-    def penalties(
-        now: LabelledPhase,
+    def losses(
+        parts: Sequence[BoundPart],
         train: Mapping[str, Array],
         features: Mapping[str, Array],
         images: Array,
         labels: Array,
-        constants: Any,
-    ) -> Array:
-        total = penalty(_pulls(now, True), train, constants.get("anchor", {}))
-        if not now.features:
-            return total
+        constants: Mapping[str, Any],
+    ) -> list[Array]:
+        """The terms that the parts add."""
         source: dict[str, Array] = {}
-        if of_source:  # the starting network sees the same images, in inference mode
-            output: Any = network.apply(constants["source"], images, capture=of_source, after=after)
+        if bound.source:  # the starting network sees the same images, in inference mode
+            output: Any = network.apply(constants["source"], images, capture=bound.source, after=after)
             source = output[1]
-        seen = Seen(
-            _all(features, axis),
-            _all(source, axis),
-            _all(labels, axis),
-            {path: leaf for path, leaf in train.items() if path.startswith(SOURCE_HEAD)},
-            constants.get("attention", {}),
-            constants.get("relation"),
-        )
-        return total + sum(feature_value(item, seen) for item in now.features)
+        # A part that reads features reads those of the whole batch.
+        whole = axis if bound.capture else None
+        seen = Seen(train, _all(features, whole), _all(source, whole), _all(labels, whole), constants)
+        return [term for item in parts if (term := item.loss(seen)) is not None]
 
     def step(
         state: TrainState, batch: Batch, rate: Float[Array, ""], constants: Mapping[str, Any] | None = None
     ) -> tuple[TrainState, dict[str, Array]]:
         given = constants or {}
-        now = weighted(bound, given["weights"]) if "weights" in given else bound
+        anchor = given.get("anchor", {})
+        parts = (bound.weighted(given["strengths"]) if "strengths" in given else bound).parts
         train, frozen = split(state.params, bound.trainable)
+
+        def draw() -> Array:  # of the step: it belongs to no example, device or part of a batch
+            return jax.random.fold_in(jax.random.key(batch["seed"][0]), state.step)
 
         def objective(
             train: dict[str, Array], statistics: Any, batch: Batch, weight: Any = 1.0, part: Any = 1.0
@@ -136,24 +115,31 @@ def make_train_step(
             if mix is not None:
                 images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
             mask = batch["mask"] if "mask" in batch else None
-            with random_channels(state.step, batch), batch_scope(norm_axis, mask):
+            taken: Mapping[str, Array] = train
+            for item in parts:
+                taken = item.parameters(taken, anchor, draw)
+            with ExitStack() as layers:
+                for item in parts:
+                    layers.enter_context(item.forward(draw))
+                layers.enter_context(batch_scope(norm_axis, mask))
                 output, seen = network.apply(
-                    {"params": join(train, frozen), "batch_stats": batch_stats},
+                    {"params": join(taken, frozen), "batch_stats": batch_stats},
                     images,
                     train=True,
                     still=bound.still,
-                    capture=capture,
+                    capture=bound.capture,
                     keys=dropout_keys,
                     after=after,
                     mutable=["moments"],
                 )
             # Where no BatchNorm moves (VGG, a probe) there is no such collection.
             statistics = moved(batch_stats, updates, dict(seen).get("moments", {}), estimate)
-            logits, features = output if capture else (output, {})
+            logits, features = output if bound.capture else (output, {})
             value = weight * loss(_all(logits, axis), _all(labels, axis))
-            if not coupled and not bound.features:
+            terms = losses(parts, train, features, images, labels, given)
+            if not terms:
                 return value / shares, (statistics, {"loss": value})
-            added = part * penalties(now, train, features, images, labels, given)
+            added = part * sum(terms[1:], terms[0])
             return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
 
         gradients, (batch_stats, counts), terms = _gradients(
@@ -165,29 +151,31 @@ def make_train_step(
                 batch_stats = lax.pmean(batch_stats, axis)
         updates, opt_state = optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
-        if bound.probe is not None and bound.probe.probe.refresh == "batch":
-            sums = probe.update(bound.probe, probe.initial(bound.probe), gradients, train)
-            multipliers = probe.weights(bound.probe, sums, 1)
-        if multipliers:
-            updates = {path: multipliers[path] * update for path, update in updates.items()}
+        for item in parts:
+            updates, multipliers = item.update(updates, multipliers, gradients, train)
         norm = global_norm(gradients)
         # Never true. So every update waits for all gradients, and XLA has no need of a copy of each
         # parameter that the backward pass might still read when it is updated in its place.
         rate = jnp.where(norm < 0, 0.0, rate)
-        train = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
-        if apart:  # a step as long as the leaf's own: what does not move is not pulled either
-            sizes = {path: gain * rate * bound.scales[path] * multipliers.get(path, 1.0) for path in train}
-            train = proximal(_pulls(now, False), train, given.get("anchor", {}), sizes)
+        trained = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
+
+        def size_of(path: str) -> Array:
+            return gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+
+        for item in parts:
+            trained = item.moved(trained, anchor, size_of)
         average = state.average
-        if ema is not None:
-            decay = ema_decay(ema, state.step)
+        for item in parts if average else ():
             average = {
-                "params": {**average["params"], **ema_update(_of(average["params"], train), train, decay)},
-                "batch_stats": ema_update(average["batch_stats"], flatten(batch_stats), decay),
+                "params": {
+                    **average["params"],
+                    **item.average(_of(average["params"], trained), trained, state.step),
+                },
+                "batch_stats": item.average(average["batch_stats"], flatten(batch_stats), state.step),
             }
         after_step = replace(
             state,
-            params=join(train, frozen),
+            params=join(trained, frozen),
             batch_stats=batch_stats,
             opt_state=opt_state,
             step=state.step + 1,
@@ -202,10 +190,6 @@ def make_train_step(
         return after_step, {**terms, "gradient_norm": norm}
 
     return step
-
-
-def _pulls(bound: LabelledPhase, coupled: bool) -> tuple[BoundPull, ...]:
-    return tuple(item for item in bound.pulls if item.pull.coupled == coupled and item.paths)
 
 
 def in_one_call(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,7 +23,6 @@ ROWS = 1024  # of a linear kernel are drawn at once
 CLIPPED_STD = 0.87962566103423978  # of a standard normal cut at two standard deviations
 
 
-@cache  # a search and a sweep build the same network again and again
 def template(
     name: str, num_classes: int, *, channels: int = 3, image_size: int = 224, depth: int = 16, **shape: Any
 ) -> dict[str, jax.ShapeDtypeStruct]:
@@ -39,6 +38,11 @@ def template(
     """
     network = models.create(name, num_classes, **shape)
     example = models.input_shape(name, image_size, channels, depth)
+    return _leaves(network, example)
+
+
+@cache  # a search and a sweep build the same network again and again
+def _leaves(network: models.Network, example: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     image = jax.ShapeDtypeStruct((1, *example), jnp.float32)
     return flatten(jax.eval_shape(network.init, jax.random.key(0), image))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +164,6 @@ def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
     return 3
 
 
-@cache
 def _first_kernel(name: str) -> str:
     """The convolution of the first unit that sees the image: the only one with its odd channels."""
     first, channels = f"params/{models.units(name)[0].name}/", 5

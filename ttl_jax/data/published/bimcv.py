@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ttl_jax.data.images.decode import read_file
-from ttl_jax.data.published.layout import need
+from ttl_jax.data.published.layout import need, published
 from ttl_jax.data.sources.listing import Listing, make_listing
 from ttl_jax.errors import UserError
 
@@ -62,6 +62,7 @@ def _photometric(path: Path) -> str:
         return ""
 
 
+@published("bimcv_covid19")
 def read_bimcv(folder: Path) -> Listing:
     """Lists the frontal radiographs, grouped by patient.
 

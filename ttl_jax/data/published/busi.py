@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttl_jax.data.published.layout import class_folders, need
+from ttl_jax.data.published.layout import class_folders, need, published
 from ttl_jax.data.sources.listing import Listing
 
 CLASSES = ("benign", "malignant", "normal")
 
 
+@published("busi")
 def read_busi(folder: Path) -> Listing:
     """Lists the ultrasound images and leaves the masks out."""
     return class_folders(folder, [(name, need(folder / name, "BUSI")) for name in CLASSES], skip="_mask")

@@ -8,11 +8,12 @@ paper's test set is not published; val is taken from train by patient.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.published.layout import need, rows
+from ttl_jax.data.published.layout import need, published, rows
 from ttl_jax.data.sources.csv_file import CsvFile, read_csv
 from ttl_jax.data.sources.listing import Listing, make_listing
 from ttl_jax.errors import UserError
@@ -35,6 +36,7 @@ GROUPS = {
 _PATIENT = re.compile(r"patient\d+")
 
 
+@published("chexpert")
 def read_chexpert(folder: Path, uncertain: str = "ignore", group: str = "mix") -> Listing:
     """Lists the frontal images, grouped by patient.
 
@@ -78,3 +80,10 @@ def _values(table: CsvFile, label: str, uncertain: str) -> np.ndarray:
         if cell not in known:
             raise UserError(f"{table.at(row)} has {cell!r} for {label!r}, not 1, 0, -1 or nothing")
     return np.array([known[cell] for cell in cells], np.float32)
+
+
+for _uncertain in POLICIES:
+    for _group in GROUPS:
+        published(f"chexpert/{_uncertain}/{_group}")(
+            partial(read_chexpert, uncertain=_uncertain, group=_group)
+        )

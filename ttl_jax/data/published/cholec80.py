@@ -9,11 +9,12 @@ taken from train by video.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.published.layout import need
+from ttl_jax.data.published.layout import need, published
 from ttl_jax.data.sources.csv_file import CsvFile, read_csv
 from ttl_jax.data.sources.listing import Listing, make_listing
 from ttl_jax.data.sources.video import INSTALL, VideoFrame
@@ -102,3 +103,7 @@ def _phases(folder: Path, video: str, places: list[int]) -> np.ndarray:
             raise UserError(f"{table.path} has at frame {place} the phase {phase!r}{nearest(phase, PHASES)}")
         numbers.append(PHASES.index(phase))
     return np.array(numbers)
+
+
+for _labels in ("phase", "tools"):
+    published(f"cholec80/{_labels}")(partial(read_cholec80, labels=_labels))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.published.layout import need, rows
+from ttl_jax.data.published.layout import need, published, rows
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.listing import Listing, make_listing
 from ttl_jax.errors import UserError
@@ -20,6 +20,7 @@ from ttl_jax.errors import UserError
 CLASSES_2019 = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 
 
+@published("isic2019")
 def read_isic2019(folder: Path) -> Listing:
     """Lists the 25,331 training images, grouped by lesion."""
     truth = read_csv(str(need(folder / "ISIC_2019_Training_GroundTruth.csv", "ISIC 2019")))
@@ -37,6 +38,7 @@ def read_isic2019(folder: Path) -> Listing:
     return make_listing(*rows(folder, files), table.argmax(axis=1), CLASSES_2019, groups=groups)
 
 
+@published("isic2020")
 def read_isic2020(folder: Path) -> Listing:
     """Lists the 33,126 training images, grouped by patient; the class is benign or malignant."""
     truth = read_csv(str(need(folder / "ISIC_2020_Training_GroundTruth.csv", "ISIC 2020")))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttl_jax.data.published.layout import class_folders, need
+from ttl_jax.data.published.layout import class_folders, need, published
 from ttl_jax.data.sources.listing import Listing
 
 CLASSES = (
@@ -16,6 +16,7 @@ CLASSES = (
 )  # fmt: skip
 
 
+@published("kvasir")
 def read_kvasir(folder: Path) -> Listing:
     """Lists the eight class folders."""
     return class_folders(folder, [(name, need(folder / name, "Kvasir")) for name in CLASSES])

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from ttl_jax.data.sources.listing import Listing, make_listing
+from ttl_jax.data.sources.listing import Listing, make_listing, source
 from ttl_jax.errors import UserError
+
+Reader = TypeVar("Reader", bound=Callable[[Path], Listing])
+
+
+def published(name: str, *reads: str) -> Callable[[Reader], Reader]:
+    """Registers the reader of a data set's folder as the source of its name; a decorator.
+
+    Args:
+        name, reads: as for `listing.source`.
+    """
+
+    def add(read: Reader) -> Reader:
+        source(name, *reads)(lambda config: read(Path(config.path)))
+        return read
+
+    return add
 
 
 def need(path: Path, of: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttl_jax.data.published.layout import class_folders, need
+from ttl_jax.data.published.layout import class_folders, need, published
 from ttl_jax.data.sources.listing import Listing
 
 CLASSES = {
@@ -17,6 +17,7 @@ CLASSES = {
 }  # fmt: skip
 
 
+@published("lc25000")
 def read_lc25000(folder: Path) -> Listing:
     """Lists the five class folders."""
     inner = folder / "lung_colon_image_set"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.images.decode import ImageSource, Stack
-from ttl_jax.data.published.layout import need
+from ttl_jax.data.published.layout import need, published
 from ttl_jax.data.sources.listing import Listing
 from ttl_jax.data.sources.npz import read_npz
 from ttl_jax.errors import UserError
@@ -112,6 +112,5 @@ def _shape(image: ImageSource) -> tuple[int, ...]:
     return np.asarray(image).shape[:2]
 
 
-MEDMNIST = {
-    f"medmnist/{stem}": partial(read_medmnist, name=name, size=size) for (name, size), stem in FILES.items()
-}
+for (_name, _size), _stem in FILES.items():
+    published(f"medmnist/{_stem}", "depth")(partial(read_medmnist, name=_name, size=_size))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttl_jax.data.images.decode import UnreadableImageError, read_file, reason
-from ttl_jax.data.published.layout import need
+from ttl_jax.data.published.layout import need, published
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing
 from ttl_jax.errors import UserError
@@ -87,6 +87,7 @@ def _region(path: Path, changed: int, size: int) -> Image | str:
         return str(error)
 
 
+@published("midog")
 def read_midog(folder: Path) -> Listing:
     """Lists a patch around every annotated cell; column `tumor_type` where the table has it.
 

@@ -6,12 +6,18 @@ A preset holds no images. `DATA_DIR` in a path stands for the folder given on th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ttl_jax import registry
 from ttl_jax.config import parse_arg, set_fields
+from ttl_jax.config.run import RunDataConfig
 from ttl_jax.data.augment.pipeline import Spec, parse_augment
 from ttl_jax.data.published.medmnist import FILES, VOLUMES
 from ttl_jax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 # What may stand behind the colon of a config file that trains one network on one data set.
 GIVEN = {
@@ -287,8 +293,8 @@ def auto_augment(name: str) -> tuple[str, str]:
     return CAREFUL, "modality not known, so nothing is mirrored (name one, as data.augment=histology)"
 
 
-def augmentation(values: Any) -> Spec:
-    """The steps that config.data (a ConfigDict) asks for, "auto" by its name; errors as `parse_augment`."""
+def augmentation(values: RunDataConfig) -> Spec:
+    """The steps that config.data asks for, "auto" by its name; errors as `parse_augment`."""
     return parse_augment(auto_augment(values.name)[0] if values.augment == "auto" else values.augment)
 
 
@@ -299,17 +305,21 @@ def names() -> tuple[str, ...]:
 
 def metric(name: str) -> str:
     """The validation figure that picks a checkpoint on this data set; raises as `fields`."""
+    if registry.is_own("source", name):
+        return "auroc"
     if name not in PRESETS:
         raise UserError(f"there is no data set preset {name!r}{nearest(name, names())}")
     return PRESETS[name].metric
 
 
 def fields(name: str, data_dir: str) -> dict[str, Any]:
-    """The config fields of a preset, with its paths under `data_dir`.
+    """The config fields of a preset, with its paths under `data_dir`; a source of the user's own reads that.
 
     Raises:
         UserError: no such preset; the nearest is named.
     """
+    if registry.is_own("source", name):
+        return {"data.name": name, "data.path": data_dir}
     if name not in PRESETS:
         raise UserError(f"there is no data set preset {name!r}{nearest(name, names())}")
     return {
@@ -318,7 +328,7 @@ def fields(name: str, data_dir: str) -> dict[str, Any]:
     }
 
 
-def fill(config: Any, arg: str | None, **own: str) -> dict[str, str]:
+def fill(config: ConfigDict, arg: str | None, **own: str) -> dict[str, str]:
     """Fills in the data set, the network and its weights from what stands behind a config file's colon.
 
     Args:

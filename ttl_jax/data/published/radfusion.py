@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.images.decode import ImageSource, Stack, UnreadableImageError
-from ttl_jax.data.published.layout import need
+from ttl_jax.data.published.layout import need, published
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.frames import Unreadable
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing
@@ -24,6 +24,7 @@ CLASSES = ("no embolism", "embolism")
 WINDOW = Window(400, 1000)  # Hounsfield units; PENet's (Huang et al. 2020)
 
 
+@published("radfusion", "depth")
 def read_radfusion(folder: Path) -> Listing:
     """Lists one volume a study; column `pe_type` ("central", "segmental", ...).
 

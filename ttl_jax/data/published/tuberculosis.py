@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ttl_jax.data.published.layout import need, rows
+from ttl_jax.data.published.layout import need, published, rows
 from ttl_jax.data.sources.listing import Listing, make_listing
 from ttl_jax.errors import UserError
 
 CLASSES = ("normal", "tuberculosis")
 
 
+@published("montgomery")
 def read_montgomery(folder: Path) -> Listing:
     """Lists Montgomery County's radiographs."""
     return _read(folder, "MCUCXR")
 
 
+@published("shenzhen")
 def read_shenzhen(folder: Path) -> Listing:
     """Lists Shenzhen's radiographs."""
     return _read(folder, "CHNCXR")

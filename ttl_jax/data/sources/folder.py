@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.sources.file_kinds import IMAGES, KINDS, FileKind
-from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing
+from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 
 
@@ -164,3 +164,6 @@ def _report_left_out(root: Path, other: list[Path], kind: FileKind) -> None:
             f"{root}: left out {len(other)} {plural} of a class, the first is {other[0]}",
             flush=True,
         )
+
+
+source("folder")(lambda config: read_folder(config.path))

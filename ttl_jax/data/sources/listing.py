@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from ttl_jax.config.data import DataConfig
 from ttl_jax.data.dataset import Task
 from ttl_jax.data.images.decode import ImageSource, Stack
+from ttl_jax.registry import register
 
+READS = ("group", "split", "window", "slices", "depth", "spacing", "plane")  # fields of some sources alone
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {
     "train": "train", "training": "train",
@@ -133,3 +137,29 @@ def make_listing(
 def no_splits(count: int) -> np.ndarray:
     """The `splits` of a source that has none of its own."""
     return np.full(count, "", dtype="U5")
+
+
+Read = Callable[[DataConfig], Listing]
+R = TypeVar("R", bound=Read)
+
+
+class Source(NamedTuple):
+    """A data source as it is registered: lists the examples of a config, and which of `READS` it reads."""
+
+    read: Read
+    reads: tuple[str, ...] = READS
+
+
+def source(name: str, *reads: str) -> Callable[[R], R]:
+    """Registers a function as the source `data.name=NAME`; a decorator.
+
+    Args:
+        name: of the source.
+        reads: those of `READS` that it reads; others are refused, so that a group is never overlooked.
+    """
+
+    def add(read: R) -> R:
+        register("source", name)(Source(read, reads))
+        return read
+
+    return add

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttl_jax.data.images.decode import ImageSource, Stack, reason
 from ttl_jax.data.sources.labels import check_known
-from ttl_jax.data.sources.listing import SPLITS, Listing, make_listing
+from ttl_jax.data.sources.listing import SPLITS, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import host
 
@@ -182,3 +182,6 @@ def _columns(labels: np.ndarray, images: np.ndarray, where: str) -> np.ndarray:
     if len(labels) != len(images):
         raise UserError(f"{where} are {len(labels)} labels for {len(images)} images; give one for each")
     return labels.reshape(len(labels), -1)
+
+
+source("npz", "depth")(lambda config: read_npz(config.path))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttl_jax.data.images.decode import Stack, UnreadableImageError, read_stream, reason
-from ttl_jax.data.sources.listing import Listing
+from ttl_jax.data.sources.listing import Listing, source
 from ttl_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -163,3 +163,6 @@ def _column(values: list[Any]) -> np.ndarray:
     if all(isinstance(value, str) for value in values):
         return np.array(values)
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+source("record", "depth")(lambda config: read_record(config.path))

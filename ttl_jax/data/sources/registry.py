@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
+from pkgutil import iter_modules
 
+from ttl_jax import registry
 from ttl_jax.config.data import DataConfig
+from ttl_jax.data import sources
 from ttl_jax.data.bucket import here
-from ttl_jax.data.published import BUILDERS
 from ttl_jax.data.published.presets import PHANTOM_MODALITIES
-from ttl_jax.data.sources.csv_table import read_table
-from ttl_jax.data.sources.dicom_listing import read_dicom
-from ttl_jax.data.sources.folder import read_folder
-from ttl_jax.data.sources.listing import Listing
-from ttl_jax.data.sources.nifti import read_nifti
-from ttl_jax.data.sources.npz import read_npz
-from ttl_jax.data.sources.record import read_record
+from ttl_jax.data.sources.listing import READS, Listing, Source
 from ttl_jax.data.sources.tfds import PREFIX, read_tfds
 from ttl_jax.errors import UserError, nearest
 
-# Sources of files and arrays, and the fields that name a column (or a DICOM attribute) of each.
-LISTINGS: dict[str, Callable[[DataConfig], Listing]] = {
-    "folder": lambda config: read_folder(config.path),
-    "csv": read_table,
-    "npz": lambda config: read_npz(config.path),
-    "dicom": read_dicom,
-    "nifti": read_nifti,
-    "record": lambda config: read_record(config.path),
-    **{
-        name: lambda config, read=read: read(Path(config.path))  # type: ignore[misc]
-        for name, read in BUILDERS.items()
-    },
-}
+for _module in iter_modules(sources.__path__, f"{sources.__name__}."):
+    import_module(_module.name)  # which registers what it reads
+
 PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
-SOURCES = (*LISTINGS, *PHANTOMS, f"{PREFIX}NAME")
-# What an error shows where nothing is near: families of names by their first part.
-_FAMILIES = tuple(
-    dict.fromkeys(
-        f"{family}/..." if rest else family for family, _, rest in (name.partition("/") for name in SOURCES)
-    )
-)
-# Fields that only some sources read. A group that is silently not looked at would be a leak.
-_FIELDS = {
-    "group": ("csv", "dicom", "nifti", "tfds"),
-    "split": ("csv", "dicom", "nifti"),
-    "window": ("dicom", "nifti"),
-    "slices": ("dicom", "nifti"),
-    "depth": ("dicom", "nifti", "npz", "record", "medmnist", "radfusion"),
-    "spacing": ("dicom", "nifti"),
-    "plane": ("nifti",),
-}
+TFDS = Source(read_tfds, ("group",))  # of as many names as TFDS has data sets
+
+
+def names() -> tuple[str, ...]:
+    """What data.name may say, besides a file of the user's own."""
+    return (*registry.names("source"), *PHANTOMS, f"{PREFIX}NAME")
+
+
+def source(name: str) -> Source:
+    """The source of a name.
+
+    Raises:
+        UserError: there is none, or one that generates its images.
+    """
+    if name.startswith(PREFIX):
+        return TFDS
+    if name not in registry.names("source") and not registry.is_own("source", name):
+        families = tuple(f"{first}/..." if rest else first for first, _, rest in map(_parts, names()))
+        near = nearest(name, names() if "/" in name else tuple(dict.fromkeys(families)))
+        raise UserError(f"there is no data source {name!r} for data.name{near}")
+    found = registry.get("source", name)
+    if not callable(found) and not isinstance(found, Source):
+        raise UserError(f"data source {name!r} is no function (config) -> Listing: see docs/own.md")
+    return found if isinstance(found, Source) else Source(found)
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    return name.partition("/")
 
 
 def read_listing(config: DataConfig) -> Listing:
@@ -58,28 +54,38 @@ def read_listing(config: DataConfig) -> Listing:
     Raises:
         UserError: no such source, or one that generates its images; the source's own faults.
     """
-    if config.name.startswith(PREFIX):
-        refuse_fields(config, "tfds")
-        return read_tfds(config)
-    if config.name not in LISTINGS:
-        raise UserError(
-            f"there is no data source {config.name!r} for data.name"
-            f"{nearest(config.name, SOURCES if '/' in config.name else _FAMILIES)}"
-        )
-    if not config.path:
+    found = source(config.name)
+    if not (config.path or found is TFDS or registry.is_own("source", config.name)):
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
     refuse_fields(config, config.name)
-    return LISTINGS[config.name](here(config))
+    listing = found.read(config if found is TFDS else here(config))
+    if not isinstance(listing, Listing):
+        raise UserError(f"data source {config.name!r} returns {type(listing).__name__}, not a Listing")
+    return listing
 
 
-def refuse_fields(config: DataConfig, source: str) -> None:
-    """Refuses fields that were set for a source that does not read them."""
-    for field, readers in _FIELDS.items():
+def refuse_fields(config: DataConfig, name: str) -> None:
+    """Refuses fields that were set for a source that does not read them.
+
+    Args:
+        config: of the data.
+        name: of a source, or another word for what the data come from, which reads none of them.
+    """
+    known = registry.is_own("source", name) or name in registry.names("source") or name.startswith(PREFIX)
+    reads = source(name).reads if known else ()
+    for field in READS:
         value = getattr(config, field)
-        if source.partition("/")[0] in readers or value == getattr(DataConfig, field):
+        if field in reads or value == getattr(DataConfig, field):
             continue
         columns = " names a column and" if field in ("group", "split") else ""
         raise UserError(
-            f"data.{field}={value!r}{columns} is read by the sources {', '.join(readers)}, not by {source}; "
-            "use one of them, or leave it out"
+            f"data.{field}={value!r}{columns} is read by the sources {', '.join(_readers(field))}, not by "
+            f"{name}; use one of them, or leave it out"
         )
+
+
+def _readers(field: str) -> tuple[str, ...]:
+    """The sources, or families of them, that read a field."""
+    found = [name for name in registry.names("source") if field in source(name).reads]
+    found += [PREFIX] if field in TFDS.reads else []
+    return tuple(dict.fromkeys(_parts(name)[0] for name in found))

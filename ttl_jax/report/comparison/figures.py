@@ -81,23 +81,24 @@ def costs_to_choose(lines: Sequence[Line]) -> tuple[str, ...]:
 
 
 def pareto(lines: Sequence[Line], dataset: str, cost: str) -> str | None:
-    """AUROC against one cost on a data set; the front is joined and named. None with fewer than two dots."""
+    """The metric tested against one cost on a data set, its front joined and named; None with one dot."""
     label, written = COSTS[cost]
-    paid = [(getattr(line, cost), line.auroc, line) for line in lines if line.dataset == dataset]
+    metric = lines[0].metrics[0].metric
+    paid = [(getattr(line, cost), line.metrics[0].mean, line) for line in lines if line.dataset == dataset]
     dots = [(x, y, line) for x, y, line in paid if x is not None and x > 0 and y is not None]
     if len(dots) < 2:
         return None
     several = len({line.model for line in lines}) > 1
-    with drawing(5.6, 3.6, f"AUROC against {label} on {dataset}") as made:
+    with drawing(5.6, 3.6, f"{metric.title} against {label} on {dataset}") as made:
         axes = made.figure.subplots()
         axes.set_xscale("log")
         axes.plot([x for x, *_ in dots], [y for _, y, _ in dots], "o", color=MUTED, markersize=4.5)
-        front = [dots[place] for place in pareto_front([(x, y) for x, y, _ in dots])]
+        front = [dots[place] for place in pareto_front([(x, metric.sign * y) for x, y, _ in dots])]
         axes.step([x for x, *_ in front], [y for _, y, _ in front], where="post", color=SERIES[0],
                   linewidth=1)  # fmt: skip
         axes.plot([x for x, *_ in front], [y for _, y, _ in front], "o", color=SERIES[0], markersize=6)
         axes.margins(0.22, 0.16)
-        axes.set(xlabel=f"{label} (log scale)", ylabel="test AUROC", title=dataset)
+        axes.set(xlabel=f"{label} (log scale)", ylabel=f"test {metric.title}", title=dataset)
         if cost == "seconds":
             time_ticks(axes, [x for x, *_ in dots])
         else:

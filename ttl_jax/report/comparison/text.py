@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation import registry
+from ttl_jax.evaluation.selection import figure
 from ttl_jax.report import wording
 from ttl_jax.report.read import look_up
 
@@ -16,35 +19,33 @@ Found = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A strategy on a data set and model: what the tables say of it, None where it is not known.
+class Column:
+    """A metric's mean over seeds and its 95 % interval; chance: the mean of `Metric.chance`."""
 
-    auroc, low, high: mean over seeds and its 95 % interval; so of the other figures.
-    difference (with d_low, d_high, p, after Holm): less the reference; caveat: why nothing can be claimed
-    from it; needed: what would settle it where it is open, "12 seeds" or "640 patients". ms, mb,
-    flops_image: milliseconds of a forward pass of one image, megabytes on disk as float32, and operations of
-    that pass. seconds, flops: of a training; length: of it, as a multiple of the reference's steps or
-    epochs. trainable: parameters, of params in the whole network. edge: the best rate is the lowest or
-    highest tried. strengths: of the strategy, chosen as the rate; with a * those at an edge.
+    metric: registry.Metric
+    mean: float | None
+    low: float | None
+    high: float | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A strategy on a data set and model, as a row of the tables; None where something is not known.
+
+    metrics: see `metrics_of`. difference (with d_low, d_high, p, after Holm): less the reference; caveat: why
+    nothing can be claimed from it; needed: what would settle it where it is open, "12 seeds" or "640
+    patients". ms, mb, flops_image: milliseconds of a forward pass of one image, megabytes on disk as float32,
+    and operations of that pass. seconds, flops: of a training; length: of it, as a multiple of the
+    reference's steps or epochs. trainable: parameters, of params in the whole network. edge: the best rate is
+    the lowest or highest tried. strengths: of the strategy, chosen as the rate; with a * those at an edge.
     """
 
     dataset: str
     model: str
     strategy: str
     seeds: int
-    auroc: float | None
-    low: float | None
-    high: float | None
-    auprc: float | None
-    auprc_low: float | None
-    auprc_high: float | None
-    prevalence: float | None
-    accuracy: float | None
-    accuracy_low: float | None
-    accuracy_high: float | None
-    ece: float | None
-    ece_low: float | None
-    ece_high: float | None
+    metrics: tuple[Column, ...]
     difference: float | None
     d_low: float | None
     d_high: float | None
@@ -90,38 +91,40 @@ def with_pictures(found: Found, folder: Path) -> dict[str, Any]:
     return {**found, "pictures": read}
 
 
+def metrics_of(found: Found) -> tuple[registry.Metric, ...]:
+    """The metrics of a comparison's tables: the one that its statistics are of, then the others."""
+    tested = registry.known_metric(found["statistics"]["metric"])
+    return tested, *(each for each in registry.metrics() if each.in_comparison and each != tested)
+
+
+def sign_of(found: Found) -> float:
+    """1 where a positive difference is an improvement, -1 where a negative one is."""
+    higher = look_up(found["statistics"], "higher_is_better")  # an older compare.json does not say
+    tested = registry.known_metric(found["statistics"]["metric"])
+    return tested.sign if higher is None else 1.0 if higher else -1.0
+
+
 def lines(found: Found) -> tuple[Line, ...]:
     """One line a setting, in the order of compare.json."""
     differences = {
         (each["dataset"], each["model"], each["strategy"]): each
         for each in found["statistics"]["differences"]
     }
-    select = found["protocol"]["select"]
+    select, metrics = found["protocol"]["select"], metrics_of(found)
     made = []
     for each in found["settings"]:
         key = each["dataset"], each["model"], each["strategy"]
         against = differences[key] if key in differences else {}
         test = each["test"]
-        chosen = [cell["val"][select] for cell in each["cells"] if cell["val"][select] is not None]
+        chosen = [figure(cell["val"], select) for cell in each["cells"]]
+        chosen = [value for value in chosen if not math.isnan(value)]
         made.append(
             Line(
                 dataset=each["dataset"] or "data",
                 model=each["model"],
                 strategy=each["strategy"],
                 seeds=len(each["cells"]),
-                auroc=look_up(test, "auroc", "mean"),
-                low=look_up(test, "auroc", "low"),
-                high=look_up(test, "auroc", "high"),
-                auprc=look_up(test, "auprc", "mean"),
-                auprc_low=look_up(test, "auprc", "low"),
-                auprc_high=look_up(test, "auprc", "high"),
-                prevalence=look_up(test, "prevalence", "mean"),
-                accuracy=look_up(test, "accuracy", "mean"),
-                accuracy_low=look_up(test, "accuracy", "low"),
-                accuracy_high=look_up(test, "accuracy", "high"),
-                ece=look_up(test, "ece", "mean"),
-                ece_low=look_up(test, "ece", "low"),
-                ece_high=look_up(test, "ece", "high"),
+                metrics=tuple(_column(metric, test) for metric in metrics),
                 difference=look_up(against, "estimate"),
                 d_low=look_up(against, "low"),
                 d_high=look_up(against, "high"),
@@ -144,6 +147,11 @@ def lines(found: Found) -> tuple[Line, ...]:
             )
         )
     return tuple(made)
+
+
+def _column(metric: registry.Metric, test: Found) -> Column:
+    mean, low, high = (look_up(test, metric.name, key) for key in ("mean", "low", "high"))
+    return Column(metric, mean, low, high, look_up(test, metric.chance, "mean"))
 
 
 def _strengths(setting: Found) -> str:
@@ -198,17 +206,15 @@ def headlines(found: Found) -> list[str]:
     The strategy spoken of is the one with the best mean validation figure over the data sets and
     models on which all are known; the test split takes no part in that choice.
     """
-    statistics, rows = found["statistics"], lines(found)
+    statistics, rows, sign = found["statistics"], lines(found), sign_of(found)
     reference, metric = statistics["reference"], statistics["metric"]
     name, gain = wording.title(metric), look_up(statistics, "gain")
     figures = {_place(each): look_up(each["test"], metric, "mean") for each in found["settings"]}
-    best = preferred(rows)
+    best = preferred(found)
     if best is None:
         return ["No strategy is finished yet, so none can be preferred."]
     if best == reference:
-        rivals = [
-            line for line in rows if line.p is not None and line.p < 0.05 and (line.difference or 0) > 0
-        ]
+        rivals = [line for line in rows if _surely(line, sign)]
         text = f"Validation prefers {reference}, the reference itself"
         if rivals:
             names = ", ".join(dict.fromkeys(f"{line.strategy} on {line.dataset}" for line in rivals))
@@ -222,8 +228,8 @@ def headlines(found: Found) -> list[str]:
     tested = [line for line in rows if line.strategy == best and line.difference is not None]
     if not tested:
         return [f"Validation prefers {best}; it could not be tested against {reference}."]
-    sure = [line for line in tested if line.p is not None and line.p < 0.05 and (line.difference or 0) > 0]
-    worse = [line for line in tested if line.p is not None and line.p < 0.05 and (line.difference or 0) < 0]
+    sure = [line for line in tested if _surely(line, sign)]
+    worse = [line for line in tested if _surely(line, -sign)]
     count = len(statistics["differences"])
     said = []
     several_models = len({line.model for line in rows}) > 1
@@ -255,6 +261,11 @@ def headlines(found: Found) -> list[str]:
             f"{p} ({name} {figure}).{needs if line.needed else ''}".replace("p < ", "p\u00a0<\u00a0")
         )
     return said
+
+
+def _surely(line: Line, sign: float) -> bool:
+    """A difference of this sign is claimed."""
+    return line.p is not None and line.p < 0.05 and sign * (line.difference or 0) > 0
 
 
 def _place(each: Found) -> tuple[str, str, str]:
@@ -313,8 +324,9 @@ def between(estimate: float | None, low: float | None, high: float | None) -> st
     return f"{points(estimate)} {spread}".strip() if estimate is not None or not spread else spread
 
 
-def preferred(rows: Sequence[Line]) -> str | None:
+def preferred(found: Found) -> str | None:
     """The strategy with the best mean validation figure, of those known on every data set and model."""
+    rows, sign = lines(found), sign_of(found)
     blocks = {(line.dataset, line.model) for line in rows}
     figures: dict[str, list[float]] = {}
     for line in rows:
@@ -323,4 +335,4 @@ def preferred(rows: Sequence[Line]) -> str | None:
     whole = {
         name: sum(values) / len(values) for name, values in figures.items() if len(values) == len(blocks)
     }
-    return max(whole, key=lambda name: whole[name]) if whole else None
+    return max(whole, key=lambda name: sign * whole[name]) if whole else None

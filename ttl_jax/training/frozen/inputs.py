@@ -1,8 +1,8 @@
-"""What the network gets for an example: its image, drawn and normalised, or the outputs of frozen units."""
+"""The inputs of a run: its splits, how an image is prepared, and the logits of a split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,31 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import data, weights
+from ttl_jax import data, evaluation, weights
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
-from ttl_jax.strategies import LabelledPhase
-from ttl_jax.training.frozen import prefix
-from ttl_jax.training.frozen.store import FeatureStore, Hold, in_file, in_memory
-from ttl_jax.training.programs import Programs
-from ttl_jax.typing import Array, Variables
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What of a phase is the same in every epoch, so that it is computed once.
-
-    Attributes:
-        stand_in: for the units that are frozen.
-        views: of each image in "train" and "val".
-        one: shape and type of its output for one image.
-        bytes: of all of it.
-    """
-
-    stand_in: prefix.Prefix
-    views: Mapping[str, int]
-    one: jax.ShapeDtypeStruct
-    bytes: int
+from ttl_jax.training.devices import ONE, Layout, Rows
+from ttl_jax.training.predict import Predict, Predictor, logits_of, make_predict
+from ttl_jax.training.session import Session
+from ttl_jax.typing import Array, Float, Variables
 
 
 @dataclass(frozen=True)
@@ -48,19 +31,21 @@ class Inputs:
         network: after the strategy's surgery.
         preprocessing: of its weights.
         sets: "train", "val" and what else there is.
-        programs: keeps what is compiled here.
-        store: of features that runs share, if they do.
         workdir: of the run.
+        session: its notice is polled between batches; its programs keep what is compiled.
+        layout: of the devices.
+        caching: whether the outputs of frozen units may take the place of the images.
     """
 
-    config: Any
+    config: RunConfig
     network: Network
     preprocessing: weights.Preprocessing
     sets: Mapping[str, Dataset]
-    programs: Programs
-    store: FeatureStore | None
     workdir: Path
-    _pixels: dict[str, str] = field(default_factory=dict)
+    session: Session
+    layout: Layout = ONE
+    caching: bool = False
+    pixels: dict[str, str] = field(default_factory=dict)  # digest of a split's images, where it was asked for
 
     def keys_of(self, batch: Mapping[str, Array]) -> Array:
         """(N,) PRNG keys, a function of (seed, epoch or view, example) alone."""
@@ -82,83 +67,56 @@ class Inputs:
         images = self.sets["train"].images.read(np.zeros(1, np.int64))
         return jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
 
-    def plan(self, bound: LabelledPhase, variables: Variables) -> Frozen | None:
-        """What of a phase can be computed once.
+    def one_batch(self) -> dict[str, Any]:
+        """A training batch of images, placed."""
+        return self.layout.place_batch(next(self.batches(self.sets["train"], 0, 1)))
+
+    def batches(self, training: Dataset, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yields the training batches of these steps.
 
         Args:
-            bound: the phase.
-            variables: of the network; their shapes alone matter.
-
-        Returns:
-            None where no bottom unit is frozen and still, where images are augmented anew in every
-            epoch, or where there is no room.
+            training: the training split, of images or the outputs of frozen units.
+            start, stop: steps done before the first batch and after the last one.
         """
         config = self.config
-        spec, views = data.augmentation(config.data), config.data.views
-        unit = prefix.frozen_prefix(bound, variables["params"], config.model.name)
-        if unit is None or (spec and not views):
-            return None
-        stand_in = prefix.make_prefix(self.network, unit)
-        numbers = {"train": views if spec else 1, "val": 1}
-        one = self.programs.get(  # traced once, though a phase is planned before it comes and when it does
-            ("one feature", unit),
-            partial(
-                prefix.one_feature, stand_in, variables, self.sets["train"], self.preprocessing.normalise
-            ),
+        rows = self.layout.rows(config.data.batch_size)
+        return data.train_batches(
+            training,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+            start=start,
+            stop=stop,
+            sampling=config.data.sampling,
+            threads=config.data.loader_threads,
+            padded=rows.padded,
+            rows=rows.own,
         )
-        count = sum(number * len(self.sets[name]) for name, number in numbers.items())
-        size = count * one.size * one.dtype.itemsize
-        if size > max(config.data.cache_gb, config.cache_disk_gb) * 1e9:
-            return None
-        return Frozen(stand_in, numbers, one, size)
 
-    def computed(self, frozen: Frozen, variables: Variables) -> dict[str, Dataset]:
-        """{"train", "val"} with the outputs of the frozen units in the place of the images."""
-        config, stand_in, size = self.config, frozen.stand_in, frozen.bytes
-        drawn = bool(data.augmentation(config.data))
-        kinds = {"train": "drawn" if drawn else "plain", "val": "plain"}
-        functions = {"drawn": self.prepare, "plain": self.plain}
+    def predictor(self, tta: str = "none") -> Predictor:
+        """The program from images to logits, averaged over the views that `tta` names."""
+        make = partial(make_predict, self.network, self.preprocessing.normalise, tta=tta)
+        return self.session.programs.get("predict" if tta == "none" else "views", make)
 
-        def hold(name: str, number: int) -> Hold:
-            if self.store is not None and size <= config.cache_disk_gb * 1e9:
-                return self.store.hold(self._key(stand_in, variables, name, number))
-            if size > config.data.cache_gb * 1e9:
-                return in_file(self.workdir / "features" / f"{name}.npy")
-            return in_memory
+    def logits(
+        self, split: Dataset, variables: Variables, predict: Predict
+    ) -> Float[np.ndarray, "n classes"]:
+        """Computes the logits of all examples of a split, in its order.
 
-        return {
-            name: prefix.with_features(
-                stand_in,
-                variables,
-                self.sets[name],
-                config.data.eval_batch_size,
-                self.programs.get(
-                    ("prefix", stand_in.after, kinds[name]),
-                    partial(prefix.make_compute, stand_in, functions[kinds[name]], self.keys_of),
-                ),
-                frozen.one,
-                config.seed,
-                number,
-                hold(name, number),
-            )
-            for name, number in frozen.views.items()
-        }
+        Raises:
+            Preempted: asked to stop before the last batch.
+        """
+        rows = self.eval_rows(split)
+        batches = data.eval_batches(split, rows.padded, rows=rows.own)
+        return logits_of(self.layout.spread(predict), variables, self.session.notice.polled(batches))
 
-    def _key(self, stand_in: prefix.Prefix, variables: Variables, name: str, number: int) -> str:
-        config = self.config
-        if name not in self._pixels:
-            self._pixels[name] = prefix.pixels(self.sets[name])
-        spec = data.augmentation(config.data) if name == "train" else ()
-        return prefix.digest(
-            stand_in,
-            variables,
-            config.model.name,
-            pixels=self._pixels[name],
-            preprocessing=repr(self.preprocessing),
-            dtype=config.model.dtype,
-            batch=config.data.eval_batch_size,  # another one would round otherwise
-            views=[repr(spec), config.seed, number] if spec else [],
-        )
+    def eval_rows(self, split: Dataset) -> Rows:
+        """How the batches of an evaluation are cut up."""
+        return self.layout.rows(min(self.config.data.eval_batch_size, len(split)), parts=1)
+
+    def scores(self, split: Dataset, variables: Variables, predict: Predict) -> dict[str, Any]:
+        """Computes the figures of a split; see `evaluation.score`."""
+        logits = self.logits(split, variables, predict)
+        return evaluation.score(split.labels, logits, split.class_names, split.task)
 
 
 def as_they_are(images: Array, keys: Array) -> Array:

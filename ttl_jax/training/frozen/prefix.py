@@ -17,16 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import models
+from ttl_jax import models, registry
 from ttl_jax.data import ArrayReader, ViewsReader, eval_batches
 from ttl_jax.data.batches import seeds
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
 from ttl_jax.models.layers.basic import global_average_pool
 from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of, flatten
-from ttl_jax.training.frozen.store import Hold, in_memory
 from ttl_jax.training.placing import placed
-from ttl_jax.typing import Array
+from ttl_jax.typing import Array, Float
 
 # variables, batch -> features (N, ...)
 Compute = Callable[[Mapping[str, Any], Mapping[str, Any]], Array]
@@ -138,7 +137,8 @@ def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: An
     """
     names = [unit.name for unit in models.units(model)]
     below = set(names[: names.index(prefix.after) + 1])
-    about |= {"model": model, "after": prefix.after, "pooled": prefix.pooled}
+    own = registry.digest("backbone", model)  # of the user's file, which may change under its name
+    about |= {"model": f"{model} {own}".strip(), "after": prefix.after, "pooled": prefix.pooled}
     about |= {"jax": jax.__version__, "backend": jax.default_backend()}
     found = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=20)
     for collection in ("params", "batch_stats"):
@@ -150,42 +150,37 @@ def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: An
     return found.hexdigest()
 
 
-def with_features(
-    prefix: Prefix,
-    variables: Mapping[str, Any],
+def fill(
     dataset: Dataset,
-    batch_size: int,
+    variables: Mapping[str, Any],
     compute: Compute,
-    one: jax.ShapeDtypeStruct,
+    after: str,
+    batch_size: int,
     seed: int,
-    views: int = 1,
-    hold: Hold = in_memory,
-) -> Dataset:
-    """The same data set with features in the place of its images.
+    held: Float[np.ndarray, "views n *feature"],
+) -> None:
+    """Computes the features of all images of a split, view after view.
 
     Args:
-        prefix: from `make_prefix`.
-        variables: of the network.
         dataset: a split with images.
-        batch_size: images at a time.
+        variables: of the network.
         compute: from `make_compute`.
-        one: from `one_feature`.
+        after: the last unit of the prefix, for the line that is printed.
+        batch_size: images at a time.
         seed: of the run.
-        views: how many augmentations of each image.
-        hold: where the features are kept; it computes them unless it has them.
+        held: the array that is filled.
     """
-    size = (views, len(dataset), *one.shape)
+    given = jax.device_put(dict(variables))  # once, not with every batch
+    for view in range(len(held)):
+        for batch in eval_batches(dataset, min(batch_size, len(dataset))):
+            known = batch["mask"] > 0
+            drawn = {"epoch": np.full_like(batch["epoch"], view), "seed": seeds(seed, len(known))}
+            features = compute(given, placed({**batch, **drawn}))
+            held[view, batch["example"][known]] = np.asarray(features)[known]
+    what = f"{dataset.name}: units up to {after} computed once"
+    print(f"{what} ({held.nbytes / 1e6:.1f} MB)", flush=True)
 
-    def fill(held: np.ndarray) -> None:
-        given = jax.device_put(dict(variables))  # once, not with every batch
-        for view in range(views):
-            for batch in eval_batches(dataset, min(batch_size, len(dataset))):
-                known = batch["mask"] > 0
-                drawn = {"epoch": np.full_like(batch["epoch"], view), "seed": seeds(seed, len(known))}
-                features = compute(given, placed({**batch, **drawn}))
-                held[view, batch["example"][known]] = np.asarray(features)[known]
-        what = f"{dataset.name}: units up to {prefix.after} computed once"
-        print(f"{what} ({held.nbytes / 1e6:.1f} MB)", flush=True)
 
-    held = hold(size, one.dtype, fill)
-    return replace(dataset, images=ViewsReader(held) if views > 1 else ArrayReader(held[0]))
+def with_features(dataset: Dataset, held: Float[np.ndarray, "views n *feature"]) -> Dataset:
+    """The same data set with features in the place of its images."""
+    return replace(dataset, images=ViewsReader(held) if len(held) > 1 else ArrayReader(held[0]))

@@ -29,10 +29,10 @@ from ttl_jax.strategies import LabelledPhase
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.build import loss_of
 from ttl_jax.training.frozen.inputs import as_they_are
-from ttl_jax.training.loop import Progress, crosses, step_key
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.placing import placed
 from ttl_jax.training.programs import Programs
+from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.training.step import compile_step, make_train_step
@@ -294,9 +294,7 @@ def _programs(probes: Probes, first: TrainState) -> tuple[Callable[..., Any], Ca
         "label": labels[np.zeros(config.data.batch_size, np.int64)],
         **dict.fromkeys(("example", "epoch", "seed"), number),
     }
-    _, flops = programs.get(
-        ("step", *step_key(bound, probes.after)), partial(compile_step, step, first, batch)
-    )
+    _, flops = programs.get(("step", bound, probes.after), partial(compile_step, step, first, batch))
     # Nothing is donated: the host still looks at the heads of the call before.
     together = programs.get(("together", *shape), lambda: jax.jit(run))
     return together, programs.get(("together logits", *shape), lambda: jax.jit(logits)), flops

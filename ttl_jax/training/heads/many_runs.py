@@ -20,21 +20,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import strategies
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
-from ttl_jax.system.preemption import Notice
 from ttl_jax.training import devices
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_model, lengths_of
 from ttl_jax.training.frozen.inputs import Inputs
-from ttl_jax.training.frozen.store import FeatureStore
+from ttl_jax.training.frozen.phase_data import phase_data
 from ttl_jax.training.heads.many import Fitted, Place, Probes, fit
-from ttl_jax.training.loop import crosses, train_event, val_event
 from ttl_jax.training.optimizer import make_optimizer
-from ttl_jax.training.programs import Programs, one_program
+from ttl_jax.training.programs import one_program
+from ttl_jax.training.progress import crosses
 from ttl_jax.training.records import provenance
 from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.events import train_event, val_event
 from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.typing import Array, Variables
 
@@ -44,10 +46,7 @@ Member = tuple[Any, Path]  # a run's config and its work folder
 def train_together(
     members: Sequence[Member],
     datasets: Mapping[str, Dataset],
-    *,
-    programs: Programs | None = None,
-    features: FeatureStore | None = None,
-    notice: Notice | None = None,
+    session: Session | None = None,
 ) -> tuple[Path, ...]:
     """Trains the runs that have not begun, where they can be: see `one_program`.
 
@@ -55,9 +54,7 @@ def train_together(
         members: configs that differ in seed and optimizer.lr alone, every seed with every rate. One that
             has a checkpoint, or whose folder another process holds, is left out.
         datasets: of all of them.
-        programs: as for `train`.
-        features: as for `train`.
-        notice: as for `train`.
+        session: as for `train`.
 
     Returns:
         The folders that hold a finished training now. Runs that diverged are none of them: trained alone
@@ -66,19 +63,19 @@ def train_together(
     Raises:
         Preempted: the notice asked to stop; the same call goes on, bit for bit.
     """
-    programs = programs or Programs()
+    session = session or Session()
     with ExitStack() as held:
         new = [member for member in members if _begins(member, held)]
         rates, numbers = ({get(config) for config, _ in new} for get in (_rate, _seed))
         if len(new) < 2 or len(new) != len(rates) * len(numbers) or not one_program(new[0][0]):
             return ()
-        programs.claim(new[0][0])
+        session.programs.claim(new[0][0])
         new = sorted(new, key=lambda member: (_seed(member[0]), _rate(member[0])))
-        probes = prepare(new, len(numbers), datasets, programs, features)
+        probes = prepare(new, len(numbers), datasets, session)
         if probes is None:
             return ()
         kept = _kept(new)
-        done = _leave(probes, fit(probes, notice, kept))
+        done = _leave(probes, fit(probes, session.notice, kept))
         kept.unlink(missing_ok=True)
         return done
 
@@ -90,11 +87,11 @@ def _kept(members: Sequence[Member]) -> Path:
     return members[0][1] / f"together-{known.hexdigest()}.npz"
 
 
-def _seed(config: Any) -> int:
+def _seed(config: RunConfig) -> int:
     return config.seed
 
 
-def _rate(config: Any) -> float:
+def _rate(config: RunConfig) -> float:
     return config.optimizer.lr
 
 
@@ -115,8 +112,7 @@ def prepare(
     members: Sequence[Member],
     count: int,
     datasets: Mapping[str, Dataset],
-    programs: Programs,
-    features: FeatureStore | None,
+    session: Session,
 ) -> Probes | None:
     """Builds the networks of all seeds and the features; None where more than the head trains or backbones
     differ.
@@ -124,7 +120,7 @@ def prepare(
     Args:
         members: seed by seed, each with the same rates.
         count: of seeds.
-        datasets, programs, features: as for `train_together`.
+        datasets, session: as for `train_together`.
     """
     began = time.perf_counter()
     each = members[:: len(members) // count]
@@ -136,7 +132,7 @@ def prepare(
     built = [build_model(config, strategy, classes) for config, _ in each]
     network, variables, preprocessing = built[0]
     bound = strategies.bind(strategy, variables["params"], config.model.name)
-    if len(bound) > 1 or bound[0].probe or bound[0].stochastic is not None:
+    if len(bound) > 1 or bound[0].parts:
         return None
     only = bound[0]
     _, frozen = split(variables["params"], only.trainable)
@@ -144,9 +140,9 @@ def prepare(
         not _alike(frozen, split(other["params"], only.trainable)[1]) for _, other, _ in built[1:]
     ):
         return None
-    inputs = Inputs(config, network, preprocessing, datasets, programs, features, folder)
-    frozen_units = inputs.plan(only, variables)
-    if frozen_units is None or frozen_units.stand_in.after != network.units[-1].name:
+    inputs = Inputs(config, network, preprocessing, datasets, folder, session, layout, caching=True)
+    given = phase_data(inputs, only, variables)
+    if given.after != network.units[-1].name:
         return None
     optimizer = make_optimizer(only, config.optimizer)
     counted = estimate_of(config.model).corrected
@@ -157,13 +153,13 @@ def prepare(
         rates=tuple(config.optimizer.lr for config, _ in members[: len(members) // count]),
         network=network,
         bound=only,
-        after=frozen_units.stand_in.after,
-        sets=inputs.computed(frozen_units, variables),
+        after=given.after,
+        sets=given.computed(variables).sets,
         states=tuple(
             initial_state(other, optimizer, only.trainable, counted=counted) for _, other, _ in built
         ),
         length=length,
-        programs=programs,
+        programs=session.programs,
         began=began,
     )
 
@@ -185,7 +181,9 @@ def _leave(probes: Probes, fitted: Fitted) -> tuple[Path, ...]:
     return tuple(done)
 
 
-def _events(probes: Probes, fitted: Fitted, place: Place, config: Any, speed: float) -> list[dict[str, Any]]:
+def _events(
+    probes: Probes, fitted: Fitted, place: Place, config: RunConfig, speed: float
+) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, where the ordinary loop writes one."""
     every, events = config.eval_every_epochs * probes.per_epoch, []
     scores, phase = iter(fitted.scores[place]), probes.bound.phase.name
@@ -212,7 +210,8 @@ def _write(
         (fitted.heads, fitted.moments, fitted.best),
     )
     provenance.claim(folder, config)
-    log = EventLog(folder / "metrics.jsonl", progress.step)
+    log = EventLog(folder / "metrics.jsonl")
+    log.begin(progress.step)
     for event in _events(probes, fitted, place, config, speed):
         log.event(**event)
     log.close()

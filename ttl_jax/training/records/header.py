@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
 from ttl_jax import strategies
+from ttl_jax.config import RunConfig
 from ttl_jax.data import auto_augment, parse_augment
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.training.batch_statistics import estimate_of
@@ -17,7 +17,7 @@ from ttl_jax.typing import Variables
 
 
 def print_header(
-    config: Any,
+    config: RunConfig,
     sets: Mapping[str, Dataset],
     bound: tuple[strategies.LabelledPhase, ...],
     lengths: tuple[int, ...],
@@ -61,7 +61,7 @@ def print_header(
         console.print(between_phases(config))
 
 
-def between_phases(config: Any) -> str:
+def between_phases(config: RunConfig) -> str:
     """What a run of several phases hands over and keeps, as one sentence."""
     among = "the last phase" if config.select_phase == "last" else "all phases"
     return (

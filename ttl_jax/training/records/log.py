@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.evaluation import registry
 from ttl_jax.training.records.loggers import Logger
 
 
@@ -19,33 +20,34 @@ class EventLog:
     event on standard output.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        total_steps: int,
-        *,
-        resume_step: int = 0,
-        silent: bool = False,
-        loggers: Sequence[Logger] = (),
-    ) -> None:
-        self._path, self._total = path, total_steps
+    def __init__(self, path: Path, *, silent: bool = False, loggers: Sequence[Logger] = ()) -> None:
+        """Touches nothing until `begin`.
+
+        Args:
+            path: of metrics.jsonl.
+            silent: in a process that is not the first: it neither writes nor shows.
+            loggers: opened ones, that take the events too.
+        """
+        self._path, self._silent, self.loggers = path, silent, loggers
         self._terminal = sys.stdout.isatty()
-        self._started, self._first = time.perf_counter(), resume_step
         self._shown = ""
-        self._loggers = loggers
-        self._silent = silent  # a process that is not the first neither writes nor shows
-        if silent:
+        self._total, self._first, self._started = 0, 0, time.perf_counter()
+
+    def begin(self, total_steps: int, resume_step: int = 0) -> None:
+        """Drops the lines after the step that the run goes on from: they are about to be written again."""
+        self._total, self._first, self._started = total_steps, resume_step, time.perf_counter()
+        if self._silent:
             return
-        if path.exists():  # lines after the restored step are about to be written again
+        if self._path.exists():
             kept = [
                 line
-                for line in path.read_text().splitlines()
+                for line in self._path.read_text().splitlines()
                 if _is_json(line) and json.loads(line)["step"] <= resume_step
             ]
-            beside = path.with_suffix(".tmp")  # a kill in between must not lose them
+            beside = self._path.with_suffix(".tmp")  # a kill in between must not lose them
             beside.write_text("".join(line + "\n" for line in kept))
-            beside.replace(path)
-        for logger in loggers:
+            beside.replace(self._path)
+        for logger in self.loggers:
             logger.begin(resume_step)
 
     def event(self, **values: Any) -> None:
@@ -55,7 +57,7 @@ class EventLog:
         line = json.dumps(values)
         with self._path.open("a") as file:
             file.write(line + "\n")
-        for logger in self._loggers:
+        for logger in self.loggers:
             logger.event(values)
         if not self._terminal:
             print(line, flush=True)
@@ -64,7 +66,7 @@ class EventLog:
             self._clear()
             figures = "  ".join(
                 f"{name} {values[name]:.3f}"
-                for name in ("loss", "auroc", "accuracy")
+                for name in ("loss", *(each.name for each in registry.metrics() if each.in_table))
                 if name in values and values[name] is not None
             )
             print(f"  epoch {values['epoch']:.1f}  {values['split']}  {figures}")

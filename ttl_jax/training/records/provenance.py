@@ -8,18 +8,23 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttl_jax.config import default_config, set_fields
+from ttl_jax import registry
+from ttl_jax.config import RunConfig, paths, replace_fields, run_config
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
-from ttl_jax.strategies import Pull, parse
-from ttl_jax.strategies.parse import terms
+from ttl_jax.strategies import terms, text_of
 from ttl_jax.system.lock import held
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 # Fields that may differ between the start of a run and its continuation: they change no result.
@@ -32,7 +37,50 @@ FREE = frozenset(
 )  # fmt: skip
 
 
-def check(workdir: Path, config: Any) -> None:
+# Fields that name a registered thing, and of which kind.
+NAMES: dict[str, registry.Kind] = {
+    "strategy": "strategy", "model.name": "backbone", "data.name": "source", "loss.name": "loss",
+    "select": "metric",
+}  # fmt: skip
+
+
+def settled(config: ConfigDict | RunConfig) -> RunConfig:
+    """The config as files and other processes know it: a Strategy as text, and the digests of `config.own`.
+
+    Raises:
+        UserError: something that it names is not there, or has been edited since `config.own` was filled in.
+    """
+    made = run_config(config)
+    named = own(made)
+    for name, old, new in _edited(made.own, named):
+        raise UserError(
+            f"{name} was edited while this was under way ({old} -> {new}): restore it, or start anew"
+        )
+    return replace(made, strategy=text_of(made.strategy), own=named)
+
+
+def own(config: RunConfig) -> tuple[str, ...]:
+    """Everything of the user's own that a run's config names, each with its digest: "FILE.py:NAME DIGEST"."""
+    found = []
+    for field, kind in NAMES.items():
+        value: Any = reduce(getattr, field.split("."), config)
+        for name in [term.key for term in terms(value)] if kind == "strategy" else [value]:
+            if registry.is_own(kind, name):
+                found.append(f"{name} {registry.digest(kind, name)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _edited(before: Iterable[str], now: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(name, digest before, digest now) of what stands in both and is no longer the same."""
+    old, new = ({name: digest for name, _, digest in map(_split, each)} for each in (before, now))
+    return [(name, old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]]
+
+
+def _split(entry: str) -> tuple[str, str, str]:
+    return entry.rpartition(" ")
+
+
+def check(workdir: Path, config: RunConfig) -> None:
     """Refuses a work folder that holds a run of another config, or of a strategy that has changed since.
 
     Raises:
@@ -42,7 +90,7 @@ def check(workdir: Path, config: Any) -> None:
     if not path.exists():
         return
     # A field that came after the run began stood at its default, or where `_older` says.
-    newer = _dotted(json.loads(json.dumps(default_config().to_dict())))
+    newer = _dotted(json.loads(json.dumps(RunConfig().to_dict())))
     saved = _dotted(json.loads(path.read_text())["config"])
     before = newer | _older(saved) | saved
     if "model.bn_momentum" not in saved and (key := _changed_strategy(saved["strategy"])):
@@ -52,7 +100,10 @@ def check(workdir: Path, config: Any) -> None:
         )
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
     absent = "absent"
-    changed = []
+    changed = [
+        f"{name}, which was edited: {old} -> {new}"
+        for name, old, new in _edited(before.pop("own"), now.pop("own"))
+    ]
     for key in sorted((before.keys() | now.keys()) - FREE):
         old = before[key] if key in before else absent
         new = now[key] if key in now else absent
@@ -65,14 +116,12 @@ def check(workdir: Path, config: Any) -> None:
         )
 
 
-def begun_with(workdir: Path) -> Any:
+def begun_with(workdir: Path) -> RunConfig:
     """The config that a folder's run was begun with; a field that came after stands where it stood then."""
     begun = json.loads((workdir / "config.json").read_text())["config"]
-    config, saved = default_config(), _dotted(begun)
-    with config.unlocked():
-        config.update(begun)
-    set_fields(config, {key: value for key, value in _older(saved).items() if key not in saved})
-    return config
+    known, saved = paths(RunConfig().to_dict()), _dotted(begun)
+    values = _older(saved) | {key: value for key, value in saved.items() if key in known}
+    return replace_fields(RunConfig(), values)
 
 
 def _older(saved: dict[str, Any]) -> dict[str, Any]:
@@ -94,14 +143,14 @@ def _changed_strategy(text: str) -> str | None:
     was coupled), and of several phases the weights were chosen among all.
     """
     for term in terms(text):
-        strategy = parse(str(term))
-        phased = len(strategy.phases) > 1 or any(phase.each or phase.probe for phase in strategy.phases)
-        if phased or any(isinstance(pull, Pull) and not pull.coupled for pull in strategy.penalties):
+        strategy = term.strategy
+        phased = len(strategy.phases) > 1 or any(phase.each for phase in strategy.phases)
+        if phased or any(part.changed for part in strategy.parts):
             return term.key
     return None
 
 
-def as_begun(workdir: Path, config: Any) -> Any:
+def as_begun(workdir: Path, config: RunConfig) -> RunConfig:
     """The config, where data.augment="auto" stays what the folder's run was begun with.
 
     A version before "auto" had the default "flip": its runs go on with that.
@@ -112,10 +161,7 @@ def as_begun(workdir: Path, config: Any) -> Any:
     begun = json.loads(path.read_text())["config"]["data"]
     if "augment" not in begun or begun["augment"] == "auto":
         return config
-    settled = config.copy_and_resolve_references()
-    with settled.unlocked():
-        settled.data.augment = begun["augment"]
-    return settled
+    return replace_fields(config, {"data.augment": begun["augment"]})
 
 
 @contextmanager
@@ -146,7 +192,7 @@ def set_aside(workdir: Path) -> Path | None:
     return place
 
 
-def claim(workdir: Path, config: Any) -> None:
+def claim(workdir: Path, config: RunConfig) -> None:
     """Writes config.json where there is none yet."""
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ttl_jax import registry
 from ttl_jax.weights.keymaps.styles import normalise
 from ttl_jax.weights.keymaps.torchvision import rules
 
@@ -37,8 +38,11 @@ def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
         name: the network.
 
     Returns:
-        {our path: their name}; every path of a registered network has one.
+        {our path: their name}; every path of a registered network has one. A network of the user's own has
+        torch's names for the same paths: stem.conv.weight, stem.norm.running_mean.
     """
+    if registry.is_own("backbone", name):
+        return {path: _as_torch_names(path) for path in paths}
     compiled = [(re.compile(ours), theirs) for ours, theirs in rules(name)]
     found = {}
     for path in paths:
@@ -54,9 +58,14 @@ def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
     return found
 
 
+def _as_torch_names(path: str) -> str:
+    collection, *module, leaf = path.split("/")
+    return ".".join((*module, LEAVES.get(f"{collection}/{leaf}", leaf)))
+
+
 def canonical(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """A file's tensors under their original (torchvision) names, whatever library wrote them."""
-    return normalise(arrays, name)
+    return dict(arrays) if registry.is_own("backbone", name) else normalise(arrays, name)
 
 
 def _grid(path: str, length: int) -> tuple[int, int, int] | None:

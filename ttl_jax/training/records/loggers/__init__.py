@@ -81,7 +81,7 @@ def result_events(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = [
         {"split": f"best_{name}", "step": step, **{key: value for key, value in scores.items()}}
         for name, scores in result.items()
-        if isinstance(scores, Mapping) and "auroc" in scores
+        if isinstance(scores, Mapping) and "per_class" in scores
     ]
     costs = ("seconds", "params", "trainable_params", "flops_per_step", "best_step")
     return [*found, {"split": "cost", "step": step, **{name: result[name] for name in costs}}]

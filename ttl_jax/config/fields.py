@@ -1,0 +1,268 @@
+"""Typed config fields: each is declared once, with its default, its explanation, its range and its choices.
+
+A config is a frozen dataclass of sections, which are frozen dataclasses too:
+
+    @dataclass(frozen=True)
+    class OptimizerConfig(Section):
+        lr: float = option(1e-3, "learning rate at the top of the schedule", above=0)
+
+The ConfigDict that config files fill in (`defaults`), the text of `--help` (`leaves`) and the checks
+(`typed`) all follow from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ttl_jax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Section")
+
+
+@dataclass(frozen=True)
+class Option:
+    """The explanation of a field and the values that it takes.
+
+    Attributes:
+        explanation: one phrase in the words of the field.
+        above, below: exclusive bounds of a number, or of each number of a tuple.
+        at_least, at_most: inclusive bounds.
+        choices: the words that a text is one of; empty where it is free.
+        objects: whether Python objects may stand in the place of text, so that the type is not checked.
+    """
+
+    explanation: str
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    objects: bool = False
+
+    def allows(self, number: float) -> bool:
+        """Compares a number to the bounds; NaN is within none."""
+        return not (
+            (self.above is not None and not number > self.above)
+            or (self.at_least is not None and not number >= self.at_least)
+            or (self.below is not None and not number < self.below)
+            or (self.at_most is not None and not number <= self.at_most)
+        )
+
+    def bounds(self, whole: bool) -> str:
+        """Spells the bounds out, as "from 0 to below 1"; "" where there are none.
+
+        Args:
+            whole: for whole numbers.
+        """
+        if self.above is not None and self.below is not None:
+            return f"between {self.above:g} and {self.below:g}"
+        if self.above is not None:
+            return f"above {self.above:g}" + ("" if self.at_most is None else f", up to {self.at_most:g}")
+        if self.at_least is None:
+            return ""
+        if self.below is not None:
+            return f"from {self.at_least:g} to below {self.below:g}"
+        if self.at_most is not None:
+            return f"from {self.at_least:g} to {self.at_most:g}"
+        return f"{self.at_least:g} or {'more' if whole and self.at_least else 'above'}"
+
+
+def option(
+    default: T,
+    explanation: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] = (),
+    objects: bool = False,
+) -> T:
+    """Declares a field; see `Option`."""
+    about = {"option": Option(explanation, above, at_least, below, at_most, choices, objects)}
+    if isinstance(default, Mapping):  # each config gets its own
+        return field(default_factory=lambda: _own(default), metadata=about)
+    return field(default=default, metadata=about)
+
+
+def another_default(section: type[Section], name: str, default: T) -> T:
+    """Declares a field of a section again, in a subclass that has another default."""
+    metadata = next(item.metadata for item in fields(section) if item.name == name)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a config, or a whole one; its fields are options or sections."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as nested dictionaries, sorted by name as those of a ConfigDict."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: value.to_dict() if isinstance(value, Section) else _own(value)
+            for name, value in sorted(values.items())
+        }
+
+
+def defaults(kind: type[Section]) -> ConfigDict:
+    """Returns the locked ConfigDict of a config's defaults, for config files to fill in."""
+    from ml_collections import ConfigDict
+
+    return ConfigDict(kind().to_dict()).lock()
+
+
+def typed(kind: type[S], config: ConfigDict | Mapping[str, Any] | Section, prefix: str = "") -> S:
+    """Converts a config to its dataclass and checks types, ranges and choices.
+
+    Fields that are absent take their defaults; sections that `kind` does not have (those of a comparison, in
+    the config of a run) are left aside.
+
+    Args:
+        kind: RunConfig, or that of a search or a comparison.
+        config: a ConfigDict, nested dictionaries, or the dataclass itself or one of a subclass.
+        prefix: of the names in errors, as "data." for a section.
+
+    Raises:
+        UserError: naming the field, its value and the values that it takes.
+    """
+    if isinstance(config, Section):
+        values = {item.name: getattr(config, item.name) for item in fields(config)}
+    else:
+        values = dict(config.items())
+    known = {item.name for item in fields(kind)}
+    values = {name: value for name, value in values.items() if name in known or not _is_node(value)}
+    return _section(kind, values, prefix)
+
+
+def _section(kind: type[S], values: Mapping[str, Any], prefix: str) -> S:
+    known = {item.name: item for item in fields(kind)}
+    for name in values:
+        if name not in known:
+            raise unknown_field(prefix + name, tuple(path for path, *_ in leaves(kind(), prefix)))
+    given = {name: _value(known[name], value, prefix + name) for name, value in values.items()}
+    return kind(**given)
+
+
+def _value(item: Field[Any], value: Any, path: str) -> Any:
+    standard = _default(item)
+    if isinstance(standard, Section):
+        if isinstance(value, Section):
+            value = {each.name: getattr(value, each.name) for each in fields(value)}
+        if not _is_node(value):
+            raise UserError(f"config {path} is a section of fields, not {value!r}")
+        return _section(type(standard), dict(value.items()), f"{path}.")
+    about: Option = item.metadata["option"]
+    if not about.objects:
+        value = _of_type(value, standard, path)
+    elif isinstance(value, list):
+        value = tuple(value)
+    if about.choices and value not in about.choices:
+        raise UserError(f"config {path}={value!r}{nearest(value, about.choices)}")
+    if about.bounds(True) and not all(map(about.allows, value if isinstance(value, tuple) else (value,))):
+        whole = isinstance(standard, int) or isinstance(standard, tuple) and isinstance(standard[0], int)
+        raise UserError(f"config {path}={value} must be {about.bounds(whole)}")
+    return value
+
+
+def _of_type(value: Any, standard: Any, path: str) -> Any:
+    """The value as one of the default's type: a whole number may stand for a float, a list for a tuple.
+
+    The items of a tuple are of the type of the first one of its default; text where that is empty.
+    """
+    if isinstance(standard, Mapping) and _is_node(value):
+        return value.to_dict() if hasattr(value, "to_dict") else dict(value)
+    if isinstance(standard, tuple) and isinstance(value, list | tuple):
+        return tuple(_of_type(each, standard[0] if standard else "", path) for each in value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(standard, float) and (isinstance(value, float) or whole):
+        return float(value)
+    if isinstance(value, type(standard)) and isinstance(value, bool) == isinstance(standard, bool):
+        return value
+    raise UserError(f"config field {path!r} takes a value of type {type(standard).__name__}, not {value!r}")
+
+
+def _own(value: Any) -> Any:
+    """A copy of a dictionary; other values do not change."""
+    return deepcopy(value) if isinstance(value, Mapping) else value
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default_factory() if item.default_factory is not MISSING else item.default
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Section) or hasattr(value, "items")
+
+
+def leaves(config: Section, prefix: str = "") -> Iterator[tuple[str, Option, Any]]:
+    """Yields (dotted name, option, value) of every field, in the order of their declaration."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if isinstance(value, Section):
+            yield from leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item.metadata["option"], value
+
+
+def paths(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """Returns the dotted names of a ConfigDict's fields."""
+    found: list[str] = []
+    for name, value in config.items():
+        found += paths(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+    return tuple(found)
+
+
+def set_fields(config: ConfigDict | dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Sets dotted fields of a ConfigDict, as {"data.image_size": 64}.
+
+    Raises:
+        UserError: a field that does not exist (the nearest is named) or a value of another type.
+    """
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        node: Any = config
+        for name in parents:
+            node = node[name] if hasattr(node, "keys") and name in node else {}
+        if last not in node:
+            raise unknown_field(key, paths(config))
+        try:
+            node[last] = value
+        except (TypeError, ValueError):
+            want = type(node[last]).__name__
+            raise UserError(f"config field {key!r} takes a value of type {want}, not {value!r}") from None
+
+
+def replace_fields(config: S, values: Mapping[str, Any]) -> S:
+    """Returns a config with other values of dotted fields, as {"data.image_size": 64}; errors as `typed`."""
+    changed = config.to_dict()
+    set_fields(changed, values)
+    return typed(type(config), changed)
+
+
+def unknown_field(name: str, known: tuple[str, ...]) -> UserError:
+    """Returns the error for a field that does not exist; it names the nearest by the last part of the name.
+
+    Args:
+        name: as it was given, with or without its section.
+        known: the dotted names of all fields.
+    """
+    last = {path: path.rpartition(".")[2] for path in known}
+    wanted = name.rpartition(".")[2]
+    same = [path for path in known if last[path] == wanted]
+    close = (
+        (difflib.get_close_matches(name, same, n=1) if "." in name else same[:6])
+        or same[:6]
+        or difflib.get_close_matches(name, known, n=1)
+        or [path for each in difflib.get_close_matches(wanted, last.values(), n=1) for path in known
+            if last[path] == each][:6]
+    )  # fmt: skip
+    hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else "; --help lists all of them"
+    return UserError(f"config field {name!r} does not exist{hint}")

@@ -1,0 +1,147 @@
+"""The programs of a phase, compiled when they are needed or, in threads, before.
+
+A phase's step is compiled while the one before trains; what validates a phase, while XLA is at work on its
+step. `Programs` keeps them by the phase itself: phases that are equal share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from ttl_jax.strategies import LabelledPhase
+from ttl_jax.training.frozen.phase_data import PhaseData
+from ttl_jax.training.optimizer import gain, make_optimizer
+from ttl_jax.training.progress import Progress
+from ttl_jax.training.state import TrainState
+from ttl_jax.training.step import Batch, compile_step, in_one_call, make_train_step
+from ttl_jax.training.trainer import Trainer
+
+Step = Callable[..., Any]
+Measure = Callable[[TrainState, Iterable[Batch]], TrainState]
+
+
+def step_of(
+    trainer: Trainer,
+    progress: Progress,
+    data: PhaseData,
+    state: TrainState,
+    batch: Batch,
+    constants: dict[str, Any],
+) -> tuple[Step, float]:
+    """The compiled step of a phase and its floating-point operations; begins what is needed next.
+
+    Args:
+        trainer: of the run.
+        progress: within the phase.
+        data: of the phase.
+        state: at its start, placed.
+        batch: of the phase, placed.
+        constants: what its penalties need.
+    """
+    image = batch["image"]
+    one = jax.ShapeDtypeStruct(image.shape[1:], image.dtype)
+    # Both programs are there sooner where the second is traced while XLA is at work on the first.
+    begin_validation = data.validation_begins(jax.eval_shape(lambda: state.trained), one)
+    make = partial(_compile, trainer, data, state, batch, constants, lowered=begin_validation)
+    found = trainer.session.programs.get(("step", data.bound, data.after), make)
+    _begin_next_phase(trainer, progress, state, batch)
+    return found
+
+
+def steps_of(
+    trainer: Trainer,
+    data: PhaseData,
+    state: TrainState,
+    batches: tuple[Batch, ...],
+    constants: dict[str, Any],
+    rates: np.ndarray,
+) -> Step:
+    """The compiled program of several steps in one call."""
+    make = partial(_compile, trainer, data, state, batches, constants, rates)
+    return trainer.session.programs.get(("steps", len(batches), data.bound, data.after), make)[0]
+
+
+def measure_of(trainer: Trainer, data: PhaseData) -> Measure | None:
+    """The program that measures learning rates, where the phase measures them at the start of an epoch."""
+    part = data.bound.ahead
+    if part is None:
+        return None
+    network, bound, *others = _parts(trainer, data)
+    make = partial(part.make_measure, network, bound.trainable, *others)
+    return trainer.session.programs.get(("measure", data.bound, data.after), make)
+
+
+def begin_phase(
+    trainer: Trainer,
+    bound: LabelledPhase,
+    state: TrainState,
+    batch: Batch,
+    constants: Callable[[], dict[str, Any]],
+) -> None:
+    """Begins to compile, in threads, a phase's step and what validates it.
+
+    Args:
+        trainer: of the run.
+        bound: the phase.
+        state: at its start; shapes alone matter.
+        batch: of any phase, placed; shapes alone matter, and the image's not even they.
+        constants: what the phase's penalties need, made in the thread.
+    """
+    data = trainer.data(bound, state.trained)
+    one = data.one()
+    shapes = trainer.layout.outline_of_state(state), trainer.layout.outline_of_batch(batch, one)
+    begin_validation = data.validation_begins(state.variables, one)
+
+    def make() -> tuple[Step, float]:
+        return _compile(trainer, data, *shapes, constants(), lowered=begin_validation)
+
+    trainer.session.programs.begin(("step", data.bound, data.after), make)
+
+
+def _begin_next_phase(trainer: Trainer, progress: Progress, state: TrainState, batch: Batch) -> None:
+    """Begins to compile the next phase's step, while this phase trains."""
+    if progress.phase + 1 == len(trainer.phases) or not trainer.layout.foresees:
+        return
+    bound = trainer.phases[progress.phase + 1]
+    if bound.solver is not None:
+        return
+    after = jax.eval_shape(lambda state: trainer.next_phase(state, progress)[0], state)
+    begin_phase(trainer, bound, after, batch, partial(trainer.constants_of, bound))
+
+
+def _compile(
+    trainer: Trainer,
+    data: PhaseData,
+    state: Any,
+    batch: Any,
+    constants: dict[str, Any],
+    rates: np.ndarray | None = None,
+    lowered: Callable[[], None] = lambda: None,
+) -> tuple[Step, float]:
+    """Compiles a phase's step for a placed state and batch, or for their outlines.
+
+    With several batches and their rates, all their steps in one call. `lowered` is called as
+    `Layout.compile` does.
+    """
+    step = make_train_step(
+        *_parts(trainer, data),
+        mix=trainer.mix,
+        skip=trainer.config.nan_skip > 0,
+        gain=gain(trainer.config.optimizer),
+        layout=trainer.layout,
+        estimate=trainer.estimate,
+    )
+    step = in_one_call(step) if rates is not None else step
+    return compile_step(step, state, batch, constants or None, trainer.layout, rates, lowered)
+
+
+def _parts(trainer: Trainer, data: PhaseData) -> tuple[Any, ...]:
+    """What a phase's programs are made of."""
+    inputs, bound = trainer.inputs, data.bound
+    optimizer = make_optimizer(bound, trainer.config.optimizer)
+    return inputs.network, bound, optimizer, trainer.loss, data.prepare, inputs.keys_of, data.after
