@@ -160,7 +160,7 @@ def make_train_step(
         trained = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
 
         def size_of(path: str) -> Array:
-            return gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+            return jnp.asarray(gain * rate * bound.scales[path] * multipliers.get(path, 1.0))
 
         for item in parts:
             trained = item.moved(trained, anchor, size_of)
