@@ -101,9 +101,9 @@ def digest(kind: Kind, name: str) -> str:
     Returns:
         sixteen hexadecimal digits; "" for an entry of this package.
     """
+    value = get(kind, name)
     if own := _OWN.fullmatch(name):
         return _hash(Path(own[1]).expanduser().read_bytes())
-    value = get(kind, name)
     if not is_own(kind, name):
         return ""
     try:

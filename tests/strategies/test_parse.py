@@ -1,10 +1,12 @@
 """Strategies as text: sums of entries, of the user's own files, and Strategies written out."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
-from ttl_jax.strategies import FREEZE, TRAIN, Phase, Strategy, Surgery, Train, select
+from ttl_jax.strategies import FREEZE, TRAIN, Part, Phase, Strategy, Surgery, Train, select
 
 OPTIONS = {
     "layerwise": "layerwise(2)",
@@ -44,6 +46,17 @@ def test_written_out_a_strategy_is_a_term_like_others():
     assert strategies.open_strengths(text, strategies.STRENGTHS) == {"l2_sp.beta": (0.001, 0.01, 0.1)}
     filled = strategies.with_options(text, {"l2_sp.beta": 0.1})
     assert strategies.parse(filled) == MINE + strategies.get("l2_sp", 0.5, beta=0.1)
+
+
+@dataclass(frozen=True)
+class Shrink(Part):
+    by: float = 0.5
+
+
+def test_a_part_of_ones_own_is_read_where_its_class_is_known():
+    mine = Strategy("mine", parts=(Shrink(0.1),))
+    assert repr(mine) == "Strategy(name='mine', parts=(Shrink(by=0.1),))"
+    assert strategies.parse(repr(mine)) == mine
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,9 @@ def test_phases_resume_bit_for_bit_at_every_save(
         assert resumed.metrics["best_step"] == whole.metrics["best_step"] == 5
 
 
-@pytest.mark.parametrize("text", ["bss+delta+ema", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"])
+@pytest.mark.parametrize(
+    "text", ["bss+delta+ema", "mixout(0.5)", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"]
+)
 def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch):
     set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
     whole = train(config, tmp_path / "whole", datasets)  # saves now and then, the other at every validation

@@ -17,10 +17,9 @@ from ttl_jax.analysis.grad_cam import last_map, make_grad_cam
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import predictions
 from ttl_jax.report.surest_errors import confident_errors, confident_right
-from ttl_jax.training.hooks.hook import Hook
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.result import Result
-from ttl_jax.training.trainer import Trainer
+from ttl_jax.training.trainer import Hook, Trainer
 from ttl_jax.typing import Array, Float, UInt8
 
 ERRORS, RIGHT = 8, 4

@@ -147,7 +147,14 @@ def plan(
         _fresh(strategy, model, variables["params"], network),
         tuple(
             _phase(
-                item, length / sum(lengths), network, variables, model, classes, image.shape[1:], batch, count
+                item,
+                length / sum(lengths),
+                network,
+                variables,
+                model,
+                classes,
+                (batch, *image.shape[1:]),
+                count,
             )
             for item, length in zip(bound, lengths, strict=True)
         ),
@@ -163,8 +170,7 @@ def _phase(  # noqa: PLR0913
     variables: Mapping[str, Any],
     model: str,
     classes: int,
-    image: tuple[int, ...],
-    batch: int,
+    images: tuple[int, ...],
     count: bool,
 ) -> PhasePlan:
     optimizer = make_optimizer(bound, default_config().optimizer)
@@ -186,7 +192,7 @@ def _phase(  # noqa: PLR0913
     )
     sizes = {path: leaf.size for path, leaf in flatten(variables["params"]).items()}
     flops = (
-        _operations(step, state, (batch, *image), _constants(bound, network, variables, image, classes))
+        _operations(step, state, images, _constants(bound, network, variables, images[1:], classes))
         if count
         else None
     )

@@ -9,14 +9,13 @@ import numpy as np
 
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.calibration import expected_errors, top_label
-from ttl_jax.evaluation.outcomes import Figures, Outcomes, checked_names, outcomes, ranking_scores
-from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, decide, probabilities
+from ttl_jax.evaluation.outcomes import Figures, Outcomes, outcomes
+from ttl_jax.evaluation.probability import Task
 from ttl_jax.evaluation.registry import of_counts, of_errors, of_outcomes
 from ttl_jax.evaluation.terms import rank_auprc, rank_auroc, ranking_terms
 from ttl_jax.registry import register
 from ttl_jax.typing import Bool, Float, Int, Shaped
 
-__all__ = ["checked_names", "confusion", "ranking_scores", "score", "score_many"]
 AT_ONCE = 4_000_000  # logits that `score_many` takes at a time; some ten arrays of that size are held
 Counts = Float[np.ndarray, "tables k k"]  # rows true, columns decided
 
@@ -237,18 +236,7 @@ def confusion(
 
     Args and errors are those of `score`; unknown entries are not counted.
     """
-    from sklearn.metrics import confusion_matrix
-
-    values = checked_logits(logits, task)
-    truth = checked_labels(labels, values, task)
-    decisions = decide(probabilities(values, task), task, threshold)
-    if task == "multiclass":
-        if not len(values):
-            return np.zeros((values.shape[1],) * 2, dtype=np.int64)
-        return confusion_matrix(truth, decisions, labels=np.arange(values.shape[1]))
-    counts = np.zeros((values.shape[1], 2, 2), dtype=np.int64)
-    for column in range(values.shape[1]):
-        known = ~np.isnan(truth[:, column])
-        if known.any():
-            counts[column] = confusion_matrix(truth[known, column], decisions[known, column], labels=[0, 1])
-    return counts
+    tables = [
+        each[0] for each in outcomes(labels, np.asarray(logits)[None], task, threshold=threshold).counts
+    ]
+    return np.array(tables if task == "multilabel" else tables[0], np.int64)

@@ -41,11 +41,11 @@ from ttl_jax.system import remote
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.check import check
 from ttl_jax.training.foresee import foresee
-from ttl_jax.training.hooks.hook import Hook, LoopState
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
 from ttl_jax.training.session import Session
-from ttl_jax.training.trainer import Trainer
+from ttl_jax.training.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

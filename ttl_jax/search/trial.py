@@ -21,11 +21,11 @@ from ttl_jax.system.compilation_cache import set_up_jax
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.hooks.finite import DivergedError
-from ttl_jax.training.hooks.hook import Hook
 from ttl_jax.training.hooks.pause import Pause, Paused
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session
+from ttl_jax.training.trainer import Hook
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}
 

@@ -8,10 +8,8 @@ The text is Python, read without running it: the data classes of this package, i
 from __future__ import annotations
 
 import ast
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
 from typing import Any
 
 from ttl_jax.errors import UserError
@@ -87,13 +85,18 @@ def _where(node: ast.expr) -> Where:
     return value
 
 
-@cache
 def _names() -> dict[str, Any]:
-    """What a text may name: the data classes that the package exports, and the selections."""
-    from ttl_jax import strategies
+    """The names that a text may use: data classes, those of parts of the user's own too, and selections."""
+    from ttl_jax.strategies import Part, Phase, Strategy, Surgery, Train
 
-    classes = {name: value for name, value in vars(strategies).items() if inspect.isclass(value)}
-    public = {name: value for name, value in vars(select).items() if not name.startswith("_")}
-    own = {name: each for name, each in public.items() if isinstance(each, Where)}
-    functions = {name: public[name] for name in ("units", "stages", "bottom_stages", "top_stages")}
-    return {name: each for name, each in classes.items() if is_dataclass(each)} | own | functions
+    classes: list[Any] = [Strategy, Surgery, Phase, Train, *_below(Part)]
+    functions: list[Any] = [select.units, select.stages, select.bottom_stages, select.top_stages]
+    selections = {name: each for name, each in vars(select).items() if isinstance(each, Where)}
+    return selections | {each.__name__: each for each in classes + functions}
+
+
+def _below(kind: type) -> Iterator[type]:
+    subclasses: list[type] = kind.__subclasses__()
+    for each in subclasses:
+        yield each
+        yield from _below(each)

@@ -48,7 +48,7 @@ def step_of(
     # Both programs are there sooner where the second is traced while XLA is at work on the first.
     begin_validation = data.validation_begins(jax.eval_shape(lambda: state.trained), one)
     make = partial(_compile, trainer, data, state, batch, constants, lowered=begin_validation)
-    found = trainer.programs.get(("step", data.bound, data.after), make)
+    found = trainer.session.programs.get(("step", data.bound, data.after), make)
     _begin_next_phase(trainer, progress, state, batch)
     return found
 
@@ -63,7 +63,7 @@ def steps_of(
 ) -> Step:
     """The compiled program of several steps in one call."""
     make = partial(_compile, trainer, data, state, batches, constants, rates)
-    return trainer.programs.get(("steps", len(batches), data.bound, data.after), make)[0]
+    return trainer.session.programs.get(("steps", len(batches), data.bound, data.after), make)[0]
 
 
 def measure_of(trainer: Trainer, data: PhaseData) -> Measure | None:
@@ -73,7 +73,7 @@ def measure_of(trainer: Trainer, data: PhaseData) -> Measure | None:
         return None
     network, bound, *others = _parts(trainer, data)
     make = partial(part.make_measure, network, bound.trainable, *others)
-    return trainer.programs.get(("measure", data.bound, data.after), make)
+    return trainer.session.programs.get(("measure", data.bound, data.after), make)
 
 
 def begin_phase(
@@ -100,7 +100,7 @@ def begin_phase(
     def make() -> tuple[Step, float]:
         return _compile(trainer, data, *shapes, constants(), lowered=begin_validation)
 
-    trainer.programs.begin(("step", data.bound, data.after), make)
+    trainer.session.programs.begin(("step", data.bound, data.after), make)
 
 
 def _begin_next_phase(trainer: Trainer, progress: Progress, state: TrainState, batch: Batch) -> None:

@@ -1,59 +1,32 @@
-"""The loop: phases in order, steps in order, and after every call of the step the hooks, in one order.
+"""The loop: phases in order, steps in order, and after every call of the step the hooks.
 
-docs/architecture.md tells a run in ten lines.
+docs/architecture.md tells a run in ten lines; `hooks/__init__.py` states the hooks' order.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import merit
 from ttl_jax.training import compile_ahead
 from ttl_jax.training.calls import in_calls
-from ttl_jax.training.frozen.phase_data import PhaseData
-from ttl_jax.training.hooks.average import keep_ingredient
-from ttl_jax.training.hooks.checkpoint import checkpoint
-from ttl_jax.training.hooks.early_stop import has_ended, stop_early
-from ttl_jax.training.hooks.finite import check_finite
-from ttl_jax.training.hooks.hook import LoopState
-from ttl_jax.training.hooks.log import log_step
-from ttl_jax.training.hooks.preempt import leave_if_asked, left, saved_if_asked
-from ttl_jax.training.hooks.validate import as_validated, validate
+from ttl_jax.training.heads.solve_phase import solve_phase
+from ttl_jax.training.hooks import after_step
+from ttl_jax.training.hooks.early_stop import has_ended
+from ttl_jax.training.hooks.preempt import left, saved_if_asked
+from ttl_jax.training.hooks.validate import as_validated
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.progress import Progress, crosses
-from ttl_jax.training.records.events import train_event
 from ttl_jax.training.schedule import learning_rates, peak_rate
-from ttl_jax.training.state import TrainState, join, split, with_variables
+from ttl_jax.training.state import TrainState, with_variables
 from ttl_jax.training.step import Batch
 from ttl_jax.training.trainer import Trainer
 
 AHEAD = 2  # calls that the host may be ahead of the device: a stop waits for no more than these
-
-
-def callers_hooks(trainer: Trainer, now: LoopState) -> LoopState:
-    """Calls the hooks that `train` was given."""
-    for hook in trainer.hooks:
-        now = hook.on_step(trainer, now)
-    return now
-
-
-# What happens after every call of the step. DO NOT CHANGE THE ORDER:
-HOOKS: tuple[Callable[[Trainer, LoopState], LoopState], ...] = (
-    check_finite,  # first: what is no number is neither logged, validated nor saved
-    log_step,  # before the validation, which takes a while, and whose line follows that of its step
-    validate,  # before all that a validation decides
-    keep_ingredient,  # before the state is saved: what a state on disk counts on is on disk before it
-    stop_early,  # before the state is saved: it says that its phase has ended, so that a resumed run knows
-    checkpoint,  # the best weights, then the state that names them
-    callers_hooks,  # after the state is saved: a search's pause ends the run here
-    leave_if_asked,  # last: all that was due at this step is done
-)
 
 
 def run_phases(trainer: Trainer) -> Progress:
@@ -64,11 +37,12 @@ def run_phases(trainer: Trainer) -> Progress:
         Preempted: the notice asked to stop; all that was done is saved.
         Paused: a hook paused the run.
     """
-    state, progress = trainer.restored()
-    if progress.finished:
-        return progress
+    saved = trainer.saved()
+    if saved is not None and saved.finished:
+        return saved
+    state = trainer.layout.place_state(trainer.restored(saved))
+    progress = saved or Progress(digest=trainer.phases[0].digest)
     trainer.log.begin(sum(trainer.lengths), progress.step)
-    state = trainer.layout.place_state(state)
     try:
         while True:
             solved = trainer.phases[progress.phase].solver is not None
@@ -76,7 +50,7 @@ def run_phases(trainer: Trainer) -> Progress:
             if progress.phase + 1 == len(trainer.phases):
                 break
             state, progress = _hand_over(trainer, state, progress)
-            if trainer.notice.asked():
+            if trainer.session.notice.asked():
                 raise left(trainer, progress.step)
         progress = replace(progress, finished=True)
         trainer.save_last(state, progress)
@@ -115,7 +89,7 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
     now = LoopState(state, progress, data, stop, peak, lap_at=start, looked_at=progress.step)
     # ---- Resumed: the validation that a stop interrupted comes first; an early stop stays one.
     if progress.due:
-        now = _after_step(trainer, replace(now, evaluate=True))
+        now = after_step(trainer, replace(now, evaluate=True))
     if has_ended(trainer, now.progress, peak):
         return _at_the_end(trainer, now)
 
@@ -140,49 +114,10 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
         else:
             several = compile_ahead.steps_of(trainer, data, now.state, batches, constants, scaled)
             found = several(now.state, batches, scaled, *fixed)
-        now = _after_step(trainer, _stepped(trainer, now, found, group, float(scaled[-1])))
+        now = after_step(trainer, _stepped(trainer, now, found, group, float(scaled[-1])))
         if now.ended:
             break
     return _at_the_end(trainer, now)
-
-
-def solve_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
-    """Solves for the head of a phase; it counts as all its steps."""
-    start, bound = time.perf_counter(), trainer.phases[progress.phase]
-    if not trainer.layout.plain:
-        raise UserError(f"phase {bound.phase.name!r} is solved on one device: set parallel.devices=1")
-    data = trainer.data(bound, state.variables).computed(state.variables)
-    if not progress.due:  # else a stop interrupted the validation of what had been solved
-        state, progress = _solved(trainer, data, state, progress, start)
-    now = LoopState(state, progress, data, stop=progress.step, evaluate=True, looked_at=progress.step)
-    now = _after_step(trainer, now)
-    return now.state, now.progress
-
-
-def _solved(
-    trainer: Trainer, data: PhaseData, state: TrainState, progress: Progress, start: float
-) -> tuple[TrainState, Progress]:
-    """The state with the head that was found, and the line about it."""
-    bound, length = trainer.phases[progress.phase], trainer.lengths[progress.phase]
-    assert bound.solver is not None
-    found = bound.solver.solve(
-        trainer.inputs.network,
-        bound,
-        state,
-        data.sets["train"],
-        data.after,
-        trainer.loss,
-        lambda variables: merit(data.validate(variables), trainer.config.select),
-    )
-    _, frozen = split(state.params, bound.trainable)
-    solved = {"params": join(found.head, frozen), "batch_stats": state.batch_stats}
-    state = replace(with_variables(state, solved), step=state.step + length)  # its average starts anew there
-    seconds, step = time.perf_counter() - start, progress.step + length
-    figures = {"loss": found.loss, "l2": found.l2, "iterations": found.iterations}
-    speed = length * trainer.config.data.batch_size / max(seconds, 1e-9)
-    trainer.log.event(**train_event(step, trainer.steps_per_epoch, bound.phase.name, figures, 0.0, speed))
-    flops = (*progress.flops_per_step[: progress.phase], found.flops / length)
-    return state, replace(progress, step=step, flops_per_step=flops, seconds=progress.seconds + seconds)
 
 
 def _begun(trainer: Trainer, now: LoopState, flops: float) -> LoopState:
@@ -200,7 +135,7 @@ def _measured(trainer: Trainer, now: LoopState, measure: compile_ahead.Measure) 
     if step != now.progress.phase_start and not crosses(step, trainer.steps_per_epoch):
         return now
     with saved_if_asked(trainer, now.state, now.progress):  # the state is as it was: it is measured again
-        few = trainer.notice.polled(now.data.batches(step, step + part.batches_ahead))
+        few = trainer.session.notice.polled(now.data.batches(step, step + part.batches_ahead))
         state = layout.place_state(measure(layout.whole(now.state), map(layout.split, few)))
     return replace(now, state=state)
 
@@ -213,7 +148,10 @@ def _stepped(
     dispatched = (*now.dispatched, (step, figures, [batch["example"] for batch in group]))
     if len(dispatched) > AHEAD:
         jax.block_until_ready(dispatched[-1 - AHEAD][1])
-    leave, late = trainer.notice.asked(), time.perf_counter() - now.saved_at > 60 * config.save_every_minutes
+    leave, late = (
+        trainer.session.notice.asked(),
+        time.perf_counter() - now.saved_at > 60 * config.save_every_minutes,
+    )
     return LoopState(
         state=state,
         progress=replace(now.progress, step=step),
@@ -230,13 +168,6 @@ def _stepped(
         saved_at=now.saved_at,
         looked_at=now.looked_at,
     )
-
-
-def _after_step(trainer: Trainer, now: LoopState) -> LoopState:
-    """Calls the hooks, in their order."""
-    for hook in HOOKS:
-        now = hook(trainer, now)
-    return now
 
 
 def _at_the_end(trainer: Trainer, now: LoopState) -> tuple[TrainState, Progress]:

@@ -13,13 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import evaluation, strategies
+from ttl_jax import evaluation
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import sanity
-from ttl_jax.strategies.anatomy import SOURCE_HEAD
 from ttl_jax.training.predict import Predict
-from ttl_jax.training.progress import Progress
-from ttl_jax.training.trainer import Trainer
 from ttl_jax.typing import Variables
 
 
@@ -97,31 +94,3 @@ def evaluate_once(
         for name, each in held.items()
     }
     return scores | {"intervals": intervals, "warnings": [asdict(warning) for warning in warnings]}
-
-
-def costs(trainer: Trainer, progress: Progress) -> dict[str, Any]:
-    """What result.json says besides the scores: steps, seconds, sizes, and what was run."""
-    config, bound, variables = trainer.config, trainer.phases, trainer.variables
-    normalised = bool(variables["batch_stats"])
-    sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}
-    return {
-        "best_step": progress.best_step,
-        "best_phase": None if progress.best_phase is None else bound[progress.best_phase].phase.name,
-        "seconds": round(progress.seconds, 2),
-        "trained_together": progress.together,
-        "params": int(sum(size for path, size in sizes.items() if not path.startswith(SOURCE_HEAD))),
-        "trainable_params": int(max(sum(sizes[path] for path in item.trainable) for item in bound)),
-        "flops_per_step": float(np.average(progress.flops_per_step, weights=trainer.lengths)),
-        "steps": progress.step,
-        "model": config.model.name,
-        "weights": config.model.weights,
-        "bn_momentum": config.model.bn_momentum if normalised else None,
-        "bn_estimate": config.model.bn_estimate if normalised else None,
-        "strategy": strategies.title(config.strategy),
-        "dataset": config.data.name
-        if not config.data.path
-        else f"{config.data.name}:{Path(config.data.path).name}",
-        "seed": config.seed,
-        "image_size": config.data.image_size,
-        "epochs": config.total_epochs,
-    }

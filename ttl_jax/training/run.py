@@ -7,45 +7,34 @@ ten lines.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 
 from ttl_jax import data as data_package
 from ttl_jax import strategies
 from ttl_jax.config import RunConfig, data_config
-from ttl_jax.data.card import card, looked_for
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit, merit
-from ttl_jax.strategies import flatten
-from ttl_jax.strategies.anatomy import variables_of
-from ttl_jax.strategies.parts import Ended
 from ttl_jax.system import host, remote
 from ttl_jax.training import devices
 from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
 from ttl_jax.training.frozen.inputs import Inputs
-from ttl_jax.training.frozen.phase_data import PhaseData
-from ttl_jax.training.hooks.hook import Hook
 from ttl_jax.training.hooks.pause import Paused
 from ttl_jax.training.loop import run_phases
-from ttl_jax.training.progress import Progress
+from ttl_jax.training.make_result import best_weights, make_result
 from ttl_jax.training.records import loggers, provenance
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.header import print_header
 from ttl_jax.training.records.log import EventLog
-from ttl_jax.training.result import Result, costs, evaluate_once
+from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
-from ttl_jax.training.start import without_source_head
-from ttl_jax.training.trainer import Trainer
-from ttl_jax.typing import Variables
+from ttl_jax.training.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -64,7 +53,7 @@ def train(
         config: `ttl_jax.config.default_config` filled in, or a RunConfig.
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         data: {"train", "val", "test", ...} instead of the splits that `config.data` names.
-        hooks: called along the way, as a search pauses its trainings; see `hooks.hook.Hook`.
+        hooks: called along the way, as a search pauses its trainings; see `trainer.Hook`.
         session: what the process lends: its notice, compiled programs and features of other runs.
 
     Raises:
@@ -176,89 +165,6 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
             where += f", phase {trainer.phases[progress.best_phase].phase.name!r}"
         if layout.first:
             print(f"kept: {where}", flush=True)
-        best, averaged = _best(trainer, progress)
-    # ---- The result: what was held out is scored once, then the caller's hooks, then the report.
-    best = layout.replicate(without_source_head(best))
-    metrics = _scored(trainer, best, costs(trainer, progress) | averaged)
-    best = best if layout.plain else jax.device_put(jax.device_get(best))
-    inputs, training = trainer.inputs, trainer.inputs.sets["train"]
-    predict = inputs.predictor(config.data.tta)
-    result = Result(metrics, workdir, inputs.network, best, training.class_names, predict, training.task)
-    if layout.first:
-        for hook in trainer.hooks:
-            hook.on_result(trainer, result)
-        _report(trainer)
-    return result
-
-
-def _best(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[str, Any]]:
-    """The variables to evaluate, and what result.json says of an average of several."""
-    inputs, layout, last = trainer.inputs, trainer.layout, trainer.phases[-1]
-    images, predict = PhaseData(inputs, last, inputs.sets), inputs.predictor()
-    best = trainer.best(progress.best_step)
-    best = best if layout.plain else jax.device_get(best)  # what it is averaged with lies on one device
-
-    def estimated(candidate: Variables) -> Variables:
-        if not trainer.estimate.batches:
-            return candidate
-        found = images.estimated(layout.replicate(candidate))
-        return found if layout.plain else jax.device_get(found)
-
-    def score(candidate: Variables) -> Merit:
-        shown = layout.replicate(estimated(candidate))
-        return merit(inputs.scores(inputs.sets["val"], shown, predict), trainer.config.select)
-
-    checkpoints = trainer.checkpoints
-    ended = Ended(
-        best=flatten(best),
-        start=lambda: flatten(checkpoints.restore_start(best) or trainer.variables),
-        validated=lambda: [flatten(item) for item in checkpoints.restore_ingredients(best, last.keeps)],
-        fresh_head=len(trainer.phases) == 1,
-    )
-    for item in last.parts:
-        found = item.end(ended, lambda leaves: score(variables_of(leaves)))
-        if found is not None:
-            return estimated(variables_of(found[0])), {"after": found[1]}
-    return best, {}
-
-
-def _scored(trainer: Trainer, best: Variables, costs: dict[str, Any]) -> dict[str, Any]:
-    """Scores what was held out, where that was not done before, and writes result.json.
-
-    Args:
-        trainer: of the run.
-        best: the variables to evaluate, placed.
-        costs: what result.json says besides the scores.
-    """
-    inputs, layout, config = trainer.inputs, trainer.layout, trainer.config
-    path, predict = inputs.workdir / "result.json", inputs.predictor(config.data.tta)
-    metrics = json.loads(path.read_text()) if path.exists() else {}
-    held_out = {name: split for name, split in inputs.sets.items() if name == "val" or config.evaluate_test}
-    held_out.pop("train", None)
-    # The test split is touched once.
-    if layout.json_from_first(lambda: metrics.keys() >= held_out.keys()):
-        print(f"this run is finished: {path}", flush=True)
-        return metrics
-    metrics = evaluate_once(
-        inputs.workdir,
-        held_out,
-        lambda split: inputs.logits(split, best, predict),
-        layout.first,
-        None if "after" in costs else costs["best_step"],
-    )
-    metrics |= costs | {"data": card(inputs.sets) | looked_for(config.data)}
-    if layout.first:
-        provenance.write_json(path, metrics)
-        for place, event in itertools.product(trainer.log.loggers, loggers.result_events(metrics)):
-            place.event(event)
-    return metrics
-
-
-def _report(trainer: Trainer) -> None:
-    """Writes the run's report, unless it is there."""
-    config, path = trainer.config, trainer.inputs.workdir / "report.html"
-    if config.report and not path.exists():
-        from ttl_jax import report
-
-        title = f"{config.model.name}, {trainer.strategy.name}"
-        report.write([path.parent], path.with_name("report.tmp.html"), title).replace(path)
+        best, averaged = best_weights(trainer, progress)
+    # ---- The result: scores, costs, report.
+    return make_result(trainer, progress, best, averaged)

@@ -6,29 +6,41 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
-from ttl_jax.system.preemption import Notice
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.build import phase_constants
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData, phase_data
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import carry_over, make_optimizer
-from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.result import Result
+from ttl_jax.training.session import Session
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
 from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables
 
-if TYPE_CHECKING:
-    from ttl_jax.training.hooks.hook import Hook
+
+class Hook:
+    """A caller's part in a run, handed to `train`: a subclass overrides the moments that it wants."""
+
+    def on_phase(self, trainer: Trainer, now: LoopState) -> None:
+        """Called when a phase's step is compiled, before its first step."""
+
+    def on_step(self, trainer: Trainer, now: LoopState) -> LoopState:
+        """Called after every call of the step, once the state that was due is saved; may raise `Paused`."""
+        return now
+
+    def on_result(self, trainer: Trainer, result: Result) -> None:
+        """Called by the process that writes, once result.json is there and before the report is."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +86,9 @@ class Trainer:
         return self.inputs.layout
 
     @property
-    def notice(self) -> Notice:
-        """Whether the process was asked to stop."""
-        return self.inputs.session.notice
-
-    @property
-    def programs(self) -> Programs:
-        """Compiled before, by this run or one like it."""
-        return self.inputs.session.programs
+    def session(self) -> Session:
+        """What the process lends: the notice to stop, compiled programs."""
+        return self.inputs.session
 
     # What follows from the config.
 
@@ -124,27 +131,34 @@ class Trainer:
             counted=self.estimate.corrected,
         )
 
-    def restored(self) -> tuple[TrainState, Progress]:
-        """The state, whole, and the progress from which the run starts or goes on.
+    def saved(self) -> Progress | None:
+        """The progress of the last checkpoint, if there is one.
 
         Raises:
-            UserError: the checkpoint is of another strategy or version.
+            UserError: of several phases that an earlier version began.
         """
         saved = self.layout.json_from_first(self.checkpoints.progress)
-        progress = Progress.from_json(saved) if saved else Progress(digest=self.phases[0].digest)
-        bound = self.phases[progress.phase]
-        template = self.initial(bound, self.variables)
-        if not saved or progress.finished:
-            return template, progress
-        if "peak" not in saved and len(self.phases) > 1:
+        if saved and not saved["finished"] and "peak" not in saved and len(self.phases) > 1:
             raise UserError(
                 f"{self.log.folder} holds a run of several phases that an earlier version of ttl_jax began, "
                 "which chose among all of them: finish it with that version, or start it again with --fresh"
             )
-        restore = partial(self.checkpoints.restore_last, template, bound.digest)
-        state = self.layout.from_first(restore, template)
-        print(f"resumed at step {progress.step} in phase {bound.phase.name!r}", flush=True)
-        return state, progress
+        return Progress.from_json(saved) if saved else None
+
+    def restored(self, saved: Progress | None) -> TrainState:
+        """The whole state of a checkpoint's progress, or that in which a run begins.
+
+        Raises:
+            UserError: the checkpoint is of another strategy or version.
+        """
+        bound = self.phases[saved.phase if saved is not None else 0]
+        state = self.initial(bound, self.variables)
+        if saved is None:
+            return state
+        restore = partial(self.checkpoints.restore_last, state, bound.digest)
+        state = self.layout.from_first(restore, state)
+        print(f"resumed at step {saved.step} in phase {bound.phase.name!r}", flush=True)
+        return state
 
     def next_phase(self, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
         """Hands the parameters over and builds the optimizer's state of the next phase."""

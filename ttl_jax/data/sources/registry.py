@@ -55,7 +55,7 @@ def read_listing(config: DataConfig) -> Listing:
         UserError: no such source, or one that generates its images; the source's own faults.
     """
     found = source(config.name)
-    if found is not TFDS and not config.path:
+    if not (config.path or found is TFDS or registry.is_own("source", config.name)):
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
     refuse_fields(config, config.name)
     listing = found.read(config if found is TFDS else here(config))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttl_jax.errors import UserError
-from ttl_jax.models import stochastic_norm
+from ttl_jax.models.layers.stochastic_norm import stochastic_norm
 from ttl_jax.strategies.parts.part import Draw, Part
 
 

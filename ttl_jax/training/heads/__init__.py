@@ -1,1 +1,1 @@
-"""Heads on fixed features: solved, or many trained as one program."""
+"""Heads on fixed features: many of them trained as one program."""

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from ttl_jax.system.host import release_memory
-from ttl_jax.training.hooks.hook import LoopState
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.trainer import Trainer
 
 

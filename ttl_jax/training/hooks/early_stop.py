@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ttl_jax.training.hooks.hook import LoopState
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.trainer import Trainer
 

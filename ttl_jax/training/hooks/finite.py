@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ttl_jax.training.hooks.hook import Dispatched, LoopState
+from ttl_jax.training.loop_state import Dispatched, LoopState
 from ttl_jax.training.trainer import Trainer
 
 NAMED = 8  # examples of a bad batch in the message; all of them are in nonfinite.json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttl_jax.training.hooks.hook import LoopState
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.records.events import train_event
 from ttl_jax.training.trainer import Trainer
 

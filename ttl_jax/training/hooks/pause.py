@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ttl_jax.training.hooks.checkpoint import saved
-from ttl_jax.training.hooks.hook import Hook, LoopState
-from ttl_jax.training.trainer import Trainer
+from ttl_jax.training.loop_state import LoopState
+from ttl_jax.training.trainer import Hook, Trainer
 
 
 class Paused(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ttl_jax.system.preemption import Preempted
-from ttl_jax.training.hooks.hook import LoopState
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.state import TrainState
 from ttl_jax.training.trainer import Trainer
@@ -25,9 +25,9 @@ def leave_if_asked(trainer: Trainer, now: LoopState) -> LoopState:
 
 def left(trainer: Trainer, step: int) -> Preempted:
     """Waits for the last save; returns what the user is told."""
-    trainer.notice.saving = True
+    trainer.session.notice.saving = True
     trainer.checkpoints.wait()
-    return Preempted(f"{trainer.notice.reason}: saved at step {step}")
+    return Preempted(f"{trainer.session.notice.reason}: saved at step {step}")
 
 
 @contextmanager

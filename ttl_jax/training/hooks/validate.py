@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ttl_jax.evaluation.selection import merit
 from ttl_jax.system.host import release_memory
-from ttl_jax.training.hooks.hook import LoopState
 from ttl_jax.training.hooks.preempt import saved_if_asked
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.records.events import val_event
 from ttl_jax.training.state import TrainState, with_statistics
 from ttl_jax.training.trainer import Trainer

@@ -1,37 +1,19 @@
-"""A caller's hook, and where the loop stands when the hooks are called."""
+"""Where the loop stands when the hooks are called."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.state import TrainState
 from ttl_jax.typing import Variables
 
-if TYPE_CHECKING:
-    from ttl_jax.training.result import Result
-    from ttl_jax.training.trainer import Trainer
-
 # The last step of a call, the figures of its steps, and of each step the positions of its examples.
 Dispatched = tuple[int, dict[str, Any], list[Any]]
-
-
-class Hook:
-    """A caller's part in a run, handed to `train`: a subclass overrides the moments that it wants."""
-
-    def on_phase(self, trainer: Trainer, now: LoopState) -> None:
-        """Called when a phase's step is compiled, before its first step."""
-
-    def on_step(self, trainer: Trainer, now: LoopState) -> LoopState:
-        """Called after every call of the step, once the state that was due is saved; may raise `Paused`."""
-        return now
-
-    def on_result(self, trainer: Trainer, result: Result) -> None:
-        """Called by the process that writes, once result.json is there and before the report is."""
 
 
 @dataclass(frozen=True)
