@@ -16,7 +16,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ttl_jax.errors import UserError, nearest
 
@@ -88,9 +88,10 @@ def option(
 ) -> T:
     """Declares a field; see `Option`."""
     about = {"option": Option(explanation, above, at_least, below, at_most, choices, objects)}
+    declared: Any = field(default=default, metadata=about)
     if isinstance(default, Mapping):  # each config gets its own
-        return field(default_factory=lambda: _own(default), metadata=about)
-    return field(default=default, metadata=about)
+        declared = field(default_factory=lambda: _own(default), metadata=about)
+    return cast(T, declared)  # as the type of the field it is declared for
 
 
 def another_default(section: type[Section], name: str, default: T) -> T:

@@ -29,6 +29,7 @@ from ttl_jax.search.pareto import pareto
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
     Onward,
+    Outcome,
     Plan,
     Request,
     SearchResult,
@@ -297,7 +298,8 @@ def _seeded(plan: Plan, seed: int) -> Plan:
         try:
             wanted = next(plan) if answers is None else plan.send(answers)
         except StopIteration as end:
-            return end.value
+            outcome: Outcome = end.value
+            return outcome
         given = yield tuple(request._replace(seed=seed) for request in wanted)
         answers = {request: given[request._replace(seed=seed)] for request in wanted}
 

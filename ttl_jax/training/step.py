@@ -50,7 +50,8 @@ class Given(NamedTuple):
     @property
     def anchor(self) -> Mapping[str, Array]:
         """{path: starting value}."""
-        return self.constants.get("anchor", {})
+        anchor: Mapping[str, Array] = self.constants.get("anchor", {})
+        return anchor
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ class TrainStep:
         trained = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
 
         def size_of(path: str) -> Array:
-            return self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+            return jnp.asarray(self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0))
 
         for item in given.parts:
             trained = item.moved(trained, given.anchor, size_of)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation
+from ttl_jax.config import RunConfig
 from ttl_jax.data.batches import positions, seeds
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation.selection import merit
@@ -48,7 +49,7 @@ Place = tuple[int, int]  # seed, rate
 class Probes:
     """Runs that can be trained together, seed by seed, and the program that does it."""
 
-    members: Sequence[tuple[Any, Path]]  # each run's config and folder
+    members: Sequence[tuple[RunConfig, Path]]  # each run's config and folder
     seeds: tuple[int, ...]
     rates: tuple[float, ...]
     network: Network
@@ -63,7 +64,7 @@ class Probes:
     @property
     def places(self) -> list[Place]:
         """Of the members, in their order."""
-        return list(np.ndindex(len(self.seeds), len(self.rates)))  # type: ignore[arg-type]
+        return list(np.ndindex(len(self.seeds), len(self.rates)))
 
     @property
     def per_epoch(self) -> float:
