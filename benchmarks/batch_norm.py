@@ -106,7 +106,7 @@ class Study:
         from ttl_jax.training.loss import make_loss
         from ttl_jax.training.optimizer import make_optimizer
         from ttl_jax.training.predict import make_predict
-        from ttl_jax.training.step import make_train_step
+        from ttl_jax.training.step import TrainStep
 
         key = network, classes, batch
         if key in self._programs:
@@ -124,7 +124,7 @@ class Study:
 
         loss = make_loss("multiclass", jnp.ones(classes))
         batch_alone = Estimate(momentum=0.0)  # the statistics after a step are its batch's moments
-        step = make_train_step(net, bound, optimizer, loss, prepare, keys_of, estimate=batch_alone)
+        step = TrainStep(net, bound, optimizer, loss, prepare, keys_of, estimate=batch_alone)
 
         def add(kept: Any, new: Any) -> Any:
             m = MOMENTA.reshape(-1, *[1] * new.ndim)

@@ -51,7 +51,7 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     from ttl_jax.training.optimizer import make_optimizer
     from ttl_jax.training.predict import make_predict
     from ttl_jax.training.state import initial_state
-    from ttl_jax.training.step import compile_step, make_train_step
+    from ttl_jax.training.step import TrainStep, compile_step
 
     set_up_jax()
     network, variables = models.create(model, classes), weights.initialise(model, classes)
@@ -66,7 +66,7 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
         return lambda: jax.block_until_ready(run(images))
     (bound,) = strategies.bind(strategies.get("full"), variables["params"], model)
     optimizer = make_optimizer(bound, default_config().optimizer)
-    step = make_train_step(
+    step = TrainStep(
         network,
         bound,
         optimizer,

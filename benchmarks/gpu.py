@@ -43,14 +43,14 @@ def jax_dispatch(model: str, size: int, batch: int, steps: int) -> tuple[Callabl
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
     from ttl_jax.training.state import initial_state
-    from ttl_jax.training.step import make_train_step
+    from ttl_jax.training.step import TrainStep
 
     network = models.create(model, CLASSES, dtype=jnp.bfloat16)
     variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))
     variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
     (bound,) = strategies.bind(strategies.get("full"), variables["params"], model)
     optimizer = make_optimizer(bound, ADAM)
-    step = make_train_step(
+    step = TrainStep(
         network, bound, optimizer, make_loss("multiclass", jnp.ones(CLASSES)),
         lambda images, keys: (images.astype(jnp.float32) - 124.0) / 58.0,
         lambda item: jax.vmap(jax.random.key)(item["example"]),

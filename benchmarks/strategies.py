@@ -54,12 +54,12 @@ def timed_step(model: str, size: int, batch: int, strategy: str) -> tuple[Any, f
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
     from ttl_jax.training.state import initial_state
-    from ttl_jax.training.step import compile_step, make_train_step
+    from ttl_jax.training.step import TrainStep, compile_step
 
     network, variables = models.create(model, 2), weights.initialise(model, 2)
     (bound,) = strategies.bind(strategies.parse(strategy), variables["params"], model)
     optimizer = make_optimizer(bound, default_config().optimizer)
-    step = make_train_step(
+    step = TrainStep(
         network, bound, optimizer, make_loss("multiclass", jnp.ones(2)),
         lambda images, keys: images.astype(jnp.float32) / 255,
         lambda item: example_keys(0, item["epoch"], item["example"]),

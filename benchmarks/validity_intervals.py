@@ -103,13 +103,13 @@ def draw(cell: Cell, patients: int, random: np.random.Generator) -> tuple[np.nda
 
 def interval(labels: Any, logits: Any, patient: Any, metric: str) -> tuple[float, float]:
     """The product's."""
-    from ttl_jax.evaluation import score_interval
-    from ttl_jax.evaluation.intervals import share_interval
+    from ttl_jax.evaluation import clustered_proportion, score_interval
 
     if metric == "sensitivity":
         among = labels == 1
-        return share_interval(logits.argmax(axis=1)[among] == 1, patient[among])
-    found = score_interval(labels, logits, metric, patient)
+        found: Any = clustered_proportion(logits.argmax(axis=1)[among] == 1, patient[among])
+    else:
+        found = score_interval(labels, logits, metric, patient)
     assert found.low is not None and found.high is not None
     return found.low, found.high
 
@@ -126,7 +126,7 @@ def percentile(labels: Any, logits: Any, patient: Any, metric: str) -> tuple[flo
 
 def estimate(labels: np.ndarray, logits: np.ndarray, metric: str) -> float:
     """A figure of a sample."""
-    from ttl_jax.evaluation.linearise import linearise
+    from ttl_jax.evaluation.influence import linearise
 
     if metric == "sensitivity":
         said = logits.argmax(axis=1)[labels == 1]

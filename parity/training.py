@@ -29,7 +29,7 @@ from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.schedule import learning_rates
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import compile_step, make_train_step
+from ttl_jax.training.step import TrainStep, compile_step
 
 STEPS, BATCH, CLASSES, UNSEEN = 20, 8, 4, 16
 
@@ -209,7 +209,7 @@ def train_here(
     variables = jax.tree.map(jnp.float32, weights.load(start, name, num_classes=CLASSES))
     (bound,) = strategies.bind(Strategy("parity", phases=(phase,)), variables["params"], name)
     optimizer = make_optimizer(bound, config.optimizer)
-    step = make_train_step(
+    step = TrainStep(
         network,
         bound,
         optimizer,

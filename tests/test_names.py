@@ -1,4 +1,4 @@
-"""Names that nothing binds: ruff's F821 and mypy's name-defined are off, as arrays' shapes look like names."""
+"""Names that nothing binds: ruff and mypy do not tell, as shapes of arrays look like names."""
 
 import builtins
 import symtable

@@ -7,54 +7,28 @@ Exit status: 0 done, 1 the run failed, 2 the user must change something (one sen
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
-from typing import NamedTuple
 
-from ttl_jax.commands import (
-    analyze,
-    bench,
-    compare,
-    datasets,
-    doctor,
-    leaks,
-    models,
-    prepare,
-    report,
-    search,
-    soup,
-    strategies,
-    train,
-    weights,
-)
+from ttl_jax import commands
 from ttl_jax.errors import UserError, nearest
 
 
-class Command(NamedTuple):
-    """A module with SUMMARY, HELP and run(arguments), and the end of its help: its config's fields."""
+def _commands() -> dict[str, ModuleType]:
+    """The modules of ttl_jax.commands that have a `run`, by name."""
+    names = (module.name for module in iter_modules(commands.__path__))
+    modules = {name: import_module(f"{commands.__name__}.{name}") for name in names}
+    return {name: module for name, module in modules.items() if hasattr(module, "run")}
 
-    module: ModuleType
-    fields: Callable[[list[str]], str] = lambda arguments: ""
 
-
-# In the order of the overview.
-COMMANDS = {
-    command.module.__name__.rpartition(".")[2]: command
-    for command in (
-        Command(train, train.fields),
-        Command(compare, compare.fields),
-        Command(leaks),
-        Command(search, search.fields),
-        *map(Command, (analyze, soup, strategies)),
-        Command(prepare, prepare.fields),
-        *map(Command, (bench, doctor, report, models, weights, datasets)),
-    )
-}
+COMMANDS = _commands()
 
 
 def usage() -> str:
     """The overview that `--help` prints."""
-    lines = "\n".join(f"  {name:12}{command.module.SUMMARY}" for name, command in COMMANDS.items())
+    lines = "\n".join(f"  {name:12}{command.SUMMARY}" for name, command in COMMANDS.items())
     return (
         "usage: python -m ttl_jax COMMAND [...]\n\n"
         f"{lines}\n\nexamples:\n"
@@ -74,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{nearest(name, tuple(COMMANDS))}")
         if {"-h", "--help"} & set(arguments[: 1 if name == "bench" else None]):
-            print(COMMANDS[name].module.HELP + COMMANDS[name].fields(arguments), end="")
+            fields = getattr(COMMANDS[name], "fields", lambda arguments: "")  # of its config
+            print(COMMANDS[name].HELP + fields(arguments), end="")
             return 0
-        COMMANDS[name].module.run(arguments)
+        COMMANDS[name].run(arguments)
     except UserError as error:
         print(f"ttl_jax {name}: {error}", file=sys.stderr)
         return 2

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ttl_jax.compare.statistics import inferences, pool
-from ttl_jax.evaluation import Components, Part, fold_difference, holm, moderated
+from ttl_jax.evaluation import Component, Components, fold_difference, holm, moderated
 
-OPEN = Components(0.01, Part(2e-5, 90.0), 4e-4, 4, 5, 100)
+OPEN = Components(0.01, Component(2e-5, 90.0), 4e-4, 4, 5, 100)
 SURE = replace(OPEN, estimate=0.2)
-ONE_SEED = Components(0.2, Part(2e-5, 90.0), np.nan, 0, 1, 100)
+ONE_SEED = Components(0.2, Component(2e-5, 90.0), np.nan, 0, 1, 100)
 
 
 def test_holm_counts_what_cannot_be_told_but_claims_nothing_of_it():

@@ -10,8 +10,8 @@ from ttl_jax import registry, strategies
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
-from ttl_jax.compare.plan import Plan, plan
 from ttl_jax.compare.run import _tuner
+from ttl_jax.compare.setting_state import SettingState, setting_state
 from ttl_jax.compare.space import Hyperparameters, Space, space
 from ttl_jax.compare.summary import _setting, summarise
 from ttl_jax.config import set_fields
@@ -137,12 +137,12 @@ def test_a_folder_of_rates_alone_goes_on_as_before(tmp_path, config, finish):
     assert cells.cell_config(config, cell).strategy == SETTING.strategy
     finish(cell, 0.7)
     provenance.check(cells.folder(tmp_path, cell), cells.cell_config(config, cell))
-    assert [each.lr for each in plan(config, tmp_path, SETTING, grid).todo] == [1e-2]
+    assert [each.lr for each in setting_state(config, tmp_path, SETTING, grid).todo] == [1e-2]
 
 
 def test_strengths_are_taken_on_validation_and_told(tmp_path, config, finish):
     tuner = _tuner(config, tmp_path, SETTING)
-    first = plan(config, tmp_path, SETTING, tuner)
+    first = setting_state(config, tmp_path, SETTING, tuner)
     assert (len(first.todo), first.total, first.taken) == (6, 8, None)
 
     def figure(cell):  # peaks at the strongest alpha, and at no edge of the rates
@@ -150,13 +150,13 @@ def test_strengths_are_taken_on_validation_and_told(tmp_path, config, finish):
 
     for cell in first.todo:
         finish(cell, figure(cell), shifted={"auroc": 1 - figure(cell)})
-    chosen = plan(config, tmp_path, SETTING, _tuner(config, tmp_path, SETTING))
+    chosen = setting_state(config, tmp_path, SETTING, _tuner(config, tmp_path, SETTING))
     best = max(first.todo, key=figure)
     assert chosen.taken == best.hyperparameters and len(chosen.todo) == 2
     assert {cell.options for cell in chosen.todo} == {best.options}
     for cell in chosen.todo:
         finish(cell, figure(cell))
-    done = plan(config, tmp_path, SETTING, tuner)
+    done = setting_state(config, tmp_path, SETTING, tuner)
     assert done.done == done.total == 8
     set_fields(config, {"compare.latency": False, "report": False})
     found = summarise(config, tmp_path, [done], {})
@@ -179,8 +179,8 @@ def test_folds_that_take_other_strengths_say_so_cell_by_cell(tmp_path, config):
     taken = [
         Hyperparameters(1e-3, tuple(zip(names, values, strict=True))) for values in ((0.1, 1.0), (0.3, 1.0))
     ]
-    plans = [Plan(SETTING, {each: Merit(0.5, -1.0)}, each, (), 1, 1, {}) for each in taken]
-    found = _setting(config, tmp_path, plans, {})
+    states = [SettingState(SETTING, {each: Merit(0.5, -1.0)}, each, (), 1, 1, {}) for each in taken]
+    found = _setting(config, tmp_path, states, {})
     assert found["lr"] == 1e-3 and found["options"] == {"l1_sp.beta": 1.0}
 
 
@@ -212,10 +212,10 @@ def test_optuna_proposes_strengths_and_takes_up_a_study_of_rates(tmp_path, confi
     old.set_user_attr("rate", 2e-3)
     asked = []
     for _ in range(4):
-        (cell,) = plan(config, tmp_path, SETTING, _tuner(config, tmp_path, SETTING)).todo
+        (cell,) = setting_state(config, tmp_path, SETTING, _tuner(config, tmp_path, SETTING)).todo
         asked.append(cell)
         finish(cell, 0.5)
     assert (asked[0].lr, asked[0].options) == (2e-3, ())
     assert {name for cell in asked[1:] for name, _ in cell.options} == {"l1_sp.alpha"}
     assert all(dict(cell.options)["l1_sp.alpha"] in (0.01, 0.1, 0.3) for cell in asked[1:])
-    assert all(cell.final for cell in plan(config, tmp_path, SETTING, tuner).todo)
+    assert all(cell.final for cell in setting_state(config, tmp_path, SETTING, tuner).todo)

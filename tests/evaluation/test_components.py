@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from ttl_jax.evaluation import (
+    Component,
     Components,
-    Part,
     difference_of,
     needed,
     paired_components,
@@ -49,13 +49,13 @@ def test_components_of_accuracy_are_those_of_a_crossed_analysis_of_variance():
 
 
 def test_the_half_width_has_a_quantile_for_each_part():
-    found = Components(0.02, Part(3e-4, 80.0), 6e-4, 2, 3, 90)
+    found = Components(0.02, Component(3e-4, 80.0), 6e-4, 2, 3, 90)
     half = np.sqrt(3e-4 * stats.t.ppf(0.975, 80) ** 2 + 2e-4 * stats.t.ppf(0.975, 2) ** 2)
     difference = difference_of(found)
     assert (difference.low, difference.high) == pytest.approx((0.02 - half, 0.02 + half))
-    seeds_alone = difference_of(Components(0.02, Part(0.0, 80.0), 6e-4, 2, 3, 90))
+    seeds_alone = difference_of(Components(0.02, Component(0.0, 80.0), 6e-4, 2, 3, 90))
     assert seeds_alone.p == pytest.approx(2 * stats.t.sf(0.02 / np.sqrt(2e-4), 2))
-    patients_alone = difference_of(Components(0.02, Part(3e-4, 80.0), 0.0, 2, 3, 90))
+    patients_alone = difference_of(Components(0.02, Component(3e-4, 80.0), 0.0, 2, 3, 90))
     assert patients_alone.p == pytest.approx(2 * stats.t.sf(0.02 / np.sqrt(3e-4), 80))
 
 
@@ -98,12 +98,14 @@ def test_one_seed_speaks_of_patients_and_two_are_too_few():
 def test_the_seeds_that_are_needed_find_the_gain_in_four_of_five_studies():
     random, alpha, gain = np.random.default_rng(3), 0.05, 0.02
     for patients, sd in ((2e-5, 0.02), (0.0, 0.03), (3e-5, 0.005)):
-        truth = Components(0.0, Part(patients, 150.0), sd**2, 4, 5, 150)
+        truth = Components(0.0, Component(patients, 150.0), sd**2, 4, 5, 150)
         seeds = needed(truth, gain, alpha).seeds
         found = 0
         for _ in range(600):
             runs = gain + random.normal() * patients**0.5 + sd * random.normal(size=seeds)
-            seen = Components(runs.mean(), Part(patients, 150.0), runs.var(ddof=1), seeds - 1, seeds, 150)
+            seen = Components(
+                runs.mean(), Component(patients, 150.0), runs.var(ddof=1), seeds - 1, seeds, 150
+            )
             found += difference_of(seen).p < alpha
         assert 0.76 < found / 600 < 0.92, (patients, sd, seeds)
         assert needed(truth, 2 * gain, alpha).seeds < seeds
@@ -112,16 +114,16 @@ def test_the_seeds_that_are_needed_find_the_gain_in_four_of_five_studies():
 
 
 def test_where_patients_are_too_few_no_number_of_seeds_would_do():
-    truth = Components(0.0, Part(4e-4, 150.0), 1e-4, 4, 5, 150)
+    truth = Components(0.0, Component(4e-4, 150.0), 1e-4, 4, 5, 150)
     found = needed(truth, 0.02)
     z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
     assert found.seeds is None and found.patients == int(np.ceil(150 * 4e-4 * (z / 0.02) ** 2))
     untold = type(found)(None, None)
-    assert needed(Components(0.0, Part(1e-5, 9.0), np.nan, 0, 1, 10), 0.02) == untold
-    for patients, of_seeds in ((Part(1e-5, 2.0), 1e-6), (Part(0.0, 9.0), 0.0)):
+    assert needed(Components(0.0, Component(1e-5, 9.0), np.nan, 0, 1, 10), 0.02) == untold
+    for patients, of_seeds in ((Component(1e-5, 2.0), 1e-6), (Component(0.0, 9.0), 0.0)):
         each = Components(0.1, patients, of_seeds, 4, 5, 10)
         assert each.caveat and needed(each, 0.02) == untold  # no number of seeds takes the caveat away
 
 
 def test_what_is_needed_is_never_fewer_seeds_than_a_claim_takes():
-    assert needed(Components(0.0, Part(1e-6, 150.0), 0.0, 4, 5, 150), 0.02).seeds == 3
+    assert needed(Components(0.0, Component(1e-6, 150.0), 0.0, 4, 5, 150), 0.02).seeds == 3

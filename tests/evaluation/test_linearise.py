@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax.evaluation import delong_covariance, score
-from ttl_jax.evaluation.linearise import linearise
+from ttl_jax.evaluation.influence import linearise
 from ttl_jax.evaluation.registry import metrics
 
 METRICS = tuple(each.name for each in metrics() if each.terms is not None)

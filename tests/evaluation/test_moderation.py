@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
-from ttl_jax.evaluation import Components, Part, difference_of, moderated, variance_prior
+from ttl_jax.evaluation import Component, Components, difference_of, moderated, variance_prior
 
 
 def test_the_prior_is_that_of_the_papers_formulas():
@@ -37,7 +37,7 @@ def test_variances_that_are_all_the_same_are_taken_together():
 
 
 def components(variances, seeds=3):
-    return [Components(0.01, Part(1e-5, 99.0), float(v), seeds - 1, seeds, 100) for v in variances]
+    return [Components(0.01, Component(1e-5, 99.0), float(v), seeds - 1, seeds, 100) for v in variances]
 
 
 def test_the_posterior_weighs_by_the_degrees_of_freedom():
@@ -58,7 +58,7 @@ def family(random, deviations, seeds):
     """45 differences of strategies that are all alike, from seeds alone."""
     runs = random.normal(size=(seeds, len(deviations))) * deviations
     return [
-        Components(float(run.mean()), Part(0.0, 99.0), float(run.var(ddof=1)), seeds - 1, seeds, 100)
+        Components(float(run.mean()), Component(0.0, 99.0), float(run.var(ddof=1)), seeds - 1, seeds, 100)
         for run in runs.T
     ]
 

@@ -17,9 +17,9 @@ LEAST = {"cbr_larget": 224, "cbr_largew": 128, "cbr_small": 128, "cbr_tiny": 96,
 switch = pytest.mark.parametrize("off", [False, True], ids=["cpu forms", "plain"])
 
 
-def thin(name, cut=None):
+def thin(name):
     """A network whose runs of equal units are one unit: ResNet-101 and -152 become ResNet-50."""
-    whole = models.create(name, 3, cut=cut)
+    whole = models.create(name, 3)
     units = tuple(next(run) for _, run in itertools.groupby(whole.units, key=lambda unit: unit.parts[0][1]))
     return Network(units, whole.head, whole.dtype, whole.dimensions)
 
@@ -65,10 +65,14 @@ def test_every_network_is_differentiated_mapped_and_exported(name, off):
 @switch
 @pytest.mark.parametrize(
     ("name", "cut"),
-    [("resnet18", "stage2/block1"), ("densenet121", "transition1"), ("efficientnet_lite0", "stage3/block1")],
+    [
+        ("resnet18", "stage1/block1"),
+        ("densenet121", "dense1/layer2"),
+        ("efficientnet_lite0", "stage2/block1"),
+    ],
 )
 def test_forward_mode_has_the_values_of_reverse_mode(name, cut, off):
-    network, variables = thin(name, cut), weights.initialise(name, 3, cut=cut)
+    network, variables = models.create(name, 3, cut=cut), weights.initialise(name, 3, cut=cut)
     params, statistics = jax.device_put((variables["params"], {"batch_stats": variables["batch_stats"]}))
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
@@ -93,13 +97,15 @@ def test_forward_mode_has_the_values_of_reverse_mode(name, cut, off):
     with cpu.disabled(off):
         forward, reverse, product, twice = every(params)
     assert abs(forward - reverse) < 1e-4 * abs(reverse)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(twice))
     for mine, theirs in zip(*map(jax.tree.leaves, (product, twice)), strict=True):
-        assert np.abs(mine - theirs).max() <= 1e-3 * np.abs(theirs).max()
+        assert np.abs(mine - theirs).max() <= 1e-3 * np.abs(theirs).max() + 1e-5 * largest
 
 
 @switch
 def test_one_image_at_a_time_is_what_a_batch_gives(off):
-    network, variables = thin("densenet121"), weights.initialise("densenet121", 3)
+    name, cut = "resnet18", "stage2/block1"
+    network, variables = models.create(name, 3, cut=cut), weights.initialise(name, 3, cut=cut)
     images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
     with cpu.disabled(off):
         whole = network.apply(variables, images)

@@ -11,7 +11,7 @@ from ttl_jax import strategies
 from ttl_jax.errors import UserError
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import make_train_step
+from ttl_jax.training.step import TrainStep
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 3, 4)}, "norm": {"scale": (4,), "bias": (4,)}},
@@ -113,9 +113,7 @@ def test_a_step_draws_by_seed_and_step_and_moves_what_was_kept(leaves, anchor):
     def loss(given, labels):
         return sum(jnp.sum(leaf) for leaf in given.values())
 
-    step = jax.jit(
-        make_train_step(Leaves(), bound, optimizer, loss, lambda images, keys: images, lambda _: KEYS)
-    )
+    step = jax.jit(TrainStep(Leaves(), bound, optimizer, loss, lambda images, keys: images, lambda _: KEYS))
     variables = {"params": strategies.unflatten(leaves), "batch_stats": {}}
     moved = {}
     for seed, number in ((0, 0), (0, 0), (0, 1), (1, 0)):

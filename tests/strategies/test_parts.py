@@ -16,7 +16,7 @@ from ttl_jax.strategies.select import backbone
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import make_train_step
+from ttl_jax.training.step import TrainStep
 
 PARAMS = {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 4), np.float32)}},
           "head": {"kernel": np.ones((4, 2), np.float32), "bias": np.ones(2, np.float32)}}  # fmt: skip
@@ -57,7 +57,7 @@ def program(bound):
         return sum(jnp.sum(leaf) for leaf in given.values())
 
     keys = jax.random.split(jax.random.key(0), 2)
-    step = make_train_step(Leaves(), bound, optimizer, loss, lambda images, _: images, lambda _: keys)
+    step = TrainStep(Leaves(), bound, optimizer, loss, lambda images, _: images, lambda _: keys)
     state = initial_state({"params": PARAMS, "batch_stats": {}}, optimizer, bound.trainable)
     return jax.jit(step), state
 

@@ -16,7 +16,7 @@ from ttl_jax.strategies.select import backbone
 from ttl_jax.training.build import phase_constants
 from ttl_jax.training.optimizer import gain, make_optimizer
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import make_train_step
+from ttl_jax.training.step import TrainStep
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 3, 4)}, "norm": {"scale": (4,), "bias": (4,)}},
@@ -122,7 +122,7 @@ def train(text, params, anchor, target, config, rates):
         return sum(jnp.sum(jnp.square(leaf - target[path])) / 2 for path, leaf in leaves.items())
 
     step = jax.jit(
-        make_train_step(
+        TrainStep(
             Leaves(), bound, optimizer, loss, lambda images, keys: images,
             lambda batch: jax.random.split(jax.random.key(0), 2), gain=gain(config),
         )
@@ -212,7 +212,7 @@ def test_trials_that_differ_in_their_strengths_share_a_program(params, anchor):
                 top = jnp.stack([leaves["stem/norm/bias"], leaves["stem/norm/scale"]])
                 return (leaves, {unit: top for unit in bound.capture}), {}  # noqa: B023
 
-        step = make_train_step(
+        step = TrainStep(
             Captures(), bound, optimizer, loss, lambda images, keys: images,
             lambda batch: jax.random.split(jax.random.key(0), 2),
         )  # fmt: skip

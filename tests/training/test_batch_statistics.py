@@ -36,7 +36,7 @@ from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import make_train_step
+from ttl_jax.training.step import TrainStep
 
 RNG = np.random.default_rng(0)
 NAME, CUT = "resnet18", 2
@@ -214,7 +214,7 @@ def steps_of(estimate, parts=1, skip=False, count=3):
     network, variables = models.create(NAME, 2, cut=1), weights.initialise(NAME, 2, cut=1)
     (bound,) = strategies.bind(strategies.get("full"), variables["params"], NAME)
     optimizer = make_optimizer(bound, default_config().optimizer)
-    step = jax.jit(make_train_step(
+    step = jax.jit(TrainStep(
         network, bound, optimizer, make_loss("multiclass", jnp.ones(2)),
         lambda images, keys: images.astype(jnp.float32) / 255,
         lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),

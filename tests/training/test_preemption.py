@@ -174,7 +174,7 @@ def test_the_command_line_says_start_me_again(monkeypatch, capsys):
     def stopped(arguments):
         raise Preempted("SIGTERM: saved at step 7")
 
-    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command(SimpleNamespace(run=stopped)))
+    monkeypatch.setitem(cli.COMMANDS, "train", SimpleNamespace(run=stopped))
     assert cli.main(["ttl_jax", "train"]) == 75
     assert capsys.readouterr().err == "ttl_jax train: SIGTERM: saved at step 7: start me again\n"
 

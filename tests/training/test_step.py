@@ -12,7 +12,7 @@ from ttl_jax.training.devices import Layout
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.state import initial_state, join, split
-from ttl_jax.training.step import compile_step, make_train_step
+from ttl_jax.training.step import TrainStep, compile_step
 
 NAME = "resnet18"
 
@@ -24,7 +24,7 @@ def build(strategy, clip=0.0, augment="none", size=32):
     config.optimizer.clip = clip
     optimizer = make_optimizer(bound, config.optimizer)
     spec = data.parse_augment(augment)
-    step = make_train_step(
+    step = TrainStep(
         network, bound, optimizer, make_loss("multiclass", jnp.ones(2)),
         lambda images, keys: data.augment(images.astype(jnp.float32), keys, spec) / 255,
         lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),
@@ -103,7 +103,7 @@ def test_every_family_traces_a_probe_and_a_full_step(name):
     for key in ("linear_probe", "full"):
         (bound,) = strategies.bind(strategies.get(key), shapes["params"], name)
         optimizer = make_optimizer(bound, default_config().optimizer)
-        step = make_train_step(
+        step = TrainStep(
             network, bound, optimizer, make_loss("multiclass", jnp.ones(2)),
             lambda images, keys: images.astype(jnp.float32),
             lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),
@@ -122,7 +122,7 @@ def test_mixed_images_train_on_mixed_labels():
     config, spec = default_config(), data.parse_mix("mixup(0.5)")
     optimizer, seen = make_optimizer(bound, config.optimizer), []
     loss = make_loss("multiclass", jnp.ones(2))
-    step = make_train_step(
+    step = TrainStep(
         network, bound, optimizer, lambda logits, labels: seen.append(labels) or loss(logits, labels),
         lambda images, keys: images.astype(jnp.float32) / 255,
         lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),
@@ -170,7 +170,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(name, mode):
     anchor = {path: leaf + 0.1 for path, leaf in strategies.flatten(variables["params"]).items()}
     found = {}
     for parts in (1, 2, 8):
-        step = make_train_step(
+        step = TrainStep(
             network, bound, optimizer, LOSSES[name],
             lambda images, keys: images.astype(jnp.float32) / 255,
             lambda batch: data.example_keys(0, batch["epoch"], batch["example"]),

@@ -22,6 +22,7 @@ class _Line:
     dataset: str
     model: str
     strategy: str
+    written: str  # the strategy, as the config has it
     head: str
     size: int
     classes: int
@@ -44,14 +45,14 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
     lines: dict[tuple[Any, ...], _Line] = {}
     for folder in dict.fromkeys(run.resolve() for run in runs):
         read = _read(folder)
-        key = (read.dataset, read.model, read.strategy, read.head, read.size, read.classes)
+        key = (read.dataset, read.model, read.strategy, read.written, read.head, read.size, read.classes)
         line = lines.setdefault(key, _Line(*key, scores=[], predictions=[]))
         line.scores.extend(read.scores)
         line.predictions.extend(read.predictions)
     several = len({line.dataset for line in lines.values()}) > 1
     found = []
     for line in lines.values():
-        surgery = strategies.parse(line.strategy).surgery.shape(line.model)
+        surgery = strategies.parse(line.written).surgery.shape(line.model)
         surgery["head"] = line.head or surgery["head"]
         network = models.create(line.model, line.classes, **surgery)
         spent = cost_of(
@@ -63,7 +64,7 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
 
 def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
     row = {"dataset": line.dataset} if with_dataset else {}
-    row |= {"method": f"{strategies.title(line.strategy)} · {line.model}", "seeds": str(len(line.scores))}
+    row |= {"method": f"{line.strategy} · {line.model}", "seeds": str(len(line.scores))}
     held = [evaluation.predictions.load(path) for path in line.predictions if path.exists()]
     whole = len(held) == len(line.scores)
     shown = [each for each in registry.metrics_in(line.scores) if each.in_table]
@@ -103,7 +104,8 @@ def _read(folder: Path) -> _Line:
     return _Line(
         dataset=result["dataset"],
         model=result["model"],
-        strategy=config["strategy"],
+        strategy=result["strategy"],
+        written=config.get("strategy", result["strategy"]),
         head=config["model"]["head"],
         size=result["image_size"],
         classes=len(result["val"]["per_class"]),

@@ -22,7 +22,7 @@ from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import make_train_step
+from ttl_jax.training.step import TrainStep
 
 SOURCE_CLASSES = 1000  # of the pretrained head that co-tuning keeps: ImageNet's
 
@@ -174,7 +174,7 @@ def _phase(  # noqa: PLR0913
     count: bool,
 ) -> PhasePlan:
     optimizer = make_optimizer(bound, default_config().optimizer)
-    step = make_train_step(
+    step = TrainStep(
         network,
         bound,
         optimizer,

@@ -1,1 +1,4 @@
-"""One file a command: SUMMARY for the overview, HELP, and run(arguments). `ttl_jax.cli` calls them."""
+"""One file a command: SUMMARY for the overview, HELP, run(arguments), and `fields` where it has a config.
+
+`ttl_jax.cli` finds them; the other files here serve several commands.
+"""

@@ -68,7 +68,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellState:
     """The state of a cell, read from its folder.
 
     Attributes:
@@ -189,15 +189,15 @@ def _data_fields(config: CompareConfig, dataset: str) -> dict[str, Any]:
     }
 
 
-def outcome(workdir: Path, cell: Cell, select: str) -> Outcome:
+def state_of(workdir: Path, cell: Cell, select: str) -> CellState:
     """Reads the state of a cell; `select` as in a run's config."""
     place = folder(workdir, cell)
     diverged = place / "diverged.json"
     if diverged.exists():
-        return Outcome("diverged", message=json.loads(diverged.read_text())["message"])
+        return CellState("diverged", message=json.loads(diverged.read_text())["message"])
     if not (place / "result.json").exists():
-        return Outcome("waiting")
+        return CellState("waiting")
     result = json.loads((place / "result.json").read_text())
     if cell.final and "test" not in result:
-        return Outcome("waiting", result=result)
-    return Outcome("done", merit(result["val"], select), result)
+        return CellState("waiting", result=result)
+    return CellState("done", merit(result["val"], select), result)

@@ -11,7 +11,7 @@ from ttl_jax.compare.space import Hyperparameters
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgressLine:
     """A setting's line: cells done, of how many, running and failed; what is taken; best validation."""
 
     setting: Setting
@@ -29,7 +29,7 @@ class Board(Protocol):
     def event(self, what: str, cell: Cell, about: dict[str, Any]) -> None:
         """A cell started or ended."""
 
-    def show(self, lines: tuple[list[Line], float | None]) -> None:
+    def show(self, lines: tuple[list[ProgressLine], float | None]) -> None:
         """Shows the state of all settings, and the seconds left."""
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class JsonBoard:
         what_it_is |= {"options": dict(cell.options)} if cell.options else {}
         print(json.dumps(what_it_is | {"final": cell.final} | about), file=self._stream, flush=True)
 
-    def show(self, lines: tuple[list[Line], float | None]) -> None:
+    def show(self, lines: tuple[list[ProgressLine], float | None]) -> None:
         """See `Board.show`."""
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class LiveBoard:
                 markup=False,
             )
 
-    def show(self, lines: tuple[list[Line], float | None]) -> None:
+    def show(self, lines: tuple[list[ProgressLine], float | None]) -> None:
         """See `Board.show`."""
         self._live.update(draw(*lines))
 
@@ -93,7 +93,7 @@ class LiveBoard:
         self._live.stop()
 
 
-def draw(lines: list[Line], seconds_left: float | None) -> Any:
+def draw(lines: list[ProgressLine], seconds_left: float | None) -> Any:
     """The table, a line a setting; what is running stands above what is done and what waits."""
     from rich.table import Table
     from rich.text import Text

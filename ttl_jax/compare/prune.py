@@ -7,20 +7,20 @@ from pathlib import Path
 
 from ttl_jax.compare import cells
 from ttl_jax.compare.config import CompareConfig
-from ttl_jax.compare.plan import Plan
+from ttl_jax.compare.setting_state import SettingState
 
 
-def prune(config: CompareConfig, workdir: Path, plan: Plan) -> None:
+def prune(config: CompareConfig, workdir: Path, state: SettingState) -> None:
     """Removes checkpoints of finished cells, as `compare.keep` says.
 
     Those of tuning runs go once hyperparameters are taken, save the folder that a final cell goes on in; of
     final cells the best variables stay with "best".
     """
-    if config.compare.keep == "all" or plan.taken is None:
+    if config.compare.keep == "all" or state.taken is None:
         return
-    finals = {cells.folder(workdir, cell): outcome for cell, outcome in plan.finals.items()}
-    for tried in plan.tuning:
-        place = cells.folder(workdir, cells.tuning_cell(config, plan.setting, *tried))
+    finals = {cells.folder(workdir, cell): outcome for cell, outcome in state.finals.items()}
+    for tried in state.tuning:
+        place = cells.folder(workdir, cells.tuning_cell(config, state.setting, *tried))
         if place not in finals:
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
     for place, outcome in finals.items():

@@ -13,8 +13,8 @@ from ttl_jax import engines, strategies, weights
 from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import CompareConfig, check, strategy_texts
-from ttl_jax.compare.plan import Plan, plan
-from ttl_jax.compare.progress_table import Board, Line, make_board
+from ttl_jax.compare.progress_table import Board, ProgressLine, make_board
+from ttl_jax.compare.setting_state import SettingState, setting_state
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
 from ttl_jax.config.data import data_config
@@ -74,8 +74,8 @@ def compare(
         failures = _run(config, workdir, tuners, notice or Notice(), committed)
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)
-        plans = [plan(config, workdir, setting, tuners[setting]) for setting in settings]
-        comparison = summary.summarise(config, workdir, plans, failures)
+        states = [setting_state(config, workdir, setting, tuners[setting]) for setting in settings]
+        comparison = summary.summarise(config, workdir, states, failures)
         provenance.write_json(workdir / "compare.json", comparison)
         paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
@@ -148,7 +148,7 @@ def _run(
     committed: Callable[[], None],
 ) -> dict[str, str]:
     """Runs until nothing is left that can be run; returns folder -> message of what failed."""
-    plans = {setting: plan(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
+    states = {setting: setting_state(config, workdir, setting, tuner) for setting, tuner in tuners.items()}
     board: Board = make_board(sys.stdout)
     running: dict[str, tuple[Cell, float]] = {}
     failures: dict[str, str] = {}
@@ -157,15 +157,15 @@ def _run(
     engine: engines.Engine | None = None
     try:
         while True:
-            for cell in _next(plans, workdir, running, failures, config.compare.workers):
+            for cell in _next(states, workdir, running, failures, config.compare.workers):
                 place = cells.folder(workdir, cell)
                 if engine is None:
                     _refuse_missing_weights(config)
                     engine = engines.start(config.compare.engine, config.compare.workers, workdir)
-                engine.submit(_task(config, workdir, cell, plans[cell.setting].todo))
+                engine.submit(_task(config, workdir, cell, states[cell.setting].todo))
                 running[str(place)] = cell, time.perf_counter()
                 board.event("started", cell, {})
-            board.show(_lines(plans, running, failures, workdir, clock, metric(config.select).sign))
+            board.show(_lines(states, running, failures, workdir, clock, metric(config.select).sign))
             if not running:
                 break
             assert engine is not None
@@ -178,10 +178,10 @@ def _run(
                 _note(report, cell, config.compare.retries, losses, failures)
                 if report.status == "done":
                     clock.add(cell, report.seconds)
-                plans[cell.setting] = plan(config, workdir, cell.setting, tuners[cell.setting])
-                prune.prune(config, workdir, plans[cell.setting])
+                states[cell.setting] = setting_state(config, workdir, cell.setting, tuners[cell.setting])
+                prune.prune(config, workdir, states[cell.setting])
                 committed()
-                _announce(board, report, cell, config, workdir, plans, clock)
+                _announce(board, report, cell, config, workdir, states, clock)
     finally:
         board.close()
         if engine is not None:
@@ -215,7 +215,7 @@ def _task(config: CompareConfig, workdir: Path, cell: Cell, todo: tuple[Cell, ..
 
 
 def _next(
-    plans: Mapping[Setting, Plan], workdir: Path, running: Any, failures: Any, workers: int
+    states: Mapping[Setting, SettingState], workdir: Path, running: Any, failures: Any, workers: int
 ) -> list[Cell]:
     """The cells to start now, in the order of the settings.
 
@@ -227,7 +227,7 @@ def _next(
     while len(running) + len(chosen) < workers:
         ready = [
             cell
-            for each in plans.values()
+            for each in states.values()
             for cell in each.todo
             if str(cells.folder(workdir, cell)) not in running
             and str(cells.folder(workdir, cell)) not in failures
@@ -251,32 +251,37 @@ def _note(report: Report, cell: Cell, retries: int, losses: dict[str, int], fail
 
 
 def _announce(
-    board: Board, report: Report, cell: Cell, config: CompareConfig, workdir: Path, plans: Any, clock: _Clock
+    board: Board, report: Report, cell: Cell, config: CompareConfig, workdir: Path, states: Any, clock: _Clock
 ) -> None:
-    known = cells.outcome(workdir, cell, config.select)
-    left = sum(each.total - each.done for each in plans.values())
+    known = cells.state_of(workdir, cell, config.select)
+    left = sum(each.total - each.done for each in states.values())
     selected = metric(config.select)
     figure = None if known.score is None else selected.sign * known.score.figure
     about: dict[str, Any] = {"seconds": round(report.seconds, 1), f"val_{selected.name}": figure}
     if report.message:
         about["message"] = report.message
-    about |= {"cells_left": left, "eta_seconds": clock.eta(plans.values())}
+    about |= {"cells_left": left, "eta_seconds": clock.eta(states.values())}
     board.event(report.status, cell, about)
 
 
 def _lines(
-    plans: Mapping[Setting, Plan], running: Any, failures: Any, workdir: Path, clock: _Clock, sign: float
-) -> tuple[list[Line], float | None]:
+    states: Mapping[Setting, SettingState],
+    running: Any,
+    failures: Any,
+    workdir: Path,
+    clock: _Clock,
+    sign: float,
+) -> tuple[list[ProgressLine], float | None]:
     lines = []
-    for setting, each in plans.items():
+    for setting, each in states.items():
         busy = [cell for cell, _ in running.values() if cell.setting == setting]
         failed = [cell for cell in each.todo if str(cells.folder(workdir, cell)) in failures]
         scores = [outcome.score for outcome in each.finals.values()]
         known = [score.figure for score in scores if score is not None]
         known = known or [score.figure for score in each.tuning.values() if score is not None]
         best = sign * max(known) if known else None
-        lines.append(Line(setting, each.done, each.total, len(busy), len(failed), each.taken, best))
-    return lines, clock.eta(plans.values())
+        lines.append(ProgressLine(setting, each.done, each.total, len(busy), len(failed), each.taken, best))
+    return lines, clock.eta(states.values())
 
 
 class _Clock:
@@ -289,13 +294,13 @@ class _Clock:
         if seconds > 1.0:  # less is one that had only the test split to score
             self._seconds.setdefault((cell.setting.dataset, cell.setting.model), []).append(seconds)
 
-    def eta(self, plans: Any) -> float | None:
+    def eta(self, states: Any) -> float | None:
         """Seconds left, from the mean of finished cells of the same data set and model, or of all."""
         everything = [value for values in self._seconds.values() for value in values]
         if not everything:
             return None
         left = 0.0
-        for each in plans:
+        for each in states:
             key = each.setting.dataset, each.setting.model
             values = self._seconds[key] if key in self._seconds else everything
             left += (each.total - each.done) * sum(values) / len(values)

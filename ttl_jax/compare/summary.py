@@ -11,7 +11,7 @@ import numpy as np
 from ttl_jax.compare import budget, cells, inference, tune
 from ttl_jax.compare.config import CompareConfig, CompareOptions
 from ttl_jax.compare.pictures import write_pictures
-from ttl_jax.compare.plan import Plan
+from ttl_jax.compare.setting_state import SettingState
 from ttl_jax.compare.statistics import statistics
 from ttl_jax.evaluation import Metric, predictions, registry
 from ttl_jax.evaluation.intervals import intervals_of
@@ -20,7 +20,7 @@ from ttl_jax.training.records import provenance
 
 
 def summarise(
-    config: CompareConfig, workdir: Path, plans: list[Plan], failures: dict[str, str]
+    config: CompareConfig, workdir: Path, states: list[SettingState], failures: dict[str, str]
 ) -> dict[str, Any]:
     """The content of compare.json.
 
@@ -34,10 +34,10 @@ def summarise(
     "protocol", "command", "versions": how it was done.
     """
     section = config.compare
-    rows: dict[tuple[str, str, str], list[Plan]] = {}
-    for plan in plans:  # the folds of a data set make one row
-        key = plan.setting.dataset, plan.setting.model, plan.setting.strategy
-        rows.setdefault(key, []).append(plan)
+    rows: dict[tuple[str, str, str], list[SettingState]] = {}
+    for state in states:  # the folds of a data set make one row
+        key = state.setting.dataset, state.setting.model, state.setting.strategy
+        rows.setdefault(key, []).append(state)
     settings = [_setting(config, workdir, folds, failures) for folds in rows.values()]
     for setting, cost in zip(settings, inference.costs(config, workdir, settings), strict=True):
         setting["inference"] = cost
@@ -46,8 +46,8 @@ def summarise(
         "statistics": statistics(config, workdir, settings),
         "pictures": write_pictures(workdir, settings, config.data.image_size) if config.report else [],
         "protocol": {
-            "replication": _replication(section, plans),
-            "folds": max(plan.setting.folds for plan in plans),
+            "replication": _replication(section, states),
+            "folds": max(state.setting.folds for state in states),
             "common_random_numbers": "same splits, head initialisation and order of examples per seed",
             "select": registry.metric(config.select).name,
             "budget": budget.sentence(config),
@@ -69,13 +69,13 @@ def _space(section: CompareOptions) -> dict[str, Any]:
     return {"lr_range": list(section.lr_range), "trials": section.trials}
 
 
-def _replication(section: CompareOptions, plans: list[Plan]) -> str:
+def _replication(section: CompareOptions, states: list[SettingState]) -> str:
     seeds = f"{len(section.seeds)} training seed" + "s" * (len(section.seeds) > 1)
 
     def said(folds: int) -> str:
         return f"{folds} folds of whole groups, {seeds} each" if folds else f"{seeds} on one fixed split"
 
-    by_dataset = {plan.setting.dataset or "data": plan.setting.folds for plan in plans}
+    by_dataset = {state.setting.dataset or "data": state.setting.folds for state in states}
     if len(set(by_dataset.values())) == 1:
         return said(next(iter(by_dataset.values())))
     return "; ".join(f"{name}: {said(folds)}" for name, folds in by_dataset.items())
@@ -91,25 +91,25 @@ def _cores(section: CompareOptions) -> str:
 
 
 def _setting(
-    config: CompareConfig, workdir: Path, folds: list[Plan], failures: dict[str, str]
+    config: CompareConfig, workdir: Path, folds: list[SettingState], failures: dict[str, str]
 ) -> dict[str, Any]:
     setting, runs, notes = folds[0].setting, [], []
     sign = registry.metric(config.select).sign
-    for plan in folds:
-        where = "" if plan.setting.fold is None else f"fold {plan.setting.fold}, "
-        for cell, outcome in plan.finals.items():
+    for state in folds:
+        where = "" if state.setting.fold is None else f"fold {state.setting.fold}, "
+        for cell, outcome in state.finals.items():
             if outcome.status == "done" and outcome.result is not None:
                 place = cells.folder(workdir, cell).relative_to(workdir)
-                about = {"seed": cell.seed, "fold": plan.setting.fold, "lr": cell.lr, "folder": str(place)}
+                about = {"seed": cell.seed, "fold": state.setting.fold, "lr": cell.lr, "folder": str(place)}
                 runs.append(about | {"options": dict(cell.options)} | outcome.result | {"seed": cell.seed})
             elif outcome.status == "diverged":
                 notes.append(f"{where}seed {cell.seed}: {outcome.message}")
-        todo = {str(cells.folder(workdir, cell)) for cell in plan.todo}
+        todo = {str(cells.folder(workdir, cell)) for cell in state.todo}
         notes += [f"{where}{Path(place).name}: {said}" for place, said in failures.items() if place in todo]
-        if plan.taken is None and plan.tuning and not plan.todo:
+        if state.taken is None and state.tuning and not state.todo:
             notes.append(f"{where}training diverged at every learning rate")
-    rates = {plan.rate for plan in folds}
-    known = [(plan, plan.taken) for plan in folds if plan.taken is not None]
+    rates = {state.rate for state in folds}
+    known = [(state, state.taken) for state in folds if state.taken is not None]
     options = _agreed([dict(taken.options) for _, taken in known])
     codes = [code for run in runs for code in dict.fromkeys(w["code"] for w in run.get("warnings", ()))]
     warned = {code: codes.count(code) for code in dict.fromkeys(codes)}
@@ -121,20 +121,22 @@ def _setting(
         "folds": setting.folds,
         "length": setting.length,  # of its trainings, as a multiple of the budget's steps or epochs
         "lr": rates.pop() if len(rates) == 1 else None,  # the cells say which in which fold
-        "lr_at_edge": any(tune.at_edge(plan.tuning, taken) for plan, taken in known),
+        "lr_at_edge": any(tune.at_edge(state.tuning, taken) for state, taken in known),
         "options": options,  # where all folds have the same, as for the rate
         "options_at_edge": list(
-            dict.fromkeys(name for plan, taken in known for name in tune.options_at_edge(plan.tuning, taken))
+            dict.fromkeys(
+                name for state, taken in known for name in tune.options_at_edge(state.tuning, taken)
+            )
         ),
         "tuning": [
             {
                 "lr": tried.lr,
                 "options": dict(tried.options),
                 "val": score and sign * score.figure,
-                "fold": plan.setting.fold,
+                "fold": state.setting.fold,
             }
-            for plan in folds
-            for tried, score in sorted(plan.tuning.items())
+            for state in folds
+            for tried, score in sorted(state.tuning.items())
         ],
         "test": _intervals(workdir, runs),
         "seconds": _mean([run["seconds"] for run in runs]),

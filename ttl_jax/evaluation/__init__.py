@@ -3,11 +3,11 @@
 from ttl_jax.evaluation import predictions, registry
 from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
 from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
-from ttl_jax.evaluation.calibration import Calibration, calibration
-from ttl_jax.evaluation.components import Components, Part, paired_components
+from ttl_jax.evaluation.calibration import Calibration, calibration, fit_temperature
+from ttl_jax.evaluation.components import Component, Components, paired_components
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.influence import Influence, influence, jackknife
-from ttl_jax.evaluation.intervals import intervals_of, score_interval
+from ttl_jax.evaluation.intervals import Proportion, clustered_proportion, intervals_of, score_interval
 from ttl_jax.evaluation.metrics import confusion, score, score_many
 from ttl_jax.evaluation.moderation import Prior, moderated, variance_prior
 from ttl_jax.evaluation.multiple import (
@@ -33,11 +33,9 @@ from ttl_jax.evaluation.paired import (
 from ttl_jax.evaluation.pooled import Pooled, pooled_difference
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide, log_odds, probabilities
-from ttl_jax.evaluation.proportion import Proportion, clustered_proportion
 from ttl_jax.evaluation.registry import Metric, of_counts, of_errors, of_outcomes
 from ttl_jax.evaluation.seeds import MeanInterval, mean_interval
 from ttl_jax.evaluation.subgroups import Subgroup, subgroups
-from ttl_jax.evaluation.temperature import fit_temperature
 from ttl_jax.evaluation.thresholds import (
     DecisionCurve,
     Operating,
@@ -49,7 +47,7 @@ from ttl_jax.evaluation.thresholds import (
 __all__ = [
     "Brier", "Calibration", "Components", "DeLong", "DecisionCurve", "Difference", "Friedman",
     "Influence", "Interval", "McNemar", "MeanInterval", "Metric", "Needed", "Operating", "Outcomes",
-    "Part", "Pooled", "Predictions", "Prior", "Proportion", "Question", "SignedRank", "Subgroup",
+    "Component", "Pooled", "Predictions", "Prior", "Proportion", "Question", "SignedRank", "Subgroup",
     "bayesian_signed_rank", "bootstrap_ci", "brier_decomposition", "brier_parts", "calibration",
     "cliques", "clustered_proportion", "confusion", "decide", "decision_curve", "delong",
     "delong_covariance", "difference_of", "fit_temperature", "fold_difference", "friedman_nemenyi",

@@ -1,4 +1,4 @@
-"""Does a confidence of 0.8 come true eight times in ten? Bins, the reliability curve, ECE, adaptive ECE."""
+"""Calibration: bins, the reliability curve, ECE, adaptive ECE, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -106,3 +106,42 @@ def expected_errors(
 def _bins_of(confidence: Float[np.ndarray, "..."], edges: Float[np.ndarray, "bins+1"]) -> np.ndarray:
     """side="left" puts a value on an edge into the bin below it; rounding may lift p over 1."""
     return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+
+
+def fit_temperature(
+    labels: Shaped[np.ndarray, "..."], logits: Float[np.ndarray, "n c"], task: Task = "multiclass"
+) -> float:
+    """The T > 0 that minimises the cross-entropy of logits / T (Guo et al. 2017, section 4.2).
+
+    Fit it on validation and divide the test logits by it: rankings and likeliest classes stay. The
+    loss is convex in 1 / T; T is kept within 0.01 (towards which it goes where every example is right)
+    and 100 (where all are wrong).
+
+    Raises:
+        ValueError: shapes or values that do not fit, or nothing known to fit on.
+    """
+    from scipy import optimize
+
+    values = checked_logits(logits, task)
+    truth = checked_labels(labels, values, task)
+    if task == "multilabel":
+        known = ~np.isnan(truth)
+        # a label is a two-class problem: the loss is that of its logit, signed
+        margins = np.where(truth == 1, values, -values)[known][:, None]
+        others = -margins
+    else:
+        right = np.take_along_axis(values, truth[:, None], axis=1)
+        others = values - right
+    if not len(others):
+        raise ValueError("a temperature cannot be fitted on no examples")
+
+    def loss(log_scale: float) -> float:
+        scaled = others * np.exp(log_scale)
+        if task == "multilabel":
+            return float(np.logaddexp(0.0, scaled).mean())
+        top = scaled.max(axis=1, keepdims=True)
+        return float((top[:, 0] + np.log(np.exp(scaled - top).sum(axis=1))).mean())
+
+    edge = np.log(100.0)
+    minimum = optimize.minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(-minimum.x))

@@ -22,7 +22,7 @@ MIN_FREEDOM = 4.0  # of the patients' variance: about six patients of the rarer 
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """A part of the variance of an estimate, and the degrees of freedom with which it is known."""
 
     variance: float
@@ -44,7 +44,7 @@ class Components:
     """
 
     estimate: float
-    patients: Part
+    patients: Component
     seed_variance: float
     seed_freedom: float
     seeds: int
@@ -52,11 +52,11 @@ class Components:
     same: bool = False
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Component, ...]:
         """The summands of the estimate's variance: patients and seeds; with one seed patients alone."""
         if not self.seed_freedom:
             return (self.patients,)
-        return self.patients, Part(self.seed_variance / self.seeds, self.seed_freedom)
+        return self.patients, Component(self.seed_variance / self.seeds, self.seed_freedom)
 
     @property
     def variance(self) -> float:
@@ -133,7 +133,7 @@ def paired_components(
     shared = (covariance.sum() - np.trace(covariance)) / (runs * (runs - 1)) if runs > 1 else covariance[0, 0]
     return Components(
         estimate=float(differences.mean()),
-        patients=Part(_variance(shared), _freedom(moved.mean(axis=0))),
+        patients=Component(_variance(shared), _freedom(moved.mean(axis=0))),
         seed_variance=_variance(differences.var(ddof=1)) if runs > 1 else np.nan,
         seed_freedom=runs - 1,
         seeds=runs,

@@ -1,6 +1,7 @@
-"""Influences of patients on a metric: the infinitesimal jackknife, in O(n log n) for many runs at once.
+"""Influences of examples and patients on a metric: the infinitesimal jackknife, in O(n log n).
 
-The influences of a patient's examples (see `terms`) are summed; their products over patients are the
+The figure of another sample of patients differs by about the sum of the influences drawn. The influences
+of a patient's examples (see `terms`) are summed; their products over patients are the
 variances and covariances of several runs' figures on the same patients: for AUROC those of DeLong (1988),
 with clusters those of Obuchowski (1997, Biometrics 53:567).
 """
@@ -8,13 +9,15 @@ with clusters those of Obuchowski (1997, Biometrics 53:567).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.outcomes import outcomes
 from ttl_jax.evaluation.probability import Task
-from ttl_jax.typing import Float, Int, Shaped
+from ttl_jax.evaluation.terms import Kind
+from ttl_jax.typing import Bool, Float, Int, Shaped
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,65 @@ def jackknife(
     ]
     gaps = np.mean(without, axis=0) - np.array(without)
     return Influence(chosen.values(seen), np.sqrt((len(names) - 1) / len(names)) * gaps.T)
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """A metric's value, the influence of each of the N examples, and what it is a mean over.
+
+    Attributes:
+        estimate: value of the metric.
+        values: influence of each example, a derivative by its weight.
+        classes: `MetricTerm.classes` of each of its terms, over all N examples.
+        kind: `MetricTerm.kind` of its terms.
+    """
+
+    estimate: float
+    values: Float[np.ndarray, "n"]
+    classes: tuple[tuple[Bool[np.ndarray, "n"], ...], ...]
+    kind: Kind
+
+
+def linearise(
+    labels: Shaped[np.ndarray, "..."],
+    logits: Float[np.ndarray, "examples classes"],
+    metric: str,
+    task: Task = "multiclass",
+) -> Linearised | None:
+    """The influence of each example on a metric, as `score` defines it.
+
+    Args:
+        labels: int (N,) or float (N, L) with NaN for unknown.
+        logits: (N, C) or (N, L), unscaled.
+        metric: name of a metric that has `terms`.
+        task: "multiclass" or "multilabel".
+
+    Returns:
+        None where the metric is not defined.
+
+    Raises:
+        ValueError: a metric that has none, shapes or values that do not fit.
+    """
+    terms = registry.terms_of(metric)
+    seen = outcomes(labels, np.asarray(logits)[None], task)
+    if not len(seen.labels):
+        return None
+    defined = [term for term in terms(seen) if np.isfinite(term.values[0])]
+    if not defined:
+        return None
+    moved = [_over(term.seen, term.influences[0], 0.0) for term in defined]
+    classes = [
+        tuple(_over(term.seen, one, False) for one in part) for term in defined for part in term.classes
+    ]
+    estimate = float(np.mean([term.values[0] for term in defined]))
+    return Linearised(estimate, np.mean(moved, axis=0), tuple(classes), defined[0].kind)
+
+
+def _over(seen: Bool[np.ndarray, "n"], values: Shaped[np.ndarray, "k"], other: Any) -> np.ndarray:
+    """The values of the examples that are seen, `other` for the rest."""
+    whole = np.full(len(seen), other)
+    whole[seen] = values
+    return whole
 
 
 def _places(groups: Shaped[np.ndarray, "n"], count: int) -> tuple[np.ndarray, Int[np.ndarray, "n"]]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.bootstrap import Interval
-from ttl_jax.evaluation.linearise import Linearised, linearise
+from ttl_jax.evaluation.influence import Linearised, linearise
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.typing import Bool, Float, Int, Shaped
@@ -107,17 +107,44 @@ def intervals_of(
     return ends
 
 
-def share_interval(
+@dataclass(frozen=True)
+class Proportion:
+    """`estimate` of `examples`, with its interval; all None where there is no example."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    examples: int
+
+
+def clustered_proportion(
     hits: Bool[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"], level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of a share of examples (at least one), as that of an accuracy."""
-    right = np.asarray(hits, bool)
-    share = float(right.mean())
-    place = np.unique(np.asarray(groups), return_inverse=True)[1]
+) -> Proportion:
+    """Wilson's interval of a share, at the number of examples that the patients are worth.
+
+    Where every example is a patient that is Wilson's interval itself, but for one or two errors; with
+    shared patients the sample counts as n / design effect (Rao & Scott 1992, Biometrics 48:577), and
+    where all hits are alike, as its patients.
+
+    Args:
+        hits: True for the examples that are counted.
+        groups: (N,) names or numbers of patients.
+        level: confidence of the interval.
+
+    Raises:
+        ValueError: lengths that differ.
+    """
+    right, members = np.asarray(hits, bool), np.asarray(groups)
+    if right.shape != members.shape or right.ndim != 1:
+        raise ValueError(f"{right.shape} hits and {members.shape} groups")
+    if not len(right):
+        return Proportion(None, None, None, 0)
+    share, place = float(right.mean()), np.unique(members, return_inverse=True)[1]
     part = Linearised(share, (right - share) / len(right), ((np.ones(len(right), bool),),), "share")
     low, high = _interval(part, place, (0.0, 1.0), level, 0.0, 1)
-    # Of one patient nothing is known but that one.
-    return (0.0, 1.0) if low is None or high is None else (low, high)
+    if low is None or high is None:  # of one patient nothing is known but that one
+        low, high = 0.0, 1.0
+    return Proportion(share, low, high, len(right))
 
 
 def _interval(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.evaluation import registry
+from ttl_jax.evaluation.calibration import fit_temperature
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
-from ttl_jax.evaluation.temperature import fit_temperature
 
 HOT = 5.0  # a temperature from which on probabilities say next to nothing
 _SPLITS = {"val": "validation", "test": "the test split", "shifted": "the shifted test split"}

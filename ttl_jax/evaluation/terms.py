@@ -21,7 +21,7 @@ Kind = Literal["pairs", "positives", "rates", "share", "errors"]
 
 
 @dataclass(frozen=True)
-class Term:
+class MetricTerm:
     """A class against the rest, a label, or all decisions: one of the terms that a metric is the mean of.
 
     Attributes:
@@ -55,7 +55,7 @@ class Term:
         return tuple((self.strata == each,) for each in np.unique(self.strata))
 
 
-Terms = Callable[[Outcomes], Iterator[Term]]
+Terms = Callable[[Outcomes], Iterator[MetricTerm]]
 OfCounts = Callable[[Float[np.ndarray, "tables k k"]], Float[np.ndarray, "tables"]]
 OfErrors = Callable[[Outcomes], Float[np.ndarray, "models examples *labels"]]
 Ranking = Callable[
@@ -69,15 +69,15 @@ def ranking_terms(ranking: Ranking, kind: Kind, both: bool = False) -> Terms:
 
     Args:
         ranking: (truth, log odds) -> the values and the influences of these examples.
-        kind: "pairs" or "positives", see `Term`.
+        kind: "pairs" or "positives", see `MetricTerm`.
         both: take both of two exclusive classes, not the second alone.
     """
 
-    def terms(seen: Outcomes) -> Iterator[Term]:
+    def terms(seen: Outcomes) -> Iterator[MetricTerm]:
         single = not seen.multilabel and seen.logits.shape[2] == 2 and not both
         for place, known, truth in seen.one_against_rest():
             if place >= single and truth.any() and not truth.all():
-                yield Term(kind, known, truth, *ranking(truth, seen.log_odds[:, known, place]))
+                yield MetricTerm(kind, known, truth, *ranking(truth, seen.log_odds[:, known, place]))
 
     return terms
 
@@ -99,14 +99,14 @@ def count_terms(of_counts: OfCounts, of_label: OfCounts, kinds: int) -> Terms:
         kinds: 1 where the term is a share of all examples, 2 where both kinds of a label have to be known.
     """
 
-    def terms(seen: Outcomes) -> Iterator[Term]:
+    def terms(seen: Outcomes) -> Iterator[MetricTerm]:
         function, kind = (of_label if seen.multilabel else of_counts), ("share" if kinds == 1 else "rates")
         for place, counts in defined_counts(seen, kinds):
             known = seen.known[:, place] if seen.multilabel else np.ones(len(seen.labels), bool)
             truth = (seen.labels[known, place] if seen.multilabel else seen.labels).astype(np.int64)
             decided = seen.decisions[:, known, place] if seen.multilabel else seen.decisions
             moved = np.stack([_by_cell(function, *each, truth) for each in zip(counts, decided, strict=True)])
-            yield Term(kind, known, truth, function(counts), moved)  # type: ignore[arg-type]
+            yield MetricTerm(kind, known, truth, function(counts), moved)  # type: ignore[arg-type]
 
     return terms
 
@@ -133,7 +133,7 @@ def error_terms(errors: OfErrors) -> Terms:
         errors: of every example (entry); those of unknown entries do not count.
     """
 
-    def terms(seen: Outcomes) -> Iterator[Term]:
+    def terms(seen: Outcomes) -> Iterator[MetricTerm]:
         each = errors(seen)
         known = seen.known if seen.multilabel else np.ones(len(seen.labels), bool)
         if not known.any():
@@ -142,7 +142,7 @@ def error_terms(errors: OfErrors) -> Terms:
         gaps = np.where(known, each - mean.reshape(-1, *[1] * known.ndim), 0.0)
         rows = np.asarray(known.reshape(len(known), -1).any(axis=1))
         moved = (gaps.sum(axis=2) if seen.multilabel else gaps)[:, rows] / known.sum()
-        yield Term("errors", rows, np.zeros(int(rows.sum()), int), mean, moved)
+        yield MetricTerm("errors", rows, np.zeros(int(rows.sum()), int), mean, moved)
 
     return terms
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, replace
 
 from ttl_jax.evaluation.brier import Brier, brier_parts
-from ttl_jax.evaluation.calibration import calibration
+from ttl_jax.evaluation.calibration import calibration, fit_temperature
 from ttl_jax.evaluation.metrics import score
 from ttl_jax.evaluation.predictions import Predictions
-from ttl_jax.evaluation.temperature import fit_temperature
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.bootstrap import Interval
+from ttl_jax.evaluation.intervals import Proportion, clustered_proportion
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide
-from ttl_jax.evaluation.proportion import Proportion, clustered_proportion
 from ttl_jax.evaluation.subgroups import subgroups
 from ttl_jax.report import curves, decision_figures, figures, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled

@@ -157,7 +157,7 @@ def make_reestimate(
     moments, whole batches over all devices and parts. Compiled once.
 
     Args:
-        network, prepare, keys_of, after: as for `make_train_step`.
+        network, prepare, keys_of, after: as for `TrainStep`.
         still: units that keep their statistics.
         layout: of the variables and batches that the function takes, whole and split.
     """

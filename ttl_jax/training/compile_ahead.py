@@ -18,7 +18,7 @@ from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.optimizer import gain, make_optimizer
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.state import TrainState
-from ttl_jax.training.step import Batch, compile_step, in_one_call, make_train_step
+from ttl_jax.training.step import Batch, TrainStep, compile_step, in_one_call
 from ttl_jax.training.trainer import Trainer
 
 Step = Callable[..., Any]
@@ -128,7 +128,7 @@ def _compile(
     With several batches and their rates, all their steps in one call. `lowered` is called as
     `Layout.compile` does.
     """
-    step = make_train_step(
+    step = TrainStep(
         *_parts(trainer, data),
         mix=trainer.mix,
         skip=trainer.config.nan_skip > 0,
@@ -136,11 +136,11 @@ def _compile(
         layout=trainer.layout,
         estimate=trainer.estimate,
     )
-    step = in_one_call(step) if rates is not None else step
-    return compile_step(step, state, batch, constants or None, trainer.layout, rates, lowered)
+    run = in_one_call(step) if rates is not None else step
+    return compile_step(run, state, batch, constants or None, trainer.layout, rates, lowered)
 
 
-def _parts(trainer: Trainer, data: PhaseData) -> tuple[Any, ...]:
+def _parts(trainer: Trainer, data: PhaseData) -> tuple[Any, Any, Any, Any, Any, Any, str | None]:
     """What a phase's programs are made of."""
     inputs, bound = trainer.inputs, data.bound
     optimizer = make_optimizer(bound, trainer.config.optimizer)

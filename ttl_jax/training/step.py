@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,27 +32,36 @@ Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
 Prepare = Callable[[Array, Array], Array]
 
 
-def make_train_step(
-    network: nn.Module,
-    bound: LabelledPhase,
-    optimizer: optax.GradientTransformation,
-    loss: Loss,
-    prepare: Prepare,
-    keys_of: Callable[[Batch], Array],
-    after: str | None = None,
-    *,
-    mix: Mix | None = None,
-    skip: bool = False,
-    gain: float = 1.0,
-    layout: Layout = ONE,
-    estimate: Estimate = TORCH,
-) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """Builds the pure step of one phase (not yet jitted).
+class Given(NamedTuple):
+    """What a call of the step is given besides what it differentiates.
+
+    Attributes:
+        parts: of the phase, with the strengths that the call is given.
+        frozen: {path: leaf} of the parameters that do not train.
+        constants: by name; "anchor" holds starting values.
+        draw: () -> the PRNG key of the step, which belongs to no example, device or part of a batch.
+    """
+
+    parts: tuple[BoundPart, ...]
+    frozen: Mapping[str, Array]
+    constants: Mapping[str, Any]
+    draw: Callable[[], Array]
+
+    @property
+    def anchor(self) -> Mapping[str, Array]:
+        """{path: starting value}."""
+        anchor: Mapping[str, Array] = self.constants.get("anchor", {})
+        return anchor
+
+
+@dataclass(frozen=True, eq=False)
+class TrainStep:
+    """The pure step of one phase, not yet jitted.
 
     Only leaves whose label is not "freeze" are arguments of the differentiated function: no metric
     and no clip can bring the backward of frozen units back.
 
-    Args:
+    Attributes:
         network: called as `network.apply(variables, images, train, still, keys=..., after=...)`.
         bound: the phase, bound to the network.
         optimizer: from `make_optimizer`.
@@ -60,98 +70,72 @@ def make_train_step(
         keys_of: batch -> (N,) PRNG keys, a function of (seed, epoch, example id) alone.
         after: the batch holds outputs of this unit (cached features) instead of images.
         mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
+        skip: a step whose loss or gradient is not finite changes nothing but the step's number.
+        gain: of the optimizer (`optimizer.gain`): how far it goes, in learning rates.
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
-        gain: of the optimizer (`optimizer.gain`): how far it goes, in learning rates.
-        skip: a step whose loss or gradient is not finite changes nothing but the step's number.
         estimate: how the running statistics of BatchNorms that move are estimated.
-
-    Returns:
-        step(state, batch, rate, constants) -> (state, {"loss", "gradient_norm", and "penalty" where
-        the loss has one}). The constants (`build.phase_constants`) may be left out where a phase needs none.
     """
-    axis, shares = layout.axis, len(layout.devices) if layout.axis else 1
-    norm_axis = axis if layout.norm == "global" else None
 
-    def losses(
-        parts: Sequence[BoundPart],
-        train: Mapping[str, Array],
-        features: Mapping[str, Array],
-        images: Array,
-        labels: Array,
-        constants: Mapping[str, Any],
-    ) -> list[Array]:
-        """The terms that the parts add."""
-        source: dict[str, Array] = {}
-        if bound.source:  # the starting network sees the same images, in inference mode
-            output: Any = network.apply(constants["source"], images, capture=bound.source, after=after)
-            source = output[1]
-        # A part that reads features reads those of the whole batch.
-        whole = axis if bound.capture else None
-        seen = Seen(train, _all(features, whole), _all(source, whole), _all(labels, whole), constants)
-        return [term for item in parts if (term := item.loss(seen)) is not None]
+    network: nn.Module
+    bound: LabelledPhase
+    optimizer: optax.GradientTransformation
+    loss: Loss
+    prepare: Prepare
+    keys_of: Callable[[Batch], Array]
+    after: str | None = None
+    mix: Mix | None = None
+    skip: bool = False
+    gain: float = 1.0
+    layout: Layout = ONE
+    estimate: Estimate = TORCH
+    __name__ = "step"  # of the program that JAX makes of it
 
-    def step(
-        state: TrainState, batch: Batch, rate: Float[Array, ""], constants: Mapping[str, Any] | None = None
+    def __call__(
+        self,
+        state: TrainState,
+        batch: Batch,
+        rate: Float[Array, ""],
+        constants: Mapping[str, Any] | None = None,
     ) -> tuple[TrainState, dict[str, Array]]:
-        given = constants or {}
-        anchor = given.get("anchor", {})
-        parts = (bound.weighted(given["strengths"]) if "strengths" in given else bound).parts
+        """Trains on one batch.
+
+        Args:
+            state: of the phase.
+            batch: "image", "label", "example", "epoch", "seed" and, where it is padded, "mask".
+            rate: learning rate.
+            constants: from `build.phase_constants`; may be left out where the phase needs none.
+
+        Returns:
+            The state after it, and {"loss", "gradient_norm", and "penalty" where the loss has one}.
+        """
+        bound, axis, constants = self.bound, self.layout.axis, constants or {}
+        weighted = bound.weighted(constants["strengths"]) if "strengths" in constants else bound
         train, frozen = split(state.params, bound.trainable)
 
-        def draw() -> Array:  # of the step: it belongs to no example, device or part of a batch
+        def draw() -> Array:
             return jax.random.fold_in(jax.random.key(batch["seed"][0]), state.step)
 
-        def objective(
-            train: dict[str, Array], statistics: Any, batch: Batch, weight: Any = 1.0, part: Any = 1.0
-        ) -> tuple[Array, Any]:
-            """The loss counts `weight` times, penalties `part` times: 1 but for a part of a batch."""
-            batch_stats, updates = statistics
-            keys = keys_of(batch)
-            images = prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
-            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-            labels = batch["label"]
-            if mix is not None:
-                images, labels = mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
-            mask = batch["mask"] if "mask" in batch else None
-            taken: Mapping[str, Array] = train
-            for item in parts:
-                taken = item.parameters(taken, anchor, draw)
-            with ExitStack() as layers:
-                for item in parts:
-                    layers.enter_context(item.forward(draw))
-                layers.enter_context(batch_scope(norm_axis, mask))
-                output, seen = network.apply(
-                    {"params": join(taken, frozen), "batch_stats": batch_stats},
-                    images,
-                    train=True,
-                    still=bound.still,
-                    capture=bound.capture,
-                    keys=dropout_keys,
-                    after=after,
-                    mutable=["moments"],
-                )
-            # Where no BatchNorm moves (VGG, a probe) there is no such collection.
-            statistics = moved(batch_stats, updates, dict(seen).get("moments", {}), estimate)
-            logits, features = output if bound.capture else (output, {})
-            value = weight * loss(_all(logits, axis), _all(labels, axis))
-            terms = losses(parts, train, features, images, labels, given)
-            if not terms:
-                return value / shares, (statistics, {"loss": value})
-            added = part * sum(terms[1:], terms[0])
-            return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
-
+        # ---- Gradients of what trains, of the whole batch.
+        given = Given(weighted.parts, frozen, constants, draw)
         gradients, (batch_stats, counts), terms = _gradients(
-            objective, train, (state.batch_stats, state.updates), batch, layout.accumulate, axis, loss
+            partial(self._objective, given),
+            train,
+            (state.batch_stats, state.updates),
+            batch,
+            self.layout.accumulate,
+            axis,
+            self.loss,
         )
         if axis is not None:
             gradients = lax.psum(gradients, axis)
-            if layout.norm == "device":  # each device's own moments moved them: the mean is kept
+            if self.layout.norm == "device":  # each device's own moments moved them: the mean is kept
                 batch_stats = lax.pmean(batch_stats, axis)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, train)
+        # ---- The update.
+        updates, opt_state = self.optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
-        for item in parts:
+        for item in given.parts:
             updates, multipliers = item.update(updates, multipliers, gradients, train)
         norm = global_norm(gradients)
         # Never true. So every update waits for all gradients, and XLA has no need of a copy of each
@@ -160,19 +144,13 @@ def make_train_step(
         trained = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
 
         def size_of(path: str) -> Array:
-            return jnp.asarray(gain * rate * bound.scales[path] * multipliers.get(path, 1.0))
+            size: Array = self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+            return size
 
-        for item in parts:
-            trained = item.moved(trained, anchor, size_of)
-        average = state.average
-        for item in parts if average else ():
-            average = {
-                "params": {
-                    **average["params"],
-                    **item.average(_of(average["params"], trained), trained, state.step),
-                },
-                "batch_stats": item.average(average["batch_stats"], flatten(batch_stats), state.step),
-            }
+        for item in given.parts:
+            trained = item.moved(trained, given.anchor, size_of)
+        # ---- The state after it.
+        average = _averaged(given.parts, state, trained, batch_stats)
         after_step = replace(
             state,
             params=join(trained, frozen),
@@ -183,13 +161,101 @@ def make_train_step(
             average=average,
             updates=counts,
         )
-        if skip:
+        if self.skip:
             fine = jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
             before = replace(state, step=after_step.step)
             after_step = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after_step, before)
         return after_step, {**terms, "gradient_norm": norm}
 
-    return step
+    def _objective(
+        self,
+        given: Given,
+        train: dict[str, Array],
+        statistics: Any,
+        batch: Batch,
+        weight: Any = 1.0,
+        part: Any = 1.0,
+    ) -> tuple[Array, Any]:
+        """The loss of a batch, or of a part of it.
+
+        The loss counts `weight` times, what the parts of the strategy add `part` times: 1 but for a part
+        of a batch.
+
+        Returns:
+            (this device's share of it, (moved statistics, {"loss", "penalty"})).
+        """
+        bound, axis = self.bound, self.layout.axis
+        shares = len(self.layout.devices) if axis else 1
+        batch_stats, updates = statistics
+        # ---- Images, drawn and normalised.
+        keys = self.keys_of(batch)
+        images = self.prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
+        dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        labels = batch["label"]
+        if self.mix is not None:
+            images, labels = self.mix(images, labels, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys))
+        mask = batch["mask"] if "mask" in batch else None
+        # ---- Forward.
+        taken: Mapping[str, Array] = train
+        for item in given.parts:
+            taken = item.parameters(taken, given.anchor, given.draw)
+        with ExitStack() as layers:
+            for item in given.parts:
+                layers.enter_context(item.forward(given.draw))
+            layers.enter_context(batch_scope(axis if self.layout.norm == "global" else None, mask))
+            output, seen = self.network.apply(
+                {"params": join(taken, given.frozen), "batch_stats": batch_stats},
+                images,
+                train=True,
+                still=bound.still,
+                capture=bound.capture,
+                keys=dropout_keys,
+                after=self.after,
+                mutable=["moments"],
+            )
+        # Where no BatchNorm moves (VGG, a probe) there is no such collection.
+        statistics = moved(batch_stats, updates, dict(seen).get("moments", {}), self.estimate)
+        # ---- The loss, and what the parts add.
+        logits, features = output if bound.capture else (output, {})
+        value = weight * self.loss(_all(logits, axis), _all(labels, axis))
+        terms = self._terms(given, train, features, images, labels)
+        if not terms:
+            return value / shares, (statistics, {"loss": value})
+        added = part * sum(terms[1:], terms[0])
+        return (value + added) / shares, (statistics, {"loss": value + added, "penalty": added})
+
+    def _terms(
+        self,
+        given: Given,
+        train: Mapping[str, Array],
+        features: Mapping[str, Array],
+        images: Array,
+        labels: Array,
+    ) -> list[Array]:
+        """The terms that the parts add to the loss."""
+        bound, source = self.bound, dict[str, Array]()
+        if bound.source:  # the starting network sees the same images, in inference mode
+            variables = given.constants["source"]
+            output: Any = self.network.apply(variables, images, capture=bound.source, after=self.after)
+            source = output[1]
+        # A part that reads features reads those of the whole batch.
+        axis = self.layout.axis if bound.capture else None
+        seen = Seen(train, _all(features, axis), _all(source, axis), _all(labels, axis), given.constants)
+        return [term for item in given.parts if (term := item.loss(seen)) is not None]
+
+
+def _averaged(
+    parts: Sequence[BoundPart], state: TrainState, trained: Mapping[str, Array], batch_stats: Any
+) -> Any:
+    """The moving average after the step, where the state keeps one."""
+    average = state.average
+    for item in parts if average else ():
+        params = average["params"]
+        average = {
+            "params": {**params, **item.average(_of(params, trained), trained, state.step)},
+            "batch_stats": item.average(average["batch_stats"], flatten(batch_stats), state.step),
+        }
+    return average
 
 
 def in_one_call(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -63,6 +63,31 @@ def test_values_and_gradients_equal_the_plain_convolution(case, monkeypatch):
     g = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
     for mine, theirs in zip(our_pull(g), pull(g), strict=True):
         assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
+    moved = jax.jvp(ours, (x, kernel), (kernel.sum() * x, jnp.sin(kernel)))[1]
+    wanted = jax.jvp(plain, (x, kernel), (kernel.sum() * x, jnp.sin(kernel)))[1]
+    assert np.abs(moved - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_mapped_over_it_and_its_gradients_are_those_of_each(mapped, groups):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(5, 2, 6, 7, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(5, 3, 3, 4 // groups, 4)), jnp.float32)
+    given = [array if axis == 0 else array[0] for array, axis in zip((x, kernel), mapped, strict=True)]
+
+    def all_of(x, kernel):
+        gradients = jax.grad(lambda x, kernel: jnp.sin(ours(x, kernel)).sum(), (0, 1))(x, kernel)
+        return ours(x, kernel), *gradients
+
+    def ours(x, kernel):
+        return convolution(x, kernel, (2, 2), "SAME", groups)
+
+    found = jax.vmap(all_of, mapped)(*given)
+    for place in range(5):
+        one = [array[place] if axis == 0 else array for array, axis in zip(given, mapped, strict=True)]
+        for mine, theirs in zip(found, all_of(*one), strict=True):
+            np.testing.assert_allclose(mine[place], theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("fresh_traces")

@@ -41,6 +41,23 @@ def test_values_and_gradient_with_ties(height, width, size, stride, padding):
     np.testing.assert_allclose(pull(jnp.asarray(g))[0], dx, atol=1e-6)
 
 
+@pytest.mark.parametrize("height, width, size, stride, padding", CASES)
+def test_its_tangent_is_that_of_the_first_maximum(height, width, size, stride, padding):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(-2, 2, (2, height, width, 3)), jnp.float32)
+    tangent = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+
+    def pool(x):
+        return max_pool(x, size, stride, padding)
+
+    y, moved = jax.jvp(pool, (x,), (tangent,))
+    _, pull = jax.vjp(pool, x)
+    np.testing.assert_allclose(jnp.vdot(moved, y + 1), jnp.vdot(tangent, pull(y + 1)[0]), rtol=1e-5)
+    mapped, tangents = jax.vmap(lambda x, t: jax.jvp(pool, (x[None],), (t[None],)))(x, tangent)
+    np.testing.assert_array_equal(mapped[:, 0], y)
+    np.testing.assert_array_equal(tangents[:, 0], moved)
+
+
 def test_not_a_number_comes_through():
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
     assert bool(jnp.isnan(max_pool(x, 3, 2, 1)).any())

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.evaluation.brier import brier_parts
-from ttl_jax.evaluation.calibration import calibration
+from ttl_jax.evaluation.calibration import calibration, fit_temperature
 from ttl_jax.evaluation.paired import mcnemar
 from ttl_jax.evaluation.predictions import Predictions
-from ttl_jax.evaluation.temperature import fit_temperature
 from ttl_jax.evaluation.thresholds import operating_point, threshold_at
 from ttl_jax.report.read import look_up
 from ttl_jax.report.rows import Value

@@ -171,7 +171,7 @@ class BoundPart:
         keys_of: Callable[[Mapping[str, Any]], Array],
         after: str | None = None,
     ) -> Callable[[Any, Iterable[Mapping[str, Any]]], Any]:
-        """Builds (state, batches) -> state with new multipliers; the arguments are `make_train_step`'s."""
+        """Builds (state, batches) -> state with new multipliers; the arguments are `TrainStep`'s."""
         raise NotImplementedError
 
     def solve(

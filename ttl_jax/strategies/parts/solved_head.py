@@ -13,7 +13,7 @@ import optax
 
 from ttl_jax.data.dataset import Dataset, ViewsReader
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.temperature import fit_temperature
+from ttl_jax.evaluation.calibration import fit_temperature
 from ttl_jax.strategies.anatomy import flatten, kind_of, unflatten
 from ttl_jax.strategies.parts.part import Part
 from ttl_jax.strategies.parts.ridge import ridge_probe

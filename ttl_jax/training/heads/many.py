@@ -36,7 +36,7 @@ from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
-from ttl_jax.training.step import compile_step, make_train_step
+from ttl_jax.training.step import TrainStep, compile_step
 from ttl_jax.typing import Array
 
 LONGEST = 1000  # steps of one call: a stop waits for no more than two calls
@@ -251,7 +251,7 @@ def _programs(probes: Probes, first: TrainState) -> tuple[Callable[..., Any], Ca
     def keys_of(batch: Mapping[str, Array]) -> Array:
         return data.example_keys(batch["seed"], batch["epoch"], batch["example"])
 
-    step = make_train_step(
+    step = TrainStep(
         network, bound, optimizer, loss_of(config, probes.sets["train"]), as_they_are, keys_of, probes.after
     )
 

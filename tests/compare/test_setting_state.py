@@ -6,8 +6,8 @@ import pytest
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Setting
-from ttl_jax.compare.plan import plan
 from ttl_jax.compare.prune import prune
+from ttl_jax.compare.setting_state import setting_state
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.compare.summary import summarise
 from ttl_jax.evaluation.selection import Merit
@@ -31,27 +31,27 @@ def todo(found):
 
 def test_rates_are_tried_on_the_first_seed_and_the_best_is_run_on_all(tmp_path, config, finish):
     grid = tune.Grid(config.compare.lrs)
-    first = plan(config, tmp_path, SETTING, grid)
+    first = setting_state(config, tmp_path, SETTING, grid)
     assert todo(first) == {(1e-3, 0, False), (1e-2, 0, False)}
     assert (first.rate, first.done, first.total) == (None, 0, 4)
     finish(cells.tuning_cell(config, SETTING, 1e-3), 0.6)
-    assert todo(plan(config, tmp_path, SETTING, grid)) == {(1e-2, 0, False)}
+    assert todo(setting_state(config, tmp_path, SETTING, grid)) == {(1e-2, 0, False)}
     finish(cells.tuning_cell(config, SETTING, 1e-2), 0.7)
-    chosen = plan(config, tmp_path, SETTING, grid)
+    chosen = setting_state(config, tmp_path, SETTING, grid)
     assert (chosen.rate, chosen.done, chosen.total) == (1e-2, 2, 4)
     assert todo(chosen) == {(1e-2, 0, True), (1e-2, 1, True)}
     for cell in chosen.todo:
         finish(cell, 0.7)
-    finished = plan(config, tmp_path, SETTING, grid)
+    finished = setting_state(config, tmp_path, SETTING, grid)
     assert finished.todo == () and finished.done == finished.total == 4
-    more = plan(config, tmp_path, SETTING, tune.Grid((*config.compare.lrs, 3e-3)))
+    more = setting_state(config, tmp_path, SETTING, tune.Grid((*config.compare.lrs, 3e-3)))
     assert todo(more) == {(3e-3, 0, False)}  # a longer grid repeats nothing
 
 
 def test_the_test_split_has_no_say(tmp_path, config, finish):
     for lr, auroc in ((1e-3, 0.9), (1e-2, 0.6)):
         finish(cells.tuning_cell(config, SETTING, lr), auroc, shifted={"auroc": 1 - auroc})
-    assert plan(config, tmp_path, SETTING, tune.Grid((1e-3, 1e-2))).rate == 1e-3
+    assert setting_state(config, tmp_path, SETTING, tune.Grid((1e-3, 1e-2))).rate == 1e-3
 
 
 def test_a_rate_that_diverges_loses_and_all_of_them_end_the_setting(tmp_path, config, finish):
@@ -61,8 +61,8 @@ def test_a_rate_that_diverges_loses_and_all_of_them_end_the_setting(tmp_path, co
     place.mkdir(parents=True)
     (place / "diverged.json").write_text(json.dumps({"message": "loss is nan at step 3"}))
     grid = tune.Grid((1e-3, 1e-2))
-    assert plan(config, tmp_path, SETTING, grid).rate == 1e-3
-    alone = plan(config, tmp_path, SETTING, tune.Grid((1e-2,)))
+    assert setting_state(config, tmp_path, SETTING, grid).rate == 1e-3
+    alone = setting_state(config, tmp_path, SETTING, tune.Grid((1e-2,)))
     assert (alone.rate, alone.todo, alone.done, alone.total) == (None, (), 1, 1)
     found = summarise(config, tmp_path, [alone], {})["settings"][0]
     assert found["note"] == "training diverged at every learning rate" and found["cells"] == []
@@ -76,7 +76,7 @@ def test_a_figure_that_is_not_defined_gives_way_to_the_loss(tmp_path, config, fi
         result = json.loads(path.read_text())
         result["val"]["loss"] = loss
         path.write_text(json.dumps(result))
-    assert plan(config, tmp_path, SETTING, tune.Grid((1e-3, 1e-2))).rate == 1e-2
+    assert setting_state(config, tmp_path, SETTING, tune.Grid((1e-3, 1e-2))).rate == 1e-2
 
 
 def test_ties_go_to_the_smaller_rate_and_edges_are_told():
@@ -110,10 +110,10 @@ def test_an_extended_grid_is_planned_from_folders(tmp_path, config, finish):
     grid = tune.Grid((1e-3, 1e-2), extend=1)
     for lr, auroc in ((1e-3, 0.6), (1e-2, 0.7)):
         finish(cells.tuning_cell(config, SETTING, lr), auroc)
-    found = plan(config, tmp_path, SETTING, grid)
+    found = setting_state(config, tmp_path, SETTING, grid)
     assert todo(found) == {(0.1, 0, False)} and (found.done, found.total) == (2, 5)
     finish(cells.tuning_cell(config, SETTING, 0.1), 0.9)
-    found = plan(config, tmp_path, SETTING, grid)
+    found = setting_state(config, tmp_path, SETTING, grid)
     assert found.rate == 0.1 and len(found.todo) == 2 and (found.done, found.total) == (3, 5)
 
 
@@ -129,12 +129,12 @@ def test_checkpoints_that_nobody_needs_are_removed(tmp_path, config, finish, kee
         place = cells.folder(tmp_path, cell) / "checkpoints"
         return {path.name for path in place.iterdir()} if place.exists() else set()
 
-    prune(config, tmp_path, plan(config, tmp_path, SETTING, grid))
+    prune(config, tmp_path, setting_state(config, tmp_path, SETTING, grid))
     assert inside(winning) == {"best", "last"}  # the final cell goes on from here
     assert inside(losing) == (left if keep == "all" else set())
     for cell in cells.final_cells(config, SETTING, 1e-2):
         finish(cell, 0.8)
-    prune(config, tmp_path, plan(config, tmp_path, SETTING, grid))
+    prune(config, tmp_path, setting_state(config, tmp_path, SETTING, grid))
     assert inside(winning) == left
 
 
@@ -149,12 +149,12 @@ def test_optuna_goes_on_with_its_study(tmp_path, config, finish):
     asked = []
     for _ in range(config.compare.trials):
         study = tune.Optuna(tmp_path / "optuna", SETTING, config)  # as after a restart
-        (cell,) = plan(config, tmp_path, SETTING, study).todo
+        (cell,) = setting_state(config, tmp_path, SETTING, study).todo
         again = tune.Optuna(tmp_path / "optuna", SETTING, config)
-        assert plan(config, tmp_path, SETTING, again).todo == (cell,)
+        assert setting_state(config, tmp_path, SETTING, again).todo == (cell,)
         asked.append(cell.lr)
         finish(cell, best_at(cell.lr))
-    found = plan(config, tmp_path, SETTING, tune.Optuna(tmp_path / "optuna", SETTING, config))
+    found = setting_state(config, tmp_path, SETTING, tune.Optuna(tmp_path / "optuna", SETTING, config))
     assert all(cell.final for cell in found.todo) and len(found.todo) == 2
     assert sorted(rates(found.tuning)) == sorted(set(asked))
     assert found.rate == max(asked, key=best_at)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttl_jax.compare import cells, tune
-from ttl_jax.compare.cells import Cell, Outcome, Setting
+from ttl_jax.compare.cells import Cell, CellState, Setting
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.evaluation.selection import Merit
 
 
 @dataclass(frozen=True)
-class Plan:
+class SettingState:
     """The state of a setting.
 
     Attributes:
@@ -33,7 +33,7 @@ class Plan:
     todo: tuple[Cell, ...]
     done: int
     total: int
-    finals: Mapping[Cell, Outcome]
+    finals: Mapping[Cell, CellState]
 
     @property
     def rate(self) -> float | None:
@@ -41,7 +41,9 @@ class Plan:
         return self.taken.lr if self.taken is not None else None
 
 
-def plan(config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tuner | None) -> Plan:
+def setting_state(
+    config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tuner | None
+) -> SettingState:
     """Reads the state of a setting.
 
     Args:
@@ -58,11 +60,13 @@ def plan(config: CompareConfig, workdir: Path, setting: Setting, tuner: tune.Tun
         taken = None if tuning else tune.best(scores)
         tried = max(tuner.total, len(scores) + len(tuning))
     if taken is None:  # still open, or training diverged in every trial
-        return Plan(setting, scores, None, tuning, len(scores), tried + seeds * bool(tuning), {})
+        return SettingState(setting, scores, None, tuning, len(scores), tried + seeds * bool(tuning), {})
     chosen = cells.final_cells(config, setting, *taken)
-    finals = {cell: cells.outcome(workdir, cell, config.select) for cell in chosen}
+    finals = {cell: cells.state_of(workdir, cell, config.select) for cell in chosen}
     todo = tuple(cell for cell, outcome in finals.items() if outcome.status == "waiting")
-    return Plan(setting, scores, taken, todo, len(scores) + seeds - len(todo), len(scores) + seeds, finals)
+    return SettingState(
+        setting, scores, taken, todo, len(scores) + seeds - len(todo), len(scores) + seeds, finals
+    )
 
 
 def _tune(
@@ -73,12 +77,12 @@ def _tune(
     wanted = tuner.known()
     while True:
         tuning = [cells.tuning_cell(config, setting, *each) for each in wanted]
-        outcomes = {cell: cells.outcome(workdir, cell, config.select) for cell in tuning}
+        outcomes = {cell: cells.state_of(workdir, cell, config.select) for cell in tuning}
         scores |= {
             cell.hyperparameters: known.score for cell, known in outcomes.items() if known.status != "waiting"
         }
         wanted = tuner.wanted(scores)
         todo = tuple(cells.tuning_cell(config, setting, *each) for each in wanted)
-        todo = tuple(c for c in todo if cells.outcome(workdir, c, config.select).status == "waiting")
+        todo = tuple(c for c in todo if cells.state_of(workdir, c, config.select).status == "waiting")
         if todo or not wanted:
             return scores, todo
