@@ -47,7 +47,7 @@ BACKBONE = '''"""A network of one unit."""
 
 import flax.linen as nn
 
-from ttl_jax.models.layers import Conv
+from ttl_jax.models.layers.basic import Conv
 from ttl_jax.models.unit import Plan, unit
 from ttl_jax.registry import register
 
