@@ -142,7 +142,8 @@ class TrainStep:
         trained = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
 
         def size_of(path: str) -> Array:
-            return jnp.asarray(self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0))
+            size: Array = self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+            return size
 
         for item in given.parts:
             trained = item.moved(trained, given.anchor, size_of)
