@@ -70,6 +70,7 @@ def lp_ft(
     probe_lr: float | None = None,
     solver: str | None = None,
     l2: float | None = None,
+    bn: str | None = None,
 ) -> Strategy:
     """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
 
@@ -81,6 +82,8 @@ def lp_ft(
         probe_lr: the probe's learning rate, 0.01 when not given.
         solver: the probe is solved for instead, as in linear_probe.
         l2: as for linear_probe.
+        bn: of fine-tuning: "still" goes on with the statistics that the probe's head was fitted to, and wants a
+            lower rate (1e-4 to 3e-4 with Adam); they move when not given (docs/batch_norm.md).
     """
     if not 0 < share < 1:
         raise UserError(f"lp_ft: share={share} must lie between 0 and 1")
@@ -91,7 +94,7 @@ def lp_ft(
             raise UserError(f"lp_ft: {name}={value} must be above 0")
     base = None if lr or solver else probe_lr or 0.01
     probe = replace(_probe("lp_ft", solver, l2), until=f"share:{share}", base_lr=base)
-    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, name="finetune")
+    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, bn=bn, name="finetune")
     return Strategy("lp_ft", phases=(probe, tuned))
 
 
