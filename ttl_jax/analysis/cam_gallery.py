@@ -39,12 +39,12 @@ class Gallery(Hook):
 def write_gallery(
     result: Result, datasets: Mapping[str, Dataset], normalise: Callable[[Array], Array]
 ) -> Path | None:
-    """Writes WORKDIR/gallery (index.json, NN.jpg and NN-map.jpg) once; None where no map can be drawn.
+    """Write WORKDIR/gallery (index.json, NN.jpg and NN-map.jpg) once; None where no map can be drawn.
 
     Args:
-        result: of the run, with its prediction files written.
-        datasets: its splits; shown is "test", or "val" without one.
-        normalise: uint8 images to what the network takes.
+        result: The finished run's result; its prediction files must be on disk.
+        datasets: The run's splits by name. The gallery shows "test", or "val" if there is none.
+        normalise: Maps uint8 images (B, H, W, C) to the network's input.
     """
     place = result.workdir / "gallery"
     if place.exists():

@@ -24,9 +24,9 @@ def compare(measure: str, run: Path, against: str, examples: int) -> list[dict[s
 
     Args:
         measure: "svcca", "pwcca" or "cka".
-        run: folder of a finished run; its validation images are what features are compared on.
-        against: "pretrained" (the run's own network at step 0) or another run's folder.
-        examples: at most so many images.
+        run: Folder of a finished run. Features are compared on its validation images.
+        against: "pretrained" (the run's own network at step 0) or the folder of another run.
+        examples: Maximum number of images to compare on.
 
     Raises:
         UserError: folders that hold no finished run.

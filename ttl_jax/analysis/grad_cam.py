@@ -21,8 +21,8 @@ def last_map(network: Network, variables: Variables, image_shape: tuple[int, ...
     On small images that is not the last one (ResNet's is 2 x 2 at 64 pixels). Volumes have none.
 
     Args:
-        network, variables: the whole network or a cut one.
-        image_shape: (H, W, channels).
+        network, variables: The network, whole or cut, and its parameters and statistics.
+        image_shape: Shape of one image, (H, W, channels).
     """
     names = tuple(spec.name for spec in network.units)
 
@@ -30,8 +30,8 @@ def last_map(network: Network, variables: Variables, image_shape: tuple[int, ...
         return network.apply(given, images, capture=names)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    _, found = jax.eval_shape(outputs, dict(variables), image)
-    maps = [name for name in names if found[name].ndim == 4 and min(found[name].shape[1:3]) >= MIN_SIDE]
+    _, features = jax.eval_shape(outputs, dict(variables), image)
+    maps = [name for name in names if features[name].ndim == 4 and min(features[name].shape[1:3]) >= MIN_SIDE]
     return maps[-1] if maps and network.dimensions == 2 else None
 
 
