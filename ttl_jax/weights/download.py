@@ -24,11 +24,11 @@ def cache_folder() -> Path:
 
 
 def download(url: str, sha256: str) -> Path:
-    """Returns the cached file of a URL, fetching what is missing of it.
+    """Return the cached file of a URL; fetch what is missing of it.
 
     Args:
-        url: where it is.
-        sha256: the start of its SHA-256, at least eight hexadecimal digits.
+        url: Address of the file.
+        sha256: The leading digits of its SHA-256, at least eight hexadecimal ones.
 
     Raises:
         UserError: it cannot be reached, or its hash is another; says which file to put where.

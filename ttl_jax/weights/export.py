@@ -19,7 +19,7 @@ def export_torch(variables: Any, name: str) -> dict[str, np.ndarray]:
 
     Args:
         variables: {"params", "batch_stats"} of the network, whole or cut.
-        name: the network.
+        name: Name of the network.
 
     Raises:
         UserError: the library's network has nothing like a leaf (a hidden layer in the head).

@@ -29,12 +29,12 @@ def template(
     """Shapes of every leaf: {"params/stem/conv/kernel": ShapeDtypeStruct, ...}.
 
     Args:
-        name: the network.
-        num_classes: outputs of the head.
-        channels: of the images.
-        image_size: matters to a "flatten" head only.
-        depth: slices of a volume; matters to a "flatten" head only.
-        **shape: `cut`, `slim_from`, `slim`, `head` of `models.create`.
+        name: Name of the network.
+        num_classes: Number of outputs of the head.
+        channels: Channels of the images.
+        image_size: Pixels per side; used only by a "flatten" head.
+        depth: Slices per volume; used only by a "flatten" head.
+        **shape: `cut`, `slim_from`, `slim` and `head`, as for `models.create`.
     """
     network = models.create(name, num_classes, **shape)
     example = models.input_shape(name, image_size, channels, depth)
@@ -96,13 +96,13 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def initialise(name: str, num_classes: int, *, seed: int = 0, **shape: Any) -> Variables:
-    """Variables of a network from scratch.
+    """Return freshly initialised variables of a network.
 
     Args:
-        name: the network.
-        num_classes: outputs of the head.
-        seed: of everything.
-        **shape: as `template` takes it.
+        name: Name of the network.
+        num_classes: Number of outputs of the head.
+        seed: Seed of every leaf's initial values.
+        **shape: Shape options, as for `template`.
     """
     leaves = template(name, num_classes, **shape)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy draws without Python's lock

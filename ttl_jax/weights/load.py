@@ -40,22 +40,21 @@ def load(
     depth: int = 16,
     inflation: str = "mean",
 ) -> Variables:
-    """Loads pretrained weights into a network's structure.
+    """Load pretrained weights into a network's structure.
 
     Args:
-        source: a catalogue key such as "imagenet", a path, or a state dict (names to arrays) of
-            torchvision, timm, torchxrayvision, Keras, or our own ("params/stem/conv/kernel").
-        name: the network.
-        num_classes: outputs of the head; None = as the file has it. The file's head is taken over
-            when it fits, else a fresh one starts from the seed.
-        cut, slim_from, slim, head: as `models.create` takes them. Units above the cut are left out;
-            units from the slim one on start fresh.
-        partial: units that the file lacks altogether start fresh instead of being an error.
-        seed: of whatever starts fresh.
-        image_size: matters to a "flatten" head only.
-        depth: slices of a volume; matters to a "flatten" head only.
-        inflation: how 2D weights become those of a 3D network, where the file holds such: "mean" or
-            "centre" (see `inflate`).
+        source: A catalogue key such as "imagenet", a path, or a state dict (names to arrays) of torchvision,
+            timm, torchxrayvision, Keras, or our own ("params/stem/conv/kernel").
+        name: Name of the network.
+        num_classes: Number of outputs of the head; None takes the file's. The file's head is used if it fits;
+            if not, a fresh one starts from the seed.
+        cut, slim_from, slim, head: Shape of the network, as for `models.create`. Units above the cut are left
+            out; units from `slim_from` on start fresh.
+        partial: Units that the file lacks altogether start fresh. By default they are an error.
+        seed: Seed of everything that starts fresh.
+        image_size: Pixels per side; used only by a "flatten" head.
+        depth: Slices per volume; used only by a "flatten" head.
+        inflation: How a file's 2D weights become those of a 3D network: "mean" or "centre" (see `inflate`).
 
     Returns:
         {"params", "batch_stats"} of float32 arrays, complete.
@@ -128,7 +127,7 @@ def find(source: str | Path, name: str) -> Path:
 
 
 def _needs_depth(arrays: Mapping[str, np.ndarray], name: str) -> bool:
-    """Whether 2D convolutions are given for a 3D network."""
+    """Return True if the file has 2D convolutions and the network is 3D."""
     ranks = {value.ndim for value in arrays.values()}
     return name in volume.NAMES and 4 in ranks and 5 not in ranks
 
@@ -190,7 +189,7 @@ def _takes_head(
     theirs: Mapping[str, str],
     partial: bool,
 ) -> bool:
-    """Whether the file's head, of the right classes, sits on the features that it was trained on."""
+    """Return True if the file's head has the right classes and sits on the features it was trained on."""
     if any(theirs[path] in given for path in whole if path not in wanted):
         return False  # units between them are left out
     own = set(wanted) == set(whole) and wanted[HEAD].shape[0] == whole[HEAD].shape[0]
@@ -221,7 +220,7 @@ def _as_torch(path: str, value: np.ndarray) -> np.ndarray:
 
 
 def preprocessing(source: str | Path, name: str) -> Preprocessing:
-    """What the weights of a source expect of an image.
+    """Return the preprocessing that the weights of a source expect.
 
     A file's are those of the network's ImageNet weights, unless its content says otherwise: Keras'
     VGG, and first convolutions of one channel (a DenseNet's are taken for torchxrayvision's). A file

@@ -1,4 +1,4 @@
-"""What a network's weights expect of an image."""
+"""Preprocessing of images that a network's weights expect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Preprocessing:
     """Normalisation that belongs to a set of weights.
 
     Attributes:
-        mean: one value a channel, on the scale 0..255.
-        std: one value a channel, on the scale 0..255.
+        mean: Mean per channel, on the scale 0..255.
+        std: Standard deviation per channel, on the scale 0..255.
         channels: 3, or 1 for weights of grey images (the three are averaged).
-        reverse: the weights want blue, green, red; mean and std are in that order too.
+        reverse: The weights expect blue, green, red; `mean` and `std` are in that order too.
     """
 
     mean: tuple[float, ...]

@@ -31,11 +31,11 @@ def _fill(template: str, match: re.Match[str]) -> str:
 
 
 def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
-    """Original names of our leaves.
+    """Return the original names of our leaves.
 
     Args:
-        paths: "params/stem/conv/kernel" or "batch_stats/stem/norm/mean", and so on.
-        name: the network.
+        paths: Paths such as "params/stem/conv/kernel" or "batch_stats/stem/norm/mean".
+        name: Name of the network.
 
     Returns:
         {our path: their name}; every path of a registered network has one. A network of the user's own has
@@ -44,18 +44,19 @@ def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
     if registry.is_own("backbone", name):
         return {path: _as_torch_names(path) for path in paths}
     compiled = [(re.compile(ours), theirs) for ours, theirs in rules(name)]
-    found = {}
+    names = {}
     for path in paths:
         collection, *module, leaf = path.split("/")
         joined = "/".join(module)
+        # The first rule that matches wins.
         for pattern, template in compiled:
             match = pattern.fullmatch(joined)
             if match:
-                found[path] = f"{_fill(template, match)}.{LEAVES[f'{collection}/{leaf}']}"
+                names[path] = f"{_fill(template, match)}.{LEAVES[f'{collection}/{leaf}']}"
                 break
         else:
             raise KeyError(f"{name}: no original name for {path}")
-    return found
+    return names
 
 
 def _as_torch_names(path: str) -> str:

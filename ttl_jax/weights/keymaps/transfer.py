@@ -27,7 +27,7 @@ CLIP_TEXT = re.compile(
 
 
 def is_google_bit(names: Iterable[str]) -> bool:
-    """Whether a file is one of Big Transfer's own."""
+    """Return True if a file is one of Big Transfer's own."""
     return "resnet/root_block/standardized_conv2d/kernel" in names
 
 

@@ -68,15 +68,15 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 def _h5(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item)
+            arrays[name] = np.asarray(item)
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    return found
+    return arrays
 
 
 def _widen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
