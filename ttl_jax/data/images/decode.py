@@ -49,8 +49,8 @@ class Stack:
     """A volume.
 
     Attributes:
-        slices: pictures or uint8 (H, W), in order.
-        millimetres: from one slice to the next, between rows, between columns; None is unknown.
+        slices: Pictures or uint8 (H, W), in spatial order.
+        millimetres: Distance between slices, rows and columns; None if unknown.
     """
 
     slices: tuple[Picture | np.ndarray, ...]
@@ -62,14 +62,14 @@ ImageSource = Path | np.ndarray | Picture | Stack
 
 @dataclass(frozen=True)
 class Geometry:
-    """How images are brought to one size.
+    """Target size of images and the way to reach it.
 
     Attributes:
-        size: pixels a side.
-        resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts the
-            middle out; "pad" scales the long side and fills up with `pad_value`.
-        pad_value: 0..255; also what shows through transparent pixels.
-        depth: slices of a volume; 0 for flat images.
+        size: Pixels per side.
+        resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts out the middle;
+            "pad" scales the long side and fills up with `pad_value`.
+        pad_value: Gray level 0..255 of the padding and of transparent pixels.
+        depth: Slices per volume; 0 for flat images.
     """
 
     size: int
@@ -84,7 +84,7 @@ class Geometry:
 
 
 def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S S 3"]:
-    """Reads one image, or the volume of a Stack, as uint8 `geometry.shape`.
+    """Read one image, or the volume of a Stack, as uint8 `geometry.shape`.
 
     The EXIF orientation is applied; transparent pixels show `pad_value`; 16-bit, 32-bit and float
     images are stretched from their own minimum and maximum to 0..255 (a radiograph may use any 12
@@ -92,9 +92,9 @@ def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S 
     Scaling is bilinear with antialiasing, between the slices of a volume too.
 
     Args:
-        source: a file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture; a Stack if and only if
-            `geometry` has a depth.
-        geometry: the size wanted and how to get there.
+        source: A file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture. A Stack if and only if `geometry`
+            has a depth.
+        geometry: Target size and resize mode.
 
     Raises:
         UnreadableImageError: missing, damaged, empty, animated, or with NaN.
@@ -190,7 +190,7 @@ def read_stream(file: IO[bytes]) -> Image:
 
 
 def reason(error: Exception) -> str:
-    """What an exception of another library says, on one line of 200 characters at most."""
+    """Return the message of another library's exception on one line of at most 200 characters."""
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 

@@ -70,7 +70,7 @@ def _bare_jpeg(path: Path) -> bytes:
 
 
 def _same(content: bytes, image: object) -> bool:
-    """Whether the bytes still give these pixels: not where EXIF turned them."""
+    """Return True if the bytes still decode to these pixels; they do not if EXIF turns them."""
     try:
         return np.array_equal(np.asarray(read_stream(io.BytesIO(content))), np.asarray(image))
     except UnreadableImageError:
