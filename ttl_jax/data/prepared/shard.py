@@ -30,10 +30,10 @@ class Shard:
     """One shard's work, small enough to send to another process.
 
     Attributes:
-        folder: the prepared folder.
-        name: the file's name.
-        images: its share of the source.
-        fingerprint: of the files it is made from.
+        folder: The prepared folder.
+        name: Name of the shard's file.
+        images: The images of the source that the shard holds.
+        fingerprint: Digest of the files that the shard is made from.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Shard:
 
 
 def plan(listing: Listing, folder: Path) -> list[Shard]:
-    """Cuts the listing: 64 to 4096 images or slices a shard, and about 64 shards in between."""
+    """Cut the listing: 64 to 4096 images or slices a shard, and about 64 shards in between."""
     count = len(listing.images)
     records = sum(len(_slices(image)) for image in listing.images)
     each = max(1, min(4096, max(64, -(-records // 64))) * count // records)
@@ -83,12 +83,12 @@ def _fingerprint(images: Sequence[ImageSource]) -> str:
 
 
 def _slices(image: ImageSource) -> Sequence[ImageSource]:
-    """What an example's records are: the slices of a volume, or the image."""
+    """Return the images of an example's records: the slices of a volume, or the image itself."""
     return image.slices if isinstance(image, Stack) else (image,)
 
 
 def finished(shard: Shard) -> bool:
-    """Whether the shard is there, whole, and made from the files as they are now."""
+    """Return True if the shard exists, is whole, and was made from the files as they are now."""
     try:
         note = json.loads(shard.note.read_text(encoding="utf-8"))
         size = (shard.folder / shard.name).stat().st_size
@@ -103,7 +103,7 @@ def read_note(shard: Shard) -> dict[str, Any]:
 
 
 def write_shard(shard: Shard) -> Iterator[None]:
-    """Writes one shard and its note, yielding after each image; nothing is there until all is."""
+    """Write one shard and its note, yielding after each image; nothing is there until all is."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     note: dict[str, Any] = {"fingerprint": shard.fingerprint, "faults": {}}
@@ -150,7 +150,7 @@ def _partial(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file as a whole or not at all; raises UserError where it cannot be written."""
+    """Write a file as a whole or not at all; raises UserError where it cannot be written."""
     with _partial(path) as partial:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         partial.write_text(text + "\n", encoding="utf-8")
