@@ -62,16 +62,16 @@ def _margins(square: UInt8[np.ndarray, "S S"]) -> tuple[int, int]:
     """Even lines before the first and after the last that is not, and one more; a third at most each."""
     ordered = np.sort(square, axis=1).astype(np.int16)
     shows = ordered[:, 3 * SIDE // 4] - ordered[:, SIDE // 4] >= _EVEN
-    found = int(np.argmax(shows)), int(np.argmax(shows[::-1]))
-    before, after = (min(lines + 1, SIDE // 3) if lines else 0 for lines in found)  # one is half a line
+    even = int(np.argmax(shows)), int(np.argmax(shows[::-1]))
+    before, after = (min(lines + 1, SIDE // 3) if lines else 0 for lines in even)  # one is half a line
     return before, after
 
 
 def altered_pairs(contents: UInt8[np.ndarray, "N 64 64"], progress: Progress | None = None) -> Pairs:
     """Pairs of images of which one is an altered copy of the other; alike as the median of their blocks.
 
-    Args:
-        contents: of `content`.
+    contents: Gray squares of `content`, (N, 64, 64).
+        progress: Called with (done, total) images compared.
         progress: called with (done, total) images compared.
     """
     if len(contents) < 2:
@@ -93,8 +93,8 @@ def altered_pairs(contents: UInt8[np.ndarray, "N 64 64"], progress: Progress | N
             if progress:
                 progress(int(part[-1, 0]) + 1, len(contents))
     likeness = np.concatenate(alike)
-    found = likeness >= MEDIAN
-    return Pairs(candidates[found, 0], candidates[found, 1], likeness[found].astype(np.float64))
+    is_copy = likeness >= MEDIAN
+    return Pairs(candidates[is_copy, 0], candidates[is_copy, 1], likeness[is_copy].astype(np.float64))
 
 
 def _levels(contents: UInt8[np.ndarray, "N 64 64"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,7 +128,7 @@ def _blur(squares: Float[np.ndarray, "N S S"], width: int, times: int = 2) -> np
 
 
 def _detail(squares: Float[np.ndarray, "N S S"], width: int = 9, *, smooth: bool = True) -> np.ndarray:
-    """What is finer than `width` pixels, with or without the noise of single ones."""
+    """Return detail finer than `width` pixels; `smooth` first removes the noise of single pixels."""
     return (_blur(squares, 3, 1) if smooth else squares) - _blur(squares, width)
 
 
@@ -167,21 +167,22 @@ def _judge(
     pairs: Int[np.ndarray, "Q 2"],
 ) -> Float[np.ndarray, " Q"]:
     """The median correlation of each pair's blocks once one is laid over the other; 0 where it is none."""
-    found = np.zeros(len(pairs))
+    scores = np.zeros(len(pairs))
     maps = np.tile(np.eye(2, 3, dtype=np.float32), (len(pairs), 1, 1))
     for level, steps in ((quarter, _STEPS[0]), (half, _STEPS[1])):
         one, other = (level[pairs[:, column]].astype(np.float32) for column in (0, 1))
         maps = _align(one, other, maps, steps)
     laid, inside = _lay(other, maps)
+    # Drop poor fits here, because the last level is the costly one.
     left = np.flatnonzero((_correlation(one, laid, inside) >= _COARSE) & _plausible(maps))
     if not len(left):
-        return found
+        return scores
     maps = maps[left]
     first, second = (_detail(contents[pairs[left, column]].astype(np.float32)) for column in (0, 1))
     maps = _align(_even(first), _even(second), maps, _STEPS[2])
     laid, inside = _lay(second, maps)
-    found[left] = np.where(_plausible(maps), _agreement(first, laid, inside), 0)
-    return found
+    scores[left] = np.where(_plausible(maps), _agreement(first, laid, inside), 0)
+    return scores
 
 
 def _align(
@@ -193,10 +194,10 @@ def _align(
     """Gauss-Newton steps to the affine maps by which `other` fits `one` best.
 
     Args:
-        one: detail.
-        other: detail of the other images.
-        maps: to start from: (x, y, 1) of a place in `one` to its place in `other`, from -1/2 to 1/2.
-        steps: their number.
+        one: Detail of the images to fit to.
+        other: Detail of the images to lay over them.
+        maps: Maps to start from: (x, y, 1) of a place in `one` to its place in `other`, from -1/2 to 1/2.
+        steps: Number of Gauss-Newton steps.
     """
     count, side, _ = one.shape
     across, down = _places(side)

@@ -1,4 +1,4 @@
-"""How alike two images look: a perceptual hash to find candidates, a correlation to judge them.
+"""Visual similarity of two images: a perceptual hash finds candidates, a correlation judges them.
 
 Copies may be mirrored or turned by quarters, as augmentation leaves them: each pair is compared in the
 eight orientations of the square and counts by the best. (One canonical orientation for each image would
@@ -35,9 +35,9 @@ class Pairs:
     """Pairs of images that look alike.
 
     Attributes:
-        first: (P,) positions.
-        second: (P,) positions, each above `first`.
-        likeness: (P,) correlation of the two thumbnails in the orientation where it is highest, 1.0 for
+        first: Position of one image of each pair, (P,).
+        second: Position of the other image, (P,), above `first`.
+        likeness: Correlation of the two thumbnails in the orientation where it is highest, (P,); 1.0 for
             equal ones.
     """
 
@@ -97,9 +97,10 @@ def near_pairs(
     thousand copies are 999 pairs. A flat thumbnail shows nothing, and is like none.
 
     Args:
-        thumbnails: of `thumbnail`.
-        likeness: least correlation over the pixels, -1 to 1; of mirrored or turned ones halfway to 1.
-        most_bits: bits of 63 that may differ.
+        thumbnails: Thumbnails of `thumbnail`, (N, 32, 32).
+        likeness: Lowest correlation over the pixels, -1 to 1. For mirrored or turned pairs the limit lies
+            halfway between it and 1.
+        most_bits: Number of the hash's 63 bits that may differ.
     """
     count = len(thumbnails)
     flat = thumbnails.reshape(count, -1)
