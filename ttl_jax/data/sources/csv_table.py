@@ -23,11 +23,11 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d{1,15}(\.\d*)?([eE][+-]?\d+)?")
 
 @source("csv", "group", "split")
 def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
-    """Lists the rows of `config.path`.
+    """List the rows of `config.path`.
 
     Args:
-        config: path, root, image, label, group, split, on_error.
-        kind: which files a name without ending may mean.
+        config: Reads path, root, image, label, group, split and on_error.
+        kind: Kind of file that a name without ending may mean.
 
     Raises:
         UserError: the table, a column or a row is wrong; the sentence names it.

@@ -39,13 +39,13 @@ MAX_PIXELS = 200_000_000  # of a frame: a header may claim more than any memory 
 
 @dataclass(frozen=True)
 class Header:
-    """What the listing needs of a file.
+    """The part of a file's header that the listing needs.
 
     Attributes:
-        frames: images in it.
-        group: its patient (or what data.group names), hashed; "" where the file does not say.
-        names: what identifies the patient, as lower-case letters and digits, to be kept out of ids.
-        place: its series, and where in the patient it lies.
+        frames: Number of images in the file.
+        group: Hash of the patient (or of the keyword that data.group names); "" if the file has none.
+        names: Words that identify the patient, as lower-case letters and digits, to be kept out of ids.
+        place: The series, and the position of the image in the patient.
     """
 
     frames: int
@@ -59,10 +59,10 @@ class DicomFrame:
     """One frame of a DICOM file as a Picture.
 
     Attributes:
-        path: the file.
-        frame: its number, from 0.
-        window: as `parse_window` gives it.
-        spacing: millimetres a pixel; 0 leaves the pixels as stored.
+        path: The file.
+        frame: Number of the frame, from 0.
+        window: Output of `parse_window`.
+        spacing: Millimetres per pixel to scale to; 0 leaves the pixels as stored.
     """
 
     path: Path
@@ -93,11 +93,11 @@ class DicomFrame:
 
 
 def read_header(path: Path, keyword: str = "PatientID") -> Header:
-    """Reads what the listing needs, without the pixels.
+    """Read the part of the header that the listing needs, without the pixels.
 
     Args:
-        path: the file.
-        keyword: the DICOM attribute to group by; "file" for the file itself, "" for none.
+        path: The file.
+        keyword: The DICOM attribute to group by; "file" for the file itself, "" for none.
 
     Raises:
         UnreadableImageError: missing, damaged, or without an image.

@@ -1,4 +1,4 @@
-"""Which source a path is for, where the user does not say."""
+"""Choice of the source for a path when the user names none."""
 
 from __future__ import annotations
 

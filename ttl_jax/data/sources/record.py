@@ -35,8 +35,8 @@ class RecordImage:
     """One record of a shard as a Picture.
 
     Attributes:
-        path: the shard.
-        number: the record's place in it.
+        path: The shard.
+        number: Position of the record in the shard.
     """
 
     path: Path
@@ -64,7 +64,7 @@ def _open_shard(path: Path, changed: int) -> Any:
 
 
 def read_record(folder: str | Path) -> Listing:
-    """Lists the examples of a prepared folder.
+    """List the examples of a prepared folder.
 
     Raises:
         UserError: not such a folder, not finished, or a shard that is not as it was written.
@@ -123,14 +123,14 @@ def _where(image: RecordImage | Stack, name: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder.
+    """Return the manifest of a prepared folder.
 
     Raises:
         UserError: none there, or of another format.
     """
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is no finished prepared folder (no {MANIFEST}); run: python -m ttl_jax prepare SOURCE "
@@ -138,11 +138,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); run prepare again") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{path} is not a manifest of the format {FORMAT!r}; run prepare again")
-    if found.pop("digest", "") != digest(found):
+    if manifest.pop("digest", "") != digest(manifest):
         raise UserError(f"{path} is not as it was written; run the same prepare command again to mend it")
-    return found
+    return manifest
 
 
 def digest(manifest: dict[str, Any]) -> str:
@@ -152,9 +152,9 @@ def digest(manifest: dict[str, Any]) -> str:
 
 
 def _check_shard(path: Path, size: int) -> None:
-    found = path.stat().st_size if path.is_file() else -1
-    if found != size:
-        state = "is missing" if found < 0 else f"has {found} bytes instead of {size}"
+    actual = path.stat().st_size if path.is_file() else -1
+    if actual != size:
+        state = "is missing" if actual < 0 else f"has {actual} bytes instead of {size}"
         raise UserError(f"{path} {state}; run the same prepare command again to make it anew")
 
 

@@ -19,10 +19,12 @@ PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class Window:
-    """Attributes:
-    center: the number that becomes middle gray.
-    width: from black to white.
-    function: one of FUNCTIONS.
+    """Map from stored numbers to brightness.
+
+    Attributes:
+        center: The number that becomes middle gray.
+        width: Distance from black to white, in the same unit.
+        function: One of FUNCTIONS.
 
     Raises:
         ValueError: an unknown function, or a width that the standard does not allow.
