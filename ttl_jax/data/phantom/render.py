@@ -60,14 +60,14 @@ def render(
     shifted: bool = False,
     healthy: bool = False,
 ) -> Rendered:
-    """Paints one image: a function of its arguments alone.
+    """Paint one image: a function of its arguments alone.
 
     Args:
-        label: the patient's, from `sampling.labels`; another one gives the same patient and view
+        label: Label of the patient, from `sampling.labels`. Another label gives the same patient and view
             with the other class's lesion.
-        size: pixels along a side.
-        shifted: a patient of the other hospital, imaged there.
-        healthy: the same picture without its lesion (equal outside the mask).
+        size: Pixels per side.
+        shifted: Paint a patient of the other hospital, imaged there.
+        healthy: Paint the same picture without its lesion (equal outside the mask).
     """
     who = (int(shifted), patient)
     level = levels(phantom, label, stream(phantom, "lesion", *who), stream(phantom, "lesion", *who, image))
