@@ -31,7 +31,7 @@ class Gallery(Hook):
     """Writes the gallery of a run before its report, where its config allows images."""
 
     def on_result(self, trainer: Trainer, result: Result) -> None:
-        """Draws it from the test split, or the validation split without one."""
+        """Draw it from the test split, or the validation split without one."""
         if trainer.config.report_images and trainer.config.evaluate_test:
             write_gallery(result, trainer.inputs.sets, trainer.inputs.preprocessing.normalise)
 

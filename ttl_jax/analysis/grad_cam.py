@@ -36,7 +36,7 @@ def last_map(network: Network, variables: Variables, image_shape: tuple[int, ...
 
 
 def make_grad_cam(network: Network, normalise: Callable[[Array], Array], unit: str) -> GradCam:
-    """Builds the jitted function (variables, images uint8 (N, H, W, 3), classes (N,)) -> maps (N, h, w).
+    """Build the jitted function (variables, images uint8 (N, H, W, 3), classes (N,)) -> maps (N, h, w).
 
     A map is ReLU(sum_k w_k A_k): A the unit's output, w_k the mean over places of the derivative of the
     class's logit by A_k (eq. 1 and 2 of the paper). It has the unit's size and no scale of its own.

@@ -31,7 +31,7 @@ def colour(unit: UnitPlan) -> str:
 
 
 def draw(plan: Plan, paths: tuple[Path, ...]) -> None:
-    """Writes the picture to every path; the suffix says the format (.png, .svg, .pdf)."""
+    """Write the picture to every path; the suffix says the format (.png, .svg, .pdf)."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle

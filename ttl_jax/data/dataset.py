@@ -28,7 +28,7 @@ class ArrayReader:
     """Reader over images in memory.
 
     Attributes:
-        images: uint8 (N, S, S, 3).
+        images: Images, uint8 (N, S, S, 3).
     """
 
     images: UInt8[np.ndarray, "N S S 3"]
@@ -46,8 +46,8 @@ class SubsetReader:
     """Some of another reader's images, so that splits share one cache without copying it.
 
     Attributes:
-        base: the reader that holds the images.
-        positions: position in `base` of each image.
+        base: The reader that holds the images.
+        positions: Position in `base` of each image, (N,).
     """
 
     base: ImageReader
@@ -63,10 +63,10 @@ class SubsetReader:
 
 @dataclass(frozen=True)
 class ViewsReader:
-    """Reader over several prepared views of each example; epoch e sees view e modulo their number.
+    """Reader over several prepared views of each example; epoch e sees view e modulo the number of views.
 
     Attributes:
-        views: (K, N, ...), in memory or on disk.
+        views: Views (K, N, ...), in memory or on disk.
     """
 
     views: np.ndarray
@@ -89,17 +89,16 @@ class Dataset:
 
     Attributes:
         name: "train", "val", "test" or another evaluation split such as "shifted".
-        labels: int32 (N,) for "multiclass"; float32 (N, L) of 0, 1 or NaN (unknown) for
-            "multilabel".
-        ids: (N,) text, unique over the whole data set: a path or a row's name. Like the groups they are
-            kept packed (see `_Text`): ask `names` for a few of them.
-        groups: (N,) text: the patient or lesion that must not straddle splits.
-        class_names: names of the classes, in the order of the labels.
+        labels: Int32 (N,) for "multiclass"; float32 (N, L) of 0, 1 or NaN (unknown) for "multilabel".
+        ids: Text (N,), unique over the whole data set: a path or a row's name. Ids and groups are kept packed
+            (see `_Text`): ask `names` for a few of them.
+        groups: Text (N,): the patient or lesion that must not straddle splits.
+        class_names: Names of the classes, in the order of the labels.
         task: "multiclass" or "multilabel".
-        images: reader of uint8 (B, S, S, 3), or (B, D, S, S, 3) for volumes.
-        columns: other columns of the user's table, (N,) each.
-        skipped: images of the whole data set that could not be read (data.on_error=skip), each with
-            its reason.
+        images: Reader of uint8 (B, S, S, 3), or (B, D, S, S, 3) for volumes.
+        columns: Other columns of the user's table, (N,) each.
+        skipped: Images of the whole data set that could not be read (data.on_error=skip), each with its
+            reason.
 
     Raises:
         ValueError: the parts are not of one length.

@@ -13,7 +13,7 @@ WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5, .npz.
+    """Read a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5, .npz.
 
     Half precision comes back as float32. Nothing in the file is executed.
 
