@@ -1,4 +1,4 @@
-"""A run's gallery: its surest errors and some right decisions, each beside its class-activation map.
+"""Gallery of a run: its most confident errors and some correct predictions, with their Grad-CAM maps.
 
 It holds images of the data set: config.report_images=False leaves it out.
 """

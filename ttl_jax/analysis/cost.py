@@ -23,7 +23,7 @@ BATCHES = (1, 32)
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of one network at one input size; of one image, where nothing else is said.
+    """Costs of one network at one input size, per image unless an attribute says otherwise.
 
     Attributes:
         params: Number of trainable parameters, including the norms' scales and biases.
@@ -44,7 +44,7 @@ class Cost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: two a multiply-accumulate."""
+        """Floating-point operations: two per multiply-accumulate."""
         return 2 * self.macs
 
 
@@ -58,7 +58,7 @@ def cost(
     batches: Sequence[int] = (),
     seconds: float = 1.0,
 ) -> Cost:
-    """Costs of a network, whole, cut, or after a strategy's surgery.
+    """Return the costs of a network, whole, cut, or after a strategy's surgery.
 
     Args:
         name: A network of `ttl_jax.models.names()`.
@@ -86,7 +86,7 @@ def cost(
 def cost_of(
     network: Network, input_shape: Sequence[int], *, batches: Sequence[int] = (), seconds: float = 1.0
 ) -> Cost:
-    """`cost`, of a network that is there already."""
+    """Return the `cost` of a network that is built already."""
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), image)
     counted = count(network.apply, variables, image)
@@ -109,7 +109,7 @@ def latency(
     seconds: float = 1.0,
     warm_up: int = 3,
 ) -> dict[int, float]:
-    """Median milliseconds of a forward pass at each batch size, compiled, on the default device.
+    """Measure median milliseconds of a forward pass at each batch size, compiled, on the default device.
 
     Args:
         network: A network in inference mode.
@@ -139,7 +139,7 @@ def latency(
 
 
 def row(label: str, found: Cost) -> dict[str, Any]:
-    """A line of the printed table; sizes in millions and megabytes, latency in milliseconds."""
+    """Return a line of the printed table; sizes in millions and megabytes, latency in milliseconds."""
     line: dict[str, Any] = {
         "network": label,
         "params (M)": f"{found.params / 1e6:.3f}",

@@ -20,7 +20,7 @@ POSITIONS = 16  # of each map and image: examples of the similarity
 
 
 def compare(measure: str, run: Path, against: str, examples: int) -> list[dict[str, Any]]:
-    """One row a unit that both networks have: similarity, and that of random features.
+    """Return one row per unit that both networks have: its similarity, and that of random features.
 
     Args:
         measure: "svcca", "pwcca" or "cka".

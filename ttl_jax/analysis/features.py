@@ -98,12 +98,12 @@ def _thin(features: Array, positions: int, seed: int) -> Array:
 
 
 def some(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
-    """At most `count` examples, drawn at random, in their order."""
+    """Return at most `count` examples, drawn at random, in their order."""
     if len(dataset) <= count:
         return dataset
     return dataset.take(np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False)))
 
 
 def common_units(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names in both, in the order of the first."""
+    """Return the names that both have, in the order of the first."""
     return tuple(name for name in one if name in other)

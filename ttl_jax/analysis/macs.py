@@ -66,7 +66,7 @@ def _count_equation(equation: Any) -> Count:
 
 
 def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside an equation (jit, cond, scan, custom derivatives)."""
+    """Return the programs inside an equation (jit, cond, scan, custom derivatives)."""
     for value in equation.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(part, "eqns"):

@@ -1,4 +1,4 @@
-"""The paper's table: method x metrics x params x MACs x ms, from finished runs and searches."""
+"""Table of methods as in papers: metrics, parameters, MACs and latency of finished runs and searches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ttl_jax.evaluation import registry
 
 @dataclass(frozen=True)
 class _Line:
-    """One setting: its runs' test scores and prediction files, by seed."""
+    """One setting (table row): its runs' test scores and prediction files, by seed."""
 
     dataset: str
     model: str
@@ -81,7 +81,7 @@ def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
 
 
 def _runs(folder: Path) -> list[Path]:
-    """The run folders that a folder stands for."""
+    """Return the run folder itself, or the runs of a search's best unit."""
     record = folder / "search.json"
     if not record.exists():
         return [folder]

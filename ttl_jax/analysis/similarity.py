@@ -101,7 +101,7 @@ def canonical_correlations(left: Matrix, right: Matrix) -> Float[np.ndarray, " k
 
 
 def examples_of(x: Features, y: Features) -> tuple[Matrix, Matrix]:
-    """Two sets of features as matrices (examples, features), as `svcca` describes it."""
+    """Return two sets of features as matrices (examples, features), as `svcca` describes it."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim > 2 and x.shape[:-1] == y.shape[:-1]:
         return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])

@@ -122,7 +122,7 @@ def _estimator(
 
 
 def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
-    """Name the first field or shape in which a run differs from the first one."""
+    """Raise UserError if a run differs from the first one; name the first field or shape that does."""
     first = loaded[0]
     shapes = {path: leaf.shape for path, leaf in strategies.flatten(first.best).items()}
     for run, other in zip(runs[1:], loaded[1:], strict=True):

@@ -212,7 +212,7 @@ def _phase(  # noqa: PLR0913
 
 
 def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[str, Any]) -> float | None:
-    """Of one training step on a batch of that shape."""
+    """Count the operations of one training step on a batch of that shape."""
     number = jax.ShapeDtypeStruct(images[:1], np.int32)
     data = {
         "image": jax.ShapeDtypeStruct(images, np.uint8),
@@ -232,7 +232,7 @@ def _constants(
     image: tuple[int, ...],
     classes: int,
 ) -> dict[str, Any]:
-    """Shapes of what `build.phase_constants` would give."""
+    """Return the shapes of the output of `build.phase_constants`."""
     params = flatten(variables["params"])
     constants: dict[str, Any] = {"anchor": {path: params[path] for path in bound.anchor}}
     if bound.source:
@@ -262,7 +262,7 @@ def _units(bound: LabelledPhase, params: Mapping[str, Any], model: str) -> tuple
 def _fresh(
     strategy: Strategy, model: str, params: Mapping[str, Any], network: models.Network
 ) -> dict[str, str]:
-    """The units that do not start at their pretrained weights, and how they start."""
+    """Return the units that do not start at their pretrained weights, and how they start."""
     surgery = strategy.surgery
     anatomy = anatomy_of(params, model)
     starts_of: dict[str, str] = {}

@@ -15,7 +15,7 @@ Labels = Int[np.ndarray, " examples"]
 
 
 def logme(features: Features, labels: Labels) -> float:
-    """Log of maximum evidence a example (You et al. 2021, arXiv:2102.11005; fixed point of the
+    """Log of maximum evidence per example (You et al. 2021, arXiv:2102.11005; fixed point of the
     journal version, arXiv:2110.10545), the mean over classes.
 
     For each class the targets 0 and 1 are normal around a linear function of the features with
