@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def file(self) -> str:
-        """The file's own name."""
+        """Name of the file."""
         return self.location.rsplit("/", 1)[-1]
 
 
@@ -91,12 +91,12 @@ CATALOGUE: dict[tuple[str, str], Entry] = {
 
 
 def keys() -> tuple[str, ...]:
-    """The catalogue's sources."""
+    """Return the catalogue's sources."""
     return tuple(dict.fromkeys(key for key, _ in CATALOGUE))
 
 
 def entry(source: str, name: str) -> Entry:
-    """The entry of a source and a network.
+    """Return the entry of a source and a network.
 
     Raises:
         UserError: there is none.
@@ -110,7 +110,7 @@ def entry(source: str, name: str) -> Entry:
 
 
 def locate(source: str, name: str) -> Path:
-    """The file of an entry on this machine, downloaded on first use.
+    """Return the local file of an entry; download it on first use.
 
     Raises:
         UserError: it is not here and cannot be had; the sentence says what to put where.
@@ -134,7 +134,7 @@ def locate(source: str, name: str) -> Path:
 
 
 def listing() -> list[dict[str, str]]:
-    """One row a network and source, for a table."""
+    """Return one table row per network and source."""
     return [
         {
             "model": name,

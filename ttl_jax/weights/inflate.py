@@ -1,4 +1,4 @@
-"""2D weights to 3D: what a network learned on images, as a start on volumes."""
+"""Inflation of 2D weights to 3D, to start training on volumes from weights learned on images."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def load_with_report(
     depth: int = 16,
     inflation: str = "mean",
 ) -> tuple[Variables, Report]:
-    """`load`, with a report of what was taken and what started fresh."""
+    """Do as `load`, and report which units were loaded and which start fresh."""
     models.units(name)  # an unknown network is the first thing to say
     arrays, said = _arrays(source, name)
     if _needs_depth(arrays, name):
@@ -115,7 +115,7 @@ def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[d
 
 
 def find(source: str | Path, name: str) -> Path:
-    """The file of a source on this machine, downloaded on first use; a path is not looked at.
+    """Return the local file of a source; download it on first use. A path is not checked.
 
     Raises:
         UserError: a key of the catalogue that has no such network, or whose file cannot be had.
@@ -133,7 +133,7 @@ def _needs_depth(arrays: Mapping[str, np.ndarray], name: str) -> bool:
 
 
 def _with_depth(arrays: Mapping[str, np.ndarray], name: str, how: str) -> dict[str, np.ndarray]:
-    """Tensors of the 2D namesake under our paths, inflated; what it does not know stays as it is."""
+    """Return the 2D namesake's tensors under our paths, inflated; unknown tensors stay as they are."""
     flat = name.removesuffix(volume.SUFFIX)
     paths = {theirs: ours for ours, theirs in names_of(template(flat, 1), flat).items()}
     named = _torch_named(arrays, flat)
@@ -143,7 +143,7 @@ def _with_depth(arrays: Mapping[str, np.ndarray], name: str, how: str) -> dict[s
 
 
 def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Tensors under torchvision's names and in torch's layout, whoever wrote them."""
+    """Return tensors under torchvision's names and in torch's layout, whoever wrote them."""
     if not any(key.startswith("params/") for key in arrays):
         return canonical(arrays, name)
     theirs = names_of(template(name, 1), name)
@@ -155,7 +155,7 @@ def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.nd
 
 
 def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
-    """Channels of the images that the file's first convolution was made for."""
+    """Return the number of image channels that the file's first convolution expects."""
     path = _first_kernel(name)
     first = names_of([path], name)[path]
     if first in given and given[first].ndim in (4, 5):
@@ -164,7 +164,7 @@ def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
 
 
 def _first_kernel(name: str) -> str:
-    """The convolution of the first unit that sees the image: the only one with its odd channels."""
+    """Return the convolution of the first unit that sees the image: the only one with its odd channels."""
     first, channels = f"params/{models.units(name)[0].name}/", 5
     leaves = template(name, 1, channels=channels, cut=1)
     return next(
@@ -175,7 +175,7 @@ def _first_kernel(name: str) -> str:
 
 
 def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str]) -> int | None:
-    """Outputs of the file's head; None where it has none."""
+    """Return the number of outputs of the file's head; None if it has none."""
     for key in (theirs[HEAD], theirs["params/head/bias"]):
         if key in given and given[key].ndim:
             return int(given[key].shape[0])
@@ -200,7 +200,7 @@ def _takes_head(
 
 
 def _slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) -> set[str]:
-    """The units from the first one whose widths differ from the whole network's."""
+    """Return the units from the first one whose widths differ from the whole network's."""
     changed = {
         models.unit_of(name, path.split("/")[1:])
         for path, leaf in wanted.items()
@@ -212,7 +212,7 @@ def _slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) 
 
 
 def _as_torch(path: str, value: np.ndarray) -> np.ndarray:
-    """Our layout to torch's; a tensor of a rank that cannot be right stays, for the error to name."""
+    """Convert our layout to torch's; a tensor of an impossible rank stays, for the error to name."""
     try:
         return to_torch(path, value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Given tensors into a network's structure: every name and shape that does not fit, in one error."""
+"""Merge of given tensors into a network's structure; one error lists every name and shape that is wrong."""
 
 from __future__ import annotations
 

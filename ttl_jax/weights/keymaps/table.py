@@ -65,7 +65,7 @@ def _as_torch_names(path: str) -> str:
 
 
 def canonical(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """A file's tensors under their original (torchvision) names, whatever library wrote them."""
+    """Return a file's tensors under their original (torchvision) names, whatever library wrote them."""
     return dict(arrays) if registry.is_own("backbone", name) else normalise(arrays, name)
 
 
@@ -75,7 +75,7 @@ def _grid(path: str, length: int) -> tuple[int, int, int] | None:
 
 
 def to_ours(path: str, value: np.ndarray) -> np.ndarray:
-    """torch's layout to ours: OI[D]HW -> [D]HWIO, (out, in) -> (in, out), fc1's CHW flatten -> HWC."""
+    """Map torch's layout to ours: OI[D]HW -> [D]HWIO, (out, in) -> (in, out), fc1's CHW flatten -> HWC."""
     if not path.endswith("/kernel"):
         return value
     if value.ndim == 2:
@@ -86,7 +86,7 @@ def to_ours(path: str, value: np.ndarray) -> np.ndarray:
 
 
 def to_torch(path: str, value: np.ndarray) -> np.ndarray:
-    """The inverse of `to_ours`, exactly."""
+    """Invert `to_ours`, exactly."""
     if not path.endswith("/kernel"):
         return value
     if value.ndim == 2:

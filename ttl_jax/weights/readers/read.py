@@ -1,4 +1,4 @@
-"""Chooses the reader by what a file holds, and explains files that are none."""
+"""Choice of the reader by a file's content, and explanations of files that are no weights."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _h5(path: Path) -> dict[str, np.ndarray]:
 
 
 def _widen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """float16 and bfloat16 to float32."""
+    """Convert float16 and bfloat16 to float32."""
     return {
         name: value.astype(np.float32) if value.dtype.itemsize == 2 and value.dtype.kind in "fV"
         or value.dtype.name == "bfloat16" else value
