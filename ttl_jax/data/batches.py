@@ -29,7 +29,7 @@ _LOCK = threading.Lock()
 
 
 def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
-    """The order of examples in an epoch, the same under every version of NumPy.
+    """Return the order of examples in an epoch, the same under every version of NumPy.
 
     It sorts raw 64-bit words of Philox: NumPy promises the words, not `Generator.permutation`.
 
@@ -49,7 +49,7 @@ def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
 
 
 def _order(words: Int[np.ndarray, " N"], parts: int = 16) -> Int[np.ndarray, " N"]:
-    """Positions by rising 64-bit word, equal ones as they stand.
+    """Return a stable argsort of 64-bit words.
 
     Sixteen ranges of words are sorted one by one: an argsort of all of them at once would hold twice
     their bytes more.
@@ -106,7 +106,7 @@ _BLOCK = 1024  # draws; classes are even within every block
 
 @lru_cache(maxsize=64)
 def _block(seed: int, number: int, classes: int) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """The classes drawn in a block, in a random order, and the how-manieth draw of its class each is."""
+    """Return the classes drawn in a block, in random order, and the count of earlier draws of each class."""
     each = -(-_BLOCK // classes)
     bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, number, 1]))
     order = np.argsort(bits.random_raw(each * classes), kind="stable")
@@ -115,7 +115,7 @@ def _block(seed: int, number: int, classes: int) -> tuple[Int[np.ndarray, " K"],
 
 @lru_cache(maxsize=1024)
 def _pass(seed: int, number: int, place: int, count: int) -> Int[np.ndarray, " N"]:
-    """The order of a class's examples in its `number`-th pass."""
+    """Return the order of a class's examples in its `number`-th pass."""
     bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, number, place, 2]))
     return np.argsort(bits.random_raw(count), kind="stable")
 

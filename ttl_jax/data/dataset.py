@@ -20,7 +20,7 @@ class ImageReader(Protocol):
         """Number of images."""
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
-        """The images at these positions, in this order."""
+        """Return the images at these positions, in this order."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ArrayReader:
         return len(self.images)
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
-        """The images at these positions, in this order, as a copy."""
+        """Return the images at these positions, in this order, as a copy."""
         return self.images[np.asarray(indices)]
 
 
@@ -57,7 +57,7 @@ class SubsetReader:
         return len(self.positions)
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
-        """The images at these positions of the subset, in this order."""
+        """Return the images at these positions of the subset, in this order."""
         return self.base.read(self.positions[np.asarray(indices)])
 
 
@@ -75,11 +75,11 @@ class ViewsReader:
         return self.views.shape[1]
 
     def read(self, indices: Int[np.ndarray, " B"]) -> np.ndarray:
-        """The first view of the examples at these positions."""
+        """Return the first view of the examples at these positions."""
         return self.views[0, np.asarray(indices)]
 
     def read_epochs(self, indices: Int[np.ndarray, " B"], epochs: Int[np.ndarray, " B"]) -> np.ndarray:
-        """The view of each example that its epoch sees, as a copy."""
+        """Return the view of each example that its epoch sees, as a copy."""
         return self.views[np.asarray(epochs) % len(self.views), np.asarray(indices)]
 
 
@@ -131,11 +131,11 @@ class Dataset:
         return len(self.labels)
 
     def names(self, indices: Int[np.ndarray, " K"]) -> list[str]:
-        """The ids of these examples."""
+        """Return the ids of these examples."""
         return self.__dict__["ids"][np.asarray(indices)].astype(str).tolist()
 
     def take(self, indices: Int[np.ndarray, " K"], name: str | None = None) -> Dataset:
-        """The examples at `indices`, in that order; the images are not copied."""
+        """Return the examples at `indices`, in that order; the images are not copied."""
         indices = np.asarray(indices, np.int64)
         reader = self.images
         if isinstance(reader, SubsetReader):

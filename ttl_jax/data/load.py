@@ -35,6 +35,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
     Raises:
         UserError: anything about the data that the user has to mend, in one sentence.
     """
+    # Check first, because `here` may copy files from a bucket.
     check(config)
     config = here(config)
     if config.name in PHANTOMS:
@@ -131,7 +132,7 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
 
 
 def _limited(sets: Splits, config: DataConfig) -> Splits:
-    """The data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
+    """Return the data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
     training = sets["train"]
     wanted = config.train_limit or round(config.train_share * len(training))
     if wanted >= len(training):

@@ -189,7 +189,7 @@ def _augment_one(image: Array, key: Array, spec: Spec) -> Array:
 def example_keys(
     seed: int | Int[Array, " B"], epoch: Int[Array, " B"], example: Int[Array, " B"]
 ) -> Key[Array, " B"]:
-    """One typed key for each example and epoch, wherever in a batch it stands.
+    """Return one typed key per example and epoch, whatever its place in a batch.
 
     Args:
         seed: The run's seed. As an array (the same value for all) it is no constant of a compiled step.

@@ -51,24 +51,24 @@ def posterize(image: Array, amount: Array) -> Array:
 
 
 def brightness(image: Array, amount: Array) -> Array:
-    """Factor 0.1 to 1.9, as the three that follow and PIL's ImageEnhance."""
+    """Scale by 0.1 to 1.9, as PIL's ImageEnhance; so do the next three."""
     return image * (1 + 0.9 * amount)
 
 
 def contrast(image: Array, amount: Array) -> Array:
-    """About the mean luma."""
+    """Scale the difference from the mean luma."""
     mean = jnp.floor(jnp.mean(gray(image)) + 0.5)
     return mean + (image - mean) * (1 + 0.9 * amount)
 
 
 def colour(image: Array, amount: Array) -> Array:
-    """About each pixel's luma."""
+    """Scale the difference from each pixel's luma."""
     plain = gray(image)[..., None]
     return plain + (image - plain) * (1 + 0.9 * amount)
 
 
 def sharpness(image: Array, amount: Array) -> Array:
-    """About the image smoothed by PIL's 3 x 3 kernel (5 in the middle, 1 around); the border stays."""
+    """Scale the difference from the image under PIL's 3 x 3 kernel (5 amid 1s); the border stays."""
     side = image.shape[0]
     around = sum(
         image[i : side - 2 + i, j : side - 2 + j] * (5 if (i, j) == (1, 1) else 1)

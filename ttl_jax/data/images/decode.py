@@ -30,7 +30,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
 
 
 class UnreadableImageError(Exception):
-    """Why an image cannot be used; the caller knows its file and row."""
+    """The reason why an image cannot be used; the caller adds its file and row."""
 
 
 class Picture(Protocol):
@@ -103,7 +103,7 @@ def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S 
 
 
 def decode_shown(source: ImageSource, geometry: Geometry) -> tuple[UInt8[np.ndarray, "... S S 3"], Image]:
-    """As `decode`, and the image to know the example by: `upright`, of a volume its middle slice."""
+    """Do as `decode`; also return the image that stands for it: `upright`, or a volume's middle slice."""
     if isinstance(source, Stack):
         return _volume(source, geometry)
     image = upright(source, geometry)
@@ -224,7 +224,7 @@ def _open(file: IO[bytes]) -> ImageFile:
 
 
 def _plain(image: Image) -> Image:
-    """Any mode of PIL's as "L", "RGB" or "RGBA"."""
+    """Convert any mode of PIL's to "L", "RGB" or "RGBA"."""
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
         return stretch(np.asarray(image))
@@ -234,7 +234,7 @@ def _plain(image: Image) -> Image:
 
 
 def _opaque(image: Image, background: int) -> Image:
-    """Without transparent pixels: they show a gray."""
+    """Replace transparent pixels by a gray."""
     from PIL import Image
 
     if image.mode != "RGBA":
@@ -244,7 +244,7 @@ def _opaque(image: Image, background: int) -> Image:
 
 
 def stretch(values: np.ndarray) -> Image:
-    """Any numbers (H, W), their minimum as 0 and their maximum as 255; all equal is 0.
+    """Map numbers (H, W) from their minimum and maximum to 0 and 255; equal numbers give 0.
 
     Raises:
         UnreadableImageError: NaN or infinite.

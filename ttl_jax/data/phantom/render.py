@@ -33,17 +33,17 @@ class Rendered(NamedTuple):
 
 
 def image_id(patient: int, image: int, shifted: bool) -> str:
-    """Such as "home00012-1": hospital, patient, image."""
+    """Return an image id such as "home00012-1": hospital, patient, image."""
     return f"{group_id(patient, shifted)}-{image}"
 
 
 def group_id(patient: int, shifted: bool) -> str:
-    """Such as "home00012"; "away" patients are those of the other hospital."""
+    """Return a group id such as "home00012"; "away" patients are those of the other hospital."""
     return f"{'away' if shifted else 'home'}{patient:05d}"
 
 
 def parse_id(text: str) -> tuple[int, int, bool]:
-    """The (patient, image, shifted) of an image id. Raises UserError on anything else."""
+    """Return the (patient, image, shifted) of an image id. Raises UserError on anything else."""
     match = _ID.fullmatch(text)
     if match is None:
         raise UserError(f"{text!r} is no phantom image id (they look like 'home00012-1').")

@@ -1,4 +1,4 @@
-"""Who the patients are: their label, their split, and how far their lesions go.
+"""Sampling of patients: their label, their split, and the severity of their lesions.
 
 Everything here is a function of (seed, modality, patient) alone, so a larger data set contains the
 smaller one, patient by patient, with the same labels and splits.

@@ -14,7 +14,7 @@ VISIBLE = 0.08  # a lesion's mask is where it weighs at least this much against 
 
 
 class Scene(NamedTuple):
-    """One picture to paint: a pure value but for its two random streams, which are drawn from.
+    """One picture to paint: a pure value except for its two random streams, which painting advances.
 
     Attributes:
         size: Pixels per side.
@@ -76,7 +76,7 @@ def add_lesion(
     stripes: float = 0.0,
     axis: float | None = None,
 ) -> Lesion:
-    """A lesion at `centre` with an area drawn from `radius` (lowest, highest).
+    """Return a lesion at `centre` with an area drawn from `radius` (lowest, highest).
 
     Args:
         edge: Width of the soft border.
@@ -106,7 +106,7 @@ def add_lesion(
 
 
 def gray(intensity: Float[np.ndarray, "s s"]) -> Float[np.ndarray, "s s 3"]:
-    """One channel as three."""
+    """Repeat one channel three times."""
     return np.repeat(intensity[..., None], 3, axis=-1)
 
 

@@ -24,7 +24,7 @@ def _coarsening(size: int, cells: int) -> Float[np.ndarray, "s s"]:
 def other_hospital(
     colours: Float[np.ndarray, "s s 3"], hospital: np.random.Generator, image: np.random.Generator
 ) -> Float[np.ndarray, "s s 3"]:
-    """Lower resolution and blur, then gamma, contrast and colour cast; the caller adds the noise.
+    """Apply lower resolution and blur, then gamma, contrast and colour cast; the caller adds the noise.
 
     Args:
         colours: Colours in 0..1, before the sensor's own noise.

@@ -101,7 +101,7 @@ def _class_counts(listing: Listing) -> dict[str, int]:
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    """For JSON, which has no NaN: null."""
+    """Replace NaN by null, because JSON has no NaN."""
     if values.dtype.kind != "f":
         return values.tolist()
     holes = np.isnan(values)

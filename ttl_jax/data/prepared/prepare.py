@@ -93,6 +93,7 @@ def prepare(
     except UserError as error:
         raise UserError(f"{error}; what was prepared is kept in {folder}") from None
     manifest = make_manifest(listing, config, shards, notes, faults)
+    # The manifest comes after all shards, because it makes the folder readable as a data set.
     write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
     _sweep(folder, shards)
     return Prepared(

@@ -61,12 +61,12 @@ def plan(listing: Listing, folder: Path) -> list[Shard]:
 
 
 def starts(shards: list[Shard]) -> list[int]:
-    """The place in the source of each shard's first image."""
+    """Return the position in the source of each shard's first image."""
     return np.cumsum([0] + [len(shard.images) for shard in shards])[:-1].tolist()
 
 
 def _fingerprint(images: Sequence[ImageSource]) -> str:
-    """Changes when an image's file, its size or time, or the way to read it does."""
+    """Return a digest that changes with an image's file, its size or time, or the way to read it."""
     digest = hashlib.sha256(FORMAT.encode())
     for image in (part for whole in images for part in _slices(whole)):
         if isinstance(image, np.ndarray):
@@ -98,12 +98,12 @@ def finished(shard: Shard) -> bool:
 
 
 def read_note(shard: Shard) -> dict[str, Any]:
-    """Of a finished shard: hashes and sizes of its records, and the faults by place in it."""
+    """Read a finished shard's note: hashes and sizes of its records, and the faults by place in it."""
     return json.loads(shard.note.read_text(encoding="utf-8"))
 
 
 def write_shard(shard: Shard) -> Iterator[None]:
-    """Write one shard and its note, yielding after each image; nothing is there until all is."""
+    """Write one shard and its note, yielding after each image; the file appears only when complete."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     note: dict[str, Any] = {"fingerprint": shard.fingerprint, "faults": {}}
@@ -129,17 +129,19 @@ def write_shard(shard: Shard) -> Iterator[None]:
                 yield
         finally:
             writer.close()
+        # Onto the disk before the rename, so that a crash leaves no partial shard under the final name.
         with partial.open("rb") as file:
             os.fsync(file.fileno())
             note["file_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         note["bytes"] = partial.stat().st_size
         partial.replace(shard.folder / shard.name)
+    # The note comes last, because it marks the shard as finished.
     write_json(shard.note, note)
 
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A name to write under, gone again unless it was moved away."""
+    """Yield a temporary name to write under; the file is deleted unless it was moved away."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -150,7 +152,7 @@ def _partial(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file as a whole or not at all; raises UserError where it cannot be written."""
+    """Write a file as a whole or not at all; raise UserError if it cannot be written."""
     with _partial(path) as partial:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         partial.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Shards written by several processes, which end with the one that started them."""
+"""Writing of shards by several processes, which end with the process that started them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def published(name: str, *reads: str) -> Callable[[Reader], Reader]:
 
 
 def need(path: Path, of: str) -> Path:
-    """The path, which must exist.
+    """Return the path, which must exist.
 
     Raises:
         UserError: it does not.

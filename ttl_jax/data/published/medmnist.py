@@ -106,7 +106,7 @@ def read_medmnist(folder: Path, name: str, size: int) -> Listing:
 
 
 def _shape(image: ImageSource) -> tuple[int, ...]:
-    """Of an array, or of a stack of arrays; without colours."""
+    """Return the shape of an array or a stack of arrays, without the colour axis."""
     if isinstance(image, Stack):
         return len(image.slices), *np.asarray(image.slices[0]).shape
     return np.asarray(image).shape[:2]

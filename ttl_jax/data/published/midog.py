@@ -80,7 +80,7 @@ _reading = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _region(path: Path, changed: int, size: int) -> Image | str:
-    """The image, or why not, so that this too is found out once for all its patches."""
+    """Return the image, or the reason why it cannot be read, cached for all its patches."""
     try:
         return read_file(path)
     except UnreadableImageError as error:

@@ -295,17 +295,17 @@ def auto_augment(name: str) -> tuple[str, str]:
 
 
 def augmentation(values: RunDataConfig) -> Spec:
-    """The steps that config.data asks for, "auto" by its name; errors as `parse_augment`."""
+    """Return the steps that config.data asks for, with "auto" resolved; raises as `parse_augment`."""
     return parse_augment(auto_augment(values.name)[0] if values.augment == "auto" else values.augment)
 
 
 def names() -> tuple[str, ...]:
-    """The presets' names."""
+    """Return the presets' names."""
     return tuple(PRESETS)
 
 
 def metric(name: str) -> str:
-    """The validation figure that picks a checkpoint on this data set; raises as `fields`."""
+    """Return the validation metric that picks a checkpoint on this data set; raises as `fields`."""
     if registry.is_own("source", name):
         return "auroc"
     if name not in PRESETS:

@@ -48,7 +48,7 @@ class CsvFile:
 
 
 def quoted(text: object, limit: int = 120) -> str:
-    """A cell or a path in quotes, on one line and with its middle left out where it is long."""
+    """Return a cell or a path in quotes, on one line and with its middle left out where it is long."""
     shown = repr(str(text))
     return shown if len(shown) <= limit else f"{shown[: limit // 2]}...{shown[-limit // 2 :]}"
 

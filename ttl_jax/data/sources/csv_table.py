@@ -84,7 +84,7 @@ def _refuse_repeated(table: CsvFile, images: list[str]) -> None:
 
 
 def _find(table: CsvFile, images: list[str], root: Path, on_error: str, kind: FileKind) -> list[Path]:
-    """The file of each row: the name as it stands, or with the ending of the one file that fits."""
+    """Return the file of each row: the name as it stands, or with the ending of the one file that fits."""
     if not root.is_dir():
         raise UserError(f"data.root={str(root)!r} is not a folder; name the one with the images")
     listed: dict[Path, tuple[set[str], dict[str, list[str]]]] = {}

@@ -110,7 +110,7 @@ def read_dicom(config: DataConfig) -> Listing:
 
 
 def _paths(files: Listing, whole: bool) -> Iterator[tuple[int, Path]]:
-    """(row, file); for volumes, a row that names a folder gives all DICOM files in it."""
+    """Yield (row, file); for volumes, a row that names a folder gives all DICOM files in it."""
     for row, path in enumerate(files.images):
         assert isinstance(path, Path)
         inside = (
@@ -121,7 +121,7 @@ def _paths(files: Listing, whole: bool) -> Iterator[tuple[int, Path]]:
 
 
 def _examples(each: Found, slices: str, window: Window | str, spacing: float) -> list[ImageSource]:
-    """The images of a file, or the volume that its frames are."""
+    """Return the images of a file, or the volume that its frames form."""
     if isinstance(each.header, str):
         return [Unreadable.example(each.header, slices)]
     return examples_of(
@@ -130,7 +130,7 @@ def _examples(each: Found, slices: str, window: Window | str, spacing: float) ->
 
 
 def _volumes(files: Listing, found: Sequence[Found], window: Window | str, config: DataConfig) -> Listing:
-    """One example a series, or a multi-frame file; data.group="file" makes each its own group.
+    """Return one example per series or multi-frame file; data.group="file" makes each its own group.
 
     Raises:
         UserError: a series in two classes, splits or groups, or a table's folder of several series.
@@ -179,7 +179,7 @@ def _volumes(files: Listing, found: Sequence[Found], window: Window | str, confi
 
 
 def _stack(own: Sequence[Found], window: Window | str, spacing: float) -> ImageSource:
-    """The volume of a series or a file; one that cannot be read where its order is unknown."""
+    """Return the volume of a series or a file; an unreadable example if its order is unknown."""
     if len(own) == 1:
         return _examples(own[0], "volume", window, spacing)[0]
     try:

@@ -34,7 +34,7 @@ class FileKind:
         return bool(bare and self.bare and self.bare(file))
 
     def stem(self, name: str) -> str | None:
-        """The name without its ending; None for a name of another kind."""
+        """Return the name without its ending; None for a name of another kind."""
         for ending in sorted(self.endings, key=len, reverse=True):
             if name.lower().endswith(ending):
                 return name[: -len(ending)]

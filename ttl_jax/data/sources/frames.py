@@ -19,7 +19,7 @@ MAX_SIDE = 20000  # pixels; spacing in another unit than millimetres gives absur
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a file that the source could not open, until images are read and faults counted."""
+    """Placeholder for a file that the source could not open, until images are read and faults counted."""
 
     reason: str
 
@@ -29,7 +29,7 @@ class Unreadable:
 
     @classmethod
     def example(cls, reason: str, slices: str) -> ImageSource:
-        """In the place of an image, or of a volume where `data.slices` asks for one."""
+        """Return a placeholder for an image, or for a volume if `data.slices` asks for one."""
         return Stack((cls(reason),)) if slices == "volume" else cls(reason)
 
 

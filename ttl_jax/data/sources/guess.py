@@ -13,7 +13,7 @@ _TABLES = (".csv", ".tsv", ".txt")
 
 
 def guess_source(path: str | Path) -> str:
-    """The value of data.name for a path: by its ending, or the first file in it that is of a kind.
+    """Return the value of data.name for a path, by its ending or its first file of a known kind.
 
     Raises:
         UserError: nothing there, or nothing known in it.

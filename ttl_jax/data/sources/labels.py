@@ -74,7 +74,7 @@ def class_labels(
 def known_labels(
     names: tuple[str, ...], columns: list[list[str]], at: Callable[[int], str]
 ) -> Float[np.ndarray, "N L"]:
-    """Several labels for each row: 1 present, 0 absent, NaN unknown (empty or -1).
+    """Return several labels for each row: 1 present, 0 absent, NaN unknown (empty or -1).
 
     Raises:
         UserError: another value, or a label of which only one value is known.

@@ -58,7 +58,7 @@ class Listing:
         return any(isinstance(image, Stack) for image in self.images)
 
     def take(self, indices: np.ndarray) -> Listing:
-        """The examples at `indices`, in that order."""
+        """Return the examples at `indices`, in that order."""
         return replace(
             self,
             images=[self.images[index] for index in indices],
@@ -135,7 +135,7 @@ def make_listing(
 
 
 def no_splits(count: int) -> np.ndarray:
-    """The `splits` of a source that has none of its own."""
+    """Return the `splits` of a source that has none of its own."""
     return np.full(count, "", dtype="U5")
 
 
@@ -144,7 +144,7 @@ R = TypeVar("R", bound=Read)
 
 
 class Source(NamedTuple):
-    """A data source as it is registered: lists the examples of a config, and which of `READS` it reads."""
+    """A registered data source: its function config -> Listing, and the fields of `READS` that it reads."""
 
     read: Read
     reads: tuple[str, ...] = READS

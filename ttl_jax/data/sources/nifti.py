@@ -147,7 +147,7 @@ def read_nifti(config: DataConfig) -> Listing:
 
 
 def _millimetres(opened: Nifti1Image, plane: str, spacing: float) -> tuple[float, float, float]:
-    """Of a voxel from slice to slice, and of a slice's pixel: height and width, `spacing` if that is set."""
+    """Return millimetres from slice to slice and a pixel's height and width (`spacing` if that is set)."""
     import nibabel
 
     sizes = nibabel.affines.voxel_sizes(opened.affine)
@@ -179,7 +179,7 @@ def read_volume(path: Path, window: Window | str = "") -> Volume:
 
 @lru_cache(maxsize=2)
 def _try_volume(path: Path, window: Window | str, changed: int, size: int) -> Volume | str:
-    """The volume, or why not, so that this too is found out once for all slices."""
+    """Return the volume, or the reason why it cannot be read, cached for all its slices."""
     try:
         return _read_volume(path, window)
     except UnreadableImageError as error:
@@ -214,7 +214,7 @@ def _read_volume(path: Path, window: Window | str) -> Volume:
 
 
 def _open(path: Path) -> Nifti1Image:
-    """The header; voxels are read later."""
+    """Open the file's header; voxels are read later."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
 
@@ -231,7 +231,7 @@ def _open(path: Path) -> Nifti1Image:
 
 
 def _shape(opened: Nifti1Image) -> tuple[int, int, int]:
-    """Voxels along R, A and S."""
+    """Return the number of voxels along R, A and S."""
     import nibabel
 
     shape = tuple(int(side) for side in opened.shape)

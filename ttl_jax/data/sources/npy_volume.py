@@ -53,7 +53,7 @@ def slices_of(path: Path) -> int:
 
 
 def _open(path: Path) -> np.ndarray:
-    """The volume, mapped: only the slices that are asked for are read."""
+    """Map the volume into memory: only the slices that are asked for are read."""
     try:
         volume = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

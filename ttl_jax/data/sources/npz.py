@@ -135,14 +135,14 @@ def _volumes(images: np.ndarray) -> bool:
 
 
 def _each(images: np.ndarray) -> list[ImageSource]:
-    """Images (N, H, W[, C]) one by one, volumes (N, D, H, W) as stacks of their slices."""
+    """Return images (N, H, W[, C]) one by one, volumes (N, D, H, W) as stacks of their slices."""
     if _volumes(images):
         return [Stack(tuple(volume)) for volume in images]
     return list(images)
 
 
 def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (N, L) of any kind to (labels, class names).
+    """Convert labels (N, L) of any kind to (labels, class names).
 
     Raises:
         UserError: fractions, negative classes, other values than 0 and 1 in several columns, or one
@@ -176,7 +176,7 @@ def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.nda
 
 
 def _columns(labels: np.ndarray, images: np.ndarray, where: str) -> np.ndarray:
-    """Labels as (N, L), one row for each image."""
+    """Return labels as (N, L), one row for each image."""
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] == 0):
         raise UserError(f"{where} have shape {labels.shape}; (N,), (N, 1) or (N, L) is needed")
     if len(labels) != len(images):

@@ -57,7 +57,7 @@ class RecordImage:
 
 @lru_cache(maxsize=256)
 def _open_shard(path: Path, changed: int) -> Any:
-    """An open shard; reading from several threads at once is safe, and each chunk's hash is checked."""
+    """Return an open shard; threads may read it at the same time, and each chunk's hash is checked."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     return ArrayRecordReader(str(path), "readahead_buffer_size:0")
@@ -103,7 +103,7 @@ def read_record(folder: str | Path) -> Listing:
 
 
 def _examples(images: list[RecordImage], examples: dict[str, Any]) -> list[RecordImage | Stack]:
-    """The images, or the volumes that they are slices of."""
+    """Return the images, or the volumes whose slices they are."""
     if "slices" not in examples:
         return list(images)
     ends = np.cumsum(examples["slices"]).tolist()
@@ -146,7 +146,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def digest(manifest: dict[str, Any]) -> str:
-    """SHA-256 of the manifest as JSON, its keys sorted: a damaged label would be believed."""
+    """Return the SHA-256 of the manifest as JSON with sorted keys, to detect damaged labels."""
     text = json.dumps(manifest, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The sources that data.name may say, and which fields each of them reads."""
+"""Registered sources of data.name, and the fields that each of them reads."""
 
 from __future__ import annotations
 

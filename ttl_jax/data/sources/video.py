@@ -1,4 +1,4 @@
-"""Frames of a video file, decoded a block at a time: neighbours share the way from a key frame."""
+"""Frames of a video file, decoded in blocks: neighbours share the decoding from their key frame."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _reading = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _block(path: Path, block: int, step: int, changed: int, size: int) -> dict[int, Image] | str:
-    """Place in the block -> frame; or why not."""
+    """Return {place in the block: frame}, or the reason why it cannot be read."""
     try:
         return _decode(path, block * BLOCK * step, step)
     except Exception as error:  # damaged files make FFmpeg's many decoders raise nearly anything

@@ -43,7 +43,7 @@ _SAMPLE = 4000  # images that the spectra's principal components are taken from
 
 
 def content(image: Image) -> UInt8[np.ndarray, "64 64"]:
-    """An image's gray square without even margins (of padding, of air), squashed."""
+    """Return an image's gray square without even margins (of padding, of air), squashed."""
     from PIL import Image as pil
 
     gray = image.convert("L")
@@ -59,7 +59,7 @@ def content(image: Image) -> UInt8[np.ndarray, "64 64"]:
 
 
 def _margins(square: UInt8[np.ndarray, "S S"]) -> tuple[int, int]:
-    """Even lines before the first and after the last that is not, and one more; a third at most each."""
+    """Count the even lines at both ends, plus one for the half-even line; at most a third each."""
     ordered = np.sort(square, axis=1).astype(np.int16)
     shows = ordered[:, 3 * SIDE // 4] - ordered[:, SIDE // 4] >= _EVEN
     even = int(np.argmax(shows)), int(np.argmax(shows[::-1]))
@@ -68,7 +68,7 @@ def _margins(square: UInt8[np.ndarray, "S S"]) -> tuple[int, int]:
 
 
 def altered_pairs(contents: UInt8[np.ndarray, "N 64 64"], progress: Progress | None = None) -> Pairs:
-    """Pairs of images of which one is an altered copy of the other; alike as the median of their blocks.
+    """Find pairs of images that are altered copies; their likeness is the median over blocks.
 
     contents: Gray squares of `content`, (N, 64, 64).
         progress: Called with (done, total) images compared.
@@ -98,7 +98,7 @@ def altered_pairs(contents: UInt8[np.ndarray, "N 64 64"], progress: Progress | N
 
 
 def _levels(contents: UInt8[np.ndarray, "N 64 64"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spectra (N, D), and even detail at 32 and at 16 pixels a side, float16."""
+    """Return spectra (N, D), and even detail at 32 and at 16 pixels a side, float16."""
     from scipy.fft import rfft2
 
     full = contents.astype(np.float32)
@@ -133,12 +133,12 @@ def _detail(squares: Float[np.ndarray, "N S S"], width: int = 9, *, smooth: bool
 
 
 def _even(detail: Float[np.ndarray, "N S S"]) -> np.ndarray:
-    """Detail divided by its deviation around each pixel, so that every part of an image counts."""
+    """Divide detail by its deviation around each pixel, so that every part of an image counts."""
     return detail / (np.sqrt(np.maximum(_blur(detail * detail, 9), 0)) + 4)
 
 
 def _neighbours(spectra: Float[np.ndarray, "N D"]) -> Iterator[Int[np.ndarray, "Q 2"]]:
-    """For each image the CANDIDATES whose spectra are most like its own, by whitened components."""
+    """Yield for each image the CANDIDATES whose spectra are most like its own, by whitened components."""
     count = len(spectra)
     spectra = spectra - spectra.mean(axis=0)
     sample = spectra[:: -(-count // _SAMPLE)]
@@ -166,7 +166,7 @@ def _judge(
     quarter: Float[np.ndarray, "N 16 16"],
     pairs: Int[np.ndarray, "Q 2"],
 ) -> Float[np.ndarray, " Q"]:
-    """The median correlation of each pair's blocks once one is laid over the other; 0 where it is none."""
+    """Return the median correlation of each pair's blocks after alignment; 0 for pairs that are no copies."""
     scores = np.zeros(len(pairs))
     maps = np.tile(np.eye(2, 3, dtype=np.float32), (len(pairs), 1, 1))
     for level, steps in ((quarter, _STEPS[0]), (half, _STEPS[1])):
@@ -191,7 +191,7 @@ def _align(
     maps: Float[np.ndarray, "P 2 3"],
     steps: int,
 ) -> Float[np.ndarray, "P 2 3"]:
-    """Gauss-Newton steps to the affine maps by which `other` fits `one` best.
+    """Take Gauss-Newton steps to the affine maps by which `other` fits `one` best.
 
     Args:
         one: Detail of the images to fit to.
@@ -222,7 +222,7 @@ def _align(
 def _lay(
     other: Float[np.ndarray, "P S S"], maps: Float[np.ndarray, "P 2 3"]
 ) -> tuple[Float[np.ndarray, "P S S"], Bool[np.ndarray, "P S S"]]:
-    """`other` where `maps` take each pixel, bilinear; and which pixels come to lie within it."""
+    """Sample `other` bilinearly where `maps` take each pixel; also return the pixels that fall inside it."""
     count, side, _ = other.shape
     across, down = _places(side)
     x, y = (
@@ -248,7 +248,7 @@ def _places(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plausible(maps: Float[np.ndarray, "P 2 3"]) -> Bool[np.ndarray, " P"]:
-    """Maps that shift by a quarter at most, and scale, turn and shear little."""
+    """Return True for maps that shift by a quarter at most, and scale, turn and shear little."""
     return (np.abs(maps[:, :, 2]) <= 0.25).all(axis=1) & (
         np.abs(maps[:, :, :2] - np.eye(2, dtype=np.float32)) <= 0.35
     ).all(axis=(1, 2))
@@ -267,7 +267,7 @@ def _agreement(
     other: Float[np.ndarray, "P 64 64"],
     inside: Bool[np.ndarray, "P 64 64"],
 ) -> Float[np.ndarray, " P"]:
-    """The median correlation of the blocks that show anything; 0 where they are too few."""
+    """Return the median correlation of the blocks that have texture; 0 if they are too few."""
     ours, theirs, within = (_blocks(part) for part in (one, other, inside))
     textured = within.all(axis=2) & (np.maximum(ours.std(axis=2), theirs.std(axis=2)) >= _TEXTURE)
     ours, theirs = (part - part.mean(axis=2, keepdims=True) for part in (ours, theirs))

@@ -1,4 +1,4 @@
-"""Whole groups drawn at random: every group with the same chance, whatever its size, and shares kept.
+"""Random draw of whole groups: equal chances whatever their size, with the classes' shares kept.
 
 Groups are decided one after the other, the large ones first. The chance of each is the share of the images
 still to come that is still wanted: with single images this is selection sampling (Fan, Muller and Rezucha

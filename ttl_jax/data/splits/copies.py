@@ -94,7 +94,7 @@ def _add(found: dict[tuple[int, int], float], pairs: Pairs) -> None:
 
 
 def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
-    """`altered_pairs`, or what it found on the same images before: every run on a data set asks for it.
+    """Return `altered_pairs`, cached on disk by content because every run on a data set needs them.
 
     They are kept beside the compiled programs, in ~/.cache/ttl_jax or the folder that TTL_JAX_CACHE names.
     """
@@ -118,7 +118,7 @@ def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
 
 
 def _equal_pairs(hashes: Sequence[bytes]) -> set[tuple[int, int]]:
-    """Each copy with the first of its kind."""
+    """Pair each copy with the first of its kind."""
     first: dict[bytes, int] = {}
     pairs = set()
     for place, digest in enumerate(hashes):
@@ -130,7 +130,7 @@ def _equal_pairs(hashes: Sequence[bytes]) -> set[tuple[int, int]]:
 def clusters(
     count: int, first: Int[np.ndarray, " P"], second: Int[np.ndarray, " P"]
 ) -> Int[np.ndarray, " N"]:
-    """The connected component of each of `count` items, numbered by its first member."""
+    """Return the connected component of each of `count` items, numbered by its first member."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""A listing's images read, split and searched for leaks; nothing is refused here but what cannot be read."""
+"""Reading, splitting and leak search of a listing; only unreadable images are refused here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Examined:
     skipped: tuple[str, ...]
 
     def summary(self) -> str:
-        """Leaks and conflicts, counted, in one clause."""
+        """Count leaks and conflicts in one clause."""
         return summary([*self.leaks, *self.conflicts], leaking_images(self.splits, self.copies))
 
     def overview(self) -> str:
@@ -114,7 +114,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
 
 
 def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str) -> tuple[str, ...]:
-    """One sentence for each image that cannot be read, printed where they are skipped.
+    """Return one sentence per unreadable image; print them if such images are skipped.
 
     Raises:
         UserError: there is one and on_error is "fail", or none can be read.

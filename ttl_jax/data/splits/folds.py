@@ -60,7 +60,7 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
 def splits_of_fold(
     fold_of: Int[np.ndarray, " N"], folds: int, fold: int, has_test: np.ndarray | None = None
 ) -> np.ndarray:
-    """The split of each image when `fold` is held out.
+    """Return the split of each image when `fold` is held out.
 
     Args:
         fold_of: Output of `assign_folds`; used only where `has_test` is False.

@@ -44,7 +44,7 @@ class Finding:
     about: str = ""
 
     def line(self) -> str:
-        """One line for a terminal."""
+        """Return one line for a terminal."""
         alike = f" ({self.likeness:.3f})" if self.kind in (NEAR, ALTERED) else ""
         about = f" [{self.about}]" if self.about else ""
         return f"{self.kind}{alike}{about}: {self.splits[0]} {self.one} = {self.splits[1]} {self.other}"
@@ -134,7 +134,7 @@ def leaking_images(splits: np.ndarray, copies: Copies) -> dict[tuple[str, str], 
 
 
 def summary(findings: Sequence[Finding], leaking: dict[tuple[str, str], int]) -> str:
-    """The counts in one clause."""
+    """Return the counts in one clause."""
     counts = Counter(finding.kind for finding in findings)
     parts = [f"{counts[kind]} x {kind}" for kind in KINDS if counts[kind]]
     images = [f"{count} images of {one} stand in {other} too" for (one, other), count in leaking.items()]

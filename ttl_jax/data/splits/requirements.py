@@ -1,4 +1,4 @@
-"""Why a split is refused before training: it leaks, is empty, or cannot teach a class."""
+"""Requirements of a split, checked before training: no leaks, no empty split, every class in train."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _read(path: str | Path, key: str) -> Any:
 def _places(
     path: str | Path, lists: dict[_Place, list[str]], ids: np.ndarray, left_out: frozenset[str]
 ) -> list[_Place]:
-    """The list that each id stands in, every id in one."""
+    """Return the list that holds each id; every id must stand in exactly one."""
     assigned: dict[str, _Place] = {}
     for name, items in lists.items():
         for item in items:

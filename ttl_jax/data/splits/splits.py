@@ -19,7 +19,7 @@ from ttl_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Group:
-    """A group as one piece.
+    """One group, which is never divided.
 
     Attributes:
         name: Name of the group.
@@ -34,7 +34,7 @@ class Group:
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
-    """Give every image a split; what no fraction asks for is "train".
+    """Give every image a split; the images that no fraction asks for are "train".
 
     Every group has the same chance to be held out, whatever its size (`balanced.draw`). One class an
     image: each stratum is drawn from by itself. Several labels: all at once, and the share of each
@@ -105,7 +105,7 @@ def _complete(part: np.ndarray, ordered: list[int], last: int) -> None:
 
 
 def _uniform(digest: bytes) -> float:
-    """A number from 0 to 1, of a hash."""
+    """Map a hash to a number from 0 to 1."""
     return int.from_bytes(digest, "big") / 2 ** (8 * len(digest))
 
 
@@ -147,7 +147,7 @@ def limit(labels: np.ndarray, groups: np.ndarray, images: int, seed: int) -> np.
 
 
 def collect(labels: np.ndarray, groups: np.ndarray) -> list[Group]:
-    """The groups, each with its stratum, in the order of their names."""
+    """Return the groups, each with its stratum, in the order of their names."""
     present = np.nan_to_num(labels) > 0 if labels.ndim == 2 else None
     counts = present.sum(axis=0) if present is not None else np.bincount(labels)
     names, number = np.unique(groups, return_inverse=True)
@@ -165,7 +165,7 @@ def collect(labels: np.ndarray, groups: np.ndarray) -> list[Group]:
 
 
 def straddling(groups: np.ndarray, splits: np.ndarray) -> dict[str, tuple[str, ...]]:
-    """Groups that stand in several splits, with those splits."""
+    """Return the groups that stand in several splits, with those splits."""
     pairs = np.unique(np.stack([groups.astype(str), splits.astype(str)], axis=1), axis=0)
     seen: dict[str, list[str]] = defaultdict(list)
     for group, split in pairs.tolist():
@@ -174,5 +174,5 @@ def straddling(groups: np.ndarray, splits: np.ndarray) -> dict[str, tuple[str, .
 
 
 def turn(seed: int | str, group: str) -> bytes:
-    """A group's place in the order of a seed: 16 bytes of a hash."""
+    """Return a group's place in the order of a seed: 16 bytes of a hash."""
     return hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=16).digest()
