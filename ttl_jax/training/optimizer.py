@@ -116,7 +116,7 @@ def base_transform(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def gain(config: OptimizerConfig) -> float:
-    """How many learning rates a constant gradient of 1 moves a parameter in a step, in the end.
+    """Return by how many learning rates a constant gradient of 1 moves a parameter a step, in the limit.
 
     Args:
         config: the `optimizer` part of a run's config.

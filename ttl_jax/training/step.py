@@ -31,12 +31,12 @@ Prepare = Callable[[Array, Array], Array]
 
 
 class Given(NamedTuple):
-    """What a call of the step is given besides what it differentiates.
+    """The arguments of a call of the step that are not differentiated.
 
     Attributes:
-        parts: of the phase, with the strengths that the call is given.
+        parts: the phase's parts, with the strengths that the call was given.
         frozen: {path: leaf} of the parameters that do not train.
-        constants: by name; "anchor" holds starting values.
+        constants: arrays by name; "anchor" holds the starting values.
         draw: () -> the PRNG key of the step, which belongs to no example, device or part of a batch.
     """
 
@@ -62,18 +62,18 @@ class TrainStep:
     Attributes:
         network: called as `network.apply(variables, images, train, still, keys=..., after=...)`.
         bound: the phase, bound to the network.
-        optimizer: from `make_optimizer`.
+        optimizer: the optimizer from `make_optimizer`.
         loss: (logits, labels) -> scalar; with accumulation its `weight` too.
         prepare: uint8 images and one key an example -> normalised (and augmented) images.
         keys_of: batch -> (N,) PRNG keys, a function of (seed, epoch, example id) alone.
         after: the batch holds outputs of this unit (cached features) instead of images.
         mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
         skip: a step whose loss or gradient is not finite changes nothing but the step's number.
-        gain: of the optimizer (`optimizer.gain`): how far it goes, in learning rates.
+        gain: how many learning rates a steady gradient moves a parameter a step (`optimizer.gain`).
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
-        estimate: how the running statistics of BatchNorms that move are estimated.
+        estimate: the way in which running statistics of BatchNorms that move are estimated.
     """
 
     network: nn.Module
@@ -100,10 +100,10 @@ class TrainStep:
         """Trains on one batch.
 
         Args:
-            state: of the phase.
+            state: the phase's training state.
             batch: "image", "label", "example", "epoch", "seed" and, where it is padded, "mask".
             rate: learning rate.
-            constants: from `build.phase_constants`; may be left out where the phase needs none.
+            constants: the result of `build.phase_constants`; may be left out where the phase needs none.
 
         Returns:
             The state after it, and {"loss", "gradient_norm", and "penalty" where the loss has one}.
