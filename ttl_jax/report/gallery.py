@@ -36,14 +36,14 @@ def gallery(run: Run) -> Gallery | None:
     if not place.is_dir():
         return None
     try:
-        found = json.loads((place / "index.json").read_text(encoding="utf-8"))
+        index = json.loads((place / "index.json").read_text(encoding="utf-8"))
         entries = tuple(
             {**each, **{key: _address((place / each[key]).read_bytes()) for key in ("image", "map")}}
-            for each in found["entries"]
+            for each in index["entries"]
         )
         size = sum(len(each["image"]) + len(each["map"]) for each in entries)
         generated = str(run.config["data"]["name"]).startswith("phantom/")
-        return Gallery(found["split"], found["unit"], entries, generated, size)
+        return Gallery(index["split"], index["unit"], entries, generated, size)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place} is not a readable gallery: {error!r}; remove that folder") from None
 
