@@ -132,11 +132,11 @@ def network_of(params: Mapping[str, Any]) -> str:
     """
 
     def paths(tree: Mapping[str, Any], prefix: str) -> list[str]:
-        leaves = []
+        collected = []
         for key, value in tree.items():
             path = f"{prefix}{key}"
-            leaves += paths(value, path + "/") if isinstance(value, Mapping) else [path]
-        return leaves
+            collected += paths(value, path + "/") if isinstance(value, Mapping) else [path]
+        return collected
 
     leaves = [path for path in paths(params, "") if not path.startswith("head/")]
     fits = []

@@ -146,7 +146,7 @@ def label_leaves(phase: Phase, anatomy: Anatomy) -> dict[str, str]:
     """Labels every leaf by the rules of a phase that has its defaults filled in."""
     rules = phase.rules or ()
     used = [False] * len(rules)
-    labels: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for leaf in anatomy.leaves:
         hits = [number for number, (where, _) in enumerate(rules) if matches(where, leaf, anatomy)]
         if len(hits) != 1:
@@ -156,15 +156,15 @@ def label_leaves(phase: Phase, anatomy: Anatomy) -> dict[str, str]:
                 "the rules of a phase must match every parameter exactly once"
             )
         used[hits[0]] = True
-        labels[leaf.path] = rules[hits[0]][1]
+        label_of[leaf.path] = rules[hits[0]][1]
     idle = [str(where) for (where, _), hit in zip(rules, used, strict=True) if not hit]
     if idle and phase.each != WRITTEN_OUT:
         raise UserError(
             f"phase {phase.name!r}: the rule for {', '.join(idle)} matches no parameter of this network"
         )
-    if all(label == FREEZE for label in labels.values()):
+    if all(label == FREEZE for label in label_of.values()):
         raise UserError(f"phase {phase.name!r}: nothing is trainable; give some parameters a label")
-    return labels
+    return label_of
 
 
 def bind(
@@ -174,15 +174,15 @@ def bind(
     anatomy = anatomy_of(params, model)
     bound = []
     for phase in expand(strategy, len(anatomy.stages)):
-        labels = label_leaves(phase, anatomy)
-        multipliers = rates(phase, labels, anatomy)
-        text = json.dumps(sorted(labels.items()))
+        label_of = label_leaves(phase, anatomy)
+        multipliers = rates(phase, label_of, anatomy)
+        text = json.dumps(sorted(label_of.items()))
         bound.append(
             LabelledPhase(
                 phase,
-                labels,
+                label_of,
                 multipliers,
-                still_units(phase, labels, anatomy),
+                still_units(phase, label_of, anatomy),
                 hashlib.sha256(text.encode()).hexdigest(),
                 _bind_parts(strategy, phase, anatomy, tuple(multipliers)),
             )

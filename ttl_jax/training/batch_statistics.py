@@ -43,7 +43,7 @@ class Estimate:
 
     Attributes:
         momentum: m, the share of the old running statistic that one batch leaves.
-        corrected: whether m is corrected for the number of batches seen, as Adam corrects its moments.
+        corrected: whether m is corrected for the number of batches so far, as in Adam.
         batches: n of precise(n), training batches; 0 for the other estimates.
     """
 

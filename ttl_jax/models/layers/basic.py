@@ -70,7 +70,7 @@ class Conv(nn.Module):
 
         Args:
             x: input.
-            affine: from `BatchNorm.affine`; then ReLU(x * factor + offset) is convolved, and made again for
+            affine: factor and offset of `BatchNorm.affine`; where given, ReLU(x * factor + offset) is convolved, and made again for
                 the gradient instead of kept.
         """
         groups = self.groups or x.shape[-1]

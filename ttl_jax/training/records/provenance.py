@@ -230,13 +230,13 @@ def _quoted(word: str) -> str:
 
 def versions() -> dict[str, str]:
     """Python's version and that of every package that a result depends on."""
-    versions = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            versions[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+            installed[name] = "absent"
+    return installed
 
 
 def write_json(path: Path, value: Any) -> None:
