@@ -137,6 +137,7 @@ def search(
     provenance.check(workdir, setting.run)
     sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     costs = unit_costs(setting, len(sets["train"].class_names))
+    # Claimed once every network was built: a search that is refused leaves no folder.
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart

@@ -211,6 +211,7 @@ class Mirror:
         home = _cache("mirror", f"{path.rstrip('/')}#{part}" if part else path)
         self.folder = home / PurePosixPath(self._there.root).name
         home.mkdir(parents=True, exist_ok=True)
+        # Locked before the copy is thrown away: another process may be at work in it.
         self.lock = ExitStack()
         self.lock.enter_context(held(home / "lock", wait=False, name=path))
         shutil.rmtree(self.folder, ignore_errors=True)  # another machine may have gone on since

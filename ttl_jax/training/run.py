@@ -148,6 +148,7 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
     """
     config, layout, workdir = trainer.config, trainer.layout, trainer.inputs.workdir
     with contextlib.ExitStack() as closing:
+        # Callbacks run in reverse: what is still being saved is on disk before the features go.
         closing.callback(shutil.rmtree, workdir / "features", ignore_errors=True)
         closing.callback(trainer.checkpoints.close)
         if layout.first:

@@ -133,6 +133,7 @@ class TrainStep:
         # ---- The update.
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
+        # Parts scale the update, not the gradient: Adam would divide a factor of the gradient out again.
         for item in given.parts:
             updates, multipliers = item.update(updates, multipliers, gradients, train)
         norm = global_norm(gradients)
@@ -145,9 +146,10 @@ class TrainStep:
             size: Array = self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
             return size
 
+        # Proximal steps start from the updated weights, out of the reach of Adam's division.
         for item in given.parts:
             trained = item.moved(trained, given.anchor, size_of)
-        # ---- The state after it.
+        # ---- The state after it. The average takes the weights last, as every part has left them.
         average = _averaged(given.parts, state, trained, batch_stats)
         after_step = replace(
             state,
@@ -185,7 +187,7 @@ class TrainStep:
         bound, axis = self.bound, self.layout.axis
         shares = len(self.layout.devices) if axis else 1
         batch_stats, updates = statistics
-        # ---- Images, drawn and normalised.
+        # ---- Images, drawn and normalised. Folds of the keys: 0 augmentation, 1 dropout, 2 mixing.
         keys = self.keys_of(batch)
         images = self.prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
         dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)

@@ -70,8 +70,8 @@ class Conv(nn.Module):
 
         Args:
             x: input.
-            affine: factor and offset of `BatchNorm.affine`; where given, ReLU(x * factor + offset) is convolved, and made again for
-                the gradient instead of kept.
+            affine: factor and offset of `BatchNorm.affine`; where given, ReLU(x * factor + offset) is
+                convolved, and made again for the gradient instead of kept.
         """
         groups = self.groups or x.shape[-1]
         spatial = x.ndim - 2

@@ -144,7 +144,8 @@ class Checkpoints:
             if progress is not None:
                 (bundle / "progress").mkdir()
                 (bundle / "progress" / "metadata").write_text(json.dumps(progress))
-            _seal(bundle)
+            _seal(bundle)  # last: a bundle without a manifest was cut short, and is written again
+        # Only now do older ones go: a kill at any point leaves a whole bundle.
         for old in _numbers(self._folder / name)[:-keep]:
             shutil.rmtree(self._folder / name / str(old), ignore_errors=True)
         if self._committed is not None:
