@@ -16,7 +16,8 @@ from ttl_jax.report.read import Run
 class Gallery:
     """entries: as index.json has them, "image" and "map" being data: addresses.
 
-    generated: of a phantom; else the page holds images of patients. size: bytes of all addresses.
+    generated: whether the images are a phantom's; else the page holds images of patients. size: bytes of all
+    addresses.
     """
 
     split: str

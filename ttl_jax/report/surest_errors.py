@@ -15,7 +15,7 @@ SHOWN = 10
 class Decision:
     """The decision on an example: its id and patient, the label, the decision, and how sure it was.
 
-    row: of the prediction file; place: column of the class that the decision is about.
+    row: row of the prediction file; place: column of the class that the decision is about.
     """
 
     id: str

@@ -157,7 +157,7 @@ def make_reestimate(
     moments, whole batches over all devices and parts. Compiled once.
 
     Args:
-        network, prepare, keys_of, after: as for `TrainStep`.
+        network, prepare, keys_of, after: the fields of `TrainStep`.
         still: units that keep their statistics.
         layout: devices over which the variables are replicated and each batch is split.
     """

@@ -102,7 +102,7 @@ def own_loss(
         function: (logits, target), both (n, classes), -> (n,) for "multiclass", whose targets sum to 1, or
             (n, classes) for "multilabel".
         task: "multiclass" or "multilabel".
-        logits, labels, weights, smoothing: as for `cross_entropy` and `binary_cross_entropy`.
+        logits, labels, weights, smoothing: those of `cross_entropy` and `binary_cross_entropy`.
 
     Raises:
         UserError: it returns another shape.

@@ -120,7 +120,7 @@ def prepare(
     Args:
         members: seed by seed, each with the same rates.
         count: number of seeds among the members.
-        datasets, session: as for `train_together`.
+        datasets, session: the arguments of `train_together`.
     """
     began = time.perf_counter()
     each = members[:: len(members) // count]
