@@ -1,4 +1,4 @@
-"""How commands read what was typed: config files with overrides, or plain arguments."""
+"""Reading of the command line: config files with overrides, or plain arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     """Faults become one sentence and exit status 2, as everywhere in the program.
 
     Args:
-        command: whose arguments they are, as in "strategies".
+        command: name of the command, as in "strategies".
     """
 
     def __init__(self, command: str) -> None:
@@ -103,7 +103,7 @@ def fields_help(arguments: list[str], kind: type[Section]) -> str:
 
     Args:
         arguments: behind the command's name; --config=FILE:ARG and --config.x.y=z among them count.
-        kind: as for `config_and_workdir`.
+        kind: the config's dataclass, as `config_and_workdir` takes it.
     """
     words = [word for word in arguments if word.startswith("--config")]
     if any(word.startswith("--config=") for word in words):

@@ -51,11 +51,11 @@ def compare(
     Args:
         config: a comparison's config, `ttl_jax.compare.default_config` filled in; Strategies are taken too.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
-        notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
+        notice: the notice of `preemption.watch`, polled so that cells can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).
 
     Returns:
-        the content of compare.json.
+        The content of compare.json.
 
     Raises:
         UserError: the config is wrong, or another one than the cells there were made with.

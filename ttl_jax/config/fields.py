@@ -32,7 +32,7 @@ class Option:
     """A field: its default, its explanation, and the values that it takes.
 
     Attributes:
-        default: of the type that the field has; the items of a tuple are of the type of the first one here
+        default: default value, which sets the field's type; a tuple's items have the type of its first one
             (text where it is empty).
         explanation: one phrase in the words of the field.
         above, below: exclusive bounds of a number, or of each number of a tuple.
@@ -79,7 +79,7 @@ class Option:
         """Returns a value as the field holds it: a float for a whole number, a tuple for a list.
 
         Args:
-            value: as a config has it.
+            value: the value in a config.
             path: dotted name of the field.
 
         Raises:
@@ -154,7 +154,7 @@ def typed(kind: type[S], config: ConfigDict | Mapping[str, Any] | Section, prefi
     Args:
         kind: RunConfig, or that of a search or a comparison, or a section of one.
         config: a ConfigDict, nested dictionaries, or the dataclass itself or one of a subclass.
-        prefix: of the names in errors, as "data." for a section.
+        prefix: prefix of the names in errors, as "data." for a section.
 
     Raises:
         UserError: naming the field, its value and the values that it takes.
@@ -214,10 +214,10 @@ def leaves(config: Section, prefix: str = "") -> Iterator[tuple[str, Option, Any
 
 def paths(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
     """Returns the dotted names of a ConfigDict's fields."""
-    found: list[str] = []
+    names: list[str] = []
     for name, value in config.items():
-        found += paths(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
-    return tuple(found)
+        names += paths(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+    return tuple(names)
 
 
 def set_fields(config: ConfigDict | dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -251,7 +251,7 @@ def unknown_field(name: str, known: tuple[str, ...]) -> UserError:
     """Returns the error for a field that does not exist; it names the nearest by the last part of the name.
 
     Args:
-        name: as it was given, with or without its section.
+        name: the name as it was given, with or without its section.
         known: the dotted names of all fields.
     """
     last = {path: path.rpartition(".")[2] for path in known}

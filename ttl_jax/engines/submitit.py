@@ -14,7 +14,7 @@ class SubmititEngine:
     """One job a training. Partition, GPUs and time are Slurm's defaults, or SBATCH_* of the environment.
 
     Args:
-        folder: for submitit's own files and the jobs' logs.
+        folder: folder for submitit's own files and the jobs' logs.
     """
 
     def __init__(self, folder: Path) -> None:

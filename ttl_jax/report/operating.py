@@ -1,4 +1,4 @@
-"""What a decision at a threshold chosen on validation does on the split that is reported."""
+"""Decisions on the reported split, at thresholds chosen on validation."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def bayesian_plan(
     """Plan of a Bayesian search (see the module's head).
 
     Args:
-        units: candidates.
-        terms: of the search. Three whole trainings are made at least, whatever its allowance; the finalists'
-            further seeds come on top of it.
+        units: candidates, as 1-based indices or as `models.units` gives them.
+        terms: budget and end of the search. Three whole trainings are made at least, whatever the allowance;
+            the finalists' further seeds come on top of it.
         pilot: share of a training that every unit gets first, above 0; at 1 all train to the end.
 
     Raises:

@@ -39,10 +39,11 @@ def finetune(
         data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", FILE.py:NAME (a
             source; `data__path` is what it reads), a whole config, or (images uint8 (N, H, W[, C]), labels
             (N,) or (N, L) with NaN = unknown).
-        model: see `ttl_jax.models.names()`; or FILE.py:NAME.
+        model: a name out of `ttl_jax.models.names()`, or FILE.py:NAME.
         weights: a catalogue key, a path, or "none".
-        strategy: as "lp_ft", "truncated(12)+l2_sp(alpha=0.01)" or "my_strategies.py:mine"; or a Strategy.
-        workdir: where the run's files go; a temporary folder when not given. The same call with the
+        strategy: text such as "lp_ft", "truncated(12)+l2_sp(alpha=0.01)" or "my_strategies.py:mine"; or a
+            Strategy.
+        workdir: folder for the run's files; a temporary one when not given. The same call with the
             same folder resumes. One in a bucket (gs://...) is worked in through a local copy.
         **config: any config field by its full dotted name with "__" for ".", or by its last name
             where that is unique: `total_epochs=5, lr=1e-4, data__image_size=64`.

@@ -1,4 +1,4 @@
-"""What a compiled program of one device finds: its host arrays in place, its memory settled."""
+"""Placement of host arrays, and memory settings, for compiled programs of one device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def runs_in_place() -> bool:
-    """Whether programs run in the thread that calls them: on a CPU, where `set_up_jax` has said so."""
+    """Return whether programs run in the calling thread: on a CPU, where `set_up_jax` has set it so."""
     return jax.default_backend() == "cpu" and not jax.config.read("jax_cpu_enable_async_dispatch")
 
 

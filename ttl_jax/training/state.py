@@ -44,12 +44,12 @@ class TrainState:
 
     @property
     def trained(self) -> Variables:
-        """What is trained, whether there is an average of it or not."""
+        """The variables that are trained, whether an average of them is kept or not."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def variables(self) -> Variables:
-        """What is validated and kept: the average where there is one."""
+        """The variables that are validated and kept: the moving average where there is one."""
         params, batch_stats = self.params, self.batch_stats
         if self.average:
             params = unflatten({**flatten(params), **self.average["params"]})
@@ -83,9 +83,9 @@ def initial_state(
 
     Args:
         variables: parameters and statistics.
-        optimizer: of the phase.
+        optimizer: the phase's optimizer.
         trainable: the paths that it updates.
-        step: steps done before.
+        step: steps that the run has done before the phase.
         measured: the phase has a probe, so there are multipliers (1 until the first measure).
         averaged: a moving average is kept; it starts at the variables.
         counted: it is counted how many batches moved each BatchNorm.

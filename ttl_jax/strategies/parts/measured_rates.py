@@ -47,10 +47,10 @@ class MeasuredRates(Part):
         criterion: "rgn" or "snr".
         norm: RGN is divided by its "max" over the groups that count (Lee et al.), their "mean" (a
             third-party copy) or nothing ("none", BioTune's copy).
-        by: what shares a multiplier: a "tensor", a "layer" (kernel and bias of one module) or a "unit".
-        refresh: anew at the start of each "epoch", on batches of the training stream before they
-            are trained on, or in every "batch" from the very gradient of the step.
-        batches: how many at each epoch's start.
+        by: the group that shares a multiplier: "tensor", "layer" (kernel and bias of a module) or "unit".
+        refresh: "epoch" measures at the start of each epoch, on batches of the training stream before they
+            are trained on; "batch" measures in every batch, from the very gradient of the step.
+        batches: number of batches measured at each epoch's start.
         reset_moments: the optimizer's state starts anew at each refresh, as in the authors' code.
         threshold: SNR below it stops a group until the next refresh.
         over: the groups that count: of the "backbone" those that are not norms alone (the head is not
@@ -115,7 +115,7 @@ class BoundRates(BoundPart):
     """The multipliers of one network.
 
     Attributes:
-        part: what is measured.
+        part: the measure and its options.
         groups: (group, its paths) of every trainable leaf that is measured.
         full: the trainable leaves that are not: their multiplier is 1.
         counted: the groups that count in the normalisation.

@@ -1,4 +1,4 @@
-"""Where the outputs of frozen units are held: in memory, in a run's file, or in a folder that runs share.
+"""Stores of frozen features: in memory, in a run's file, or in a folder that runs share.
 
 A sweep's probes, seeds and learning rates stand on the same frozen units: whichever worker needs their
 outputs first computes them, under a lock, and all others map the file into memory. Knows NumPy only.
@@ -54,7 +54,7 @@ class FeatureStore:
     gives way; a process that has it mapped keeps it.
 
     Attributes:
-        folder: on a file system that knows flock, for several machines too.
+        folder: the store; on a file system that knows flock several machines may share it.
         limit: bytes that all arrays may take together.
     """
 
