@@ -47,7 +47,7 @@ BACKBONE = '''"""A network of one unit."""
 
 import flax.linen as nn
 
-from ttl_jax.models.layers import Conv
+from ttl_jax.models.layers.basic import Conv
 from ttl_jax.models.unit import Plan, unit
 from ttl_jax.registry import register
 
@@ -114,7 +114,7 @@ ADDITIONS = {
     ),
     "source": (
         {"data/sources/grays.py": (NEW, SOURCE)},
-        "assert list(sources.read_listing(DataConfig(name='grays')).labels) == [0, 1, 2]",
+        "assert list(sources.read_listing(DataConfig(name='grays', path='.')).labels) == [0, 1, 2]",
     ),
     "data set": (
         {PRESETS: ('    "breastmnist": _medmnist(', '    "bloodcells": _medmnist("bloodmnist"),\n')},

@@ -1,6 +1,8 @@
 """The command line as a user meets it: exit statuses, sentences, lists."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,12 @@ def test_bad_input_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, w
 def test_help_shows_an_example(capsys, command):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0 and "example" in out and f"python -m ttl_jax {command}" in out
+
+
+def test_the_commands_are_known_before_jax_is_imported():
+    program = "import sys, ttl_jax.cli; print({'jax', 'ml_collections', 'numpy'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
 
 
 def test_lists_are_tables_or_json(capsys):

@@ -77,7 +77,7 @@ def _runner(
 ) -> Callable[[Variables, Array], tuple[dict[str, Array], Array]]:
     @jax.jit
     def run(variables: Variables, images: Array) -> tuple[dict[str, Array], Array]:
-        logits, captured = network.apply(variables, normalise(images), capture=names)  # type: ignore[misc]
+        logits, captured = network.apply(variables, normalise(images), capture=names)
         return {name: _thin(captured[name], positions, seed) for name in names}, logits
 
     return run

@@ -44,7 +44,7 @@ def make_grad_cam(network: Network, normalise: Callable[[Array], Array], unit: s
 
     @jax.jit
     def maps(variables: Variables, images: Array, classes: Int[Array, "n"]) -> Float[Array, "n height width"]:
-        _, captured = network.apply(variables, normalise(images), capture=(unit,))  # type: ignore[misc]
+        _, captured = network.apply(variables, normalise(images), capture=(unit,))
         features = captured[unit].astype(jnp.float32)
 
         def evidence(features: Array) -> Array:

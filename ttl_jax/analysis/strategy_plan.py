@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import models, strategies
-from ttl_jax.config import default_config
+from ttl_jax.config import RunConfig
 from ttl_jax.data import example_keys
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import FREEZE, LabelledPhase, LabelRow, Strategy, anatomy_of, flatten
@@ -173,7 +173,7 @@ def _phase(  # noqa: PLR0913
     images: tuple[int, ...],
     count: bool,
 ) -> PhasePlan:
-    optimizer = make_optimizer(bound, default_config().optimizer)
+    optimizer = make_optimizer(bound, RunConfig().optimizer)
     step = TrainStep(
         network,
         bound,

@@ -122,8 +122,7 @@ def fields_help(arguments: list[str], kind: type[Section]) -> str:
 
 def field_help(flag: str, about: Option, value: object) -> list[str]:
     """The lines of one field: its flag with the default, and the explanation below it."""
-    bounds = about.bounds(whole=isinstance(value, int))
-    text = f"{about.explanation} [{bounds}]" if bounds else about.explanation
+    text = about.explanation + (f" [{about.bounds}]" if about.bounds else "")
     width = min(shutil.get_terminal_size((110, 0)).columns, 110)
     indent = " " * 6
     flags = [f"  {line}" for line in _flag_lines(flag, value)]

@@ -95,7 +95,8 @@ def requirements() -> list[str]:
     if path.is_file():
         import tomllib
 
-        return tomllib.loads(path.read_text())["project"]["dependencies"]
+        asked: list[str] = tomllib.loads(path.read_text())["project"]["dependencies"]
+        return asked
     asked = metadata.requires("ttl-jax") or []
     return [line for line in asked if "extra ==" not in line]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,12 @@ def _tuner(config: CompareConfig, workdir: Path, setting: Setting) -> tune.Tuner
     return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 
 
-def _refuse_other_config(config: CompareConfig, workdir: Path, settings: Any, tuners: Any) -> None:
+def _refuse_other_config(
+    config: CompareConfig,
+    workdir: Path,
+    settings: Sequence[Setting],
+    tuners: Mapping[Setting, tune.Tuner | None],
+) -> None:
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
         tuner = tuners[setting]

@@ -45,7 +45,8 @@ class SubmititEngine:
     def _report(job: Any, task: Task, began: float) -> Report:
         error = job.exception()
         if error is None:
-            return job.result()
+            report: Report = job.result()
+            return report
         first = str(error).splitlines()[0]
         return Report(task.folder, "lost", f"its job ended: {first}", time.perf_counter() - began)
 

@@ -10,9 +10,12 @@ from statistics import fmean
 from scipy.stats import t
 
 from ttl_jax.errors import UserError
+from ttl_jax.search.config import SearchOptions
 
 
-def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> tuple[int, ...]:
+def rivals(
+    scores: Mapping[int, Sequence[float]], confidence: float = SearchOptions.confidence
+) -> tuple[int, ...]:
     """The units whose mean the interval does not put below the leader's.
 
     Student's interval of the difference of two means, one-sided, with the variance pooled over all
@@ -58,10 +61,10 @@ class Terms:
     """
 
     seeds: Sequence[int] = (0,)
-    finalists: int = 3
+    finalists: int = SearchOptions.finalists
     allowance: float = math.inf
-    confidence: float = 0.95
-    tolerance: float = 0.01
+    confidence: float = SearchOptions.confidence
+    tolerance: float = SearchOptions.tolerance
     width: int = 1
     maximize: bool = True
 

@@ -17,6 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
+from ttl_jax.search.config import SearchOptions
 from ttl_jax.search.finalists import DEFAULT, Terms, rivals
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
@@ -85,7 +86,7 @@ def halving_plan(
     terms: Terms = DEFAULT,
     *,
     rungs: Sequence[float] = (1.0,),
-    eta: float = 2.0,
+    eta: float = SearchOptions.eta,
     effort: Mapping[int, float] | None = None,
 ) -> Plan:
     """The plan behind `halving`, whose arguments these are; `terms.width` units are opened at a time."""
@@ -195,7 +196,7 @@ def halving(
     terms: Terms = DEFAULT,
     *,
     rungs: Sequence[float] = (1.0,),
-    eta: float = 2.0,
+    eta: float = SearchOptions.eta,
     effort: Mapping[int, float] | None = None,
     done: Mapping[Request, float] | None = None,
 ) -> SearchResult:

@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
+from ttl_jax.search.config import SearchOptions
 from ttl_jax.search.protocol import Request
 
 # Of one tolerance (a point): the spread of f, its length as a share of the network, the noise at the end,
@@ -83,7 +84,9 @@ class Posterior:
         return right / DRAWS
 
 
-def posterior(units: Sequence[int], scores: Mapping[Request, float], tolerance: float = 0.01) -> Posterior:
+def posterior(
+    units: Sequence[int], scores: Mapping[Request, float], tolerance: float = SearchOptions.tolerance
+) -> Posterior:
     """Conditions the process on scores.
 
     Args:

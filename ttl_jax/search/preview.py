@@ -151,7 +151,7 @@ def _pretrained(run: RunConfig) -> tuple[models.Network, Any, weights.Preprocess
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def _proposal(record: Mapping[str, Any], best: Mapping[str, Any], wanted: int) -> str:

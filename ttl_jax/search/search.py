@@ -29,6 +29,7 @@ from ttl_jax.search.pareto import pareto
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
     Onward,
+    Outcome,
     Plan,
     Request,
     SearchResult,
@@ -40,7 +41,7 @@ from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.system import remote
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.check import check
-from ttl_jax.training.foresee import foresee
+from ttl_jax.training.compile_ahead import foresee
 from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance
@@ -297,7 +298,8 @@ def _seeded(plan: Plan, seed: int) -> Plan:
         try:
             wanted = next(plan) if answers is None else plan.send(answers)
         except StopIteration as end:
-            return end.value
+            outcome: Outcome = end.value
+            return outcome
         given = yield tuple(request._replace(seed=seed) for request in wanted)
         answers = {request: given[request._replace(seed=seed)] for request in wanted}
 

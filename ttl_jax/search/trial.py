@@ -169,7 +169,8 @@ def report_test(
     if "test" not in metrics:
         path.unlink()  # the run is finished: it only evaluates, now with the test split there
         metrics = train(config, folder, datasets, session=session).metrics
-    return metrics["test"]
+    test: dict[str, Any] = metrics["test"]
+    return test
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _validated_at(folder: Path, config: RunConfig, budget: float) -> int | None:
         else:  # rounded to four places
             share = (event["epoch"] + 1e-4) / config.total_epochs
         if share >= budget:
-            return event["step"]
+            return int(event["step"])
     return None
 
 

@@ -134,12 +134,13 @@ class Layout:
 
     # Placing.
 
-    def replicate(self, tree: Any) -> Any:
+    def replicate(self, tree: T) -> T:
         """The same values on every device."""
         if self.plain:
             return tree
         sharding = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+        replicated: T = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+        return replicated
 
     def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """A batch (this process's rows of it) in its place: split over the devices of a mesh."""
@@ -225,7 +226,8 @@ class Layout:
 
     def _on_own(self, stacked: np.ndarray) -> Array:
         mesh = Mesh(np.asarray(self._own_devices), (AXIS,))
-        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(AXIS)))
+        there: Array = jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(AXIS)))
+        return there
 
     def _shardings(self, tree: Any) -> Any:
         count = len(self.devices)
@@ -311,14 +313,15 @@ class Layout:
 
         return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
-    def from_first(self, make: Callable[[], Any], template: Any) -> Any:
+    def from_first(self, make: Callable[[], T], template: T) -> T:
         """What the first process makes (arrays of the template's shapes), for every process."""
         if not self.several:
             return make()
         from jax.experimental import multihost_utils
 
         mine = jax.tree.map(np.asarray, make() if self.first else template)
-        return multihost_utils.broadcast_one_to_all(mine)
+        sent: T = multihost_utils.broadcast_one_to_all(mine)
+        return sent
 
     def json_from_first(self, make: Callable[[], Any]) -> Any:
         """What the first process makes, a JSON value, for every process."""

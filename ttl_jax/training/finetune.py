@@ -12,6 +12,7 @@ import numpy as np
 from ttl_jax import data as data_package
 from ttl_jax import registry
 from ttl_jax.config import RunConfig, data_config, paths, replace_fields, run_config, unknown_field
+from ttl_jax.config.run import ModelConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Strategy
@@ -24,8 +25,8 @@ from ttl_jax.training.session import Session
 
 def finetune(
     data: str | Path | Any,
-    model: str = "resnet50",
-    weights: str = "imagenet",
+    model: str = ModelConfig.name,
+    weights: str = ModelConfig.weights,
     strategy: str | Strategy = "lp_ft",
     workdir: str | Path | None = None,
     **config: Any,

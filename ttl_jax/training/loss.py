@@ -169,7 +169,8 @@ def loss_options(config: LossConfig, task: str, frequencies: Callable[[], Array]
     entry, smoothing = _entry(config), {"smoothing": config.smoothing}
     if registry.is_own("loss", config.name):
         return smoothing | {"own": entry}
-    return smoothing | entry(config, task, frequencies)
+    options: dict[str, Any] = entry(config, task, frequencies)
+    return smoothing | options
 
 
 def check_loss(config: LossConfig) -> None:

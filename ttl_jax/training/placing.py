@@ -27,10 +27,11 @@ def placed(tree: T) -> T:
     if not runs_in_place():
         return tree
     # device_put may go on in NumPy's memory, whatever its may_alias: so it is given a copy.
-    there = jax.tree.map(
+    there: T = jax.tree.map(
         lambda leaf: jax.device_put(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf, tree
     )
-    return jax.block_until_ready(there)
+    jax.block_until_ready(there)
+    return there
 
 
 def settle_memory() -> None:

@@ -30,7 +30,8 @@ class Predictor:
         self._compiled: dict[Any, tuple[Predict, Callable[[Any], Any]]] = {}
 
     def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
-        return self._plain(variables, images)
+        logits: Array = self._plain(variables, images)
+        return logits
 
     def fixed(
         self, variables: Mapping[str, Any], images: Array | np.ndarray

@@ -97,7 +97,8 @@ class Programs:
         if key not in self.made:
             begun = self.begun.pop(key, None)
             self.made[key] = make() if begun is None or begun.exception() else begun.result()
-        return self.made[key]
+        program: T = self.made[key]
+        return program
 
     def begin(self, key: Hashable, make: Callable[[], Any]) -> None:
         """Makes a program in a thread of its own, for a `get` to come."""

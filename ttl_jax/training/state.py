@@ -57,7 +57,7 @@ class TrainState:
         return {"params": params, "batch_stats": batch_stats}
 
 
-def split(params: Mapping[str, Any], trainable: Iterable[str]) -> tuple[dict, dict]:
+def split(params: Mapping[str, Any], trainable: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits nested parameters into two flat dicts, {path: leaf}: trainable and frozen."""
     flat, chosen = flatten(params), set(trainable)
     train = {path: leaf for path, leaf in flat.items() if path in chosen}
@@ -106,9 +106,12 @@ def fresh(leaf: Array | np.ndarray) -> Array:
     By `device_put`: jnp.array and jnp.zeros compile a program for every shape (for DenseNet-121's
     states 136 of them, which kept 180 MB).
     """
-    if not isinstance(leaf, jax.Array):
-        return jax.device_put(np.array(leaf, np.float32))  # copied here: JAX may go on in NumPy's memory
-    return jax.device_put(leaf.astype(jnp.float32), may_alias=False)
+    there: Array
+    if isinstance(leaf, jax.Array):
+        there = jax.device_put(leaf.astype(jnp.float32), may_alias=False)
+    else:  # copied here: JAX may go on in NumPy's memory
+        there = jax.device_put(np.array(leaf, np.float32))
+    return there
 
 
 def ones(train: Iterable[str], measured: bool) -> dict[str, Array]:

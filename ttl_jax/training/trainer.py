@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
@@ -75,7 +76,7 @@ class Trainer:
     # What the inputs hold, by shorter names.
 
     @property
-    def config(self) -> Any:
+    def config(self) -> RunConfig:
         """Of the run."""
         return self.inputs.config
 
@@ -114,7 +115,8 @@ class Trainer:
 
     def constants_of(self, bound: LabelledPhase) -> dict[str, Any]:
         """What the step of a phase is given besides its batch, placed."""
-        return self.layout.replicate(phase_constants(bound, self.variables, self.constants))
+        constants: dict[str, Any] = phase_constants(bound, self.variables, self.constants)
+        return self.layout.replicate(constants)
 
     # The state.
 

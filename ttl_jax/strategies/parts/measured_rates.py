@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies.anatomy import Anatomy, flatten, unflatten
+from ttl_jax.strategies.anatomy import Anatomy, Leaf, flatten, unflatten
 from ttl_jax.strategies.parts.part import BoundPart, Leaves, Part
 from ttl_jax.typing import Array, Float
 
@@ -88,7 +88,7 @@ class MeasuredRates(Part):
             )
         full = {leaf.path for leaf in anatomy.leaves if self.over == "backbone" and leaf.unit == anatomy.head}
         chosen = set(trainable) - full
-        name_of = {
+        name_of: Callable[[Leaf], str] = {
             "tensor": lambda leaf: leaf.path,
             "layer": lambda leaf: leaf.path.rpartition("/")[0],
             "unit": lambda leaf: f"unit {leaf.unit}",
@@ -220,7 +220,7 @@ class BoundRates(BoundPart):
 def _rgn(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""]:
     """||g|| / ||theta||; infinite for a group that is zero (a fresh bias), see `multipliers`."""
     top, bottom = (sum(jnp.sum(jnp.square(leaf)) for leaf in leaves) for leaves in (gradients, params))
-    return jnp.sqrt(top) / jnp.sqrt(bottom)  # type: ignore[arg-type]
+    return jnp.sqrt(top) / jnp.sqrt(bottom)
 
 
 def _snr(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""]:
@@ -229,7 +229,7 @@ def _snr(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""
     The authors' torch.var(g, dim=0) is over output channels, which are the last axis here.
     """
     del params
-    total = jnp.float32(0)
+    total: Array = jnp.float32(0)
     for leaf in gradients:
         channels = leaf.shape[-1]
         variance = jnp.var(leaf, axis=-1, keepdims=True) * (channels / max(channels - 1, 1))

@@ -79,7 +79,8 @@ class Seen:
     @property
     def anchor(self) -> Leaves:
         """{path: starting value} of the paths that parts name in `anchor`."""
-        return self.constants.get("anchor", {})
+        anchor: Leaves = self.constants.get("anchor", {})
+        return anchor
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class BoundPart:
 
     def weighted(self, weight: Any) -> Self:
         """The same part with another (maybe traced) weight."""
-        return replace(self, part=replace(self.part, weight=weight))  # type: ignore[type-var, call-arg]
+        return replace(self, part=replace(self.part, weight=weight))  # type: ignore[type-var]
 
     def defines(self, *moments: str) -> bool:
         """Asks whether the part's class defines one of these moments."""

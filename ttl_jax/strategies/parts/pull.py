@@ -90,7 +90,7 @@ class BoundPull(BoundPart):
     def loss(self, seen: Seen) -> Float[Array, ""] | None:
         if not self.part.coupled:
             return None
-        total = jnp.float32(0)
+        total: Array = jnp.float32(0)
         for path in self.paths:
             difference = seen.params[path] - self._start(path, seen.anchor)
             if self.part.norm == 1:

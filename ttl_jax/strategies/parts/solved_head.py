@@ -169,7 +169,7 @@ def lbfgs_heads(
 
         def going(carried: Any) -> Array:
             _, _, number, norm = carried
-            return (number < ITERATIONS) & (norm > ENOUGH)
+            return jnp.logical_and(number < ITERATIONS, norm > ENOUGH)
 
         begin = dict(start), optimizer.init(dict(start)), jnp.int32(0), jnp.float32(jnp.inf)
         head, _, number, _ = jax.lax.while_loop(going, body, begin)

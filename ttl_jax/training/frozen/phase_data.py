@@ -153,7 +153,7 @@ class PhaseData:
         """Of the features of all splits."""
         assert self.feature is not None and self.views is not None
         count = sum(number * len(self.inputs.sets[name]) for name, number in self.views.items())
-        return count * self.feature.size * self.feature.dtype.itemsize
+        return int(count * self.feature.size * self.feature.dtype.itemsize)
 
     def _key(self, name: str, variables: Variables) -> str:
         assert self.frozen is not None and self.views is not None

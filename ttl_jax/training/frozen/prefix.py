@@ -69,7 +69,7 @@ def make_prefix(network: Network, after: str) -> Prefix:
     pooled = after == network.units[-1].name and network.head.kind != "flatten"
 
     def compute(variables: Mapping[str, Any], images: Array) -> Array:
-        _, captured = network.apply(variables, images, capture=(after,))  # type: ignore[misc]
+        _, captured = network.apply(variables, images, capture=(after,))
         features = captured[after]
         return global_average_pool(features) if pooled and features.ndim > 2 else features
 

@@ -40,6 +40,11 @@ def in_file(path: Path) -> Hold:
     return hold
 
 
+def _mapped(file: Path) -> np.ndarray:
+    array: np.ndarray = np.load(file, mmap_mode="r")
+    return array
+
+
 @dataclass(frozen=True)
 class FeatureStore:
     """A folder of arrays, KEY.npy, that several processes fill and read.
@@ -66,7 +71,7 @@ class FeatureStore:
             with held(self.folder / f"{key}.lock", wait=True):
                 try:
                     os.utime(whole)
-                    return np.load(whole, mmap_mode="r")
+                    return _mapped(whole)
                 except FileNotFoundError:
                     array = self._room_for(part, shape, dtype)
                 if array is None:
@@ -74,7 +79,7 @@ class FeatureStore:
                 fill(array)
                 del array  # unmapped: what was written is the file's
                 part.replace(whole)
-                return np.load(whole, mmap_mode="r")
+                return _mapped(whole)
 
         return hold
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation
+from ttl_jax.config import RunConfig
 from ttl_jax.data.batches import positions, seeds
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation.selection import merit
@@ -28,6 +29,7 @@ from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.build import loss_of
+from ttl_jax.training.compile_ahead import compile_step
 from ttl_jax.training.frozen.inputs import as_they_are
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.placing import placed
@@ -35,7 +37,7 @@ from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
-from ttl_jax.training.step import TrainStep, compile_step
+from ttl_jax.training.step import TrainStep
 from ttl_jax.typing import Array
 
 LONGEST = 1000  # steps of one call: a stop waits for no more than two calls
@@ -48,7 +50,7 @@ Place = tuple[int, int]  # seed, rate
 class Probes:
     """Runs that can be trained together, seed by seed, and the program that does it."""
 
-    members: Sequence[tuple[Any, Path]]  # each run's config and folder
+    members: Sequence[tuple[RunConfig, Path]]  # each run's config and folder
     seeds: tuple[int, ...]
     rates: tuple[float, ...]
     network: Network
@@ -63,7 +65,7 @@ class Probes:
     @property
     def places(self) -> list[Place]:
         """Of the members, in their order."""
-        return list(np.ndindex(len(self.seeds), len(self.rates)))  # type: ignore[arg-type]
+        return list(np.ndindex(len(self.seeds), len(self.rates)))
 
     @property
     def per_epoch(self) -> float:

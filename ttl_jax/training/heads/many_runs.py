@@ -40,7 +40,7 @@ from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.typing import Array, Variables
 
-Member = tuple[Any, Path]  # a run's config and its work folder
+Member = tuple[RunConfig, Path]  # a run's config and its work folder
 
 
 def train_together(

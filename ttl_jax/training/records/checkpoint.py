@@ -258,7 +258,8 @@ class Checkpoints:
         why = fault(bundle)
         if why is not None:
             raise UserError(f"{bundle} cannot be used ({why}); start the run again with --fresh")
-        return self._read(bundle / "default", variables)
+        restored: Variables = self._read(bundle / "default", variables)
+        return restored
 
     def _read(self, folder: Path, template: Any) -> Any:
         shapes = _shapes(template)
@@ -325,7 +326,8 @@ def _sha256(path: Path) -> str:
 
 
 def _progress(bundle: Path) -> dict[str, Any]:
-    return json.loads((bundle / "progress" / "metadata").read_text())
+    progress: dict[str, Any] = json.loads((bundle / "progress" / "metadata").read_text())
+    return progress
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def _keras_vgg(path: str, name: str) -> str | None:
 
 
 def _keras_densenet(path: str) -> str | None:
-    for pattern, replacement in (
+    names: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         (
             r"conv(\d)_block(\d+)_0_bn",
             lambda m: f"denseblock{int(m[1]) - 1}.denselayer{m[2]}.norm1",
@@ -162,7 +162,8 @@ def _keras_densenet(path: str) -> str | None:
         (r"pool(\d)_conv", lambda m: f"transition{int(m[1]) - 1}.conv"),
         (r"conv1[/_]conv", lambda m: "conv0"),
         (r"conv1[/_]bn", lambda m: "norm0"),
-    ):
+    )
+    for pattern, replacement in names:
         match = re.search(rf"(?:^|/){pattern}$", path)
         if match:
             return "features." + replacement(match)

@@ -68,7 +68,9 @@ class Tensor:
         return np.array(view)
 
 
-def _tensor(storage: tuple, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
+def _tensor(
+    storage: tuple[Any, ...], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     key, dtype = storage
     return Tensor(key, dtype, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
