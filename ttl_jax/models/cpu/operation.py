@@ -33,7 +33,13 @@ def operation(name: str, plain: Form, fast: Form, rows: tuple[int, ...] = ()) ->
             mapped over (`vmap`) they become one larger batch. Where others are mapped it is a loop.
     """
     made = Primitive(name)
-    made.def_impl(jax.jit(lambda *arrays, how: made.bind(*arrays, how=how), static_argnames="how"))
+    compiled = jax.jit(lambda *arrays, how: made.bind(*arrays, how=how), static_argnames="how")
+
+    def evaluate(*arrays: Array, how: Hashable) -> Array:
+        with jax.disable_jit(False):  # else the compiled form would call this one again
+            return compiled(*arrays, how=how)
+
+    made.def_impl(evaluate)
 
     @cache
     def result(how: Hashable, *given: jax.ShapeDtypeStruct) -> Any:
