@@ -33,7 +33,13 @@ def operation(name: str, plain: Form, fast: Form, rows: tuple[int, ...] = ()) ->
             mapped over (`vmap`) they become one larger batch. Where others are mapped it is a loop.
     """
     found = Primitive(name)
-    found.def_impl(jax.jit(lambda *arrays, how: found.bind(*arrays, how=how), static_argnames="how"))
+    compiled = jax.jit(lambda *arrays, how: found.bind(*arrays, how=how), static_argnames="how")
+
+    def of_arrays(*arrays: Array, how: Hashable) -> Array:
+        with jax.disable_jit(False):  # one operation is one program, as JAX's own are
+            return compiled(*arrays, how=how)
+
+    found.def_impl(of_arrays)
 
     @cache
     def result(how: Hashable, *given: jax.ShapeDtypeStruct) -> Any:
