@@ -148,28 +148,22 @@ def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
     answers(run, before=BEFORE, count=COUNT)
 
 
-def answers(
-    run: Callable[[], object],
-    before: int = 0,
-    count: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
-) -> None:
+def answers(run: Callable[[], object], before: int = 0, count: int = 1) -> None:
     """Answers every line on standard input with seconds, its end with the process's peak in MiB.
 
     Args:
         run: what is timed.
         before: runs of each turn that do not count.
         count: those after them, whose mean is the answer.
-        clock: that times them, in seconds.
     """
     print("ready", flush=True)
     for _ in sys.stdin:
         for _ in range(before):
             run()
-        start = clock()
+        start = time.perf_counter()
         for _ in range(count):
             run()
-        print((clock() - start) / count, flush=True)
+        print((time.perf_counter() - start) / count, flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 

@@ -1,7 +1,8 @@
 """Every trick of docs/performance.md with and without it: `python -m ttl_jax bench tricks`.
 
 One process a side, both on one core, four steps in turn; CPU time a step, which other work on the machine
-disturbs least. Without a trick the part that does it is replaced in that process alone.
+disturbs least, and what XLA allocates for a step's temporaries. Without a trick the part that does it is
+replaced in that process alone.
 
     python -m ttl_jax bench tricks --only=winograd,moments --repeats=7
 """
@@ -22,6 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import cpu as bench  # noqa: E402
+
+COUNT = 3  # steps of a turn that count, after one that does not
 
 
 def identity(value: Any) -> Any:
@@ -159,10 +162,34 @@ def worker(name: str, core: int) -> None:
     trick = TRICKS[name.removeprefix("-")]
     if name.startswith("-"):
         trick.without()
+    temporaries = watch_temporaries()
     run = bench.jax_step(trick.model, trick.px, trick.batch, trick.mode)
     for _ in range(2):
         run()
-    bench.answers(run, before=1, count=3, clock=time.process_time)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        run()
+        start = time.process_time()
+        for _ in range(COUNT):
+            run()
+        print((time.process_time() - start) / COUNT, flush=True)
+    print(sum(temporaries), flush=True)
+
+
+def watch_temporaries() -> list[float]:
+    """A list that takes the MiB of temporaries of each step that is compiled."""
+    from ttl_jax.training import compile_ahead
+
+    found: list[float] = []
+    plain = compile_ahead.compile_step
+
+    def compile_step(*given: Any) -> Any:
+        program, operations = plain(*given)
+        found.append(program.memory_analysis().temp_size_in_bytes / 2**20)
+        return program, operations
+
+    compile_ahead.compile_step = compile_step
+    return found
 
 
 def compare(name: str, repeats: int, core: int) -> dict[str, Any]:
@@ -177,14 +204,14 @@ def compare(name: str, repeats: int, core: int) -> dict[str, Any]:
     for _ in range(repeats):
         for side, child in children.items():
             seconds[side].append(child.step())
-    peaks = {side: child.close() for side, child in children.items()}
+    temporaries = {side: child.close() for side, child in children.items()}
     found = {side: bench.spread(values, 1e3) for side, values in seconds.items()}
     least = {side: min(values) for side, values in seconds.items()}
     return {
         "trick": name, "of": f"{trick.model} {trick.px} px, {trick.batch}, {trick.mode}",
         "ms with": found["with"], "ms without": found["without"],
         "least without / with": round(least["without"] / least["with"], 2),
-        "peak MiB": f"{peaks['with']:.0f} / {peaks['without']:.0f}",
+        "temporaries MiB": f"{temporaries['with']:.0f} / {temporaries['without']:.0f}",
     }  # fmt: skip
 
 

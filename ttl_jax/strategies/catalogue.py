@@ -82,8 +82,8 @@ def lp_ft(
         probe_lr: the probe's learning rate, 0.01 when not given.
         solver: the probe is solved for instead, as in linear_probe.
         l2: the solved probe's penalty, as in linear_probe.
-        bn: "still" fine-tunes with the BatchNorm statistics that the probe's head was fitted to, and wants a lower
-            rate (1e-4 to 3e-4 with Adam); the statistics move when not given (docs/batch_norm.md).
+        bn: "still" fine-tunes with the BatchNorm statistics that the probe's head was fitted to, and wants a
+            lower rate (1e-4 to 3e-4 with Adam); the statistics move when not given (docs/batch_norm.md).
     """
     if not 0 < share < 1:
         raise UserError(f"lp_ft: share={share} must lie between 0 and 1")

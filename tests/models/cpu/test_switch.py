@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from ttl_jax.config import default_config
@@ -44,6 +45,14 @@ def test_a_program_of_one_setting_does_not_serve_the_other():
         with cpu.disabled(off):
             jitted(jnp.ones((2, 8, 8, 4)))
     assert traces == [True, False]
+
+
+def test_it_can_be_gone_through_without_jit():
+    x = jnp.arange(512.0).reshape(2, 8, 8, 4)
+    with jax.disable_jit():
+        value, gradient = jax.value_and_grad(layers)(x)
+    expected = jax.jit(jax.value_and_grad(layers))(x)
+    jax.tree.map(np.testing.assert_allclose, (value, gradient), expected)
 
 
 def test_programs_kept_between_runs_belong_to_one_setting():
