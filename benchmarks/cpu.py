@@ -46,12 +46,13 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     from ttl_jax.config import default_config
     from ttl_jax.data import example_keys
     from ttl_jax.system.compilation_cache import set_up_jax
+    from ttl_jax.training.compile_ahead import compile_step
     from ttl_jax.training.devices import ONE
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
     from ttl_jax.training.predict import make_predict
     from ttl_jax.training.state import initial_state
-    from ttl_jax.training.step import TrainStep, compile_step
+    from ttl_jax.training.step import TrainStep
 
     set_up_jax()
     network, variables = models.create(model, classes), weights.initialise(model, classes)

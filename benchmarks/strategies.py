@@ -50,11 +50,12 @@ def timed_step(model: str, size: int, batch: int, strategy: str) -> tuple[Any, f
     from ttl_jax import models, strategies, weights
     from ttl_jax.config import default_config
     from ttl_jax.data import example_keys
+    from ttl_jax.training.compile_ahead import compile_step
     from ttl_jax.training.devices import ONE
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
     from ttl_jax.training.state import initial_state
-    from ttl_jax.training.step import TrainStep, compile_step
+    from ttl_jax.training.step import TrainStep
 
     network, variables = models.create(model, 2), weights.initialise(model, 2)
     (bound,) = strategies.bind(strategies.parse(strategy), variables["params"], model)

@@ -24,12 +24,13 @@ from ttl_jax import data, models, strategies, weights
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.models.layers.basic import Dropout
 from ttl_jax.strategies import Phase, Strategy, select
+from ttl_jax.training.compile_ahead import compile_step
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.schedule import learning_rates
 from ttl_jax.training.state import initial_state
-from ttl_jax.training.step import TrainStep, compile_step
+from ttl_jax.training.step import TrainStep
 
 STEPS, BATCH, CLASSES, UNSEEN = 20, 8, 4, 16
 

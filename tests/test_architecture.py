@@ -114,7 +114,7 @@ ADDITIONS = {
     ),
     "source": (
         {"data/sources/grays.py": (NEW, SOURCE)},
-        "assert list(sources.read_listing(DataConfig(name='grays')).labels) == [0, 1, 2]",
+        "assert list(sources.read_listing(DataConfig(name='grays', path='.')).labels) == [0, 1, 2]",
     ),
     "data set": (
         {PRESETS: ('    "breastmnist": _medmnist(', '    "bloodcells": _medmnist("bloodmnist"),\n')},

@@ -9,7 +9,7 @@ import pytest
 from ttl_jax import weights
 from ttl_jax.config import set_fields
 from ttl_jax.system import host
-from ttl_jax.training.foresee import foresee
+from ttl_jax.training.compile_ahead import foresee
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session

@@ -8,11 +8,12 @@ import pytest
 from ttl_jax import data, models, strategies, weights
 from ttl_jax.config import default_config
 from ttl_jax.strategies import Phase, Strategy, select
+from ttl_jax.training.compile_ahead import compile_step
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.state import initial_state, join, split
-from ttl_jax.training.step import TrainStep, compile_step
+from ttl_jax.training.step import TrainStep
 
 NAME = "resnet18"
 

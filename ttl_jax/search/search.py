@@ -41,7 +41,7 @@ from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.system import remote
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.check import check
-from ttl_jax.training.foresee import foresee
+from ttl_jax.training.compile_ahead import foresee
 from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.records import provenance

@@ -1,24 +1,39 @@
 """The programs of a phase, compiled when they are needed or, in threads, before.
 
 A phase's step is compiled while the one before trains; what validates a phase, while XLA is at work on its
-step. `Programs` keeps them by the phase itself: phases that are equal share one.
+step; those of the run that may come next, while this one trains (`foresee`). `Programs` keeps them by the
+phase itself: phases that are equal share one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from ttl_jax import strategies
+from ttl_jax.config import RunConfig
+from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies import LabelledPhase
+from ttl_jax.training import devices
+from ttl_jax.training.build import build_shapes, lengths_of, loss_of, mix_of
+from ttl_jax.training.devices import ONE, Layout
+from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
+from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.optimizer import gain, make_optimizer
+from ttl_jax.training.placing import settle_memory
+from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress
+from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.session import Session
 from ttl_jax.training.state import TrainState
-from ttl_jax.training.step import Batch, TrainStep, compile_step, in_one_call
+from ttl_jax.training.step import Batch, TrainStep, in_one_call
 from ttl_jax.training.trainer import Trainer
 
 Step = Callable[..., Any]
@@ -103,6 +118,63 @@ def begin_phase(
     trainer.session.programs.begin(("step", data.bound, data.after), make)
 
 
+def foresee(
+    config: RunConfig,
+    workdir: Path,
+    datasets: Mapping[str, Dataset],
+    session: Session,
+) -> None:
+    """Has threads make what a run needs for its first phase: its step, and the program that validates it.
+
+    Nothing of the run is written, and no weights are drawn; of a file of weights only how it wants images is
+    looked at. Where a part of the strategy needs values before a step can be traced, or on several
+    devices, all is left to the run.
+
+    Args:
+        config, workdir, datasets, session: as `train` will be given them.
+    """
+    session.programs.foresee(config, partial(_begin_run, config, workdir, datasets, session.features))
+
+
+def _begin_run(
+    config: RunConfig,
+    workdir: Path,
+    datasets: Mapping[str, Dataset],
+    features: FeatureStore | None,
+    programs: Programs,
+) -> None:
+    strategy = strategies.parse(config.strategy)
+    layout = devices.make_layout(config.parallel, config.data.batch_size)
+    if not layout.plain or strategy.keeps_source_head:
+        return
+    classes = len(datasets["train"].class_names)
+    network, shapes, preprocessing = build_shapes(config, strategy, classes)
+    bound = strategies.bind(strategy, shapes["params"], config.model.name)
+    first = bound[0]
+    if any(item.part.needs_values for phase in bound for item in phase.parts):
+        return
+    mix = mix_of(config, strategy, layout, classes)
+    inputs = Inputs(
+        config, network, preprocessing, datasets, workdir, Session(programs=programs, features=features),
+        layout, config.cache_features and not mix,
+    )  # fmt: skip
+    training = datasets["train"]
+    trainer = Trainer(
+        inputs=inputs,
+        strategy=strategy,
+        phases=bound,
+        lengths=lengths_of(config, bound, len(training) / config.data.batch_size),
+        variables=shapes,
+        loss=loss_of(config, training),
+        constants={},
+        mix=mix,
+        checkpoints=Checkpoints(workdir, writes=False),
+        log=EventLog(workdir / "metrics.jsonl", silent=True),
+    )
+    state = jax.eval_shape(partial(trainer.initial, first), shapes)
+    begin_phase(trainer, first, state, inputs.one_batch(), dict)
+
+
 def _begin_next_phase(trainer: Trainer, progress: Progress, state: TrainState, batch: Batch) -> None:
     """Begins to compile the next phase's step, while this phase trains."""
     if progress.phase + 1 == len(trainer.phases) or not trainer.layout.foresees:
@@ -145,3 +217,27 @@ def _parts(trainer: Trainer, data: PhaseData) -> tuple[Any, Any, Any, Any, Any, 
     inputs, bound = trainer.inputs, data.bound
     optimizer = make_optimizer(bound, trainer.config.optimizer)
     return inputs.network, bound, optimizer, trainer.loss, data.prepare, inputs.keys_of, data.after
+
+
+def compile_step(
+    step: Callable[..., Any],
+    state: TrainState,
+    batch: Batch,
+    constants: Mapping[str, Any] | None = None,
+    layout: Layout = ONE,
+    rates: np.ndarray | None = None,
+    lowered: Callable[[], None] = lambda: None,
+) -> tuple[Callable[..., Any], float]:
+    """Compiles a step once for these shapes, donating the state; or, with their rates, several in one call.
+
+    `lowered` is called as `Layout.compile` does.
+
+    Returns:
+        The executable, called as the step is (with the constants if there are any), and its
+        floating-point operations (XLA's count, of all devices together).
+    """
+    rate = np.float32(0) if rates is None else rates
+    fixed = (constants,) if constants else ()
+    found = layout.compile(step, state, batch, rate, *fixed, lowered=lowered)
+    settle_memory()
+    return found

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
@@ -22,7 +21,6 @@ from ttl_jax.training.batch_statistics import TORCH, Estimate, moved
 from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import global_norm
-from ttl_jax.training.placing import settle_memory
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.typing import Array, Float
 
@@ -320,27 +318,3 @@ def _gradients(
 
 def _of(leaves: Mapping[str, Array], chosen: Mapping[str, Array]) -> dict[str, Array]:
     return {path: leaves[path] for path in chosen}
-
-
-def compile_step(
-    step: Callable[..., Any],
-    state: TrainState,
-    batch: Batch,
-    constants: Mapping[str, Any] | None = None,
-    layout: Layout = ONE,
-    rates: np.ndarray | None = None,
-    lowered: Callable[[], None] = lambda: None,
-) -> tuple[Callable[..., Any], float]:
-    """Compiles a step once for these shapes, donating the state; or, with their rates, several in one call.
-
-    `lowered` is called as `Layout.compile` does.
-
-    Returns:
-        The executable, called as the step is (with the constants if there are any), and its
-        floating-point operations (XLA's count, of all devices together).
-    """
-    rate = np.float32(0) if rates is None else rates
-    fixed = (constants,) if constants else ()
-    found = layout.compile(step, state, batch, rate, *fixed, lowered=lowered)
-    settle_memory()
-    return found

@@ -65,7 +65,8 @@ class Seen:
         params: {path: leaf} of the trainable parameters.
         features: unit -> its output (N, ..., C).
         source: unit -> the starting network's output (N, ..., C).
-        labels: (N,) class numbers, or (N, classes).
+        labels: (N,) class numbers, or (N, classes); of the whole batch, as the features are, where the phase
+            captures a unit, else of one device.
         constants: by name; "anchor" holds the starting values.
     """
 

@@ -29,6 +29,7 @@ from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.build import loss_of
+from ttl_jax.training.compile_ahead import compile_step
 from ttl_jax.training.frozen.inputs import as_they_are
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.placing import placed
@@ -36,7 +37,7 @@ from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
-from ttl_jax.training.step import TrainStep, compile_step
+from ttl_jax.training.step import TrainStep
 from ttl_jax.typing import Array
 
 LONGEST = 1000  # steps of one call: a stop waits for no more than two calls
