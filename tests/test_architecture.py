@@ -97,6 +97,7 @@ def run(arguments):
     """Says it."""
     print("hello from a command")
 '''
+FIELD = '    lookahead: int = option(5, "steps that are looked ahead", at_least=1)\n'
 CATALOGUE, PRESETS = "strategies/catalogue.py", "data/published/presets.py"
 # what is added: ({file of the package: (text before which, what)}, a check that it is there)
 ADDITIONS = {
@@ -124,6 +125,11 @@ ADDITIONS = {
         {"evaluation/metrics.py": (NEW, METRIC)},
         "assert evaluation.score(*TWO, ('a', 'b'), 'multiclass')['all_right'] == 1.0",
     ),
+    "config field": (
+        {"config/run.py": ('    lr: float = option(1e-3, "learning rate', FIELD)},
+        "said = train.fields([]); assert '--config.optimizer.lookahead=5' in said\n"
+        "assert default_config().optimizer.lookahead == 5 and 'looked ahead [1 or more]' in said",
+    ),
     "command": (
         {"commands/hello.py": (NEW, COMMAND)},
         "assert cli.main(['ttl_jax', 'hello']) == 0 and 'say hello' in cli.usage()",
@@ -133,7 +139,8 @@ CHECKS = """
 import numpy as np
 import ttl_jax
 from ttl_jax import cli, data, evaluation, models, strategies
-from ttl_jax.config import DataConfig
+from ttl_jax.commands import train
+from ttl_jax.config import DataConfig, default_config
 from ttl_jax.data.published import presets
 from ttl_jax.data.sources import registry as sources
 
@@ -168,7 +175,11 @@ def test_all_of_them_work_together(scratch):
 def test_the_table_counts_the_files():
     page = (ROOT / "docs" / "architecture.md").read_text()
     table = dict(
-        re.findall(r"^\| (strategy|behaviour|backbone|source|data set|metric|command) \| (\d)", page, re.M)
+        re.findall(
+            r"^\| (strategy|behaviour|backbone|source|data set|metric|config field|command) \| (\d)",
+            page,
+            re.M,
+        )
     )
     of_its_own = {"behaviour": {CATALOGUE}}  # the strategy that names it is counted as that
     counted = {name: len(set(files) - of_its_own.get(name, set())) for name, (files, _) in ADDITIONS.items()}

@@ -85,6 +85,9 @@ def _flags(words: list[str]) -> flags.FlagValues:
     before, sys.argv = sys.argv, ["ttl_jax", *words]  # where config_flags looks for overrides
     try:
         rest = values(sys.argv)
+    except flags.IllegalFlagValueError as error:
+        word = str(error).removeprefix("flag ").partition(": ")[0]
+        raise UserError(f"{word} is not of the type of this field's default, which --help shows") from None
     except flags.Error as error:
         raise UserError(str(error).split("\n")[0]) from None
     except FileNotFoundError as error:

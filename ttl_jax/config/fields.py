@@ -254,15 +254,10 @@ def unknown_field(name: str, known: tuple[str, ...]) -> UserError:
         name: the name as it was given, with or without its section.
         known: the dotted names of all fields.
     """
-    last = {path: path.rpartition(".")[2] for path in known}
-    wanted = name.rpartition(".")[2]
-    same = [path for path in known if last[path] == wanted]
-    close = (
-        (difflib.get_close_matches(name, same, n=1) if "." in name else same[:6])
-        or same[:6]
-        or difflib.get_close_matches(name, known, n=1)
-        or [path for each in difflib.get_close_matches(wanted, last.values(), n=1) for path in known
-            if last[path] == each][:6]
-    )  # fmt: skip
+    last = [path.rpartition(".")[2] for path in known]
+    near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+    close = [path for path, each in zip(known, last, strict=True) if each in near]
+    if "." in name:
+        close = difflib.get_close_matches(name, close, n=1) or close
     hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else "; --help lists all of them"
     return UserError(f"config field {name!r} does not exist{hint}")

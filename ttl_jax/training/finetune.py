@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from ttl_jax import data as data_package
 from ttl_jax import registry
@@ -24,7 +25,7 @@ from ttl_jax.training.session import Session
 
 
 def finetune(
-    data: str | Path | Any,
+    data: str | Path | tuple[Any, Any] | ConfigDict | RunConfig,
     model: str = ModelConfig.name,
     weights: str = ModelConfig.weights,
     strategy: str | Strategy = "lp_ft",
@@ -52,9 +53,11 @@ def finetune(
         UserError: an unknown field or strategy, or data that cannot be read.
     """
     set_up_cache()  # and no more: the process is the user's
-    whole = hasattr(data, "to_dict")
-    settings = run_config(data) if whole else RunConfig()
-    fields = {} if whole else {"model.name": model, "model.weights": weights, "strategy": strategy}
+    settings, fields = RunConfig(), dict[str, Any]()
+    if isinstance(data, ConfigDict | RunConfig):
+        settings = run_config(data)
+    else:
+        fields = {"model.name": model, "model.weights": weights, "strategy": strategy}
     known = paths(settings.to_dict())
     fields |= {_full_name(name, known): value for name, value in config.items()}
     datasets: Mapping[str, Dataset] | None = None
@@ -65,7 +68,7 @@ def finetune(
         else:
             name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
             fields |= {"data.name": name, "data.path": "" if name == text else text}
-    elif not whole and not isinstance(data, tuple):
+    elif not isinstance(data, tuple | ConfigDict | RunConfig):
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     settings = replace_fields(settings, fields)
     if isinstance(data, tuple):
