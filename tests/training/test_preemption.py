@@ -82,7 +82,7 @@ def test_asked_in_steps_evaluations_measures_and_at_the_end_it_goes_on_bit_for_b
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from ttl_jax.training import provenance\n"
+        "import sys, time; from pathlib import Path; from ttl_jax.training.records import provenance\n"
         "with provenance.alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}

@@ -183,6 +183,7 @@ def _taken(name: str, fault: str = "") -> str:
     """Registers FILE.py:NAME under its NAME, where the file itself does not."""
     key, value = key_of(name), registry.get("metric", name, fault)
     if key not in registry.names("metric") or registry.get("metric", key) is not value:
+        _made(key, value)  # refused before it is listed, else every later look at the list would fail
         registry.register("metric", key)(value)
     return key
 
