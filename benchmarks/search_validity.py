@@ -149,14 +149,15 @@ def stages(units: int) -> tuple[int, ...]:
 
 def searched(task: Task, method: str, fields: dict[str, Any]) -> dict[str, float]:
     """One search of a task: regret (points), cost (share of the exhaustive one), claimed, units, noise."""
-    from ttl_jax.config import set_fields
+    from ttl_jax.config import replace_fields
     from ttl_jax.search import follow
-    from ttl_jax.search.config import search_config
+    from ttl_jax.search.config import SearchConfig
     from ttl_jax.search.search import is_sure, plan_of
 
-    config = search_config()
-    set_fields(config, {f"search.{name}": value for name, value in fields.items()})
-    set_fields(config, {"search.method": method, "total_epochs": float(task.scores.shape[2])})
+    config = replace_fields(SearchConfig(), {
+        **{f"search.{name}": value for name, value in fields.items()},
+        "search.method": method, "total_epochs": float(task.scores.shape[2]),
+    })  # fmt: skip
     units = tuple(range(1, task.units + 1))
     plan = plan_of(config.search, config, stages(task.units), units)
     result = follow(plan, lambda requests: [task.score(*request) for request in requests])

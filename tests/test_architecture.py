@@ -47,7 +47,7 @@ BACKBONE = '''"""A network of one unit."""
 
 import flax.linen as nn
 
-from ttl_jax.models.layers import Conv
+from ttl_jax.models.layers.basic import Conv
 from ttl_jax.models.unit import Plan, unit
 from ttl_jax.registry import register
 
@@ -97,6 +97,7 @@ def run(arguments):
     """Says it."""
     print("hello from a command")
 '''
+FIELD = '    lookahead: int = option(5, "steps that are looked ahead", at_least=1)\n'
 CATALOGUE, PRESETS = "strategies/catalogue.py", "data/published/presets.py"
 # what is added: ({file of the package: (text before which, what)}, a check that it is there)
 ADDITIONS = {
@@ -114,7 +115,7 @@ ADDITIONS = {
     ),
     "source": (
         {"data/sources/grays.py": (NEW, SOURCE)},
-        "assert list(sources.read_listing(DataConfig(name='grays')).labels) == [0, 1, 2]",
+        "assert list(sources.read_listing(DataConfig(name='grays', path='.')).labels) == [0, 1, 2]",
     ),
     "data set": (
         {PRESETS: ('    "breastmnist": _medmnist(', '    "bloodcells": _medmnist("bloodmnist"),\n')},
@@ -123,6 +124,11 @@ ADDITIONS = {
     "metric": (
         {"evaluation/metrics.py": (NEW, METRIC)},
         "assert evaluation.score(*TWO, ('a', 'b'), 'multiclass')['all_right'] == 1.0",
+    ),
+    "config field": (
+        {"config/run.py": ('    lr: float = option(1e-3, "learning rate', FIELD)},
+        "said = train.fields([]); assert '--config.optimizer.lookahead=5' in said\n"
+        "assert default_config().optimizer.lookahead == 5 and 'looked ahead [1 or more]' in said",
     ),
     "command": (
         {"commands/hello.py": (NEW, COMMAND)},
@@ -133,7 +139,8 @@ CHECKS = """
 import numpy as np
 import ttl_jax
 from ttl_jax import cli, data, evaluation, models, strategies
-from ttl_jax.config import DataConfig
+from ttl_jax.commands import train
+from ttl_jax.config import DataConfig, default_config
 from ttl_jax.data.published import presets
 from ttl_jax.data.sources import registry as sources
 
@@ -168,7 +175,11 @@ def test_all_of_them_work_together(scratch):
 def test_the_table_counts_the_files():
     page = (ROOT / "docs" / "architecture.md").read_text()
     table = dict(
-        re.findall(r"^\| (strategy|behaviour|backbone|source|data set|metric|command) \| (\d)", page, re.M)
+        re.findall(
+            r"^\| (strategy|behaviour|backbone|source|data set|metric|config field|command) \| (\d)",
+            page,
+            re.M,
+        )
     )
     of_its_own = {"behaviour": {CATALOGUE}}  # the strategy that names it is counted as that
     counted = {name: len(set(files) - of_its_own.get(name, set())) for name, (files, _) in ADDITIONS.items()}

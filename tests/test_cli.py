@@ -1,6 +1,8 @@
 """The command line as a user meets it: exit statuses, sentences, lists."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,13 @@ def run(capsys, *words):
         (["train", TRAIN], "--workdir=DIR is missing"),
         (["train", TRAIN, "--workdir=x", "--config.optimiser.lr=1"],
          "'optimiser.lr' does not exist (did you mean 'optimizer.lr'"),
-        (["train", TRAIN, "--workdir=x", "--config.optimizer.lr=fast"], "optimizer.lr"),
+        (["train", TRAIN, "--workdir=x", "--config.lr=1"], "(did you mean 'optimizer.lr'?)"),
+        (["train", TRAIN, "--workdir=x", "--config.image_size"], "(did you mean 'data.image_size'?)"),
+        (["train", TRAIN, "--workdir=x", "--config.optimizer.lr=fast"],
+         "--config.optimizer.lr=fast is not of the type of this field's default"),
+        (["train", TRAIN, "--workdir=x", "--config.data.batch_size=2.5"], "data.batch_size=2.5 is not of"),
+        (["train", TRAIN, "--workdir=x", "--config.optimizer.lr=-1"], "optimizer.lr=-1.0 must be above 0"),
+        (["compare", TRAIN, "--workdir=x"], "has no `compare` part; start from configs/compare.py"),
         (["train", TRAIN, "--workdir=x", "--config.seed"], "has no value"),
         (["train", f"{TRAIN}:datset=x", "--workdir=x"], "'datset' does not exist (did you mean 'dataset'?)"),
         (["train", f"{TRAIN}:dataset=phantom/skin", "--workdir=x"],
@@ -59,6 +67,12 @@ def test_bad_input_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, w
 def test_help_shows_an_example(capsys, command):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0 and "example" in out and f"python -m ttl_jax {command}" in out
+
+
+def test_the_commands_are_known_before_jax_is_imported():
+    program = "import sys, ttl_jax.cli; print({'jax', 'ml_collections', 'numpy'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
 
 
 def test_lists_are_tables_or_json(capsys):

@@ -20,7 +20,7 @@ from ttl_jax.system.host import (
 
 SEEN = """
 import os, sys
-from ttl_jax import host
+from ttl_jax.system import host
 host.prepare()
 import jax, jax.numpy as jnp
 jnp.ones(3).sum().block_until_ready()  # an unknown flag would end the process here
@@ -79,7 +79,7 @@ def test_memory_is_given_back():
 KEPT = """
 import ctypes, os
 from pathlib import Path
-from ttl_jax import host
+from ttl_jax.system import host
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 def mebibytes_after_free():
@@ -114,7 +114,7 @@ def test_what_is_freed_is_kept_until_it_is_released(plain_host):
 
 GAPS = """
 import ctypes
-from ttl_jax import host
+from ttl_jax.system import host
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 host.keep_memory()

@@ -1,4 +1,4 @@
-"""What the names in a config mean: strategies, backbones, data sources, metrics and losses.
+"""Registry of the names in a config: strategies, backbones, data sources, metrics and losses.
 
     @register("loss")
     def brier(logits, target): ...
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
     @property
     def built_in(self) -> bool:
-        """Whether it belongs to this package."""
+        """Return whether the entry belongs to this package."""
         return self.module.partition(".")[0] == "ttl_jax"
 
 
@@ -70,8 +70,8 @@ def get(kind: Kind, name: str, fault: str = "") -> Any:
     """Looks a name up.
 
     Args:
-        kind: of the entry.
-        name: a registered one, or FILE.py:NAME.
+        kind: kind of the entry, as "strategy" or "loss".
+        name: a registered name, or FILE.py:NAME.
         fault: the start of the error's sentence where there is no such name.
 
     Raises:
@@ -91,7 +91,7 @@ def get(kind: Kind, name: str, fault: str = "") -> Any:
 
 
 def is_own(kind: Kind, name: str) -> bool:
-    """Whether a name means something of the user's, and not of this package."""
+    """Return whether a name means an entry of the user's, and not of this package."""
     return bool(_OWN.fullmatch(name)) or name in names(kind) and not _ENTRIES[kind][name].built_in
 
 
@@ -141,6 +141,6 @@ def _hash(content: bytes) -> str:
 
 
 def _line(error: Exception, file: str) -> str:
-    """Where in a file an error arose, as ", line 3"; a SyntaxError says so itself."""
+    """Return the line of a file in which an error arose, as ", line 3"; a SyntaxError says so itself."""
     lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == file]
     return f", line {lines[-1]}" if lines else ""

@@ -41,7 +41,7 @@ def test_every_field_is_explained_in_words_that_name_its_choices(kind):
         assert all(choice in about.explanation for choice in about.choices), path
         assert not about.choices or value in about.choices
         numbers = value if isinstance(value, tuple) else (value,)
-        assert not about.bounds(True) or all(map(about.allows, numbers)), path
+        assert not about.bounds or all(map(about.allows, numbers)), path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,6 +129,12 @@ def test_a_mistyped_field_names_the_nearest(name, near):
 
 def test_a_field_like_no_other_does_not_print_them_all():
     assert len(str(unknown_field("qqqq", paths(default_config())))) < 80
+
+
+def test_a_section_that_nobody_reads_is_refused_in_a_section_alone():
+    assert run_config({"mine": {"a": 1}}) == RunConfig()
+    with pytest.raises(UserError, match="'data.mine' does not exist"):
+        run_config({"data": {"mine": {"a": 1}}})
 
 
 def test_fields_are_replaced_in_a_copy():

@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from ttl_jax.config import default_config
-from ttl_jax.data import example_keys, parse_augment
-from ttl_jax.data.augment import pipeline, warp
+from ttl_jax.data import augment, example_keys, parse_augment
+from ttl_jax.data.augment import warp
 from ttl_jax.data.augment.pipeline import NAMES, PRESETS, Augmentation
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
@@ -31,13 +31,13 @@ def keys():
 
 
 def run(images, keys, text):
-    return np.asarray(jax.jit(pipeline, static_argnums=2)(jnp.asarray(images), keys, parse_augment(text)))
+    return np.asarray(jax.jit(augment, static_argnums=2)(jnp.asarray(images), keys, parse_augment(text)))
 
 
 def test_identity_costs_nothing(images, keys):
     given = jnp.asarray(images)
-    assert pipeline(given, keys, parse_augment("none")) is given
-    assert pipeline(given, keys, parse_augment("")) is given
+    assert augment(given, keys, parse_augment("none")) is given
+    assert augment(given, keys, parse_augment("")) is given
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ def test_the_rate_of_a_run_is_lp_ft_s_fine_tuning_rate_and_the_probe_s_stands_ap
         assert solver or peak_rate(probe.phase, lr) == rate
 
 
+def test_lp_ft_may_go_on_with_the_statistics_that_its_head_was_fitted_to():
+    probe, finetune = bound("lp_ft(bn='still')")
+    assert finetune.still == probe.still and len(finetune.trainable) == len(finetune.labels)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [("lr=0.1, probe_lr=0.01", "takes one of lr"), ("probe_lr=0.01, solver='lbfgs'", "takes one of lr"),

@@ -58,7 +58,7 @@ def test_a_gpu_without_the_flags_is_refused_and_a_cpu_is_not(monkeypatch, tmp_pa
 def test_the_flags_are_set_before_jax_starts_and_xla_knows_them():
     """An unknown flag would end the process; the command's own start is what sets them."""
     code = (
-        "import os\nfrom ttl_jax import host\nhost.set_deterministic(False)\n"
+        "import os\nfrom ttl_jax.system import host\nhost.set_deterministic(False)\n"
         "print('XLA_FLAGS' in os.environ)\n"
         "host.set_deterministic(True); import jax.numpy; jax.numpy.ones(3).sum().block_until_ready()\n"
         "print(os.environ['XLA_FLAGS'])"

@@ -172,7 +172,7 @@ def test_padding_rows_leave_losses_and_moments_as_they_are():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"parallel.mode": "pjit"}, "did you mean 'pmap'"),
+        ({"parallel.mode": "pjit"}, "parallel.mode='pjit' .did you mean 'jit'"),
         ({"parallel.batch_norm": "device"}, "needs parallel.mode='pmap'"),
         ({"parallel.shard_above": 10, "parallel.mode": "pmap"}, "needs parallel.mode='jit'"),
         ({"parallel.accumulate": 0}, "must be above 0"),
@@ -190,4 +190,4 @@ def test_what_cannot_be_padded_says_which_sizes_fit():
     config = default_config()
     config.parallel.accumulate = 3
     with pytest.raises(UserError, match="batch_size=8 would be padded to 9 .* a multiple of 3"):
-        parallel.make_layout(config.parallel, 8, penalised=True)
+        parallel.make_layout(run_config(config).parallel, 8, whole_batch=True)

@@ -1,4 +1,4 @@
-"""What networks have learnt and what they cost: similarity, transferability, compactness."""
+"""Analysis of trained networks and of their costs: similarity, transferability, compactness."""
 
 from ttl_jax.analysis.cost import Cost, cost, cost_of
 from ttl_jax.analysis.macs import count

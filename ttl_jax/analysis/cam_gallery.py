@@ -1,4 +1,4 @@
-"""A run's gallery: its surest errors and some right decisions, each beside its class-activation map.
+"""Gallery of a run: its most confident errors and some correct predictions, with their Grad-CAM maps.
 
 It holds images of the data set: config.report_images=False leaves it out.
 """
@@ -31,7 +31,7 @@ class Gallery(Hook):
     """Writes the gallery of a run before its report, where its config allows images."""
 
     def on_result(self, trainer: Trainer, result: Result) -> None:
-        """Draws it from the test split, or the validation split without one."""
+        """Draw it from the test split, or the validation split without one."""
         if trainer.config.report_images and trainer.config.evaluate_test:
             write_gallery(result, trainer.inputs.sets, trainer.inputs.preprocessing.normalise)
 
@@ -39,12 +39,12 @@ class Gallery(Hook):
 def write_gallery(
     result: Result, datasets: Mapping[str, Dataset], normalise: Callable[[Array], Array]
 ) -> Path | None:
-    """Writes WORKDIR/gallery (index.json, NN.jpg and NN-map.jpg) once; None where no map can be drawn.
+    """Write WORKDIR/gallery (index.json, NN.jpg and NN-map.jpg) once; None where no map can be drawn.
 
     Args:
-        result: of the run, with its prediction files written.
-        datasets: its splits; shown is "test", or "val" without one.
-        normalise: uint8 images to what the network takes.
+        result: The finished run's result; its prediction files must be on disk.
+        datasets: The run's splits by name. The gallery shows "test", or "val" if there is none.
+        normalise: Maps uint8 images (B, H, W, C) to the network's input.
     """
     place = result.workdir / "gallery"
     if place.exists():

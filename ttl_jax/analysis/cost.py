@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, activations, file size, measured latency."""
+"""Cost of a network: parameters, multiply-accumulates, activations, file size, measured latency."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ BATCHES = (1, 32)
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of one network at one input size; of one image, where nothing else is said.
+    """Costs of one network at one input size, per image unless an attribute says otherwise.
 
     Attributes:
-        params: trainable numbers of the network, norms' scales and biases included.
-        macs: multiply-accumulates of convolutions and matrix products of a forward pass.
-        activation_bytes: what these give out, in the compute type.
-        file_bytes: parameters and running statistics as float32: what a weights file holds.
-        latency_ms: batch size -> median milliseconds of a forward pass of the whole batch; empty
-            where nothing was measured.
-        device: on which that was.
+        params: Number of trainable parameters, including the norms' scales and biases.
+        macs: Multiply-accumulates of the convolutions and matrix products of one forward pass.
+        activation_bytes: Size of the outputs of these operations, in the compute dtype.
+        file_bytes: Size of a weights file: parameters and running statistics as float32.
+        latency_ms: Batch size -> median milliseconds of a forward pass of the whole batch. Empty if nothing
+            was measured.
+        device: Name of the device on which latency was measured; "" if it was not.
     """
 
     params: int
@@ -44,7 +44,7 @@ class Cost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: two a multiply-accumulate."""
+        """Floating-point operations: two per multiply-accumulate."""
         return 2 * self.macs
 
 
@@ -58,16 +58,17 @@ def cost(
     batches: Sequence[int] = (),
     seconds: float = 1.0,
 ) -> Cost:
-    """Costs of a network, whole, cut, or after a strategy's surgery.
+    """Return the costs of a network, whole, cut, or after a strategy's surgery.
 
     Args:
-        name: see `ttl_jax.models.names()`.
-        input_shape: of an image: (H, W, C) or (D, H, W, C).
-        cut: the last unit kept.
-        strategy: as "truncated(12)" or "transfusion(14)"; what it trains does not matter here.
-        num_classes: outputs of the head.
-        batches: batch sizes at which latency is measured, as (1, 32); none by default.
-        seconds: how long each is measured, after warm-up.
+        name: A network of `ttl_jax.models.names()`.
+        input_shape: Shape of one image: (H, W, C), or (D, H, W, C) for a volume.
+        cut: The last unit that is kept, by number or name. None keeps the whole network.
+        strategy: A strategy such as "truncated(12)" or "transfusion(14)". Only its surgery matters here, not
+            what it trains.
+        num_classes: Number of outputs of the head.
+        batches: Batch sizes at which to measure latency, such as (1, 32). Nothing is measured by default.
+        seconds: How long to measure each batch size, after warm-up.
 
     Raises:
         UserError: an unknown name, unit or strategy, both a cut and a strategy, or a bad shape.
@@ -85,7 +86,7 @@ def cost(
 def cost_of(
     network: Network, input_shape: Sequence[int], *, batches: Sequence[int] = (), seconds: float = 1.0
 ) -> Cost:
-    """`cost`, of a network that is there already."""
+    """Return the `cost` of a network that is built already."""
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), image)
     counted = count(network.apply, variables, image)
@@ -108,22 +109,23 @@ def latency(
     seconds: float = 1.0,
     warm_up: int = 3,
 ) -> dict[int, float]:
-    """Median milliseconds of a forward pass at each batch size, compiled, on the default device.
+    """Measure median milliseconds of a forward pass at each batch size, compiled, on the default device.
 
     Args:
-        network: in inference mode.
-        variables: values or shapes; latency does not depend on values.
-        input_shape: of an image.
-        batches: batch sizes.
-        seconds: how long each is measured; at least 5 passes.
-        warm_up: passes before measuring.
+        network: A network in inference mode.
+        variables: Arrays or their shapes; latency does not depend on the values.
+        input_shape: Shape of one image: (H, W, C), or (D, H, W, C) for a volume.
+        batches: Batch sizes to measure.
+        seconds: How long to measure each batch size; at least 5 passes are timed.
+        warm_up: Number of untimed passes before measuring.
     """
-    # ones, not zeros or noise: finite everywhere, no denormal numbers
+    # Small constants, not zeros or noise: finite everywhere, no denormal numbers.
     ready = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), variables)
-    found = {}
+    milliseconds = {}
     for batch in batches:
         images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, *input_shape)), jnp.float32)
         run = jax.jit(network.apply).lower(ready, images).compile()
+        # The first passes allocate memory and warm caches, so they are not timed.
         for _ in range(warm_up):
             jax.block_until_ready(run(ready, images))
         times: list[float] = []
@@ -132,12 +134,12 @@ def latency(
             began = time.perf_counter()
             jax.block_until_ready(run(ready, images))
             times.append(1000 * (time.perf_counter() - began))
-        found[int(batch)] = median(times)
-    return found
+        milliseconds[int(batch)] = median(times)
+    return milliseconds
 
 
 def row(label: str, found: Cost) -> dict[str, Any]:
-    """A line of the printed table; sizes in millions and megabytes, latency in milliseconds."""
+    """Return a line of the printed table; sizes in millions and megabytes, latency in milliseconds."""
     line: dict[str, Any] = {
         "network": label,
         "params (M)": f"{found.params / 1e6:.3f}",

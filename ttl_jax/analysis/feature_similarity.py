@@ -20,13 +20,13 @@ POSITIONS = 16  # of each map and image: examples of the similarity
 
 
 def compare(measure: str, run: Path, against: str, examples: int) -> list[dict[str, Any]]:
-    """One row a unit that both networks have: similarity, and that of random features.
+    """Return one row per unit that both networks have: its similarity, and that of random features.
 
     Args:
         measure: "svcca", "pwcca" or "cka".
-        run: folder of a finished run; its validation images are what features are compared on.
-        against: "pretrained" (the run's own network at step 0) or another run's folder.
-        examples: at most so many images.
+        run: Folder of a finished run. Features are compared on its validation images.
+        against: "pretrained" (the run's own network at step 0) or the folder of another run.
+        examples: Maximum number of images to compare on.
 
     Raises:
         UserError: folders that hold no finished run.

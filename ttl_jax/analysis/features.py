@@ -20,11 +20,11 @@ from ttl_jax.typing import Array, Float, Variables
 
 @dataclass(frozen=True)
 class Captured:
-    """What a network gives for a data set.
+    """Features and logits of a network over a data set.
 
     Attributes:
-        units: name -> (examples, channels), or (examples, positions, channels).
-        logits: (examples, classes).
+        units: Unit -> features, (examples, channels) or (examples, positions, channels).
+        logits: Outputs of the head, (examples, classes).
     """
 
     units: dict[str, Float[np.ndarray, "examples *positions channels"]]
@@ -42,28 +42,29 @@ def capture(
     batch_size: int = 50,
     seed: int = 0,
 ) -> Captured:
-    """Runs a data set through a network once, in inference mode.
+    """Run a data set through a network once, in inference mode.
 
     Args:
-        network, variables: the whole network or a cut one.
-        normalise: uint8 images to what the network takes.
-        dataset: any split but the test split, which no choice may rest on.
-        units: whose outputs to keep; all when empty.
-        positions: so many positions of each map are kept (the same ones in every image), as examples
-            for similarities; 0 = the mean over space.
-        batch_size: images a step.
-        seed: of the choice of positions.
+        network, variables: The network, whole or cut, and its parameters and statistics.
+        normalise: Maps uint8 images (B, H, W, C) to the network's input.
+        dataset: Any split but the test split, because no choice may rest on that one.
+        units: Names of the units whose outputs to keep; all units if empty.
+        positions: Number of positions of each map to keep, the same ones in every image. Similarities treat
+            them as examples. 0 averages over space instead.
+        batch_size: Images per forward pass.
+        seed: Seed that selects the positions.
     """
     names = tuple(units) or tuple(spec.name for spec in network.units)
     run = _runner(network, normalise, names, positions, seed)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     logits: list[np.ndarray] = []
     for batch in eval_batches(dataset, min(batch_size, len(dataset))):
+        # The last batch is filled up to full size; the mask drops its filling.
         real = batch["mask"] > 0
-        found, scores = run(dict(variables), jnp.asarray(batch["image"]))
+        outputs, scores = run(dict(variables), jnp.asarray(batch["image"]))
         logits.append(np.asarray(scores, np.float32)[real])
         for name in names:
-            parts[name].append(np.asarray(found[name], np.float32)[real])
+            parts[name].append(np.asarray(outputs[name], np.float32)[real])
     return Captured({name: np.concatenate(part) for name, part in parts.items()}, np.concatenate(logits))
 
 
@@ -77,7 +78,7 @@ def _runner(
 ) -> Callable[[Variables, Array], tuple[dict[str, Array], Array]]:
     @jax.jit
     def run(variables: Variables, images: Array) -> tuple[dict[str, Array], Array]:
-        logits, captured = network.apply(variables, normalise(images), capture=names)  # type: ignore[misc]
+        logits, captured = network.apply(variables, normalise(images), capture=names)
         return {name: _thin(captured[name], positions, seed) for name in names}, logits
 
     return run
@@ -97,12 +98,12 @@ def _thin(features: Array, positions: int, seed: int) -> Array:
 
 
 def some(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
-    """At most `count` examples, drawn at random, in their order."""
+    """Return at most `count` examples, drawn at random, in their order."""
     if len(dataset) <= count:
         return dataset
     return dataset.take(np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False)))
 
 
 def common_units(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names in both, in the order of the first."""
+    """Return the names that both have, in the order of the first."""
     return tuple(name for name in one if name in other)

@@ -21,8 +21,8 @@ def last_map(network: Network, variables: Variables, image_shape: tuple[int, ...
     On small images that is not the last one (ResNet's is 2 x 2 at 64 pixels). Volumes have none.
 
     Args:
-        network, variables: the whole network or a cut one.
-        image_shape: (H, W, channels).
+        network, variables: The network, whole or cut, and its parameters and statistics.
+        image_shape: Shape of one image, (H, W, channels).
     """
     names = tuple(spec.name for spec in network.units)
 
@@ -30,13 +30,13 @@ def last_map(network: Network, variables: Variables, image_shape: tuple[int, ...
         return network.apply(given, images, capture=names)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    _, found = jax.eval_shape(outputs, dict(variables), image)
-    maps = [name for name in names if found[name].ndim == 4 and min(found[name].shape[1:3]) >= MIN_SIDE]
+    _, features = jax.eval_shape(outputs, dict(variables), image)
+    maps = [name for name in names if features[name].ndim == 4 and min(features[name].shape[1:3]) >= MIN_SIDE]
     return maps[-1] if maps and network.dimensions == 2 else None
 
 
 def make_grad_cam(network: Network, normalise: Callable[[Array], Array], unit: str) -> GradCam:
-    """Builds the jitted function (variables, images uint8 (N, H, W, 3), classes (N,)) -> maps (N, h, w).
+    """Build the jitted function (variables, images uint8 (N, H, W, 3), classes (N,)) -> maps (N, h, w).
 
     A map is ReLU(sum_k w_k A_k): A the unit's output, w_k the mean over places of the derivative of the
     class's logit by A_k (eq. 1 and 2 of the paper). It has the unit's size and no scale of its own.
@@ -44,7 +44,7 @@ def make_grad_cam(network: Network, normalise: Callable[[Array], Array], unit: s
 
     @jax.jit
     def maps(variables: Variables, images: Array, classes: Int[Array, "n"]) -> Float[Array, "n height width"]:
-        _, captured = network.apply(variables, normalise(images), capture=(unit,))  # type: ignore[misc]
+        _, captured = network.apply(variables, normalise(images), capture=(unit,))
         features = captured[unit].astype(jnp.float32)
 
         def evidence(features: Array) -> Array:

@@ -14,12 +14,12 @@ from ttl_jax.models import cpu
 
 @dataclass(frozen=True)
 class Count:
-    """What convolutions and matrix products of a program do.
+    """Work of the convolutions and matrix products of a program.
 
     Attributes:
-        macs: multiply-accumulates.
-        activations: numbers that they give out (Radosavovic et al. 2020, "Designing network design
-            spaces": what memory traffic and latency follow more closely than MACs).
+        macs: Number of multiply-accumulates.
+        activations: Number of output elements. Memory traffic and latency follow it more closely than MACs
+            (Radosavovic et al. 2020, "Designing network design spaces").
     """
 
     macs: int = 0
@@ -33,11 +33,11 @@ class Count:
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> Count:
-    """Counts a function's convolutions and matrix products, without running it.
+    """Count a function's convolutions and matrix products without running it.
 
     Args:
-        function: any JAX function.
-        *arguments: arrays or `jax.ShapeDtypeStruct`s.
+        function: Any function that JAX can trace.
+        *arguments: The function's arguments, as arrays or `jax.ShapeDtypeStruct`s.
     """
     with cpu.disabled():  # the plain form has it all in convolutions and matrix products
         return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
@@ -66,7 +66,7 @@ def _count_equation(equation: Any) -> Count:
 
 
 def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside an equation (jit, cond, scan, custom derivatives)."""
+    """Return the programs inside an equation (jit, cond, scan, custom derivatives)."""
     for value in equation.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(part, "eqns"):

@@ -1,4 +1,4 @@
-"""The paper's table: method x metrics x params x MACs x ms, from finished runs and searches."""
+"""Table of methods as in papers: metrics, parameters, MACs and latency of finished runs and searches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ttl_jax.evaluation import registry
 
 @dataclass(frozen=True)
 class _Line:
-    """One setting: its runs' test scores and prediction files, by seed."""
+    """One setting (table row): its runs' test scores and prediction files, by seed."""
 
     dataset: str
     model: str
@@ -35,8 +35,8 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
     (and seeds).
 
     Args:
-        folders: of runs, or of searches, of which the winner stands in the table.
-        latency: measure milliseconds at batch sizes 1 and 32 on this machine.
+        folders: Folders of runs or of searches. A search adds the runs of its best unit.
+        latency: Also measure milliseconds at batch sizes 1 and 32 on this machine.
 
     Raises:
         UserError: a folder that is neither, or a run that is not finished.
@@ -50,7 +50,7 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
         line.scores.extend(read.scores)
         line.predictions.extend(read.predictions)
     several = len({line.dataset for line in lines.values()}) > 1
-    found = []
+    rows = []
     for line in lines.values():
         surgery = strategies.parse(line.written).surgery.shape(line.model)
         surgery["head"] = line.head or surgery["head"]
@@ -58,8 +58,8 @@ def table(folders: Sequence[Path], *, latency: bool = False) -> list[dict[str, s
         spent = cost_of(
             network, models.input_shape(line.model, line.size), batches=BATCHES if latency else ()
         )
-        found.append(_row(line, spent, several))
-    return found
+        rows.append(_row(line, spent, several))
+    return rows
 
 
 def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
@@ -81,12 +81,12 @@ def _row(line: _Line, spent: Cost, with_dataset: bool) -> dict[str, str]:
 
 
 def _runs(folder: Path) -> list[Path]:
-    """The run folders that a folder stands for."""
+    """Return the run folder itself, or the runs of a search's best unit."""
     record = folder / "search.json"
     if not record.exists():
         return [folder]
-    found = json.loads(record.read_text())
-    chosen = [trial for trial in found["trials"] if trial["unit"] == found["best"] and trial["budget"] == 1]
+    search = json.loads(record.read_text())
+    chosen = [trial for trial in search["trials"] if trial["unit"] == search["best"] and trial["budget"] == 1]
     return [folder / trial["folder"] for trial in chosen]
 
 

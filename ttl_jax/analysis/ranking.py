@@ -1,4 +1,4 @@
-"""How well a preview ranked the units, once a search has trained them."""
+"""Agreement between a preview's ranking of the units and the scores of the search that trained them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def ranking(preview: Path, search: Path) -> list[dict[str, Any]]:
     """One row a measure: Kendall's tau-b with the true scores, and what starting at its best unit costs.
 
     Args:
-        preview: folder with preview.json.
-        search: folder with search.json, best of an exhaustive search; units that it trained to the
-            end are compared.
+        preview: Folder that holds preview.json.
+        search: Folder that holds search.json, at best of an exhaustive search. Only units that it trained to
+            the end are compared.
 
     Returns:
         Rows of "measure", "tau", "p" (two-sided, of no association), "units", "its best unit" and
@@ -29,9 +29,9 @@ def ranking(preview: Path, search: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: a folder without its file, or fewer than 3 units in both.
     """
-    found, trained = _read(preview / "preview.json"), _read(search / "search.json")
+    previewed, trained = _read(preview / "preview.json"), _read(search / "search.json")
     true = {unit["unit"]: unit["score"] for unit in trained["units"] if unit["score"] is not None}
-    looked = {unit["unit"]: unit for unit in found["units"] if unit["unit"] in true}
+    looked = {unit["unit"]: unit for unit in previewed["units"] if unit["unit"] in true}
     if len(looked) < 3:
         raise UserError(f"{preview} and {search} have {len(looked)} units in common; a ranking needs 3")
     sign = known_metric(trained["select"]).sign

@@ -1,4 +1,4 @@
-"""How alike two sets of features are: SVCCA, PWCCA, linear CKA, and what chance would give.
+"""Similarity of two sets of features (SVCCA, PWCCA, linear CKA) and its chance level.
 
 NumPy in double precision: features come from a few hundred images, and a decomposition that is a
 little wrong looks like a finding.
@@ -23,13 +23,13 @@ def svcca(x: Features, y: Features, *, variance: float = 0.99, threshold: float 
 
     Both are centred and reduced to the directions that hold `variance` of their variance; the
     similarity is the mean canonical correlation, without the trailing ones that add less than
-    1 - threshold to the sum (methods.md C.8, google/svcca).
+    1 - threshold to the sum (as in Raghu et al.'s code, google/svcca, cca_core.py).
 
     Args:
-        x, y: (examples, features), or maps (examples, H, W, channels), whose positions are examples
-            where both maps are of one size, and which are averaged over space where they are not.
-        variance: share of the variance that is kept.
-        threshold: share of the correlations' sum that is averaged over.
+        x, y: Features (examples, features), or maps (examples, H, W, channels). If both maps have one size,
+            their positions count as examples; if not, each map is averaged over space.
+        variance: Share of the variance to keep, in (0, 1].
+        threshold: Share of the correlations' sum to average over, in (0, 1].
 
     Returns:
         From 0 to 1; the same for any rotation and scaling of either.
@@ -39,8 +39,8 @@ def svcca(x: Features, y: Features, *, variance: float = 0.99, threshold: float 
             finite, or not more examples than directions (every correlation would be 1).
     """
     left, right = _matrices(x, y)
-    found = canonical_correlations(_directions(left, variance, "x"), _directions(right, variance, "y"))
-    return float(found[: _kept(found, threshold)].mean())
+    correlations = canonical_correlations(_directions(left, variance, "x"), _directions(right, variance, "y"))
+    return float(correlations[: _kept(correlations, threshold)].mean())
 
 
 def pwcca(x: Features, y: Features) -> float:
@@ -55,9 +55,9 @@ def pwcca(x: Features, y: Features) -> float:
     bases = _directions(left, 1.0, "x"), _directions(right, 1.0, "y")
     if bases[1].shape[1] < bases[0].shape[1]:
         (left, right), bases = (right, left), bases[::-1]
-    rotation, found, _ = np.linalg.svd(bases[0].T @ bases[1], full_matrices=False)
+    rotation, correlations, _ = np.linalg.svd(bases[0].T @ bases[1], full_matrices=False)
     weights = np.abs((bases[0] @ rotation).T @ left).sum(axis=1)
-    return float(np.clip(found, 0, 1) @ weights / weights.sum())
+    return float(np.clip(correlations, 0, 1) @ weights / weights.sum())
 
 
 def cka(x: Features, y: Features) -> float:
@@ -80,13 +80,13 @@ def cka(x: Features, y: Features) -> float:
 def random_baseline(
     measure: Measure, x: Features, y: Features, *, repeats: int = 5, seed: int = 0
 ) -> Float[np.ndarray, " repeats"]:
-    """What a measure gives for features that have nothing in common: normal noise of both shapes.
+    """Return the chance level of a measure: its values for unrelated normal noise of both shapes.
 
     Args:
         measure: `svcca`, `pwcca` or `cka`.
-        x, y: features; only their shapes matter.
-        repeats: draws.
-        seed: of the noise.
+        x, y: The features to compare with; only their shapes matter.
+        repeats: Number of independent draws.
+        seed: Seed of the noise.
     """
     left, right = examples_of(x, y)
     rng = np.random.default_rng(seed)
@@ -101,7 +101,7 @@ def canonical_correlations(left: Matrix, right: Matrix) -> Float[np.ndarray, " k
 
 
 def examples_of(x: Features, y: Features) -> tuple[Matrix, Matrix]:
-    """Two sets of features as matrices (examples, features), as `svcca` describes it."""
+    """Return two sets of features as matrices (examples, features), as `svcca` describes it."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim > 2 and x.shape[:-1] == y.shape[:-1]:
         return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
@@ -142,7 +142,7 @@ def _directions(centred: Matrix, variance: float, side: str) -> Matrix:
 
 
 def _kept(correlations: np.ndarray, threshold: float) -> int:
-    """How many of the leading correlations make up a share of their sum."""
+    """Return the number of leading correlations that make up `threshold` of their sum."""
     if not correlations.sum():
         return len(correlations)
     shares = np.cumsum(correlations) / correlations.sum()

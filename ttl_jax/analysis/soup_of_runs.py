@@ -35,16 +35,17 @@ FREE = (
 
 
 def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str, Any]:
-    """Averages finished runs, chosen on validation alone, and scores the mean like a run.
+    """Average finished runs, chosen on validation alone, and score the mean like a run.
 
     Args:
-        runs: folders of finished runs of one network on one data set; seeds, rates and strategies may
-            differ as long as the network that comes out has the same shape.
-        workdir: gets checkpoints/best, predictions, result.json and config.json as a run does.
-        kind: "greedy" or "uniform".
+        runs: Folders of finished runs of one network on one data set. Seeds, learning rates and strategies
+            may differ as long as the resulting networks have the same shape.
+        workdir: Folder to write. It receives checkpoints/best, predictions, result.json and config.json, as
+            for a run.
+        kind: "greedy" (keep a run only if the validation score does not drop) or "uniform" (average all).
 
     Returns:
-        the content of result.json.
+        The content of result.json.
 
     Raises:
         UserError: fewer than two runs, or runs that cannot be averaged, and why.
@@ -70,8 +71,8 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     def score(leaves: Mapping[str, Any]) -> Merit:
         split = sets["val"]
         shown = estimated(variables_of(leaves))
-        found = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
-        return merit(found, first.config.select)
+        scores = evaluation.score(split.labels, logits(split, shown), split.class_names, split.task)
+        return merit(scores, first.config.select)
 
     ingredients = [flatten(run.best) for run in loaded]
     scores = [score(item) for item in ingredients]
@@ -105,9 +106,10 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
 def _estimator(
     loaded: Sequence[Loaded], sets: Mapping[str, data.Dataset], workdir: Path
 ) -> Callable[[Variables], Variables]:
-    """What gives a mean its BatchNorm statistics, as the first run's config has them.
+    """Return the function that gives averaged weights BatchNorm statistics, by the first run's config.
 
-    With "precise(n)" those of its training batches, save of units that were still at the end of every run.
+    With "precise(n)" they are re-estimated from its training batches, except for units whose statistics were
+    fixed at the end of every run.
     """
     first = loaded[0]
     lasts = []
@@ -120,7 +122,7 @@ def _estimator(
 
 
 def _refuse_unlike(runs: Sequence[Path], loaded: Sequence[Loaded]) -> None:
-    """Names the first field or shape in which a run differs from the first one."""
+    """Raise UserError if a run differs from the first one; name the first field or shape that does."""
     first = loaded[0]
     shapes = {path: leaf.shape for path, leaf in strategies.flatten(first.best).items()}
     for run, other in zip(runs[1:], loaded[1:], strict=True):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import models, strategies
-from ttl_jax.config import default_config
+from ttl_jax.config import RunConfig
 from ttl_jax.data import example_keys
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import FREEZE, LabelledPhase, LabelRow, Strategy, anatomy_of, flatten
@@ -29,13 +29,13 @@ SOURCE_CLASSES = 1000  # of the pretrained head that co-tuning keeps: ImageNet's
 
 @dataclass(frozen=True)
 class UnitPlan:
-    """What happens to one unit in one phase.
+    """Treatment of one unit in one phase.
 
     Attributes:
-        unit: its name, or "head".
-        labels: of its parameters; empty for a unit that has none.
-        rate: multiplier of the learning rate, the largest among its leaves; 0 when frozen.
-        still: its BatchNorms keep their running statistics.
+        unit: Name of the unit, or "head".
+        labels: Labels of the unit's parameters; empty if it has none.
+        rate: Multiplier of the learning rate, the largest among the unit's leaves; 0 if frozen.
+        still: True if the unit's BatchNorms keep their running statistics.
     """
 
     unit: str
@@ -46,20 +46,20 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """One phase.
+    """One phase of a strategy.
 
     Attributes:
-        name: of the phase.
-        share: of the run's steps.
-        rows: the label table.
-        trainable: parameters that are differentiated and updated.
-        flops: floating-point operations of one step (`operations`); None where they were not counted, or
-            the backend cannot count them.
-        optimizer_bytes: of the optimizer's state.
-        units: bottom to top, the head last.
-        measured: learning rates are measured while training (Auto-RGN, Auto-SNR).
-        base_lr: what the rates multiply: None is the run's learning rate.
-        solver: what the head is solved by, if it is.
+        name: Name of the phase.
+        share: Share of the run's steps, in [0, 1].
+        rows: The table of labels.
+        trainable: Number of parameters that are differentiated and updated.
+        flops: Floating-point operations of one step (`operations`). None if they were not counted or the
+            backend cannot count them.
+        optimizer_bytes: Size of the optimizer's state.
+        units: The units from bottom to top, then the head.
+        measured: True if learning rates are measured during training (Auto-RGN, Auto-SNR).
+        base_lr: The learning rate that the multipliers apply to. None means the run's own.
+        solver: Name of the solver that fits the head, or None if it is trained by gradient steps.
     """
 
     name: str
@@ -79,13 +79,14 @@ class Plan:
     """A whole strategy on a network.
 
     Attributes:
-        strategy: as it was written.
-        model: the network's name.
-        parameters: of the network after the strategy's surgery.
-        dropped: units above the cut.
-        fresh: how units start that do not start pretrained: unit -> "scratch", "mean_var" or "slim".
-        phases: in order.
-        batch, image_size: that a step's operations are for.
+        strategy: The strategy as it was written.
+        model: Name of the network.
+        parameters: Number of parameters of the network after the strategy's surgery.
+        dropped: Names of the units above the cut.
+        fresh: Initialisation of the units that do not start pretrained: unit -> "scratch", "mean_var" or
+            "slim".
+        phases: The phases in the order of training.
+        batch, image_size: Batch size and pixels per side for which a step's operations are counted.
     """
 
     strategy: str
@@ -106,15 +107,15 @@ def plan(
     batch: int = 32,
     count: bool = True,
 ) -> Plan:
-    """Works the plan of a strategy out from shapes alone.
+    """Work out the plan of a strategy from shapes alone.
 
     Args:
-        text: the strategy, or its text, as for `strategies.parse`.
-        model: the network.
-        classes: outputs of the head.
-        image_size: pixels.
-        batch: examples a step.
-        count: whether to count operations, for which the step of every phase is traced (seconds).
+        text: The strategy, or its text as `strategies.parse` reads it.
+        model: Name of the network.
+        classes: Number of outputs of the head.
+        image_size: Pixels per side of the square input.
+        batch: Examples per step.
+        count: Also count operations. This traces the step of every phase, which takes seconds.
 
     Raises:
         UserError: whatever is wrong with the strategy on this network.
@@ -173,7 +174,7 @@ def _phase(  # noqa: PLR0913
     images: tuple[int, ...],
     count: bool,
 ) -> PhasePlan:
-    optimizer = make_optimizer(bound, default_config().optimizer)
+    optimizer = make_optimizer(bound, RunConfig().optimizer)
     step = TrainStep(
         network,
         bound,
@@ -211,7 +212,7 @@ def _phase(  # noqa: PLR0913
 
 
 def _operations(step: Any, state: Any, images: tuple[int, ...], constants: dict[str, Any]) -> float | None:
-    """Of one training step on a batch of that shape."""
+    """Count the operations of one training step on a batch of that shape."""
     number = jax.ShapeDtypeStruct(images[:1], np.int32)
     data = {
         "image": jax.ShapeDtypeStruct(images, np.uint8),
@@ -231,11 +232,11 @@ def _constants(
     image: tuple[int, ...],
     classes: int,
 ) -> dict[str, Any]:
-    """Shapes of what `build.phase_constants` would give."""
+    """Return the shapes of the output of `build.phase_constants`."""
     params = flatten(variables["params"])
-    found: dict[str, Any] = {"anchor": {path: params[path] for path in bound.anchor}}
+    constants: dict[str, Any] = {"anchor": {path: params[path] for path in bound.anchor}}
     if bound.source:
-        found["source"] = dict(variables)
+        constants["source"] = dict(variables)
     features: dict[str, Any] = {}
     if bound.capture:
         one = jax.ShapeDtypeStruct((1, *image), np.float32)
@@ -243,36 +244,36 @@ def _constants(
             lambda given, image: network.apply(given, image, capture=bound.capture), dict(variables), one
         )
     for item in bound.parts:
-        found |= item.part.shapes(features, params, classes)
-    return found
+        constants |= item.part.shapes(features, params, classes)
+    return constants
 
 
 def _units(bound: LabelledPhase, params: Mapping[str, Any], model: str) -> tuple[UnitPlan, ...]:
     anatomy = anatomy_of(params, model)
-    found = []
+    plans = []
     for number, name in enumerate((*anatomy.units, "head"), start=1):
         paths = [leaf.path for leaf in anatomy.leaves if leaf.unit == number]
         labels = tuple(dict.fromkeys(sorted(bound.labels[path] for path in paths)))
         rates = [bound.rates[path] for path in paths if bound.labels[path] != FREEZE]
-        found.append(UnitPlan(name, labels, max(rates, default=0.0), name in bound.still))
-    return tuple(found)
+        plans.append(UnitPlan(name, labels, max(rates, default=0.0), name in bound.still))
+    return tuple(plans)
 
 
 def _fresh(
     strategy: Strategy, model: str, params: Mapping[str, Any], network: models.Network
 ) -> dict[str, str]:
-    """The units that do not start at their pretrained weights, and how they start."""
+    """Return the units that do not start at their pretrained weights, and how they start."""
     surgery = strategy.surgery
     anatomy = anatomy_of(params, model)
-    found: dict[str, str] = {}
+    starts_of: dict[str, str] = {}
     for leaf in anatomy.leaves:
         for where, start in surgery.starts.items():
             inside = leaf.unit != anatomy.head and matches(where, leaf, anatomy)
             if inside and start != "pretrained":
-                found[anatomy.units[leaf.unit - 1]] = start
+                starts_of[anatomy.units[leaf.unit - 1]] = start
     if surgery.slim_from is not None:
         whole = models.create(model, network.head.classes).units
         changed = [old.name for old, new in zip(whole, network.units, strict=False) if old != new]
         first = anatomy.units.index(changed[0])
-        found |= dict.fromkeys(anatomy.units[first:], "slim")
-    return found
+        starts_of |= dict.fromkeys(anatomy.units[first:], "slim")
+    return starts_of

@@ -1,4 +1,4 @@
-"""The picture of a plan: units up the page, phases across it, coloured by label, rates written in."""
+"""Picture of a plan: units from bottom to top, phases from left to right, coloured by label, with rates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW, COLUMN, MARGIN = 0.24, 1.15, 2.6  # inches
 
 
 def colour(unit: UnitPlan) -> str:
-    """The colour of a unit in a phase."""
+    """Return the colour of a unit in a phase."""
     labels = set(unit.labels)
     if not labels:
         return NOTHING
@@ -31,7 +31,7 @@ def colour(unit: UnitPlan) -> str:
 
 
 def draw(plan: Plan, paths: tuple[Path, ...]) -> None:
-    """Writes the picture to every path; the suffix says the format (.png, .svg, .pdf)."""
+    """Write the picture to every path; the suffix says the format (.png, .svg, .pdf)."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle

@@ -1,4 +1,4 @@
-"""How well fixed features should serve a task, without training: LogME, H-score, LEEP, ridge probe."""
+"""Transferability of fixed features, estimated without training: LogME, H-score, LEEP, ridge probe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Labels = Int[np.ndarray, " examples"]
 
 
 def logme(features: Features, labels: Labels) -> float:
-    """Log of maximum evidence a example (You et al. 2021, arXiv:2102.11005; fixed point of the
+    """Log of maximum evidence per example (You et al. 2021, arXiv:2102.11005; fixed point of the
     journal version, arXiv:2110.10545), the mean over classes.
 
     For each class the targets 0 and 1 are normal around a linear function of the features with
@@ -65,9 +65,9 @@ def h_score(features: Features, labels: Labels, *, shrink: bool = True) -> float
     """H-score (Bao et al. 2019): tr(cov(f)^-1 cov(E[f | y])); at most classes - 1, higher is better.
 
     Args:
-        features, labels: as `ridge_probe`.
-        shrink: Ledoit and Wolf's estimate of cov(f), with the numerator shrunk alike (Ibrahim et al.
-            2021, arXiv:2110.06893): needed where examples are not many times the features.
+        features, labels: Features and class numbers, as for `ridge_probe`.
+        shrink: Use Ledoit and Wolf's estimate of cov(f), with the numerator shrunk alike (Ibrahim et al.
+            2021, arXiv:2110.06893). Needed if examples are not many times the features.
 
     Raises:
         UserError: as `ridge_probe`.
@@ -91,8 +91,8 @@ def leep(source: Float[np.ndarray, "examples source_classes"], labels: Labels) -
     empirical predictor P(y | x) = sum over z of P(y | z) theta(x)_z.
 
     Args:
-        source: probabilities of the source task's classes, rows summing to 1.
-        labels: (n,) class numbers from 0.
+        source: Probabilities of the source task's classes (n, source classes); rows sum to 1.
+        labels: Class numbers from 0, (n,).
 
     Raises:
         UserError: shapes that do not fit, or rows that are no probabilities.

@@ -42,12 +42,12 @@ def run(arguments: list[str]) -> None:
     set_up_jax()
     from ttl_jax.system import remote
 
-    found = analyze([word if word.startswith("-") else remote.local(word) for word in arguments])
+    answer = analyze([word if word.startswith("-") else remote.local(word) for word in arguments])
     if "--json" in arguments:
-        print(json.dumps(found.rows, indent=1))
+        print(json.dumps(answer.rows, indent=1))
     else:
-        print_rows(found.rows)
-        print(found.note)
+        print_rows(answer.rows)
+        print(answer.note)
 
 
 def analyze(arguments: Sequence[str]) -> Answer:
@@ -72,9 +72,9 @@ def analyze(arguments: Sequence[str]) -> Answer:
         parser.add_argument("folders", nargs="+", type=Path)
         parser.add_argument("--latency", action="store_true")
         given = parser.parse_args(arguments[1:])
-        found = table(given.folders, latency=given.latency)
+        methods = table(given.folders, latency=given.latency)
         return Answer(
-            list(found),
+            list(methods),
             "test split; ± is the sample standard deviation over seeds, in brackets the 95 % interval",
         )
     if kind == "ranking":
@@ -114,11 +114,11 @@ def _cost(parser: Parser, arguments: Sequence[str]) -> Answer:
     cuts = [unit.index for unit in models.units(given.model)] if given.cuts else [given.cut]
     rows, device = [], ""
     for cut in cuts:
-        found = cost(
+        measured = cost(
             given.model, shape, cut=cut, strategy=given.strategy, num_classes=given.classes, batches=batches
         )
         name = given.strategy or (given.model if cut is None else f"{given.model}, unit {cut}")
-        rows.append(row(name, found))
-        device = found.device
+        rows.append(row(name, measured))
+        device = measured.device
     said = f"; latency on {device}, the median after warm-up" if device else ""
     return Answer(rows, f"one example of {' x '.join(map(str, shape))}, {given.classes} classes{said}")

@@ -1,4 +1,4 @@
-"""How commands read what was typed: config files with overrides, or plain arguments."""
+"""Reading of the command line: config files with overrides, or plain arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     """Faults become one sentence and exit status 2, as everywhere in the program.
 
     Args:
-        command: whose arguments they are, as in "strategies".
+        command: name of the command, as in "strategies".
     """
 
     def __init__(self, command: str) -> None:
@@ -85,6 +85,9 @@ def _flags(words: list[str]) -> flags.FlagValues:
     before, sys.argv = sys.argv, ["ttl_jax", *words]  # where config_flags looks for overrides
     try:
         rest = values(sys.argv)
+    except flags.IllegalFlagValueError as error:
+        word = str(error).removeprefix("flag ").partition(": ")[0]
+        raise UserError(f"{word} is not of the type of this field's default, which --help shows") from None
     except flags.Error as error:
         raise UserError(str(error).split("\n")[0]) from None
     except FileNotFoundError as error:
@@ -103,7 +106,7 @@ def fields_help(arguments: list[str], kind: type[Section]) -> str:
 
     Args:
         arguments: behind the command's name; --config=FILE:ARG and --config.x.y=z among them count.
-        kind: as for `config_and_workdir`.
+        kind: the config's dataclass, as `config_and_workdir` takes it.
     """
     words = [word for word in arguments if word.startswith("--config")]
     if any(word.startswith("--config=") for word in words):
@@ -122,8 +125,7 @@ def fields_help(arguments: list[str], kind: type[Section]) -> str:
 
 def field_help(flag: str, about: Option, value: object) -> list[str]:
     """The lines of one field: its flag with the default, and the explanation below it."""
-    bounds = about.bounds(whole=isinstance(value, int))
-    text = f"{about.explanation} [{bounds}]" if bounds else about.explanation
+    text = about.explanation + (f" [{about.bounds}]" if about.bounds else "")
     width = min(shutil.get_terminal_size((110, 0)).columns, 110)
     indent = " " * 6
     flags = [f"  {line}" for line in _flag_lines(flag, value)]

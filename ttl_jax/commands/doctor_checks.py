@@ -28,10 +28,10 @@ class Check:
     """One line.
 
     Attributes:
-        name: what was looked at.
+        name: name of the check.
         status: "ok", "warn" (a run goes, but) or "fail".
-        found: what is there.
-        remedy: what to do; "" where all is well.
+        found: state of the machine, in words.
+        remedy: remedy for the user; "" where all is well.
     """
 
     name: str
@@ -49,8 +49,8 @@ def examine(paths: Mapping[str, str] | None = None, model: str = "", source: str
 
     Args:
         paths: {"workdir" | "data" | "weights": path} that a run would use, where one is known.
-        model: of the run, to look for its weights.
-        source: its weights: a catalogue key, a path or "none".
+        model: network of the run, to look for its weights.
+        source: weights of the run: a catalogue key, a path or "none".
     """
     given = {name: path for name, path in (paths or {}).items() if path}
     cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
@@ -69,11 +69,11 @@ def examine(paths: Mapping[str, str] | None = None, model: str = "", source: str
             [path for name, path in given.items() if name == "workdir"],
         ),
     ]
-    found: list[Check] = []
+    checks: list[Check] = []
     for test in tests:
         result = test()
-        found += [result] if isinstance(result, Check) else list(result)
-    return found
+        checks += [result] if isinstance(result, Check) else list(result)
+    return checks
 
 
 def status(checks: Iterable[Check]) -> int:
@@ -90,12 +90,13 @@ def python(version: tuple[int, ...]) -> Check:
 
 
 def requirements() -> list[str]:
-    """What pyproject.toml asks for, from the installed package or the checkout."""
+    """Return the requirements of pyproject.toml, from the installed package or the checkout."""
     path = Path(__file__).resolve().parent.parent / "pyproject.toml"
     if path.is_file():
         import tomllib
 
-        return tomllib.loads(path.read_text())["project"]["dependencies"]
+        asked: list[str] = tomllib.loads(path.read_text())["project"]["dependencies"]
+        return asked
     asked = metadata.requires("ttl-jax") or []
     return [line for line in asked if "extra ==" not in line]
 
@@ -104,15 +105,15 @@ def versions(asked: Iterable[str], installed: Callable[[str], str | None]) -> li
     """Every package is there and within its range; those that are not have a line each."""
     from packaging.requirements import Requirement
 
-    found, count = [], 0
+    wrong, count = [], 0
     for line in asked:
         requirement, count = Requirement(line), count + 1
         version = installed(requirement.name)
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             has = "absent" if version is None else f"{version}, not {requirement.specifier}"
             remedy = f"pip install -c constraints.txt '{requirement.name}{requirement.specifier}'"
-            found.append(Check(f"package {requirement.name}", FAIL, has, remedy))
-    return found or [Check("packages", OK, f"{count} within their ranges")]
+            wrong.append(Check(f"package {requirement.name}", FAIL, has, remedy))
+    return wrong or [Check("packages", OK, f"{count} within their ranges")]
 
 
 def _installed(name: str) -> str | None:
@@ -127,11 +128,11 @@ def devices() -> Check:
     try:
         import jax
 
-        found = jax.devices()
+        present = jax.devices()
     except Exception as error:  # whatever a broken driver raises
         reason = str(error).splitlines()[0][:160]
         return Check("jax", FAIL, reason, "JAX_PLATFORMS=cpu to go on without the accelerator")
-    said = f"{jax.__version__}, {len(found)} x {found[0].device_kind} ({jax.default_backend()})"
+    said = f"{jax.__version__}, {len(present)} x {present[0].device_kind} ({jax.default_backend()})"
     if jax.default_backend() == "cpu":
         for file, kind, extra in (
             ("/dev/nvidia0", "an NVIDIA GPU", "cuda13"),
@@ -230,18 +231,18 @@ def gcs(read: Iterable[str], written: Iterable[str] = ()) -> list[Check]:
             Check("gcs", FAIL, f"{[*reads, *writes][0]} needs gcsfs",
                   "pip install -c constraints.txt 'ttl-jax[gcs]'")
         ]  # fmt: skip
-    found = []
+    checks = []
     for path, doing in [*((path, "read") for path in reads), *((path, "written") for path in writes)]:
         try:
             if doing == "written":
                 remote.bucket(path).probe()
             elif not remote.bucket(path).exists():
-                found.append(Check("gcs", FAIL, f"{path} is not there", remote.ACCESS))
+                checks.append(Check("gcs", FAIL, f"{path} is not there", remote.ACCESS))
                 continue
-            found.append(Check("gcs", OK, f"{path} can be {doing}"))
+            checks.append(Check("gcs", OK, f"{path} can be {doing}"))
         except UserError as error:
-            found.append(Check("gcs", FAIL, str(error)))
-    return found
+            checks.append(Check("gcs", FAIL, str(error)))
+    return checks
 
 
 def as_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:

@@ -36,14 +36,14 @@ def run(arguments: list[str]) -> None:
         raise UserError(
             f"data.name={settings.name} is generated patient by patient: there are no files to check"
         )
-    found = examine(read_listing(settings), settings)
-    findings = [*found.leaks, *found.conflicts]
+    examined = examine(read_listing(settings), settings)
+    findings = [*examined.leaks, *examined.conflicts]
     for finding in findings:
         print(finding.line())
-    print(found.overview(), flush=True)
+    print(examined.overview(), flush=True)
     if findings and not settings.allow_leaks:
-        remedies = ["data.resplit=True splits anew with copies kept together"] if found.leaks else []
-        remedies += ["give each image one label or leave it out"] if found.conflicts else []
+        remedies = ["data.resplit=True splits anew with copies kept together"] if examined.leaks else []
+        remedies += ["give each image one label or leave it out"] if examined.conflicts else []
         raise UserError(
-            f"{found.summary()}; {', '.join(remedies)}, or data.allow_leaks=True accepts what is listed"
+            f"{examined.summary()}; {', '.join(remedies)}, or data.allow_leaks=True accepts what is listed"
         )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ttl_jax.analysis.strategy_plan import PhasePlan, Plan
-from ttl_jax.config import default_config
-from ttl_jax.training.records.header import between_phases
+from ttl_jax.config import RunConfig
+
+if TYPE_CHECKING:
+    from ttl_jax.analysis.strategy_plan import PhasePlan, Plan
 
 
 def print_plan(found: Plan) -> None:
     """Prints the phases, their labels and what they cost."""
     from rich.console import Console
     from rich.table import Table
+
+    from ttl_jax.training.records.header import between_phases
 
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 130)
     console.print(
@@ -45,7 +49,7 @@ def print_plan(found: Plan) -> None:
             )
     console.print(table)
     if len(found.phases) > 1:
-        console.print(f"by default {between_phases(default_config())}")
+        console.print(f"by default {between_phases(RunConfig())}")
 
 
 def _operations(flops: float | None) -> str:

@@ -1,4 +1,4 @@
-"""How commands print what they found: a table, or JSON where --json asks for it."""
+"""Printing of a command's rows: a table, or JSON where --json asks for it."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ def run(arguments: list[str]) -> None:
         elif config.search.kind == "all":
             from ttl_jax.search import paper
 
-            found = paper.paper(config, folder, notice=notice, committed=push)
-            print_rows(paper.table(found))
-            print(paper.sentence(found))
+            comparison = paper.paper(config, folder, notice=notice, committed=push)
+            print_rows(paper.table(comparison))
+            print(paper.sentence(comparison))
             print(f"table: {workdir.rstrip('/')}/paper.md")
         else:
             from ttl_jax.search.figure import rows, sentence

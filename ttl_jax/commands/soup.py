@@ -33,6 +33,6 @@ def run(arguments: list[str]) -> None:
 
     runs = [Path(remote.local(word)) for word in given.runs]
     with remote.workfolder(given.workdir) as (folder, _):
-        found = soup(runs, folder, given.kind)["soup"]
+        averaged = soup(runs, folder, given.kind)["soup"]
     report.print_table(report.rows([*runs, folder]))
-    print(f"kept: {', '.join(found['kept'])}")
+    print(f"kept: {', '.join(averaged['kept'])}")

@@ -60,15 +60,15 @@ def show(arguments: Sequence[str]) -> None:
     for path in given.out:
         if path.suffix not in FORMATS:
             raise UserError(f"--out={path}: the picture is written as one of {', '.join(FORMATS)}")
-    found = plan(given.strategy, given.model, given.classes, given.image_size, given.batch)
+    planned = plan(given.strategy, given.model, given.classes, given.image_size, given.batch)
     if given.json:
-        print(json.dumps(dataclasses.asdict(found), indent=1))
+        print(json.dumps(dataclasses.asdict(planned), indent=1))
     else:
-        print_plan(found)
+        print_plan(planned)
     if given.out:
         from ttl_jax.analysis.strategy_plan_picture import draw
 
-        draw(found, tuple(given.out))
+        draw(planned, tuple(given.out))
         print(*(f"picture: {path}" for path in given.out), sep="\n", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from."""
+"""List the pretrained weights and their sources."""
 
 from __future__ import annotations
 

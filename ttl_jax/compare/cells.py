@@ -73,9 +73,9 @@ class CellState:
 
     Attributes:
         status: "waiting" (not started, or cut short), "done" or "diverged".
-        score: its merit on validation; None unless done.
+        score: the cell's merit on validation; None unless done.
         result: content of result.json.
-        message: why it diverged.
+        message: reason why it diverged; "" otherwise.
     """
 
     status: str
@@ -92,7 +92,7 @@ def settings(
     """Every setting, data set by data set, so that a worker's data set is read once.
 
     Args:
-        folds: of each data set, from `folds.resolve`; one split each where not given.
+        folds: number of folds of each data set, from `folds.resolve`; one split each where not given.
         lengths: multiple of the budget that each setting trains for, by `budget.lengths`; default 1.
 
     Raises:

@@ -33,7 +33,7 @@ class CompareOptions(Section):
     datasets: tuple[str, ...] = option(
         ("phantom/dermoscopy",), "see `python -m ttl_jax datasets`; () is the one that `data` describes"
     )
-    data_dir: str = option("../shared/data", "folder in which these look for their files")
+    data_dir: str = option(presets.GIVEN["data_dir"], "folder in which these look for their files")
     seeds: tuple[int, ...] = option((0, 1, 2), "the same for every strategy: common random numbers")
     folds: str = option(
         "auto",

@@ -11,7 +11,7 @@ from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.config.data import DataConfig, data_config
-from ttl_jax.data.load import read_listing
+from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.training.records import provenance
 
 FOLDS = 5  # of "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +51,11 @@ def compare(
     Args:
         config: a comparison's config, `ttl_jax.compare.default_config` filled in; Strategies are taken too.
         workdir: folder of the comparison; each cell has a folder of its own in WORKDIR/cells.
-        notice: of `preemption.watch`: polled, so that cells under way can be asked to save and stop.
+        notice: the notice of `preemption.watch`, polled so that cells can be asked to save and stop.
         committed: called whenever a cell has ended (to copy the folder elsewhere).
 
     Returns:
-        the content of compare.json.
+        The content of compare.json.
 
     Raises:
         UserError: the config is wrong, or another one than the cells there were made with.
@@ -101,7 +101,12 @@ def _tuner(config: CompareConfig, workdir: Path, setting: Setting) -> tune.Tuner
     return tune.Grid(rates, config.compare.extend) if len(rates) > 1 else None
 
 
-def _refuse_other_config(config: CompareConfig, workdir: Path, settings: Any, tuners: Any) -> None:
+def _refuse_other_config(
+    config: CompareConfig,
+    workdir: Path,
+    settings: Sequence[Setting],
+    tuners: Mapping[Setting, tune.Tuner | None],
+) -> None:
     """Fails before anything is run if a cell's folder was made with other fields."""
     for setting in settings:
         tuner = tuners[setting]

@@ -18,13 +18,13 @@ class SettingState:
     """The state of a setting.
 
     Attributes:
-        setting: the one it is of.
-        tuning: trials so far -> merit on validation, None where the run diverged.
+        setting: the setting.
+        tuning: merit on validation of the trials so far, None where the run diverged.
         taken: the hyperparameters taken, None while that is open.
         todo: cells that can be run now.
         done: number of cells done.
         total: number of cells, as far as known.
-        finals: outcomes of the final cells, once hyperparameters are taken.
+        finals: states of the final cells, once hyperparameters are taken.
     """
 
     setting: Setting

@@ -21,8 +21,8 @@ class CellTask:
     """A cell to be run.
 
     Attributes:
-        folder: its own.
-        config: its run's.
+        folder: the cell's folder.
+        config: the config of the cell's run.
         features: folder of the features that the cells share; "" where they share none.
         others: folder and config of cells that this worker may train along with it, as one program; each
             is still to be run by itself, and then only has to be scored.

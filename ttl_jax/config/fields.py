@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttl_jax.errors import UserError, nearest
@@ -29,9 +29,11 @@ S = TypeVar("S", bound="Section")
 
 @dataclass(frozen=True)
 class Option:
-    """The explanation of a field and the values that it takes.
+    """A field: its default, its explanation, and the values that it takes.
 
     Attributes:
+        default: default value, which sets the field's type; a tuple's items have the type of its first one
+            (text where it is empty).
         explanation: one phrase in the words of the field.
         above, below: exclusive bounds of a number, or of each number of a tuple.
         at_least, at_most: inclusive bounds.
@@ -39,6 +41,7 @@ class Option:
         objects: whether Python objects may stand in the place of text, so that the type is not checked.
     """
 
+    default: Any
     explanation: str
     above: float | None = None
     at_least: float | None = None
@@ -47,21 +50,9 @@ class Option:
     choices: tuple[str, ...] = ()
     objects: bool = False
 
-    def allows(self, number: float) -> bool:
-        """Compares a number to the bounds; NaN is within none."""
-        return not (
-            (self.above is not None and not number > self.above)
-            or (self.at_least is not None and not number >= self.at_least)
-            or (self.below is not None and not number < self.below)
-            or (self.at_most is not None and not number <= self.at_most)
-        )
-
-    def bounds(self, whole: bool) -> str:
-        """Spells the bounds out, as "from 0 to below 1"; "" where there are none.
-
-        Args:
-            whole: for whole numbers.
-        """
+    @property
+    def bounds(self) -> str:
+        """The bounds spelled out, as "from 0 to below 1"; "" where there are none."""
         if self.above is not None and self.below is not None:
             return f"between {self.above:g} and {self.below:g}"
         if self.above is not None:
@@ -72,7 +63,37 @@ class Option:
             return f"from {self.at_least:g} to below {self.below:g}"
         if self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}"
-        return f"{self.at_least:g} or {'more' if whole and self.at_least else 'above'}"
+        counts = isinstance(self.default, int) and self.at_least > 0
+        return f"{self.at_least:g} or {'more' if counts else 'above'}"
+
+    def allows(self, number: float) -> bool:
+        """Compares a number to the bounds; NaN is within none."""
+        return not (
+            (self.above is not None and not number > self.above)
+            or (self.at_least is not None and not number >= self.at_least)
+            or (self.below is not None and not number < self.below)
+            or (self.at_most is not None and not number <= self.at_most)
+        )
+
+    def checked(self, value: Any, path: str) -> Any:
+        """Returns a value as the field holds it: a float for a whole number, a tuple for a list.
+
+        Args:
+            value: the value in a config.
+            path: dotted name of the field.
+
+        Raises:
+            UserError: a value of another type, out of bounds, or not among the choices.
+        """
+        if self.objects:
+            value = tuple(value) if isinstance(value, list) else value
+        else:
+            value = _of_type(value, self.default, path)
+        if self.choices and value not in self.choices:
+            raise UserError(f"config {path}={value!r}{nearest(value, self.choices)}")
+        if self.bounds and not all(map(self.allows, value if isinstance(value, tuple) else (value,))):
+            raise UserError(f"config {path}={value} must be {self.bounds}")
+        return value
 
 
 def option(
@@ -87,16 +108,22 @@ def option(
     objects: bool = False,
 ) -> T:
     """Declares a field; see `Option`."""
-    about = {"option": Option(explanation, above, at_least, below, at_most, choices, objects)}
-    if isinstance(default, Mapping):  # each config gets its own
-        return field(default_factory=lambda: _own(default), metadata=about)
-    return field(default=default, metadata=about)
+    declared: T = _field(Option(default, explanation, above, at_least, below, at_most, choices, objects))
+    return declared
 
 
 def another_default(section: type[Section], name: str, default: T) -> T:
-    """Declares a field of a section again, in a subclass that has another default."""
-    metadata = next(item.metadata for item in fields(section) if item.name == name)
-    return field(default=default, metadata=metadata)
+    """Declares a field of a section again, in a subclass where its default is another one."""
+    about = next(item.metadata["option"] for item in fields(section) if item.name == name)
+    declared: T = _field(replace(about, default=default))
+    return declared
+
+
+def _field(about: Option) -> Any:
+    metadata = {"option": about}
+    if isinstance(about.default, Mapping):  # each config gets its own
+        return field(default_factory=lambda: deepcopy(about.default), metadata=metadata)
+    return field(default=about.default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -105,10 +132,9 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as nested dictionaries, sorted by name as those of a ConfigDict."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
-            name: value.to_dict() if isinstance(value, Section) else _own(value)
-            for name, value in sorted(values.items())
+            name: value.to_dict() if isinstance(value, Section) else _copied(value)
+            for name, value in sorted(_items(self).items())
         }
 
 
@@ -126,57 +152,29 @@ def typed(kind: type[S], config: ConfigDict | Mapping[str, Any] | Section, prefi
     the config of a run) are left aside.
 
     Args:
-        kind: RunConfig, or that of a search or a comparison.
+        kind: RunConfig, or that of a search or a comparison, or a section of one.
         config: a ConfigDict, nested dictionaries, or the dataclass itself or one of a subclass.
-        prefix: of the names in errors, as "data." for a section.
+        prefix: prefix of the names in errors, as "data." for a section.
 
     Raises:
         UserError: naming the field, its value and the values that it takes.
     """
-    if isinstance(config, Section):
-        values = {item.name: getattr(config, item.name) for item in fields(config)}
-    else:
-        values = dict(config.items())
-    known = {item.name for item in fields(kind)}
-    values = {name: value for name, value in values.items() if name in known or not _is_node(value)}
-    return _section(kind, values, prefix)
-
-
-def _section(kind: type[S], values: Mapping[str, Any], prefix: str) -> S:
-    known = {item.name: item for item in fields(kind)}
-    for name in values:
-        if name not in known:
-            raise unknown_field(prefix + name, tuple(path for path, *_ in leaves(kind(), prefix)))
-    given = {name: _value(known[name], value, prefix + name) for name, value in values.items()}
+    standard, given = _items(kind()), {}
+    about = {item.name: item.metadata["option"] for item in fields(kind) if item.metadata}
+    for name, value in _items(config).items():
+        path = prefix + name
+        if name in about:
+            given[name] = about[name].checked(value, path)
+        elif name in standard and _is_node(value):
+            given[name] = typed(type(standard[name]), value, f"{path}.")
+        elif name in standard:
+            raise UserError(f"config {path} is a section of fields, not {value!r}")
+        elif prefix or not _is_node(value):
+            raise unknown_field(path, tuple(known for known, *_ in leaves(kind(), prefix)))
     return kind(**given)
 
 
-def _value(item: Field[Any], value: Any, path: str) -> Any:
-    standard = _default(item)
-    if isinstance(standard, Section):
-        if isinstance(value, Section):
-            value = {each.name: getattr(value, each.name) for each in fields(value)}
-        if not _is_node(value):
-            raise UserError(f"config {path} is a section of fields, not {value!r}")
-        return _section(type(standard), dict(value.items()), f"{path}.")
-    about: Option = item.metadata["option"]
-    if not about.objects:
-        value = _of_type(value, standard, path)
-    elif isinstance(value, list):
-        value = tuple(value)
-    if about.choices and value not in about.choices:
-        raise UserError(f"config {path}={value!r}{nearest(value, about.choices)}")
-    if about.bounds(True) and not all(map(about.allows, value if isinstance(value, tuple) else (value,))):
-        whole = isinstance(standard, int) or isinstance(standard, tuple) and isinstance(standard[0], int)
-        raise UserError(f"config {path}={value} must be {about.bounds(whole)}")
-    return value
-
-
 def _of_type(value: Any, standard: Any, path: str) -> Any:
-    """The value as one of the default's type: a whole number may stand for a float, a list for a tuple.
-
-    The items of a tuple are of the type of the first one of its default; text where that is empty.
-    """
     if isinstance(standard, Mapping) and _is_node(value):
         return value.to_dict() if hasattr(value, "to_dict") else dict(value)
     if isinstance(standard, tuple) and isinstance(value, list | tuple):
@@ -189,13 +187,15 @@ def _of_type(value: Any, standard: Any, path: str) -> Any:
     raise UserError(f"config field {path!r} takes a value of type {type(standard).__name__}, not {value!r}")
 
 
-def _own(value: Any) -> Any:
-    """A copy of a dictionary; other values do not change."""
+def _items(config: ConfigDict | Mapping[str, Any] | Section) -> dict[str, Any]:
+    """The fields of a section, by name; its own sections stay as they are."""
+    if isinstance(config, Section):
+        return {item.name: getattr(config, item.name) for item in fields(config)}
+    return dict(config.items())
+
+
+def _copied(value: Any) -> Any:
     return deepcopy(value) if isinstance(value, Mapping) else value
-
-
-def _default(item: Field[Any]) -> Any:
-    return item.default_factory() if item.default_factory is not MISSING else item.default
 
 
 def _is_node(value: Any) -> bool:
@@ -214,10 +214,10 @@ def leaves(config: Section, prefix: str = "") -> Iterator[tuple[str, Option, Any
 
 def paths(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
     """Returns the dotted names of a ConfigDict's fields."""
-    found: list[str] = []
+    names: list[str] = []
     for name, value in config.items():
-        found += paths(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
-    return tuple(found)
+        names += paths(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+    return tuple(names)
 
 
 def set_fields(config: ConfigDict | dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -251,18 +251,13 @@ def unknown_field(name: str, known: tuple[str, ...]) -> UserError:
     """Returns the error for a field that does not exist; it names the nearest by the last part of the name.
 
     Args:
-        name: as it was given, with or without its section.
+        name: the name as it was given, with or without its section.
         known: the dotted names of all fields.
     """
-    last = {path: path.rpartition(".")[2] for path in known}
-    wanted = name.rpartition(".")[2]
-    same = [path for path in known if last[path] == wanted]
-    close = (
-        (difflib.get_close_matches(name, same, n=1) if "." in name else same[:6])
-        or same[:6]
-        or difflib.get_close_matches(name, known, n=1)
-        or [path for each in difflib.get_close_matches(wanted, last.values(), n=1) for path in known
-            if last[path] == each][:6]
-    )  # fmt: skip
+    last = [path.rpartition(".")[2] for path in known]
+    near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+    close = [path for path, each in zip(known, last, strict=True) if each in near]
+    if "." in name:
+        close = difflib.get_close_matches(name, close, n=1) or close
     hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else "; --help lists all of them"
     return UserError(f"config field {name!r} does not exist{hint}")

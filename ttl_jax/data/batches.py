@@ -29,7 +29,7 @@ _LOCK = threading.Lock()
 
 
 def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
-    """The order of examples in an epoch, the same under every version of NumPy.
+    """Return the order of examples in an epoch, the same under every version of NumPy.
 
     It sorts raw 64-bit words of Philox: NumPy promises the words, not `Generator.permutation`.
 
@@ -49,7 +49,7 @@ def permutation(seed: int, epoch: int, count: int) -> Int[np.ndarray, " N"]:
 
 
 def _order(words: Int[np.ndarray, " N"], parts: int = 16) -> Int[np.ndarray, " N"]:
-    """Positions by rising 64-bit word, equal ones as they stand.
+    """Return a stable argsort of 64-bit words.
 
     Sixteen ranges of words are sorted one by one: an argsort of all of them at once would hold twice
     their bytes more.
@@ -70,7 +70,7 @@ def _order(words: Int[np.ndarray, " N"], parts: int = 16) -> Int[np.ndarray, " N
 def positions(
     count: int, seed: int, start: int, stop: int
 ) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """Which examples stand at the global positions start..stop-1 of a training.
+    """Return the examples at the global positions start..stop-1 of a training.
 
     Position p belongs to epoch p // count and is example permutation(seed, epoch)[p % count].
 
@@ -88,7 +88,7 @@ def positions(
 def batch_positions(
     count: int, batch_size: int, seed: int, step: int
 ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
-    """Which examples stand in a training batch. Every batch is full; one may reach into the next epoch.
+    """Return the examples of a training batch. Every batch is full; one may reach into the next epoch.
 
     Returns:
         examples int64 (B,), epochs int64 (B,).
@@ -106,7 +106,7 @@ _BLOCK = 1024  # draws; classes are even within every block
 
 @lru_cache(maxsize=64)
 def _block(seed: int, number: int, classes: int) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """The classes drawn in a block, in a random order, and the how-manieth draw of its class each is."""
+    """Return the classes drawn in a block, in random order, and the count of earlier draws of each class."""
     each = -(-_BLOCK // classes)
     bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, number, 1]))
     order = np.argsort(bits.random_raw(each * classes), kind="stable")
@@ -115,25 +115,25 @@ def _block(seed: int, number: int, classes: int) -> tuple[Int[np.ndarray, " K"],
 
 @lru_cache(maxsize=1024)
 def _pass(seed: int, number: int, place: int, count: int) -> Int[np.ndarray, " N"]:
-    """The order of a class's examples in its `number`-th pass."""
+    """Return the order of a class's examples in its `number`-th pass."""
     bits = np.random.Philox(np.random.SeedSequence([seed % 2**64, number, place, 2]))
     return np.argsort(bits.random_raw(count), kind="stable")
 
 
 @dataclass(frozen=True)
 class Balanced:
-    """Draws every class equally often; within a class, every example once before any again.
+    """Sampling that draws every class equally often; within a class, every example once before any again.
 
     Attributes:
-        members: positions of each class's examples.
-        seed: of the order.
+        members: Positions of each class's examples.
+        seed: Seed of the order.
     """
 
     members: tuple[Int[np.ndarray, " M"], ...]
     seed: int
 
     def positions(self, batch_size: int, step: int) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
-        """Which examples stand in a training batch, and for the how-manieth time each is drawn.
+        """Return the examples of a training batch, and how often each was drawn before.
 
         Returns:
             examples int64 (B,), passes int64 (B,): counted from 0 for each example, so that
@@ -182,20 +182,21 @@ def train_batches(
     padded: int | None = None,
     rows: slice | None = None,
 ) -> Iterator[Batch]:
-    """The training batches of steps start..stop-1.
+    """Yield the training batches of steps start..stop-1.
 
     Args:
-        dataset: the training split.
-        batch_size: B.
-        seed: of the order.
-        start: first step, so that a resumed run goes on with the batches of an uninterrupted one.
-        stop: one past the last step.
-        sampling: "uniform" (every example once an epoch) or "balanced" (every class equally often; for
+        dataset: The training split.
+        batch_size: Number of examples per batch, B.
+        seed: Seed of the order.
+        start: First step. A resumed run goes on with the batches of an uninterrupted one.
+        stop: One past the last step.
+        sampling: "uniform" (every example once per epoch) or "balanced" (every class equally often; with
             several labels an image stands for its rarest one).
-        threads: that gather or decode ahead; 0 works in the caller's. The batches are the same.
-        padded: fill every batch up to this size with its last example, of label -1 (NaN for several
-            labels) and "mask" float32 (B,) 0; nothing is filled up where it is the batch's own size.
-        rows: of every batch, what is read and given: one process's share of it.
+        threads: Number of threads that gather or decode ahead; 0 works in the caller's thread. The batches
+            are the same.
+        padded: Size to which every batch is filled with its last example, of label -1 (NaN for several
+            labels) and "mask" float32 (B,) 0. None, or the batch's own size, fills nothing.
+        rows: Rows of every batch that are read and yielded: one process's share of it. None yields all.
 
     Yields:
         {"image": uint8 (B, S, S, 3), "label": int32 (B,) or float32 (B, L), "example": int32 (B,)
@@ -218,6 +219,7 @@ def train_batches(
             examples, epochs = balanced.positions(batch_size, start + index)
         else:
             examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
+        # Pad before this process's rows are cut out, so that all processes agree on the batch.
         filling = (padded or batch_size) - batch_size
         if filling:
             examples, epochs = (np.pad(values, (0, filling), mode="edge") for values in (examples, epochs))
@@ -247,13 +249,13 @@ def train_batches(
 def eval_batches(
     dataset: Dataset, batch_size: int, threads: int = 2, rows: slice | None = None
 ) -> Iterator[Batch]:
-    """Every example once, in order; the last batch is filled up with its last example, masked.
+    """Yield every example once, in order; the last batch is filled up with its last example, masked.
 
     Args:
-        dataset: a split.
-        batch_size: B.
-        threads: as for `train_batches`.
-        rows: of every batch, what is read: one process's share of it.
+        dataset: The split to read.
+        batch_size: Number of examples per batch, B.
+        threads: Number of threads that gather or decode ahead, as for `train_batches`.
+        rows: Rows of every batch that are read: one process's share of it. None reads all.
 
     Yields:
         {"image", "label", "example", "epoch" (zeros)} as `train_batches`, and "mask" float32 (B,) of the

@@ -1,4 +1,4 @@
-"""The files that a DataConfig names, where they lie in a bucket: copied here first."""
+"""Copy the files that a DataConfig names from a bucket to this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TABLES = (".csv", ".tsv", ".txt")  # what they name lies beside them where data
 
 
 def here(config: DataConfig) -> DataConfig:
-    """The same config with local paths.
+    """Return the same config with local paths.
 
     Raises:
         UserError: nothing at a path, or it may not be read; a split file in a bucket.

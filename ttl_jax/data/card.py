@@ -1,4 +1,4 @@
-"""What a report must say of the data: sizes, classes, what was skipped, and that no patient stands in two
+"""Summary of the data for a report: sizes, classes, skipped images, and that no patient stands in two
 splits."""
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def card(sets: Mapping[str, Dataset]) -> dict[str, Any]:
 
 
 def looked_for(config: DataConfig) -> dict[str, str]:
-    """{"copies": how copies of images were looked for}; nothing of generated images, which have none.
+    """Return {"copies": method of the search for copies}; {} for generated images, which have none.
 
     Args:
-        config: the `data` part of a run's config.
+        config: The `data` part of a run's config.
     """
     return {} if config.name in PHANTOMS else {"copies": MODES[config.duplicates]}

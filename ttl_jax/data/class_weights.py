@@ -10,7 +10,7 @@ from ttl_jax.typing import Float
 
 
 def class_weights(dataset: Dataset) -> Float[np.ndarray, " C"]:
-    """n / (C * count) of each class, as sklearn's "balanced"; several labels: `pos_weight`.
+    """Return n / (C * count) of each class, as sklearn's "balanced"; several labels: `pos_weight`.
 
     Returns:
         float32 (C,); for one class per image, its mean over the images is 1.
@@ -29,7 +29,7 @@ def class_weights(dataset: Dataset) -> Float[np.ndarray, " C"]:
 
 
 def frequencies(dataset: Dataset) -> Float[np.ndarray, " C"]:
-    """Share of the images in each class; several labels: of the known entries that are positive.
+    """Return the share of the images in each class; several labels: of the known entries that are positive.
 
     Returns:
         float32 (C,), none 0 (nor 1, for several labels): their logarithms are finite.
@@ -43,7 +43,7 @@ def frequencies(dataset: Dataset) -> Float[np.ndarray, " C"]:
 
 
 def strata(dataset: Dataset) -> np.ndarray:
-    """The class that each image is drawn for in balanced sampling, int (N,).
+    """Return the class that each image is drawn for in balanced sampling, int (N,).
 
     Several labels: the rarest one present, -1 where none is known to be.
     """
@@ -57,7 +57,7 @@ def strata(dataset: Dataset) -> np.ndarray:
 
 
 def pos_weight(dataset: Dataset) -> Float[np.ndarray, " L"]:
-    """Known negatives / known positives of each label, as for torch's BCEWithLogitsLoss.
+    """Return known negatives / known positives of each label, as for torch's BCEWithLogitsLoss.
 
     Raises:
         UserError: a label without positives, or without negatives, among the known entries.

@@ -20,7 +20,7 @@ class ImageReader(Protocol):
         """Number of images."""
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
-        """The images at these positions, in this order."""
+        """Return the images at these positions, in this order."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ArrayReader:
     """Reader over images in memory.
 
     Attributes:
-        images: uint8 (N, S, S, 3).
+        images: Images, uint8 (N, S, S, 3).
     """
 
     images: UInt8[np.ndarray, "N S S 3"]
@@ -37,7 +37,7 @@ class ArrayReader:
         return len(self.images)
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
-        """The images at these positions, in this order, as a copy."""
+        """Return the images at these positions, in this order, as a copy."""
         return self.images[np.asarray(indices)]
 
 
@@ -46,8 +46,8 @@ class SubsetReader:
     """Some of another reader's images, so that splits share one cache without copying it.
 
     Attributes:
-        base: the reader that holds the images.
-        positions: position in `base` of each image.
+        base: The reader that holds the images.
+        positions: Position in `base` of each image, (N,).
     """
 
     base: ImageReader
@@ -57,16 +57,16 @@ class SubsetReader:
         return len(self.positions)
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B S S 3"]:
-        """The images at these positions of the subset, in this order."""
+        """Return the images at these positions of the subset, in this order."""
         return self.base.read(self.positions[np.asarray(indices)])
 
 
 @dataclass(frozen=True)
 class ViewsReader:
-    """Reader over several prepared views of each example; epoch e sees view e modulo their number.
+    """Reader over several prepared views of each example; epoch e sees view e modulo the number of views.
 
     Attributes:
-        views: (K, N, ...), in memory or on disk.
+        views: Views (K, N, ...), in memory or on disk.
     """
 
     views: np.ndarray
@@ -75,11 +75,11 @@ class ViewsReader:
         return self.views.shape[1]
 
     def read(self, indices: Int[np.ndarray, " B"]) -> np.ndarray:
-        """The first view of the examples at these positions."""
+        """Return the first view of the examples at these positions."""
         return self.views[0, np.asarray(indices)]
 
     def read_epochs(self, indices: Int[np.ndarray, " B"], epochs: Int[np.ndarray, " B"]) -> np.ndarray:
-        """The view of each example that its epoch sees, as a copy."""
+        """Return the view of each example that its epoch sees, as a copy."""
         return self.views[np.asarray(epochs) % len(self.views), np.asarray(indices)]
 
 
@@ -89,17 +89,16 @@ class Dataset:
 
     Attributes:
         name: "train", "val", "test" or another evaluation split such as "shifted".
-        labels: int32 (N,) for "multiclass"; float32 (N, L) of 0, 1 or NaN (unknown) for
-            "multilabel".
-        ids: (N,) text, unique over the whole data set: a path or a row's name. Like the groups they are
-            kept packed (see `_Text`): ask `names` for a few of them.
-        groups: (N,) text: the patient or lesion that must not straddle splits.
-        class_names: names of the classes, in the order of the labels.
+        labels: Int32 (N,) for "multiclass"; float32 (N, L) of 0, 1 or NaN (unknown) for "multilabel".
+        ids: Text (N,), unique over the whole data set: a path or a row's name. Ids and groups are kept packed
+            (see `_Text`): ask `names` for a few of them.
+        groups: Text (N,): the patient or lesion that must not straddle splits.
+        class_names: Names of the classes, in the order of the labels.
         task: "multiclass" or "multilabel".
-        images: reader of uint8 (B, S, S, 3), or (B, D, S, S, 3) for volumes.
-        columns: other columns of the user's table, (N,) each.
-        skipped: images of the whole data set that could not be read (data.on_error=skip), each with
-            its reason.
+        images: Reader of uint8 (B, S, S, 3), or (B, D, S, S, 3) for volumes.
+        columns: Other columns of the user's table, (N,) each.
+        skipped: Images of the whole data set that could not be read (data.on_error=skip), each with its
+            reason.
 
     Raises:
         ValueError: the parts are not of one length.
@@ -132,11 +131,11 @@ class Dataset:
         return len(self.labels)
 
     def names(self, indices: Int[np.ndarray, " K"]) -> list[str]:
-        """The ids of these examples."""
+        """Return the ids of these examples."""
         return self.__dict__["ids"][np.asarray(indices)].astype(str).tolist()
 
     def take(self, indices: Int[np.ndarray, " K"], name: str | None = None) -> Dataset:
-        """The examples at `indices`, in that order; the images are not copied."""
+        """Return the examples at `indices`, in that order; the images are not copied."""
         indices = np.asarray(indices, np.int64)
         reader = self.images
         if isinstance(reader, SubsetReader):

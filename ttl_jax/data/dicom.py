@@ -1,3 +1,3 @@
-"""The path that it had before: use ttl_jax.data.sources.dicom."""
+"""Former path of the module: use ttl_jax.data.sources.dicom."""
 
 from ttl_jax.data.sources.dicom import *  # noqa: F403

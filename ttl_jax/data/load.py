@@ -23,11 +23,11 @@ Splits = dict[str, Dataset]
 
 
 def load(config: DataConfig, progress: Progress | None = None) -> Splits:
-    """Reads, checks and splits the data that a config names.
+    """Read, check and split the data that a config names.
 
     Args:
-        config: what to read.
-        progress: called with (done, total) after each image; None prints a line every few seconds.
+        config: Names the source, and how to decode and split it.
+        progress: Called with (done, total) after each image. None prints a line every few seconds.
 
     Returns:
         {"train", "val", "test"} (and "shifted" for a phantom).
@@ -35,6 +35,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
     Raises:
         UserError: anything about the data that the user has to mend, in one sentence.
     """
+    # Check first, because `here` may copy files from a bucket.
     check(config)
     config = here(config)
     if config.name in PHANTOMS:
@@ -50,10 +51,10 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> Splits:
-    """Splits arrays held in memory as `load` splits files; `config.name` and `.path` are not read.
+    """Split arrays held in memory as `load` splits files; `config.name` and `.path` are not read.
 
     Args:
-        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+        images: Uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
         labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, NaN for unknown.
 
     Raises:
@@ -65,7 +66,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> S
 
 
 def check(config: DataConfig) -> None:
-    """Refuses values that no source could use.
+    """Refuse values that no source could use.
 
     Raises:
         UserError: naming the field.
@@ -87,50 +88,51 @@ def check(config: DataConfig) -> None:
 
 
 def assemble(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Splits:
-    """Reads a listing's images, splits them, and builds the data sets.
+    """Read a listing's images, split them, and build the data sets.
 
     Args:
-        listing: what a source found.
-        config: how to read and split it.
-        progress: as for `load`.
+        listing: The source's examples.
+        config: Decoding, splitting and copy-search options.
+        progress: Called with (done, total) after each image. None prints a line every few seconds.
 
     Raises:
         UserError: an image cannot be read, a split has no images or lacks a class in training, or a
             group or a copy of an image straddles splits that the user made.
     """
-    found = examine(listing, config, progress)
-    refuse_leaks(found, config)
-    refuse_missing(found.listing, found.splits)
-    if found.conflicts:
+    examined = examine(listing, config, progress)
+    # The split file is written only after both checks pass.
+    refuse_leaks(examined, config)
+    refuse_missing(examined.listing, examined.splits)
+    if examined.conflicts:
         print(
-            f"warning: {len(found.conflicts)} images stand under two labels, as "
-            f"{found.conflicts[0].line()}; `python -m ttl_jax leaks` lists them",
+            f"warning: {len(examined.conflicts)} images stand under two labels, as "
+            f"{examined.conflicts[0].line()}; `python -m ttl_jax leaks` lists them",
             flush=True,
         )
     if config.splits and not Path(config.splits).exists():
         if config.folds:
-            fold_of = fold_of_each(found.listing, config, frozenset())
-            write_folds(config.splits, found.listing.ids, fold_of, listing.source)
+            fold_of = fold_of_each(examined.listing, config, frozenset())
+            write_folds(config.splits, examined.listing.ids, fold_of, listing.source)
         else:
-            write_splits(config.splits, found.listing.ids, found.splits, listing.source)
+            write_splits(config.splits, examined.listing.ids, examined.splits, listing.source)
         print(f"wrote the split to {config.splits}", flush=True)
     whole = Dataset(
         name="all",
-        labels=found.listing.labels,
-        ids=found.listing.ids,
-        groups=found.listing.groups,
+        labels=examined.listing.labels,
+        ids=examined.listing.ids,
+        groups=examined.listing.groups,
         class_names=listing.class_names,
         task=listing.task,
-        images=found.images,
-        columns=found.listing.columns,
-        skipped=found.skipped,
+        images=examined.images,
+        columns=examined.listing.columns,
+        skipped=examined.skipped,
     )
-    sets = {name: whole.take(np.flatnonzero(found.splits == name), name) for name in SPLITS}
+    sets = {name: whole.take(np.flatnonzero(examined.splits == name), name) for name in SPLITS}
     return _limited(sets, config)
 
 
 def _limited(sets: Splits, config: DataConfig) -> Splits:
-    """The data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
+    """Return the data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
     training = sets["train"]
     wanted = config.train_limit or round(config.train_share * len(training))
     if wanted >= len(training):

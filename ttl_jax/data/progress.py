@@ -1,4 +1,4 @@
-"""How far a long reading of images has come, at most one line every few seconds."""
+"""Progress of reading many images, at most one line every few seconds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def progress_lines(
     """A Progress that prints "read 50 of 100 images, about 5 s left".
 
     Args:
-        verb: what is done to the images.
-        seconds: between two lines; what takes less prints nothing.
-        clock: seconds from any start.
+        verb: Past participle that starts the line, such as "read".
+        seconds: Time between two lines. Work that takes less prints nothing.
+        clock: Returns the time in seconds, from any start.
     """
     started = said = clock()
 

@@ -1,3 +1,3 @@
-"""The path that it had before: use ttl_jax.data.sources.window."""
+"""Former path of the module: use ttl_jax.data.sources.window."""
 
 from ttl_jax.data.sources.window import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Where trainings are run: processes of this machine, Ray, or Slurm through submitit."""
+"""Engines that run trainings: processes of this machine, Ray, or Slurm through submitit."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def one_machine(name: str, field: str) -> None:
     """Refuses an engine of several machines: a work folder in a bucket has its local copy on this one.
 
     Args:
-        name: of the engine.
-        field: of the config that names it.
+        name: name of the engine.
+        field: dotted name of the config field that names it.
 
     Raises:
         UserError: naming the engine.

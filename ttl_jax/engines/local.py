@@ -55,14 +55,14 @@ class LocalEngine:
         """See `Engine.wait`."""
         busy = {place: worker for place, worker in self._workers.items() if worker.task is not None}
         connection.wait([worker.pipe for worker in busy.values()], timeout=seconds)
-        found = []
+        reports = []
         for place, worker in busy.items():
             report = worker.report()
             if report is not None:
-                found.append(report)
+                reports.append(report)
                 if report.status == "lost":
                     self._workers.pop(place).stop()
-        return found
+        return reports
 
     def close(self, seconds: float = 0.0) -> None:
         """Stops the workers; asked to save first, they have so long for it. Checkpoints stay."""
@@ -98,7 +98,7 @@ class _Worker:
             pass  # it died idle: `report` will find the pipe at its end
 
     def report(self) -> Report | None:
-        """What came in, if anything did; a worker that died reports its task as lost."""
+        """Return a worker's report, if one came in; a worker that died reports its task as lost."""
         assert self.task is not None
         if not self.pipe.poll():
             return None

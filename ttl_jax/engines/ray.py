@@ -48,7 +48,8 @@ class RayEngine:
     def _report(self, reference: Any) -> Report:
         task, began = self._tasks.pop(reference)
         try:
-            return self._ray.get(reference)
+            report: Report = self._ray.get(reference)
+            return report
         except self._ray.exceptions.RayError as error:
             first = str(error).splitlines()[0]
             return Report(task.folder, "lost", f"its Ray task ended: {first}", time.perf_counter() - began)

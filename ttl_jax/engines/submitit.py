@@ -14,7 +14,7 @@ class SubmititEngine:
     """One job a training. Partition, GPUs and time are Slurm's defaults, or SBATCH_* of the environment.
 
     Args:
-        folder: for submitit's own files and the jobs' logs.
+        folder: folder for submitit's own files and the jobs' logs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,8 @@ class SubmititEngine:
     def _report(job: Any, task: Task, began: float) -> Report:
         error = job.exception()
         if error is None:
-            return job.result()
+            report: Report = job.result()
+            return report
         first = str(error).splitlines()[0]
         return Report(task.folder, "lost", f"its job ended: {first}", time.perf_counter() - began)
 

@@ -1,4 +1,4 @@
-"""What an engine is given and what it says afterwards.
+"""The interface of engines: the tasks that they are given, and the reports that they return.
 
 Nothing heavy is imported here, so that an engine can set a process up before JAX is in it.
 """
@@ -21,13 +21,13 @@ from ttl_jax.system.preemption import Notice, Preempted
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says of a task; the results themselves are in the folder.
+    """A worker's report of a task; the results themselves are in the folder.
 
     Attributes:
-        folder: of the task.
+        folder: folder of the task.
         status: "done", "diverged", "failed", or "lost" where the process died.
         message: one line about what went wrong.
-        seconds: how long it took.
+        seconds: wall time that the task took.
     """
 
     folder: str
@@ -55,11 +55,11 @@ def attempt(folder: Path, work: Callable[[], str]) -> Report:
     """Does a task's work alone in its folder, with all that it prints in log.txt there.
 
     Args:
-        folder: of the task; made where it is not there.
-        work: what is to be done; says "", or why the training diverged.
+        folder: folder of the task; made where it is not there.
+        work: does the task; returns "", or the reason why the training diverged.
 
     Returns:
-        "lost" where a notice stopped the work: it is saved, and whoever asked knows why.
+        The report; "lost" where a notice stopped the work: it is saved, and whoever asked knows why.
     """
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)

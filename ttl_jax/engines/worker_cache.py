@@ -1,4 +1,4 @@
-"""What a worker process keeps from one task to the next: the data read last, and compiled programs."""
+"""Cache of a worker process from one task to the next: the data read last, and compiled programs."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def datasets(config: RunConfig) -> dict[str, Dataset]:
 
 
 def programs() -> Programs:
-    """What was compiled for the task before: it serves a run that differs in seed and rate alone."""
+    """Return the programs compiled for the last task; a run that differs in seed and rate alone uses them."""
     return _PROGRAMS

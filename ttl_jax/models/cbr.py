@@ -1,6 +1,6 @@
 """The CBR family: small networks of convolution, BatchNorm, ReLU (Raghu et al. 2019, TransFusion).
 
-Widths as in the TTL authors' code (methods.md B.4). No convolution is padded, so the networks want
+Widths as in the TTL authors' code (sun-umn/TTL, utils/CBR.py). No convolution is padded, so they want
 large images: at least 221 px (LargeT), 121 px (LargeW, Small) or 91 px (Tiny).
 """
 

@@ -65,7 +65,7 @@ def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
         name: a key of DEPTHS.
         dtype: compute type.
         slim_from: 1-based dense block from which the growth rate is divided by `slim`
-            (TransFusion, methods.md B.4).
+            (the TransFusion hybrid of the TTL authors' code).
         slim: the divisor.
     """
     specs: list[UnitSpec] = [unit("stem", "stem", Stem, dtype=dtype)]

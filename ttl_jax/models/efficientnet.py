@@ -30,7 +30,7 @@ STEM, TOP, DROP_PATH = 32, 1280, 0.2
 
 @dataclass(frozen=True)
 class Flavour:
-    """What sets them apart; `width` and `depth` multiply the stages' (section 3.3)."""
+    """A variant of the family; `width` and `depth` multiply the stages' (Tan and Le 2019, section 3.3)."""
 
     activation: str
     squeeze_excite: bool
@@ -56,8 +56,8 @@ def stages(name: str) -> tuple[tuple[int, int, int, int, int], ...]:
 
     def width(features: int) -> int:
         wanted = features * flavour.width
-        found = max(8, int(wanted + 4) // 8 * 8)
-        return found if found >= 0.9 * wanted else found + 8
+        rounded = max(8, int(wanted + 4) // 8 * 8)
+        return rounded if rounded >= 0.9 * wanted else rounded + 8
 
     def depth(stage: int, repeats: int) -> int:
         return repeats if stage in (0, last) else math.ceil(repeats * flavour.depth)

@@ -21,7 +21,7 @@ MLP_WIDTH = 512
 
 @dataclass(frozen=True)
 class Head:
-    """What sits on the last unit.
+    """The head on the last unit.
 
     Attributes:
         kind: "gap" (global average pool, linear), "flatten" (linear on the whole map) or "mlp"
@@ -65,10 +65,10 @@ class Network(nn.Module):
     """A backbone, possibly cut, with its head.
 
     Attributes:
-        units: what to run, bottom to top.
-        head: what to put on top.
+        units: the units, bottom to top.
+        head: the head on the last unit.
         dtype: compute type of images and head (units carry their own).
-        dimensions: of space: 2 for images, 3 for volumes.
+        dimensions: number of spatial dimensions: 2 for images, 3 for volumes.
     """
 
     units: tuple[UnitSpec, ...]

@@ -1,6 +1,6 @@
 """PENet, a 3D ResNeXt with squeeze-excite and GroupNorm (Huang et al. 2020, pulmonary embolism in CT).
 
-The classifier that its authors pretrained on Kinetics-600 (methods.md B.10).
+The classifier that its authors pretrained on Kinetics-600 (marshuang80/penet).
 """
 
 from __future__ import annotations

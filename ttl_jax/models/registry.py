@@ -29,7 +29,7 @@ def names() -> tuple[str, ...]:
 
 
 def slimmable(name: str) -> bool:
-    """Whether a network's upper part can be made slim: its function takes (name, dtype, slim_from, slim)."""
+    """Return whether a network can be slim above a block: its function then takes `slim_from` and `slim`."""
     return "slim_from" in inspect.signature(_entry(name)).parameters
 
 
@@ -54,7 +54,7 @@ def _plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
 
 
 class _Known(NamedTuple):
-    """What is asked of a whole network again and again."""
+    """Facts about a whole network that are asked for again and again, and so cached."""
 
     units: tuple[Unit, ...]
     paths: dict[str, str]  # of modules -> their unit
@@ -88,8 +88,8 @@ def input_shape(name: str, size: int = 224, channels: int = 3, depth: int = 16) 
     Args:
         name: a registered network.
         size: edge of a slice.
-        channels: of the images.
-        depth: slices of a volume.
+        channels: channels of the images.
+        depth: number of slices of a volume.
     """
     return (*((depth,) if _known(name).dimensions == 3 else ()), size, size, channels)
 
@@ -132,11 +132,11 @@ def network_of(params: Mapping[str, Any]) -> str:
     """
 
     def paths(tree: Mapping[str, Any], prefix: str) -> list[str]:
-        found = []
+        collected = []
         for key, value in tree.items():
             path = f"{prefix}{key}"
-            found += paths(value, path + "/") if isinstance(value, Mapping) else [path]
-        return found
+            collected += paths(value, path + "/") if isinstance(value, Mapping) else [path]
+        return collected
 
     leaves = [path for path in paths(params, "") if not path.startswith("head/")]
     fits = []
@@ -191,7 +191,7 @@ def create(
     """Creates a network.
 
     Args:
-        name: see `names`.
+        name: a registered name, one of `names()`.
         num_classes: outputs of the head; 0 gives pooled features (N, C).
         cut: the last unit kept, by name or 1-based index; the head sits on it.
         slim_from: 1-based block from which widths are divided by `slim` (TransFusion): residual

@@ -114,7 +114,7 @@ def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
         dtype: compute type.
         slim_from: 1-based residual block from which inner widths are divided by `slim`. In the stage
             where that begins the outer width stays as its first block has it; later stages are slim
-            as a whole (TransFusion as the TTL authors coded it, methods.md B.4).
+            as a whole (Raghu et al. 2019, TransFusion, as in the TTL authors' code).
         slim: the divisor.
     """
     kind, expansion = (BasicBlock, 1) if name in BASIC else (Bottleneck, 4)

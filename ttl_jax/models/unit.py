@@ -41,7 +41,7 @@ def build(kind: type[nn.Module], **fields: Any) -> Build:
 
 @dataclass(frozen=True)
 class UnitSpec:
-    """How a unit is built: modules in order, each at its parameter path.
+    """A unit as data: its modules in order, each at its parameter path.
 
     Every module is called as module(x, moving=bool, keys=keys or None): `moving` says whether
     BatchNorms use and update batch statistics, and whether dropout is on.
@@ -58,13 +58,13 @@ def unit(name: str, stage: str, kind: type[nn.Module], **fields: Any) -> UnitSpe
 
 
 class Block(NamedTuple):
-    """Where a residual block stands.
+    """The place of a residual block in its network.
 
     Attributes:
         number: 1-based, over all stages.
-        name, stage: of its unit, as "stage3/block2" and "stage3".
-        level: of the stage, from 0.
-        first: of its stage.
+        name, stage: names of the block's unit and stage, as "stage3/block2" and "stage3".
+        level: number of the stage, from 0.
+        first: whether the block is the first of its stage.
         stride: 2 for the first block of every stage but the lowest.
     """
 
@@ -99,7 +99,7 @@ class Plan:
         units: bottom to top.
         dropout: rate before the last linear layer of the architecture's own head.
         flat_size: values that a "flatten" head on an early cut is pooled down to, about; None = all.
-        dimensions: of space: 2 for images, 3 for volumes.
+        dimensions: number of spatial dimensions: 2 for images, 3 for volumes.
     """
 
     units: tuple[UnitSpec, ...]

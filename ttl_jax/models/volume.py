@@ -51,8 +51,8 @@ class VolumeStem(nn.Module):
     """Convolution that halves each slice but keeps their number, norm, ReLU, 3x3x3/2 max-pool.
 
     Attributes:
-        depth: of the window, which is 7 wide.
-        pool: whether there is the max-pool (r3d_18 has none).
+        depth: slices that the convolution's window spans; it is 7 pixels wide and high.
+        pool: whether the max-pool follows (r3d_18 has none).
         dtype: compute type.
     """
 
@@ -74,7 +74,7 @@ def plan(name: str, dtype: Any, slim_from: int | None, slim: int) -> Plan:
     Args:
         name: one of NAMES.
         dtype: compute type.
-        slim_from: as the 2D family takes it.
+        slim_from: 1-based block from which widths are divided by `slim`, as in the 2D family.
         slim: the divisor.
     """
     flat, depth = name.removesuffix(SUFFIX), WINDOW_DEPTH[name]

@@ -1,4 +1,4 @@
-"""Whether the probabilities can be taken at their word, before and after temperature scaling."""
+"""Calibration of the probabilities, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Rescaled:
-    """What temperature scaling changes: the temperature fitted on validation (None without validation
+    """The effect of temperature scaling: the temperature fitted on validation (None without validation
     predictions of its own), and the figures before and after."""
 
     temperature: float | None

@@ -76,7 +76,7 @@ def learning_curves(rows: Sequence[Row], metric: str) -> str | None:
 
 
 def _clock(run: Run) -> str:
-    """What the horizontal axis counts: epochs where every line has them, else steps."""
+    """The unit of the horizontal axis: epochs where every line has them, else steps."""
     lines = (*run.training, *run.validation)
     return "epoch" if all(look_up(line, "epoch") is not None for line in lines) else "step"
 
@@ -99,7 +99,7 @@ def _binned(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _phases(run: Run) -> list[tuple[float, Any]]:
-    """Where each phase begins; nothing if there is only one."""
+    """The beginning of each phase as (time, name); nothing if there is only one."""
     times, clock, begun = [], _clock(run), set()
     for line in run.training:
         phase, time = look_up(line, "phase"), look_up(line, clock)
@@ -118,5 +118,5 @@ def _kept(run: Run) -> str:
 def _best_time(run: Run) -> float | None:
     """When the kept weights were reached, on the axis of the curves."""
     best = look_up(run.result, "best_step")
-    found = [look_up(line, _clock(run)) for line in run.validation if look_up(line, "step") == best]
-    return None if best is None or not found or found[0] is None else float(found[0])
+    times = [look_up(line, _clock(run)) for line in run.validation if look_up(line, "step") == best]
+    return None if best is None or not times or times[0] is None else float(times[0])

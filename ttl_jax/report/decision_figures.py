@@ -20,17 +20,17 @@ def reliability(predictions: Predictions, scaled: Predictions | None = None) -> 
 
     With `scaled`, the same after temperature scaling in a second panel.
     """
-    found = [calibration(each.labels, each.logits, each.task) for each in (predictions, scaled) if each]
-    if found[0].ece is None:
+    panes = [calibration(each.labels, each.logits, each.task) for each in (predictions, scaled) if each]
+    if panes[0].ece is None:
         return None
-    said = " and ".join(f"{each.ece:.3f}" for each in found)
-    with drawing(5.2 * len(found), 4.6, f"Reliability diagram, expected calibration error {said}") as made:
+    said = " and ".join(f"{each.ece:.3f}" for each in panes)
+    with drawing(5.2 * len(panes), 4.6, f"Reliability diagram, expected calibration error {said}") as made:
         panels = made.figure.subplots(
-            2, len(found), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False
+            2, len(panes), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False
         )
-        for place, each in enumerate(found):
+        for place, each in enumerate(panes):
             _panel(panels[0, place], panels[1, place], each, SERIES[0 if place == 0 else 2])
-            if len(found) == 2:
+            if len(panes) == 2:
                 panels[0, place].set_title("after temperature scaling" if place else "as trained")
         panels[0, 0].set(ylabel="accuracy")
         panels[1, 0].set(ylabel="count")
@@ -66,13 +66,13 @@ def net_benefit(predictions: Predictions, temperature: float | None = None) -> s
     with drawing(*size, "Decision curves: net benefit against threshold probability") as made:
         panels = made.figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for axes, each in zip(panels, asked, strict=False):
-            found = decision_curve(each.truth, each.chances)
+            curve = decision_curve(each.truth, each.chances)
             top = max(float(each.truth.mean()), 0.01)
             axes.axhline(0, color=MUTED, linewidth=1, label="nobody")
-            shown = found.treat_all > -0.35 * top
-            axes.plot(found.thresholds[shown], found.treat_all[shown], color=MUTED, linestyle="--",
+            shown = curve.treat_all > -0.35 * top
+            axes.plot(curve.thresholds[shown], curve.treat_all[shown], color=MUTED, linestyle="--",
                       linewidth=1.2, label="everybody")  # fmt: skip
-            axes.plot(found.thresholds, found.model, color=SERIES[0], linewidth=1.5, label="as trained")
+            axes.plot(curve.thresholds, curve.model, color=SERIES[0], linewidth=1.5, label="as trained")
             if temperature is not None:
                 scaled = decision_curve(each.truth, after[each.name].chances)
                 axes.plot(scaled.thresholds, scaled.model, color=SERIES[2], linewidth=1.5,

@@ -152,7 +152,7 @@ def ranking_curves(predictions: Predictions) -> str | None:
 
 def _pairs(predictions: Predictions) -> list[tuple[str, np.ndarray, np.ndarray]]:
     odds = log_odds(predictions.logits, predictions.task)
-    found = []
+    pairs = []
     for place, name in enumerate(predictions.class_names):
         if predictions.task == "multilabel":
             known = ~np.isnan(predictions.labels[:, place])
@@ -161,10 +161,10 @@ def _pairs(predictions: Predictions) -> list[tuple[str, np.ndarray, np.ndarray]]
             known = np.ones(len(predictions), dtype=bool)
             truth = predictions.labels == place
         if 0 < truth.sum() < len(truth):
-            found.append((name, truth, odds[known, place]))
+            pairs.append((name, truth, odds[known, place]))
     if predictions.task == "multiclass" and len(predictions.class_names) == 2:
-        return found[1:]
-    return sorted(found, key=lambda item: -item[1].sum())[:MAX_SERIES]
+        return pairs[1:]
+    return sorted(pairs, key=lambda item: -item[1].sum())[:MAX_SERIES]
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

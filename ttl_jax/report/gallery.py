@@ -16,7 +16,8 @@ from ttl_jax.report.read import Run
 class Gallery:
     """entries: as index.json has them, "image" and "map" being data: addresses.
 
-    generated: of a phantom; else the page holds images of patients. size: bytes of all addresses.
+    generated: whether the images are a phantom's; else the page holds images of patients. size: bytes of all
+    addresses.
     """
 
     split: str
@@ -36,14 +37,14 @@ def gallery(run: Run) -> Gallery | None:
     if not place.is_dir():
         return None
     try:
-        found = json.loads((place / "index.json").read_text(encoding="utf-8"))
+        index = json.loads((place / "index.json").read_text(encoding="utf-8"))
         entries = tuple(
             {**each, **{key: _address((place / each[key]).read_bytes()) for key in ("image", "map")}}
-            for each in found["entries"]
+            for each in index["entries"]
         )
         size = sum(len(each["image"]) + len(each["map"]) for each in entries)
         generated = str(run.config["data"]["name"]).startswith("phantom/")
-        return Gallery(found["split"], found["unit"], entries, generated, size)
+        return Gallery(index["split"], index["unit"], entries, generated, size)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place} is not a readable gallery: {error!r}; remove that folder") from None
 

@@ -79,7 +79,7 @@ def write(
     Args:
         run_dirs: run directories.
         path: the HTML file.
-        title: its heading.
+        title: heading of the report.
         comparison: content of compare.json, for the comparison's own headline, table and figures.
 
     Raises:
@@ -135,8 +135,8 @@ def render(
         points=compared.points,
         p_value=compared.p_value,
         tables=[
-            {"title": _SPLITS[split], "split": split, "rows": found, **_table(found)}
-            for split, found in tables.items()
+            {"title": _SPLITS[split], "split": split, "rows": lines, **_table(lines)}
+            for split, lines in tables.items()
         ],
         overviews=_overviews(main, comparison is None) if len(main) > 1 else [],
         details=details,
@@ -152,7 +152,7 @@ def render(
 
 
 def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
-    """What page_comparison.html shows."""
+    """Return the variables of page_comparison.html."""
     rows, statistics, protocol = compared.lines(found), found["statistics"], found["protocol"]
     drawn = []
     friedman = statistics["friedman"]
@@ -214,14 +214,14 @@ def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _difference_over(found: Mapping[str, Any]) -> set[str]:
-    """How the differences' intervals were found: "patients", "folds", or both, on different data sets."""
+    """The replicates of the differences' intervals: "patients", "folds", or both, on different data sets."""
     folds = found["protocol"]["folds"]  # an older compare.json does not say it of each difference
     default = "folds" if folds else "patients"
     return {look_up(each, "over") or default for each in found["statistics"]["differences"]}
 
 
 def _interval_over(found: Mapping[str, Any]) -> str:
-    """What the settings' own intervals are over, in words."""
+    """Return, in words, the replicates of the settings' own intervals."""
     replicate = "folds" if found["protocol"]["folds"] else "seeds"
     metrics = compared.metrics_of(found)
     named = next((each.name for each in metrics if each.terms is not None), "auroc")
@@ -239,13 +239,13 @@ def _interval_over(found: Mapping[str, Any]) -> str:
 
 def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
     """(field, what it is called, a figure a data set) of every cost that is known."""
-    found = []
+    figures_by_cost = []
     for cost in compared_figures.costs_to_choose(rows):
         svgs = (compared_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows))
         drawn = [svg for svg in svgs if svg is not None]
         if drawn:
-            found.append((cost, compared_figures.COSTS[cost][0], drawn))
-    return found
+            figures_by_cost.append((cost, compared_figures.COSTS[cost][0], drawn))
+    return figures_by_cost
 
 
 def _timed_on(found: Mapping[str, Any]) -> str:
@@ -263,13 +263,13 @@ def _spread(interval: Interval | Proportion) -> str | None:
 
 def _cards(runs: Sequence[Run]) -> list[tuple[str, dict[str, Any]]]:
     """Each data set's card, from the first run that recorded it."""
-    found: dict[str, dict[str, Any]] = {}
+    cards: dict[str, dict[str, Any]] = {}
     for run in runs:
         card = look_up(run.result, "data")
-        if card is not None and run.dataset not in found:
+        if card is not None and run.dataset not in cards:
             first = next(iter(card["splits"].values()))
-            found[run.dataset] = {**card, "labels": list(first["classes"])}
-    return list(found.items())
+            cards[run.dataset] = {**card, "labels": list(first["classes"])}
+    return list(cards.items())
 
 
 def _run_names(runs: Sequence[Run]) -> list[str]:
@@ -283,39 +283,39 @@ def _run_names(runs: Sequence[Run]) -> list[str]:
 
 def _warned(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Mapping[str, str], list[str]]]:
     """The runs' warnings, first found first, each kind with its first message and the runs that have it."""
-    found: dict[str, tuple[Mapping[str, str], list[str]]] = {}
+    kinds: dict[str, tuple[Mapping[str, str], list[str]]] = {}
     for run, name in zip(runs, names, strict=True):
         for each in run.warnings:
             kind = each["message"] if len(runs) == 1 else each["code"]
-            where = found.setdefault(kind, (each, []))[1]
+            where = kinds.setdefault(kind, (each, []))[1]
             if name not in where:
                 where.append(name)
-    return list(found.values())
+    return list(kinds.values())
 
 
 def _origins(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, list[str]]]:
     """Runs of one command, commit and environment, as their first one and the names of all."""
-    found: dict[str, tuple[Run, list[str]]] = {}
+    made: dict[str, tuple[Run, list[str]]] = {}
     for run, name in zip(runs, names, strict=True):
-        found.setdefault(repr((run.command, run.git, run.versions, run.platform)), (run, []))[1].append(name)
-    return list(found.values())
+        made.setdefault(repr((run.command, run.git, run.versions, run.platform)), (run, []))[1].append(name)
+    return list(made.values())
 
 
 def _headlines(rows: Sequence[Row]) -> list[str]:
     """A sentence a data set: of the setting that validation prefers, or of the only one."""
-    found = []
+    sentences = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
         inside = [row for row in rows if row.dataset == dataset]
         chosen = [row for row in inside if row.chosen]
         if chosen or len(inside) == 1:
-            found.append(wording.headline((chosen or inside)[0], several=len(inside) > 1))
+            sentences.append(wording.headline((chosen or inside)[0], several=len(inside) > 1))
         else:
             scored = sum(bool(row.values) for row in inside)
-            found.append(
+            sentences.append(
                 f"{len(inside)} settings on {dataset}, {scored} with results; without validation "
                 "figures none can be preferred."
             )
-    return found
+    return sentences
 
 
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
@@ -366,15 +366,15 @@ def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
 
 def _details(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A section a setting, in the order given, of as many as fit; see `_most_wanted` for which."""
-    found: dict[int, dict[str, Any]] = {}
+    sections: dict[int, dict[str, Any]] = {}
     used = 0
     for place in _most_wanted(rows)[:MAX_DETAILED]:
         detail = _detail(rows[place])
         used += sum(len(drawn.svg) for drawn, _ in detail["figures"])
-        if found and used > MAX_FIGURE_BYTES:
+        if sections and used > MAX_FIGURE_BYTES:
             break
-        found[place] = detail
-    return [found[place] for place in sorted(found)]
+        sections[place] = detail
+    return [sections[place] for place in sorted(sections)]
 
 
 def _most_wanted(rows: Sequence[Row]) -> list[int]:
@@ -437,7 +437,7 @@ def _detail(row: Row) -> dict[str, Any]:
 
 
 def _batch_norm(run: Run) -> str:
-    """How BatchNorm's running statistics were estimated; "" where there were none, or it is not known."""
+    """The estimate of BatchNorm's running statistics; "" where there were none, or it is not known."""
     estimate, momentum = (run.told(f"bn_{name}", "model", f"bn_{name}") for name in ("estimate", "momentum"))
     return f"{estimate}, momentum {momentum:g}" if estimate else ""
 
@@ -471,7 +471,7 @@ def _per_class(scores: Any, predictions: Predictions | None) -> list[tuple[str, 
     """Each class's figures; below recall and precision, which are shares, their 95% intervals."""
     table = look_up(scores, "per_class") or {}
     shares = {} if predictions is None else _shares(predictions)
-    found = []
+    classes = []
     for name, entry in table.items():
         cells = []
         for key in _PER_CLASS:
@@ -482,14 +482,14 @@ def _per_class(scores: Any, predictions: Predictions | None) -> list[tuple[str, 
             share = shares[name, key] if (name, key) in shares else None
             under = None if share is None else _spread(share)
             cells.append(Cell(text, under, value))
-        found.append((name, cells))
-    return found
+        classes.append((name, cells))
+    return classes
 
 
 def _shares(predictions: Predictions) -> dict[tuple[str, str], Proportion]:
     """Recall and precision of each class (label), over the examples where it is known."""
     said = decide(predictions.probabilities, predictions.task)
-    found = {}
+    shares = {}
     for place, name in enumerate(predictions.class_names):
         several = predictions.task == "multilabel"
         of = predictions.labels[:, place] if several else predictions.labels
@@ -497,9 +497,9 @@ def _shares(predictions: Predictions) -> dict[tuple[str, str], Proportion]:
         true = of[known] == (1 if several else place)
         taken = (said[:, place] == 1 if several else said == place)[known]
         groups = predictions.groups[known]
-        found[name, "recall"] = clustered_proportion(taken[true], groups[true])
-        found[name, "precision"] = clustered_proportion(true[taken], groups[taken])
-    return found
+        shares[name, "recall"] = clustered_proportion(taken[true], groups[true])
+        shares[name, "precision"] = clustered_proportion(true[taken], groups[taken])
+    return shares
 
 
 def _decisions(predictions: Predictions | None) -> list[tuple[str, list[int]]]:

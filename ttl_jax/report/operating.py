@@ -1,4 +1,4 @@
-"""What a decision at a threshold chosen on validation does on the split that is reported."""
+"""Decisions on the reported split, at thresholds chosen on validation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def operating_rows(validation: Predictions, reported: Predictions) -> tuple[Oper
 
 
 def _row(chosen: Question, seen: Question, kind: str, value: float) -> OperatingRow:
-    at = threshold_at(chosen.truth, chosen.odds, **{kind: value})  # type: ignore[arg-type]
+    at = threshold_at(chosen.truth, chosen.odds, **{kind: value})
     before = operating_point(chosen.truth, chosen.odds, at)
     said = seen.odds >= at
 

@@ -49,7 +49,7 @@ class Run:
         return self.told("seed", "seed")
 
     def scores(self, split: str) -> Mapping[str, Any] | None:
-        """What `score` said of a split; None if the run has not got there."""
+        """The scores of a split; None if the run has not got there."""
         return None if self.result is None else look_up(self.result, split)
 
     def predictions(self, split: str) -> Predictions | None:
@@ -59,12 +59,12 @@ class Run:
 
     @property
     def warnings(self) -> tuple[Mapping[str, str], ...]:
-        """What is undefined or bad about it: code, message, remedy; a run of an older version has none."""
+        """Warnings about undefined or bad figures: code, message, remedy; older runs have none."""
         return tuple(look_up(self.result, "warnings") or ())
 
     @property
     def state(self) -> str:
-        """What to say of a run that has no test result."""
+        """Return a sentence about a run that has no test result."""
         if self.result is not None:
             return "finished, not evaluated on the test split"
         steps = [look_up(line, "step") for line in (*self.training, *self.validation)]
@@ -116,13 +116,13 @@ def look_up(tree: Any, *place: str) -> Any:
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, {"data.image_size": 64}."""
-    found: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            dotted |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            dotted[f"{prefix}{key}"] = value
+    return dotted
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    found = []
+    values = []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
@@ -150,5 +150,5 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         if not isinstance(value, dict):
             raise UserError(f"{path} line {number} is not a JSON object")
         if value:
-            found.append(value)
-    return found
+            values.append(value)
+    return values

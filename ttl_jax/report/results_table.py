@@ -14,8 +14,8 @@ def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | N
     """Prints a line a setting, with the mean ± sd over seeds.
 
     Args:
-        rows: from `report.rows`.
-        file: where to; None is standard output.
+        rows: the rows, from `report.rows`.
+        file: file to write to; None is standard output.
         width: columns of the terminal; None asks it (and does not cut where it is no terminal).
     """
     from rich import box

@@ -67,7 +67,7 @@ def rows(run_dirs: Sequence[str | Path], split: str = "test", *, intervals: bool
     Args:
         run_dirs: run directories.
         split: "test", "val" or "shifted".
-        intervals: from the prediction files; False leaves them out.
+        intervals: whether to compute confidence intervals from the prediction files.
 
     Raises:
         UserError: as `read_runs`, or a prediction file that cannot be read.
@@ -84,8 +84,8 @@ def rows_of(runs: Sequence[Run], split: str, *, intervals: bool = True) -> tuple
         while (setting, copy) in groups and run.seed in [r.seed for r in groups[setting, copy]]:
             copy += 1
         groups.setdefault((setting, copy), []).append(run)
-    found = [_row(tuple(group), split, intervals) for group in groups.values()]
-    return tuple(_choose(_label(found)))
+    made = [_row(tuple(group), split, intervals) for group in groups.values()]
+    return tuple(_choose(_label(made)))
 
 
 def settings_that_differ(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def _row(runs: tuple[Run, ...], split: str, intervals: bool) -> Row:
 
 
 def _intervals(runs: Sequence[Run], split: str, values: dict[str, Value]) -> dict[str, Value]:
-    held = [found for found in (run.predictions(split) for run in runs) if found is not None]
+    held = [each for each in (run.predictions(split) for run in runs) if each is not None]
     if len(held) < len(runs):
         return {}
     ends = intervals_of(held, list(values))

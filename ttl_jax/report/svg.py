@@ -91,7 +91,7 @@ def inline(text: str, title: str) -> str:
 
     Args:
         text: an SVG file as Matplotlib writes it.
-        title: what a screen reader says of it.
+        title: text that a screen reader says in the figure's place.
     """
     prefix = f"f{next(_numbers)}-"
     text = text[text.index("<svg") :]

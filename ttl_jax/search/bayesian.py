@@ -17,6 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
+from ttl_jax.search.config import SearchOptions
 from ttl_jax.search.finalists import DEFAULT, Terms
 from ttl_jax.search.posterior import Posterior, posterior
 from ttl_jax.search.protocol import Outcome, Plan, Request, highest, indices
@@ -24,13 +25,15 @@ from ttl_jax.search.protocol import Outcome, Plan, Request, highest, indices
 WHOLE = 3  # trainings to the end that are made at least: fewer cannot tell a peak from a slope
 
 
-def bayesian_plan(units: Iterable[int | Unit], terms: Terms = DEFAULT, *, pilot: float = 0.05) -> Plan:
+def bayesian_plan(
+    units: Iterable[int | Unit], terms: Terms = DEFAULT, *, pilot: float = SearchOptions.pilot
+) -> Plan:
     """Plan of a Bayesian search (see the module's head).
 
     Args:
-        units: candidates.
-        terms: of the search. Three whole trainings are made at least, whatever its allowance; the finalists'
-            further seeds come on top of it.
+        units: candidates, as 1-based indices or as `models.units` gives them.
+        terms: budget and end of the search. Three whole trainings are made at least, whatever the allowance;
+            the finalists' further seeds come on top of it.
         pilot: share of a training that every unit gets first, above 0; at 1 all train to the end.
 
     Raises:

@@ -22,9 +22,9 @@ class Point:
 
     Attributes:
         unit: 1-based index: the last unit kept (ttl), kept at full width (tf), or frozen (lwft).
-        name: the unit's.
-        strategy: as a run's config takes it.
-        shape: what `models.create` is to be told.
+        name: name of the unit.
+        strategy: the candidate's strategy, as a run's config takes it.
+        shape: keyword arguments of `models.create` that build the candidate's network.
     """
 
     unit: int
@@ -54,13 +54,13 @@ def points(kind: str, model: str, base: str = "full") -> tuple[Point, ...]:
         return tuple(
             Point(u.index, u.name, f"layerwise({u.index}){added}", {}) for u in units if u.index in holding
         )
-    found = [
+    cuts = [
         Point(kept, units[kept - 1].name, f"transfusion({block}){added}", {"slim_from": block})
         for block, kept in _slim_points(model)
         if kept  # else nothing pretrained would be left
     ]
     whole = Point(units[-1].index, units[-1].name, base or "full", {})
-    return (*found, whole)
+    return (*cuts, whole)
 
 
 def _units_with_parameters(model: str) -> set[int]:
@@ -73,7 +73,7 @@ def _units_with_parameters(model: str) -> set[int]:
 
 def _slim_points(model: str) -> list[tuple[int, int]]:
     """(slim_from, units below the first one that gets thinner), for every block of a network."""
-    whole, found = models.create(model, 2).units, []
+    whole, thinned = models.create(model, 2).units, []
     for block in range(1, len(whole) + 1):
         try:
             thinner = models.create(model, 2, slim_from=block).units
@@ -81,8 +81,8 @@ def _slim_points(model: str) -> list[tuple[int, int]]:
             if block == 1:
                 raise
             break
-        found.append((block, next(n for n, (old, new) in enumerate(zip(whole, thinner)) if old != new)))  # noqa: B905
-    return found
+        thinned.append((block, next(n for n, (old, new) in enumerate(zip(whole, thinner)) if old != new)))  # noqa: B905
+    return thinned
 
 
 def chosen(text: str, known: Sequence[int], field: str) -> tuple[int, ...]:
@@ -91,22 +91,22 @@ def chosen(text: str, known: Sequence[int], field: str) -> tuple[int, ...]:
     Raises:
         UserError: not of that form, or units that are no candidates.
     """
-    found: set[int] = set()
+    asked: set[int] = set()
     for item in text.split(","):
         first, dash, last = item.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise UserError(f"config {field}={text!r} is not of the form 2-9,12")
-        found |= set(range(int(first), int(last or first) + 1))
-    strange = sorted(found - set(known))
+        asked |= set(range(int(first), int(last or first) + 1))
+    strange = sorted(asked - set(known))
     if strange:
         raise UserError(f"config {field}: {strange[0]} is no candidate; there are {list(known)}")
-    return tuple(sorted(found))
+    return tuple(sorted(asked))
 
 
 def boundaries(model: str, candidates: Sequence[int]) -> tuple[int, ...]:
     """The candidates nearest to the network's own stage boundaries, from below."""
-    found = {
+    near = {
         max((unit for unit in candidates if unit <= stage.index), default=candidates[0])
         for stage in models.stages(model)
     }
-    return tuple(sorted(found))
+    return tuple(sorted(near))

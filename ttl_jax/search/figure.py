@@ -56,7 +56,7 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     tried: dict[int, list[Mapping[str, Any]]] = {}
     for trial in record["trials"]:
         tried.setdefault(trial["unit"], []).append(trial)
-    found = []
+    lines = []
     for unit in record["units"]:
         if unit["unit"] not in tried:
             continue
@@ -66,7 +66,7 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         marks = ("chosen " if unit["unit"] == record["best"] else "") + (
             "front" if unit["unit"] in record["front"] else ""
         )
-        found.append(
+        lines.append(
             {
                 "unit": f"{unit['unit']} {unit['name']}",
                 "strategy": unit["strategy"],
@@ -78,18 +78,18 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "": marks.strip(),
             }
         )
-    return found
+    return lines
 
 
 def confidence(record: Mapping[str, Any]) -> str:
-    """How sure the choice is; in words where no confidence can be named."""
+    """Return, in words, how sure the choice is."""
     if record["confidence"] is None:
         return f"no confidence can be named that no unit is better by more than {record['tolerance']:g}"
     return f"no unit is better by more than {record['tolerance']:g}, at {record['confidence']:.0%} confidence"
 
 
 def sentence(record: Mapping[str, Any]) -> str:
-    """What was chosen, why, at which cost, and what the test split says of it."""
+    """Return, as one sentence, what was chosen, why, at which cost, and its test scores."""
     test = record["test"]
     figures = []
     for name in (each.name for each in registry.metrics() if each.in_table):

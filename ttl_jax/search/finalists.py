@@ -10,9 +10,12 @@ from statistics import fmean
 from scipy.stats import t
 
 from ttl_jax.errors import UserError
+from ttl_jax.search.config import SearchOptions
 
 
-def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> tuple[int, ...]:
+def rivals(
+    scores: Mapping[int, Sequence[float]], confidence: float = SearchOptions.confidence
+) -> tuple[int, ...]:
     """The units whose mean the interval does not put below the leader's.
 
     Student's interval of the difference of two means, one-sided, with the variance pooled over all
@@ -20,7 +23,7 @@ def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> t
 
     Args:
         scores: unit -> scores over seeds, higher is better; a unit with a NaN cannot win.
-        confidence: that no unit that is left out would have won.
+        confidence: probability that no unit which is left out would have won, below 1.
 
     Returns:
         The units still in the race, the leader among them; everyone while no variance is known.
@@ -45,29 +48,29 @@ def rivals(scores: Mapping[int, Sequence[float]], confidence: float = 0.95) -> t
 
 @dataclass(frozen=True)
 class Terms:
-    """What a search may spend, and when it has found what it looks for.
+    """The budget of a search, and the confidence at which it ends.
 
     Attributes:
-        seeds: the first is that of the search, the others are for the finalists.
-        finalists: how many units get more seeds.
+        seeds: PRNG seeds of the trainings: the search takes the first, the finalists all.
+        finalists: number of units that are trained with more seeds.
         allowance: whole trainings (times effort) that the search may cost.
-        confidence: probability, below 1, at which it ends sooner.
-        tolerance: the difference from the best that counts as none.
+        confidence: probability, below 1, at which the search ends sooner.
+        tolerance: difference from the best score that counts as none.
         width: units trained side by side.
-        maximize: whether high scores are good.
+        maximize: True where high scores are good, False where low ones are.
     """
 
     seeds: Sequence[int] = (0,)
-    finalists: int = 3
+    finalists: int = SearchOptions.finalists
     allowance: float = math.inf
-    confidence: float = 0.95
-    tolerance: float = 0.01
+    confidence: float = SearchOptions.confidence
+    tolerance: float = SearchOptions.tolerance
     width: int = 1
     maximize: bool = True
 
     @property
     def sign(self) -> float:
-        """Of a score, so that high is good."""
+        """The factor of a score that makes high good: 1 or -1."""
         return 1.0 if self.maximize else -1.0
 
     def check(self) -> None:

@@ -17,6 +17,7 @@ from statistics import fmean
 
 from ttl_jax.errors import UserError
 from ttl_jax.models import Unit
+from ttl_jax.search.config import SearchOptions
 from ttl_jax.search.finalists import DEFAULT, Terms, rivals
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
@@ -36,7 +37,7 @@ Asking = Generator[tuple[Request, ...], Mapping[Request, float], bool]
 
 @dataclass
 class _Book:
-    """What is known, and what it has cost."""
+    """The scores known so far, and the cost of their trainings."""
 
     rungs: tuple[float, ...]
     sign: float
@@ -54,7 +55,7 @@ class _Book:
         return math.fsum(share * self.effort_of(unit) for (unit, _), share in reached.items())
 
     def effort_of(self, unit: int) -> float:
-        """What a whole training of a unit costs."""
+        """The cost of a whole training of a unit."""
         return 1.0 if self.effort is None else self.effort[unit]
 
     def ask(self, requests: Sequence[Request]) -> Asking:
@@ -85,7 +86,7 @@ def halving_plan(
     terms: Terms = DEFAULT,
     *,
     rungs: Sequence[float] = (1.0,),
-    eta: float = 2.0,
+    eta: float = SearchOptions.eta,
     effort: Mapping[int, float] | None = None,
 ) -> Plan:
     """The plan behind `halving`, whose arguments these are; `terms.width` units are opened at a time."""
@@ -132,7 +133,7 @@ def _dearest(effort: Mapping[int, float] | None, units: Sequence[int]) -> float:
 def _dearest_race(
     opened: Sequence[int], rungs: Sequence[float], eta: float, effort: Mapping[int, float] | None
 ) -> float:
-    """What a race costs at most: where the units of the highest effort go on."""
+    """The highest cost of a race: that of the units of the highest effort going on."""
     efforts = sorted((1.0 if effort is None else effort[unit] for unit in opened), reverse=True)
     total, before = 0.0, 0.0
     for rung in rungs:
@@ -195,7 +196,7 @@ def halving(
     terms: Terms = DEFAULT,
     *,
     rungs: Sequence[float] = (1.0,),
-    eta: float = 2.0,
+    eta: float = SearchOptions.eta,
     effort: Mapping[int, float] | None = None,
     done: Mapping[Request, float] | None = None,
 ) -> SearchResult:
@@ -205,10 +206,10 @@ def halving(
         objective: request (unit, budget, seed) -> score, called once a request.
         stages: boundaries to open with.
         units: candidates.
-        terms: of the search, of whose allowance the finals' part is kept for them.
+        terms: the search's budget and end; the finals' part of the allowance is kept for them.
         rungs: shares of a whole training at which learning curves are compared, rising to 1.
-        eta: at each rung the best 1/eta goes on.
-        effort: what a whole training costs, by unit; 1 each when not given.
+        eta: at each rung the best 1/eta of the units go on.
+        effort: cost of a whole training, by unit; 1 each when not given.
         done: trials that exist already; they are not run again.
 
     Raises:

@@ -26,10 +26,10 @@ def side_by_side(
     """Runs trials to their end; the answers are in their folders.
 
     Args:
-        tasks: in the order in which they are to begin.
+        tasks: the trials, in the order in which they are to begin.
         engine: one of `engines.ENGINES`.
         workers: trials at a time.
-        workdir: under which submitit keeps its files.
+        workdir: folder of the search, under which submitit keeps its files.
         notice: polled, so that trainings under way can be asked to save and stop.
         committed: called whenever a trial has ended.
 

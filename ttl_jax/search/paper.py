@@ -1,6 +1,6 @@
 """The TTL paper's table: FTL beside the winners of both stages of the search, for LWFT, TF and TTL.
 
-Peng et al. 2023, its main comparison (methods.md B.6): stage one tries the ends of the network's stages
+Peng et al. 2023, its main comparison: stage one tries the ends of the network's stages
 (its winner is the method's "-1"), stage two every unit beside that winner ("-2"). Selection is on
 validation with one seed; only what was selected is trained with more seeds and looks at the test split.
 """
@@ -63,10 +63,10 @@ def paper(
     """Runs or resumes the three searches and the final trainings; the same call again trains nothing.
 
     Args:
-        config: from `search_config`, with `search.kind` = "all".
+        config: the result of `search_config`, with `search.kind` = "all".
         workdir: folder of WORKDIR/KIND (a search each), paper.json, paper.md.
         datasets: splits instead of those that the config names.
-        notice: of `preemption.watch`: polled, so that trainings under way can be asked to save and stop.
+        notice: the notice of `preemption.watch`, polled so that trainings can be asked to save and stop.
         committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
@@ -107,7 +107,7 @@ def paper(
         return costs[network]
 
     select = registry.metric(config.select).name
-    found = {
+    content = {
         "model": config.model.name,
         "dataset": config.data.name,
         "select": select,
@@ -121,9 +121,9 @@ def paper(
         ],
         "searches": {kind: records[kind]["cost"] for kind in KINDS},
     }
-    provenance.write_json(workdir / "paper.json", found)
-    (workdir / "paper.md").write_text(markdown(found), encoding="utf-8")
-    return found
+    provenance.write_json(workdir / "paper.json", content)
+    (workdir / "paper.md").write_text(markdown(content), encoding="utf-8")
+    return content
 
 
 def _train_finals(trainings: study.Trainings, kind: str, seeds: Sequence[int], tests: Tests) -> None:
@@ -151,7 +151,7 @@ def _of_kind(config: SearchConfig, kind: str) -> SearchConfig:
 def _row(
     row: Method, point: Point, tests: Any, spent: Cost, workdir: Path, base: Method, select: str
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "method": row.name,
         "unit": row.unit,
         "unit_name": point.name,
@@ -160,10 +160,10 @@ def _row(
     }
     for metric in (each.name for each in registry.metrics() if each.in_table):
         values = [test[metric] for test in tests[row].values() if test[metric] is not None]
-        found[metric] = fmean(values) if values else None
-        found[f"{metric}_sd"] = stdev(values) if len(values) > 1 else None
-    found["difference"] = _difference(row, base, tests, workdir, select)
-    return found | {
+        entry[metric] = fmean(values) if values else None
+        entry[f"{metric}_sd"] = stdev(values) if len(values) > 1 else None
+    entry["difference"] = _difference(row, base, tests, workdir, select)
+    return entry | {
         "params": spent.params,
         "macs": spent.macs,
         "file_bytes": spent.file_bytes,
@@ -246,7 +246,7 @@ def _points(known: Mapping[str, Any], select: str) -> str:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """What truncation did to the score, and what it saved, in words."""
+    """Return, in words, what truncation did to the score, and what it saved."""
     by_name = {row["method"]: row for row in found["rows"]}
     whole, cut = by_name["FTL"], by_name["TTL-2"]
     kept = f"TTL-2 keeps {cut['unit_name']} and what is below it"

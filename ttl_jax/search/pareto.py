@@ -16,7 +16,7 @@ def penalised(
         price: unit -> cost, best relative to the whole network: then `weight` is what score the
             whole network's cost is worth.
         weight: lambda.
-        maximize: whether high scores are good.
+        maximize: True where high scores are good, False where low ones are.
     """
     sign = -1.0 if maximize else 1.0
     return lambda unit: objective(unit) + sign * weight * price[unit]

@@ -1,4 +1,4 @@
-"""What the scores so far say about every unit: a Gaussian process over units and learning curves.
+"""Posterior of every unit's score: a Gaussian process over units and learning curves.
 
 A score after a share t of the training is
 
@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
+from ttl_jax.search.config import SearchOptions
 from ttl_jax.search.protocol import Request
 
 # Of one tolerance (a point): the spread of f, its length as a share of the network, the noise at the end,
@@ -44,10 +45,10 @@ class Posterior:
     """Mixture of normal distributions of every unit's score at the end.
 
     Attributes:
-        units: indices.
-        weights: of the mixture's parts; their sum is 1.
-        means, covariances: of each part, in tolerances.
-        tolerance: score of one tolerance.
+        units: 1-based indices of the units.
+        weights: weights of the mixture's parts; their sum is 1.
+        means, covariances: mean and covariance of each part, in tolerances.
+        tolerance: the score that one tolerance stands for.
     """
 
     units: tuple[int, ...]
@@ -69,7 +70,7 @@ class Posterior:
         return dict(zip(self.units, (self.tolerance * (self.weights @ gain)).tolist(), strict=True))
 
     def sure(self, best: int, confidence: float) -> bool:
-        """Whether no unit is better than `best` by more than the tolerance, at that confidence."""
+        """Return whether no unit is better than `best` by more than the tolerance, at that confidence."""
         return self.within(best) >= 1 - MARGIN * (1 - confidence)
 
     def within(self, best: int) -> float:
@@ -83,12 +84,14 @@ class Posterior:
         return right / DRAWS
 
 
-def posterior(units: Sequence[int], scores: Mapping[Request, float], tolerance: float = 0.01) -> Posterior:
+def posterior(
+    units: Sequence[int], scores: Mapping[Request, float], tolerance: float = SearchOptions.tolerance
+) -> Posterior:
     """Conditions the process on scores.
 
     Args:
         units: all candidates.
-        scores: by request, higher is better; NaN is left out.
+        scores: score of each request, higher is better; NaN is left out.
         tolerance: a difference that matters little: the unit of the prior's scales (0.01: a point).
     """
     told = [(request, score) for request, score in scores.items() if not math.isnan(score)]

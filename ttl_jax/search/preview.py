@@ -35,7 +35,7 @@ def preview(
     of the training images stand beside it. All come from one pass of the pretrained whole network.
 
     Args:
-        config: of a search.
+        config: the config of a search.
         workdir: folder for preview.json and figures/preview.png.
         datasets: splits instead of those that the config names; the test split is not looked at.
 
@@ -71,7 +71,7 @@ def preview(
         }
         for unit, point in setting.points.items()
     ]
-    best = max(units, key=lambda found: (metric(select).sign * found["probe"], -found["unit"]))
+    best = max(units, key=lambda row: (metric(select).sign * row["probe"], -row["unit"]))
     record = {
         "model": setting.run.model.name,
         "select": select,
@@ -151,7 +151,7 @@ def _pretrained(run: RunConfig) -> tuple[models.Network, Any, weights.Preprocess
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def _proposal(record: Mapping[str, Any], best: Mapping[str, Any], wanted: int) -> str:
@@ -168,13 +168,13 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The printed table."""
     return [
         {
-            "unit": f"{found['unit']} {found['name']}",
-            f"ridge probe, val {record['select']}": f"{found['probe']:.4f}",
-            "LogME": f"{found['logme']:.4f}",
-            "H-score": f"{found['h_score']:.4f}",
-            "": "start here" if found["unit"] == record["best"] else "",
+            "unit": f"{row['unit']} {row['name']}",
+            f"ridge probe, val {record['select']}": f"{row['probe']:.4f}",
+            "LogME": f"{row['logme']:.4f}",
+            "H-score": f"{row['h_score']:.4f}",
+            "": "start here" if row["unit"] == record["best"] else "",
         }
-        for found in record["units"]
+        for row in record["units"]
     ]
 
 
@@ -186,13 +186,13 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    units = [found["unit"] for found in record["units"]]
+    units = [row["unit"] for row in record["units"]]
     for key, label, style in (
         ("probe", f"ridge probe, validation {record['select']}", "o-"),
         ("logme", "LogME", "s--"),
         ("h_score", "H-score", "^:"),
     ):
-        values = np.array([found[key] for found in record["units"]])
+        values = np.array([row[key] for row in record["units"]])
         span = np.nanmax(values) - np.nanmin(values)
         scaled = (values - np.nanmin(values)) / (span or 1.0)
         axes.plot(units, scaled, style, markersize=4,

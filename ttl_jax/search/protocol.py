@@ -1,4 +1,4 @@
-"""What a search asks for, what it is told, and what it says at the end.
+"""Protocol of a search: its requests, their scores, and its outcome.
 
 A search is a generator (a `Plan`): it yields the requests that may run side by side and is sent their
 scores. So one and the same search runs on a function, on a table, or on processes.
@@ -23,7 +23,7 @@ class Request(NamedTuple):
     Attributes:
         unit: 1-based index of the unit.
         budget: share of a whole training after which the score is taken, above 0 up to 1.
-        seed: of the training.
+        seed: PRNG seed of the training.
     """
 
     unit: int
@@ -35,9 +35,9 @@ class Trial(NamedTuple):
     """A request with its answer.
 
     Attributes:
-        unit, budget, seed: as asked.
-        score: as the objective gave it; NaN where the training failed.
-        cost: what this request added to the search's cost, in whole trainings (times the unit's
+        unit, budget, seed: those of the request.
+        score: the objective's score; NaN where the training failed.
+        cost: cost that this request added to the search's, in whole trainings (times the unit's
             effort); a training that goes on from a smaller budget costs the difference, a trial that
             was there already nothing.
     """
@@ -55,8 +55,8 @@ class SearchResult:
 
     Attributes:
         best: 1-based index of the unit that won.
-        score: its mean score over seeds, at the whole budget.
-        trials: in the order in which they ran.
+        score: mean score of that unit over seeds, at the whole budget.
+        trials: the trials, in the order in which they ran.
         rounds: the best unit after each round (two-stage: after stage one, after stage two).
         cost: sum of the trials' costs.
         reason: why the search ended.
@@ -72,7 +72,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a plan concludes; `follow` adds the trials."""
+    """The conclusion of a plan; `follow` adds the trials."""
 
     best: int
     score: float
@@ -97,13 +97,13 @@ def follow(
     """Runs a plan to its end.
 
     Args:
-        plan: see `two_stage_plan`, `exhaustive_plan`, `halving_plan`.
+        plan: a plan from `two_stage_plan`, `exhaustive_plan`, `halving_plan` or `bayesian_plan`.
         evaluate: scores of requests that may run side by side, in their order.
         climb: scores a request that is asked for alone. Before it ends the training it may tell the score to
             `onward`, which answers with the budget to train on to, where the plan asks for more of the same
             training next: that budget's score is then what it returns, or tells in turn.
         done: trials that exist already: they are not asked for again and cost nothing.
-        effort: what a whole training costs, by unit; 1 each when not given.
+        effort: cost of a whole training, by unit; 1 each when not given.
 
     Raises:
         UserError: every training of the search failed.
@@ -129,16 +129,16 @@ def follow(
 
 @dataclass
 class _Course:
-    """Where a plan stands.
+    """A plan under way.
 
     Attributes:
-        plan: that is followed.
-        effort: see `follow`.
+        plan: the plan that is followed.
+        effort: cost of a whole training, by unit; None: 1 each.
         known: score by request.
         spent: budget by unit and seed.
-        trials: in the order of the requests.
-        wanted: what the plan asks for now.
-        outcome: once it has ended.
+        trials: the trials, in the order of the requests.
+        wanted: the requests that the plan waits for.
+        outcome: the plan's outcome; None until it has ended.
     """
 
     plan: Plan
@@ -160,7 +160,7 @@ class _Course:
             self.outcome = end.value
 
     def unknown(self) -> tuple[Request, ...]:
-        """What of it is still to be evaluated."""
+        """The requests that are still to be evaluated."""
         return tuple(request for request in dict.fromkeys(self.wanted) if request not in self.known)
 
     def answer(self, scores: Mapping[Request, float]) -> None:
@@ -199,15 +199,15 @@ class _Course:
 
 
 def upcoming(make_plan: Callable[[], Plan], known: Mapping[Request, float], asked: Request) -> Request | None:
-    """What a plan most likely asks for once a request is answered, of another unit or seed.
+    """Predict the plan's next request, of another unit or seed, once a request is answered.
 
     Neighbouring units score alike: the answer is taken to lie between those of the nearest units at that
     budget. Should the same training then go on, it is taken to fall behind instead.
 
     Args:
-        make_plan: gives the plan, at its start.
-        known: answers so far.
-        asked: whose answer is still to come.
+        make_plan: returns the plan, at its start.
+        known: scores so far, by request.
+        asked: the request whose score is still to come.
 
     Returns:
         The request; None where the plan would end.
@@ -217,10 +217,10 @@ def upcoming(make_plan: Callable[[], Plan], known: Mapping[Request, float], aske
     level = {request.unit: score for request, score in valid.items() if request[1:] == asked[1:]}
     units = sorted(level)
     between = float(np.interp(asked.unit, units, [level[unit] for unit in units])) if units else lowest
-    found = _next_unknown(make_plan(), {**known, asked: between})
-    if found is not None and found[0::2] == asked[0::2]:  # unit and seed
-        found = _next_unknown(make_plan(), {**known, asked: lowest})
-    return found
+    following = _next_unknown(make_plan(), {**known, asked: between})
+    if following is not None and following[0::2] == asked[0::2]:  # unit and seed
+        following = _next_unknown(make_plan(), {**known, asked: lowest})
+    return following
 
 
 def _next_unknown(plan: Plan, known: Mapping[Request, float]) -> Request | None:
@@ -247,10 +247,10 @@ def indices(units: Iterable[int | Unit]) -> tuple[int, ...]:
     Raises:
         UserError: there are none.
     """
-    found = sorted({unit.index if isinstance(unit, Unit) else int(unit) for unit in units})
-    if not found:
+    numbers = sorted({unit.index if isinstance(unit, Unit) else int(unit) for unit in units})
+    if not numbers:
         raise UserError("a search needs at least one unit to try")
-    return tuple(found)
+    return tuple(numbers)
 
 
 def checked_stages(stages: Iterable[int | Unit], units: Sequence[int]) -> tuple[int, ...]:
@@ -259,11 +259,11 @@ def checked_stages(stages: Iterable[int | Unit], units: Sequence[int]) -> tuple[
     Raises:
         UserError: naming a boundary that is no unit.
     """
-    found = indices(stages)
-    for stage in found:
+    numbers = indices(stages)
+    for stage in numbers:
         if stage not in units:
             raise UserError(f"stage boundary {stage} is not among the units to try: {list(units)}")
-    return found
+    return numbers
 
 
 def highest(scores: Mapping[int, float]) -> int:

@@ -29,6 +29,7 @@ from ttl_jax.search.pareto import pareto
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import (
     Onward,
+    Outcome,
     Plan,
     Request,
     SearchResult,
@@ -55,14 +56,14 @@ SEEDED = ("bayesian", "halving")  # those that train finalists with more seeds
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search is about, read from its config.
+    """The subject of a search, read from its config.
 
     Attributes:
         run: the config of its trainings, without the `search` part.
         options: the `search` part.
-        points: candidate by unit.
-        stages: boundaries among the candidates.
-        sign: of the metric selected by: 1 where high scores are good, -1 where low ones are.
+        points: candidate of each unit.
+        stages: stage boundaries among the candidates.
+        sign: 1 where high values of the metric selected by are good, -1 where low ones are.
     """
 
     run: RunConfig
@@ -91,15 +92,15 @@ def read(config: ConfigDict | SearchConfig) -> Setting:
         )
     run = check(provenance.settled(replace(config, report=False)))
     base = strategies.text_of(run.strategy)
-    found = {point.unit: point for point in points(options.kind, run.model.name, base)}
+    by_unit = {point.unit: point for point in points(options.kind, run.model.name, base)}
     if options.units:
-        found = {unit: found[unit] for unit in chosen(options.units, tuple(found), "search.units")}
+        by_unit = {unit: by_unit[unit] for unit in chosen(options.units, tuple(by_unit), "search.units")}
     stages = (
-        chosen(options.stages, tuple(found), "search.stages")
+        chosen(options.stages, tuple(by_unit), "search.stages")
         if options.stages
-        else boundaries(run.model.name, tuple(found))
+        else boundaries(run.model.name, tuple(by_unit))
     )
-    return Setting(run, options, found, stages, metric(run.select).sign)
+    return Setting(run, options, by_unit, stages, metric(run.select).sign)
 
 
 def search(
@@ -114,13 +115,13 @@ def search(
     """Runs or resumes a search; the same call again trains nothing.
 
     Args:
-        config: from `search_config`, filled in.
+        config: the result of `search_config`, filled in.
         workdir: folder for config.json, trials/UNIT_SEED (a run each), search.json, figures/search.png;
             while it runs, features/ too.
         datasets: splits instead of those that the config names.
-        apart: whether trials may run in processes of their own, which load what the config names; where
-            that is what `datasets` holds too. Without it: where there are no `datasets`.
-        notice: of `preemption.watch`: polled, so that trainings under way can be asked to save and stop.
+        apart: whether trials may run in other processes, which load what the config names. True where
+            `datasets` holds just that. None: True where `datasets` is not given.
+        notice: the notice of `preemption.watch`, polled so that trainings can be asked to save and stop.
         committed: called whenever trials have ended (to copy the folder elsewhere).
 
     Returns:
@@ -136,6 +137,7 @@ def search(
     provenance.check(workdir, setting.run)
     sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
     costs = unit_costs(setting, len(sets["train"].class_names))
+    # Claimed once every network was built: a search that is refused leaves no folder.
     provenance.claim(workdir, setting.run)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
@@ -165,13 +167,13 @@ class Trainings:
     """The trainings of a search, and what they share.
 
     Attributes:
-        setting: of the search.
-        workdir: under which each has a folder.
-        sets: splits.
-        apart: whether they may run in processes of their own.
+        setting: the subject of the search.
+        workdir: folder of the search, under which each training has its own.
+        sets: the splits.
+        apart: whether trainings may run in other processes.
         notice: polled, so that trainings under way can be asked to save and stop.
         committed: called whenever trials have ended.
-        programs: a unit comes again, for more of its training and with other seeds.
+        programs: compiled programs; a unit comes again, for more of its training and with other seeds.
     """
 
     setting: Setting
@@ -183,18 +185,18 @@ class Trainings:
     programs: Programs = field(default_factory=lambda: Programs(keeps=True))
 
     def folder(self, request: Request) -> Path:
-        """Where a trial lies."""
+        """The folder of a trial."""
         return folder(self.workdir, request)
 
     @property
     def session(self) -> Session:
-        """What this process lends to its trainings."""
+        """The resources that this process lends to its trainings."""
         features = feature_store(self.setting.run, self.features)
         return Session(self.notice, self.programs, features)
 
     @property
     def features(self) -> str:
-        """Where trials share the features of frozen units; "" where they do not."""
+        """The folder in which trials share frozen features; "" where they do not."""
         return str((self.workdir / "features").resolve()) if self.setting.run.cache_disk_gb > 0 else ""
 
     def report_test(self, request: Request) -> dict[str, Any]:
@@ -215,12 +217,12 @@ class Trainings:
         )
 
     def is_known(self, request: Request) -> bool:
-        """Whether the trial's folder has the answer."""
+        """Return whether the trial's folder has the answer."""
         return str(float(request.budget)) in known(self.folder(request))
 
 
 def folder(workdir: Path, request: Request) -> Path:
-    """Where a trial lies."""
+    """Return the folder of a trial."""
     return workdir / "trials" / f"unit{request.unit:02d}_seed{request.seed}"
 
 
@@ -242,7 +244,7 @@ def plan_of(options: SearchOptions, run: RunConfig, stages: Sequence[int], units
     """The plan that a config asks for.
 
     Args:
-        options: its `search` part.
+        options: the `search` part of the config.
         run: the config of its trainings (seed, epochs, validations).
         stages: boundaries among the units.
         units: candidates.
@@ -268,7 +270,7 @@ def plan_of(options: SearchOptions, run: RunConfig, stages: Sequence[int], units
 
 
 def is_sure(options: SearchOptions, units: Sequence[int], result: SearchResult) -> bool:
-    """Whether no unit is better than the chosen one by more than the tolerance, at the config's confidence.
+    """Return whether no unit beats the chosen one by more than the tolerance, at the config's confidence.
 
     The posterior's answer, which depends on the trials, not on who asked for them. Never after halving:
     of the few claims that its trials allow, 3 of 38 were wrong in simulations (docs/search.md).
@@ -297,14 +299,15 @@ def _seeded(plan: Plan, seed: int) -> Plan:
         try:
             wanted = next(plan) if answers is None else plan.send(answers)
         except StopIteration as end:
-            return end.value
+            outcome: Outcome = end.value
+            return outcome
         given = yield tuple(request._replace(seed=seed) for request in wanted)
         answers = {request: given[request._replace(seed=seed)] for request in wanted}
 
 
 def unit_costs(setting: Setting, classes: int) -> dict[int, Cost]:
-    """What each candidate's network costs at inference."""
-    shape, found = models.input_shape(setting.run.model.name, setting.run.data.image_size), {}
+    """The cost of each candidate's network at inference."""
+    shape, costs = models.input_shape(setting.run.model.name, setting.run.data.image_size), {}
     batches = (1,) if setting.options.price == "latency" else ()
     networks: dict[Any, Cost] = {}
     for unit, point in setting.points.items():
@@ -313,20 +316,20 @@ def unit_costs(setting: Setting, classes: int) -> dict[int, Cost]:
         )
         if network not in networks:
             networks[network] = cost_of(network, shape, batches=batches)
-        found[unit] = networks[network]
-    return found
+        costs[unit] = networks[network]
+    return costs
 
 
 def relative_price(setting: Setting, costs: Mapping[int, Cost]) -> dict[int, float]:
     """Each candidate's price as a share of the dearest one's."""
 
-    def price(found: Cost) -> float:
+    def price(cost: Cost) -> float:
         if setting.options.price == "latency":
-            return found.latency_ms[1]
-        return float(found.macs if setting.options.price == "macs" else found.params)
+            return cost.latency_ms[1]
+        return float(cost.macs if setting.options.price == "macs" else cost.params)
 
-    dearest = max(price(found) for found in costs.values())
-    return {unit: price(found) / dearest for unit, found in costs.items()}
+    dearest = max(price(cost) for cost in costs.values())
+    return {unit: price(cost) / dearest for unit, cost in costs.items()}
 
 
 @dataclass
@@ -342,12 +345,12 @@ class _Begun(Hook):
 
 @dataclass(frozen=True)
 class _Evaluations:
-    """The values of requests, here or in worker processes; what the folders know already is not asked.
+    """The values of requests, in this process or in workers; folders that have the answer are read.
 
     Attributes:
-        trainings: of the search.
-        price: of each unit, as a share of the dearest one's.
-        last_save: of the trial before.
+        trainings: the trainings of the search.
+        price: price of each unit, as a share of the dearest one's.
+        last_save: what the trial before has left to write.
         told: the values that were told in this process.
     """
 
@@ -422,9 +425,9 @@ def train_all(
     """Trains what is requested, side by side where that is allowed; returns the validation figures.
 
     Args:
-        trainings: of the search.
-        requests: in the order in which they are to begin.
-        last_save: may still be at work afterwards; without it all is on disk.
+        trainings: the trainings of the search.
+        requests: the trainings to do, in the order in which they are to begin.
+        last_save: saving that may go on after the return; without it all is on disk by then.
 
     Raises:
         UserError, Preempted: see `side_by_side`.
@@ -534,11 +537,11 @@ def _units(
 
 def _spread(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and sample standard deviation of each test figure over the winner's seeds."""
-    found: dict[str, Any] = {"seeds": len(tests)}
+    spread: dict[str, Any] = {"seeds": len(tests)}
     for name in tests[0] if tests else ():
         values = [test[name] for test in tests]
         if all(isinstance(value, (int, float)) for value in values):
-            found[name] = fmean(values)
+            spread[name] = fmean(values)
             if len(values) > 1:
-                found[f"{name}_sd"] = stdev(values)
-    return found
+                spread[f"{name}_sd"] = stdev(values)
+    return spread

@@ -56,7 +56,7 @@ class LastSave:
         """Leaves a trial to be written, once the one before it is.
 
         Args:
-            folder: of the trial.
+            folder: folder of the trial.
             ending: closed, it waits until the state is on disk, and lets the folder go.
         """
         self.wait()
@@ -87,11 +87,11 @@ def run_trial(
     among what the run is given.
 
     Args:
-        config: of a run.
-        folder: of this unit and seed.
+        config: the config of a run.
+        folder: folder of this unit and seed.
         budget: share of the run, up to 1.
-        datasets: splits.
-        session: what trials on the same data sets share.
+        datasets: the splits.
+        session: resources that trials on the same data sets share.
         last_save: takes over what a paused training has left to write, so that the next trial may begin;
             without it this is waited for.
         onward: is told the score where the training would pause; says the budget to train on to, if any.
@@ -148,7 +148,7 @@ def run_trial(
 
 
 def known(folder: Path) -> dict[str, Any]:
-    """What a trial's folder has answered so far."""
+    """Return the scores that a trial's folder has so far, by budget."""
     path = folder / SCORES
     return json.loads(path.read_text()) if path.exists() else {}
 
@@ -162,14 +162,15 @@ def report_test(
     """The test scores of a finished trial: looked at once, and read from its result from then on.
 
     Args:
-        config, folder, datasets, session: as for `run_trial`; the test split is among these.
+        config, folder, datasets, session: those of `run_trial`; the test split is among the data sets.
     """
     path = folder / "result.json"
     metrics = json.loads(path.read_text())
     if "test" not in metrics:
         path.unlink()  # the run is finished: it only evaluates, now with the test split there
         metrics = train(config, folder, datasets, session=session).metrics
-    return metrics["test"]
+    test: dict[str, Any] = metrics["test"]
+    return test
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,9 @@ class TrialTask:
     """A trial for an engine; the answer is in the folder.
 
     Attributes:
-        folder: of this unit and seed.
-        config: of the run.
-        budget: see `run_trial`.
+        folder: folder of this unit and seed.
+        config: the run's config.
+        budget: share of the run to train, above 0 up to 1.
         features: folder of the features that trials share; "" where they share none.
     """
 
@@ -207,7 +208,7 @@ class TrialTask:
 
 
 def feature_store(config: RunConfig, folder: str) -> FeatureStore | None:
-    """Where the features of frozen units are shared; None without a folder."""
+    """Return the store in which trials share frozen features; None without a folder."""
     return FeatureStore(Path(folder), config.cache_disk_gb * 1e9) if folder else None
 
 
@@ -219,7 +220,7 @@ def _validated_at(folder: Path, config: RunConfig, budget: float) -> int | None:
         else:  # rounded to four places
             share = (event["epoch"] + 1e-4) / config.total_epochs
         if share >= budget:
-            return event["step"]
+            return int(event["step"])
     return None
 
 
@@ -241,15 +242,15 @@ def _best_so_far(folder: Path, config: RunConfig, until: float = math.inf) -> tu
 
 def _validations(folder: Path) -> list[dict[str, Any]]:
     """The validations in a run's metrics.jsonl, as far as it goes."""
-    log, found = folder / "metrics.jsonl", []
+    log, validations = folder / "metrics.jsonl", []
     for line in log.read_text().splitlines() if log.exists() else ():
         try:
             event = json.loads(line)
         except ValueError:  # a kill while it was written
             break
         if "split" in event:
-            found.append(event)
-    return found
+            validations.append(event)
+    return validations
 
 
 def _number(score: float | None) -> float:

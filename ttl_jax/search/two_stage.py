@@ -1,4 +1,4 @@
-"""The exhaustive search and the two-stage hierarchical one of the TTL paper (methods.md B.6)."""
+"""The exhaustive search and the two-stage hierarchical one of the TTL paper (Peng et al. 2023)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def exhaustive(
     Args:
         objective: unit index -> score, called once a unit; NaN says that the training failed.
         units: candidates, as 1-based indices or as `models.units` gives them.
-        maximize: whether high scores are good.
+        maximize: True where high scores are good, False where low ones are.
 
     Raises:
         UserError: no units, or every training failed.
@@ -73,7 +73,7 @@ def two_stage(
     *,
     maximize: bool = True,
 ) -> SearchResult:
-    """Two-stage hierarchical search (Peng et al., TTL; reconstructed in methods.md B.6).
+    """Two-stage hierarchical search (Peng et al. 2023, TTL; reconstructed from its result table).
 
     Stage one scores the stage boundaries. Stage two scores every unit of the one or two stages that
     the best boundary touches; the best of all scored units wins.
@@ -83,7 +83,7 @@ def two_stage(
         stages: the boundaries, as 1-based indices or as `models.stages` gives them (ResNet-50: 4, 8,
             14, 17).
         units: candidates, as 1-based indices or as `models.units` gives them.
-        maximize: whether high scores are good.
+        maximize: True where high scores are good, False where low ones are.
 
     Returns:
         `best`, `rounds` = (best boundary, best unit), `trials`, `cost` in trainings.

@@ -1,4 +1,4 @@
-"""What a strategy knows of a network: its units, its stages, and which leaf lies where."""
+"""The anatomy of a network, as strategies see it: its units, its stages, and which leaf lies where."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Anatomy:
     """The units of one (possibly cut) network, bottom to top, and the leaves in them.
 
     Attributes:
-        units: their names.
-        stages: the coarse ones' names.
+        units: names of the units.
+        stages: names of the stages.
         leaves: every parameter; a pretrained head that is kept beside the new one ("source_head",
             co-tuning) counts as the head.
         stage_tops: the last unit of every stage.
@@ -51,7 +51,7 @@ class Anatomy:
         return len(self.units) + 1
 
     def depth(self, leaf: Leaf) -> int:
-        """How many units lie between a leaf and the head: 0 for the head, 1 for the last unit."""
+        """Return the number of units from a leaf up to the head: 0 for the head, 1 for the last unit."""
         return self.head - leaf.unit
 
 

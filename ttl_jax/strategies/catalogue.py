@@ -70,17 +70,20 @@ def lp_ft(
     probe_lr: float | None = None,
     solver: str | None = None,
     l2: float | None = None,
+    bn: str | None = None,
 ) -> Strategy:
     """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
 
     The run's learning rate is that of fine-tuning; the probe has one of its own, or none.
 
     Args:
-        share: of the budget, for the probe.
+        share: the probe's share of the budget, from 0 to 1.
         lr: ties the two rates: the run's is then the probe's, and this multiplies it for fine-tuning.
         probe_lr: the probe's learning rate, 0.01 when not given.
         solver: the probe is solved for instead, as in linear_probe.
-        l2: as for linear_probe.
+        l2: the solved probe's penalty, as in linear_probe.
+        bn: "still" fine-tunes with the BatchNorm statistics that the probe's head was fitted to, and wants a
+            lower rate (1e-4 to 3e-4 with Adam); the statistics move when not given (docs/batch_norm.md).
     """
     if not 0 < share < 1:
         raise UserError(f"lp_ft: share={share} must lie between 0 and 1")
@@ -91,7 +94,7 @@ def lp_ft(
             raise UserError(f"lp_ft: {name}={value} must be above 0")
     base = None if lr or solver else probe_lr or 0.01
     probe = replace(_probe("lp_ft", solver, l2), until=f"share:{share}", base_lr=base)
-    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, name="finetune")
+    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, bn=bn, name="finetune")
     return Strategy("lp_ft", phases=(probe, tuned))
 
 
@@ -112,7 +115,7 @@ def gradual_last_first(paper_faithful: bool = False) -> Strategy:
 
     Args:
         paper_faithful: statistics move under freezing, and every phase has a new optimizer, as in
-            the reimplementation of the study (methods.md A.4.1).
+            a third-party reimplementation of the study (Nanatsume/DFU_Classification_Risk, dfu_common.py).
     """
     open_now = head | top_stages(K)
     originals = Phase(bn="moving", reset=True) if paper_faithful else Phase()
@@ -133,7 +136,7 @@ def gradual_first_last(paper_faithful: bool = False) -> Strategy:
     a phase, upwards; equal shares of the budget (Davila et al. 2024).
 
     Args:
-        paper_faithful: as for gradual_last_first.
+        paper_faithful: frozen BatchNorms move and each phase has a new optimizer, as in gradual_last_first.
     """
     open_now = head | bottom_stages(K)
     originals = Phase(bn="moving", reset=True) if paper_faithful else Phase()
@@ -158,8 +161,8 @@ def layerwise(
         freeze_to: the last frozen unit, by name or number from the stem.
         stage: the last frozen stage (the stem is number 1), in the place of `freeze_to`.
         head_lr: the head's learning rate over the backbone's; 1 unless paper_faithful.
-        paper_faithful: as the TTL code: statistics of frozen BatchNorms move, and the head's rate is
-            10 times the backbone's (methods.md B.4).
+        paper_faithful: do as the TTL authors' code does (sun-umn/TTL): statistics of frozen BatchNorms
+            move, and the head's rate is 10 times the backbone's.
     """
     if (freeze_to is None) == (stage is None):
         raise UserError("layerwise takes either freeze_to (a unit) or stage, as in layerwise(4)")
@@ -183,7 +186,7 @@ def surgical(first: int | str, last: int | str | None = None, stage: bool = Fals
 
     Args:
         first: the lowest unit of the block, by name or number from the stem.
-        last: its highest unit; the same one when not given.
+        last: the highest unit of the block; `first` when not given.
         stage: `first` and `last` mean stages.
     """
     between = stages if stage else units
@@ -245,7 +248,7 @@ def weight_transfusion(below: int | str, rest: str = "scratch") -> Strategy:
 
     Args:
         below: the last pretrained unit, by name or number from the stem.
-        rest: how those above start: "scratch" or "mean_var".
+        rest: start of the units above: "scratch" or "mean_var".
     """
     return Strategy("weight_transfusion", surgery=Surgery(init={backbone & ~units(1, below): rest}))
 
@@ -298,12 +301,12 @@ def auto_rgn(
     Args:
         norm: "max" (Lee et al.), "mean" (the third-party copy) or "none" (BioTune's copy).
         by: "tensor" (Lee et al.), "layer" (BioTune's copy) or "unit".
-        refresh: at the start of each "epoch", or in every "batch" (the third-party copy).
-        batches: of the training stream, that are averaged over at an epoch's start.
+        refresh: "epoch" measures at the start of each epoch, "batch" in every batch (the third-party copy).
+        batches: number of training batches that an epoch's measure averages over.
         reset_moments: a new optimizer state at each refresh; False unless paper_faithful.
         over: "backbone" (the head's multiplier is 1, that of a norm 1 at most), or "all": head and norms
             count in the normalisation like any tensor. "backbone" unless paper_faithful.
-        paper_faithful: as the authors' code in its eval mode, which their runs used: norms stay as they
+        paper_faithful: do as the authors' code in its eval mode, which their runs used: norms stay as they
             are, statistics too, moments are reset, and all tensors are measured (docs/strategies.md).
     """
     rates = MeasuredRates("rgn", norm, by, refresh, batches)
@@ -324,13 +327,13 @@ def auto_snr(
     least `threshold` train, measured anew at each epoch; the fresh head always does.
 
     Args:
-        threshold: as coded by the authors: 0.95.
-        by: "tensor", "layer" or "unit".
-        refresh: as for auto_rgn.
-        batches: as for auto_rgn.
-        reset_moments: as for auto_rgn.
-        over: as for auto_rgn.
-        paper_faithful: as for auto_rgn.
+        threshold: lowest ratio at which a tensor trains; 0.95 in the authors' code.
+        by: the group that shares one measure: "tensor", "layer" or "unit".
+        refresh: "epoch" or "batch", as in auto_rgn.
+        batches: number of training batches that an epoch's measure averages over.
+        reset_moments: a new optimizer state at each refresh; False unless paper_faithful.
+        over: "backbone" or "all" groups, as in auto_rgn.
+        paper_faithful: do as the authors' code, as in auto_rgn.
     """
     rates = MeasuredRates("snr", "none", by, refresh, batches, threshold=threshold)
     return _measured("auto_snr", rates, reset_moments, over, paper_faithful)
@@ -374,15 +377,15 @@ def l1_sp(
     """L1-SP (Li et al. 2018): alpha ||w - w0||_1 over the backbone + beta / 2 ||w||_2^2 over the head.
 
     Args:
-        alpha: as for l2_sp. Under Adam a weight stays at its start, exactly, while its direction (a mean
-            gradient over its root mean square, 1 at most) is smaller than alpha: 0 is full fine-tuning,
-            1 a frozen backbone.
-        beta: as for l2_sp.
+        alpha: pull of the backbone towards its start. Under Adam a weight stays at its start, exactly,
+            while its direction (a mean gradient over its root mean square, 1 at most) is smaller than
+            alpha: 0 is full fine-tuning, 1 a frozen backbone.
+        beta: pull of the head towards zero.
         coupled: False: soft-thresholding towards w0 after each update, by learning rate * alpha (the
             proximal operator of the penalty; parts/pull.py has the argument). True: its subgradient
             joins the loss's, as in the paper, whose optimizer is SGD; Adam makes a push of that which is
             as strong whatever alpha is, once it outweighs the data's gradient.
-        paper_faithful: as for l2_sp.
+        paper_faithful: kernels only, as in l2_sp.
     """
     return _towards_start("l1_sp", 1, alpha, beta, coupled, paper_faithful)
 
@@ -407,7 +410,7 @@ def bss(weight: float = 0.001, k: int = 1) -> Strategy:
 
     Args:
         weight: eta of the paper.
-        k: how many.
+        k: number of singular values in the penalty, smallest first.
     """
     return Strategy("bss", parts=(SmallSingularValues(weight, k),))
 
@@ -447,7 +450,7 @@ def mixout(p: float = 0.9) -> Strategy:
     with probability p, and what is kept is scaled so that its mean stays.
 
     Args:
-        p: of the start (the authors: 0.7 to 0.9 for BERT-large); 0 is full fine-tuning.
+        p: probability of the start (the authors: 0.7 to 0.9 for BERT-large); 0 is full fine-tuning.
     """
     return Strategy("mixout", parts=(Mixout(p),))
 
@@ -478,7 +481,7 @@ def soup(kind: str = "greedy", last: int = 5) -> Strategy:
 
     Args:
         kind: "greedy" (keeps what does not lower the validation score) or "uniform".
-        last: how many validations of the last phase.
+        last: number of validations of the last phase whose weights are averaged.
     """
     return Strategy("soup", parts=(Soup(kind, last),))
 
@@ -520,8 +523,8 @@ def get(key: str, *arguments: Any, **options: Any) -> Strategy:
     """Returns a strategy by its key.
 
     Args:
-        key: of the catalogue, or FILE.py:NAME, a Strategy or a function that returns one.
-        arguments, options: of the entry.
+        key: a key of the catalogue, or FILE.py:NAME, a Strategy or a function that returns one.
+        arguments, options: the entry's arguments, by position and by name.
 
     Raises:
         UserError: an unknown key (the nearest one is named) or option, or an entry that is no strategy.
@@ -539,7 +542,7 @@ def get(key: str, *arguments: Any, **options: Any) -> Strategy:
         raise UserError(
             f"strategy {key!r}: {error}; it takes {key}{inspect.signature(entry)}".split(" -> ")[0]
         ) from None
-    found = entry(*arguments, **options)
-    if not isinstance(found, Strategy):
-        raise UserError(f"strategy {key!r} is a function that returns {type(found).__name__}, no Strategy")
-    return found
+    made = entry(*arguments, **options)
+    if not isinstance(made, Strategy):
+        raise UserError(f"strategy {key!r} is a function that returns {type(made).__name__}, no Strategy")
+    return made

@@ -34,7 +34,7 @@ class LabelledPhase:
         still: units whose BatchNorm statistics do not move in this phase.
         digest: SHA-256 of the label tree, kept in checkpoints so that a state is never restored
             under another tree (Orbax would not complain).
-        parts: what else takes part in training, bound to the trainable leaves.
+        parts: behaviours that take part in training, bound to the trainable leaves.
         scales: the part of `rates` that differs within the phase.
     """
 
@@ -76,12 +76,12 @@ class LabelledPhase:
 
     @property
     def measures(self) -> bool:
-        """Whether the state holds multipliers of the learning rate."""
+        """Return whether the state holds multipliers of the learning rate."""
         return any(item.part.measures for item in self.parts)
 
     @property
     def averages(self) -> bool:
-        """Whether the state holds a moving average of the weights."""
+        """Return whether the state holds a moving average of the weights."""
         return any(item.part.averages for item in self.parts)
 
     @property
@@ -101,7 +101,7 @@ class LabelledPhase:
 
     @property
     def keeps_start(self) -> bool:
-        """Whether the weights that the phase begins with are kept for the end, if this is the last one."""
+        """Return whether the phase's starting weights are kept for the end, if this is the last phase."""
         return any(item.part.keeps_start for item in self.parts)
 
     @property
@@ -146,7 +146,7 @@ def label_leaves(phase: Phase, anatomy: Anatomy) -> dict[str, str]:
     """Labels every leaf by the rules of a phase that has its defaults filled in."""
     rules = phase.rules or ()
     used = [False] * len(rules)
-    found: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for leaf in anatomy.leaves:
         hits = [number for number, (where, _) in enumerate(rules) if matches(where, leaf, anatomy)]
         if len(hits) != 1:
@@ -156,15 +156,15 @@ def label_leaves(phase: Phase, anatomy: Anatomy) -> dict[str, str]:
                 "the rules of a phase must match every parameter exactly once"
             )
         used[hits[0]] = True
-        found[leaf.path] = rules[hits[0]][1]
+        label_of[leaf.path] = rules[hits[0]][1]
     idle = [str(where) for (where, _), hit in zip(rules, used, strict=True) if not hit]
     if idle and phase.each != WRITTEN_OUT:
         raise UserError(
             f"phase {phase.name!r}: the rule for {', '.join(idle)} matches no parameter of this network"
         )
-    if all(label == FREEZE for label in found.values()):
+    if all(label == FREEZE for label in label_of.values()):
         raise UserError(f"phase {phase.name!r}: nothing is trainable; give some parameters a label")
-    return found
+    return label_of
 
 
 def bind(
@@ -174,15 +174,15 @@ def bind(
     anatomy = anatomy_of(params, model)
     bound = []
     for phase in expand(strategy, len(anatomy.stages)):
-        found = label_leaves(phase, anatomy)
-        multipliers = rates(phase, found, anatomy)
-        text = json.dumps(sorted(found.items()))
+        label_of = label_leaves(phase, anatomy)
+        multipliers = rates(phase, label_of, anatomy)
+        text = json.dumps(sorted(label_of.items()))
         bound.append(
             LabelledPhase(
                 phase,
-                found,
+                label_of,
                 multipliers,
-                still_units(phase, found, anatomy),
+                still_units(phase, label_of, anatomy),
                 hashlib.sha256(text.encode()).hexdigest(),
                 _bind_parts(strategy, phase, anatomy, tuple(multipliers)),
             )

@@ -25,8 +25,8 @@ class Term:
     """One entry of a sum, as it was written: `key(*arguments, **options)`, or a Strategy written out.
 
     Attributes:
-        key: of the catalogue, or FILE.py:NAME; the name of a Strategy that is written out.
-        arguments, options: of the entry.
+        key: a key of the catalogue, or FILE.py:NAME; the name of a Strategy that is written out.
+        arguments, options: the entry's arguments, by position and by name.
         value: the Strategy that is written out.
     """
 
@@ -112,7 +112,7 @@ def parse(given: str | Strategy) -> Strategy:
     """The strategy that a config, a command or a caller means.
 
     Args:
-        given: as for `terms`.
+        given: text or a Strategy, as `terms` takes it.
 
     Raises:
         UserError: not of that form, or an entry or option that does not exist.
@@ -127,8 +127,8 @@ def text_of(given: str | Strategy) -> str:
 
 def title(given: str | Strategy) -> str:
     """A strategy as a table shows it: its text, in which what is written out stands by its name alone."""
-    found, text = terms(given), str(given)
-    return text if all(term.value is None for term in found) else "+".join(term.title for term in found)
+    parts, text = terms(given), str(given)
+    return text if all(term.value is None for term in parts) else "+".join(term.title for term in parts)
 
 
 def open_strengths(
@@ -137,7 +137,7 @@ def open_strengths(
     """The strengths that a strategy's text leaves open: {"key.option": values}.
 
     Args:
-        text: of the strategy. An option is not open if the text gives it a value, or options that it does
+        text: the strategy's text. An option is not open if the text gives it a value, or options that it does
             not go with.
         grids: {key: {option: values}}, as `catalogue.STRENGTHS`; no value: not open either.
     """
@@ -163,7 +163,7 @@ def with_options(text: str, values: Mapping[str, Any]) -> str:
     """A strategy's text with open options filled in; none: the text as it is.
 
     Args:
-        text: as for `parse`.
+        text: the strategy's text, as `parse` takes it.
         values: {"key.option": value}, as in {"l1_sp.alpha": 0.1}.
     """
     if not values:

@@ -27,13 +27,13 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class Surgery:
-    """What of the network is kept, and how the rest starts.
+    """Changes to the network before training: what of it is kept, and how the rest starts.
 
     Attributes:
         cut: a unit's name or 1-based number; everything above it is dropped.
         slim_from: residual block (or dense block), 1-based, from which widths are divided by `slim`.
         slim: the divisor.
-        init: how the backbone that is kept starts: "pretrained", "scratch", "mean_var" (each tensor
+        init: start of the backbone that is kept: "pretrained", "scratch", "mean_var" (each tensor
             from a normal of its pretrained mean and variance), or {selection: one of these} with
             every other leaf pretrained. The head is none of its business.
         cut_stage: the last stage kept, in the place of `cut`.
@@ -53,7 +53,7 @@ class Surgery:
         return {backbone: self.init} if isinstance(self.init, str) else dict(self.init or {})
 
     def shape(self, model: str) -> dict[str, Any]:
-        """What `models.create` and `weights.load` have to know of it, for one network.
+        """Return what `models.create` and `weights.load` have to know of the surgery, for one network.
 
         Raises:
             UserError: no such stage, or a cut given both by unit and by stage.
@@ -70,7 +70,7 @@ class Surgery:
 
 @dataclass(frozen=True)
 class Train:
-    """How the leaves under one label are updated: the run's optimizer, its rate times `lr`."""
+    """The label of leaves that are updated by the run's optimizer, at its rate times `lr`."""
 
     lr: float = 1.0
 
@@ -118,8 +118,8 @@ class Strategy:
 
     Attributes:
         name: shown in tables and logs.
-        surgery: what of the network is kept, and how the rest starts.
-        phases: who trains when.
+        surgery: changes to the network before training.
+        phases: the phases in their order, each with the leaves that it trains.
         parts: behaviours of all phases, and of the end.
         penalties, after: earlier names of what joins `parts`.
     """
@@ -137,7 +137,7 @@ class Strategy:
 
     @property
     def keeps_source_head(self) -> bool:
-        """Whether the pretrained head stays beside the new one while training."""
+        """Return whether the pretrained head stays beside the new one while training."""
         return any(part.source_head for part in self.parts)
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""What a process must have in its environment before JAX starts, to be fast on a CPU, and its memory.
+"""Environment and memory settings that make JAX fast on a CPU.
 
-Measured in benchmarks/NOTES.md. Three settings before it starts:
+Measured in benchmarks/NOTES.md. Three settings before JAX starts:
 
 - XLA:CPU's convolutions by Eigen, which uses all cores, not by YNNPACK, which in jaxlib 0.10 and
   0.12 leaves narrow ones on one core;
@@ -50,7 +50,7 @@ def deterministic(given: str) -> str:
 
 
 def deterministic_fault(given: str) -> str:
-    """What of XLA_FLAGS would let a GPU's results differ from run to run: "" where nothing would."""
+    """Return what in XLA_FLAGS would let a GPU's results differ from run to run; "" for nothing."""
     off = [f"--xla_gpu_deterministic_ops={value}" for value in ("false", "0")]
     against = [flag for flag in given.split() if flag in off]
     if against:
@@ -69,20 +69,20 @@ def additions(environment: Mapping[str, str], jaxlib: str, glibc: bool) -> dict[
     """The variables to set on top of an environment.
 
     Args:
-        environment: the process's own.
+        environment: environment variables of the process.
         jaxlib: the installed version.
-        glibc: whether malloc is glibc's.
+        glibc: whether malloc is that of glibc.
     """
     if environment.get("TTL_JAX_PLAIN_HOST"):
         return {}
-    found = {}
+    added = {}
     given = environment.get("XLA_FLAGS", "")
     flags = [f"{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
     if flags and jaxlib.startswith(TRIED):
-        found["XLA_FLAGS"] = " ".join([*given.split(), *flags])
+        added["XLA_FLAGS"] = " ".join([*given.split(), *flags])
     if glibc and "GLIBC_TUNABLES" not in environment:
-        found["GLIBC_TUNABLES"] = f"{TUNABLE}=1"
-    return found
+        added["GLIBC_TUNABLES"] = f"{TUNABLE}=1"
+    return added
 
 
 def prepare() -> None:
@@ -94,9 +94,9 @@ def prepare() -> None:
 
     names = os.confstr_names if hasattr(os, "confstr_names") else {}
     glibc = "CS_GNU_LIBC_VERSION" in names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
-    found = additions(os.environ, version("jaxlib"), glibc)
-    os.environ.update(found)
-    if "GLIBC_TUNABLES" in found:
+    added = additions(os.environ, version("jaxlib"), glibc)
+    os.environ.update(added)
+    if "GLIBC_TUNABLES" in added:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
@@ -138,7 +138,7 @@ def leave(status: int) -> None:
 
 
 def keeps_memory() -> bool:
-    """Whether this process may hold the memory that a step frees for the next one.
+    """Return whether this process may hold the memory that a step frees for the next one.
 
     Not where the user has said how malloc keeps memory, nor with TTL_JAX_PLAIN_HOST=1.
     """

@@ -23,9 +23,9 @@ def held(path: Path, *, wait: bool, name: str = "") -> Iterator[None]:
     """Holds a file for this process; the system lets it go when the process ends, however it ends.
 
     Args:
-        path: of the file, whose folder is there; it stays.
-        wait: until another process lets it go. Else the file names its holder.
-        name: what to call it in the message; "" is its folder.
+        path: file to hold; its folder must exist, and the file stays.
+        wait: True waits until another process lets the file go. False raises, and the file names its holder.
+        name: name of the file in the error; "" takes its folder's.
 
     Raises:
         HeldError: another process holds it, and this one is not to wait.

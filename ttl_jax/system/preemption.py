@@ -38,12 +38,12 @@ class Preempted(Exception):
 
 @dataclass
 class Notice:
-    """Whether this process was asked to stop.
+    """The notice that asks this process to stop.
 
     Attributes:
-        reason: what asked ("SIGTERM", ...); "" where nothing did.
-        saving: the last checkpoint is being written: the grace does not cut it short.
-        agree: where several processes take part: whether any of them was asked.
+        reason: the source of the notice ("SIGTERM", ...); "" while there is none.
+        saving: whether the last checkpoint is being written; the grace period does not cut it short.
+        agree: tells, where several processes take part, whether any of them was asked to stop.
     """
 
     reason: str = ""
@@ -53,7 +53,7 @@ class Notice:
     _agreed: bool = False
 
     def asked(self) -> bool:
-        """Whether to save and leave. Several processes ask together, and get one answer."""
+        """Return whether to save and leave. Several processes ask together, and get one answer."""
         if self.agree is None:
             return bool(self.reason)
         self._asked += 1

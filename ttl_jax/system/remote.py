@@ -37,7 +37,7 @@ PUSH_SECONDS = 60.0  # between pushes of a folder that is worked in
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path lies in a bucket."""
+    """Return whether a path lies in a bucket."""
     return "://" in os.fspath(path)
 
 
@@ -46,9 +46,9 @@ class Bucket:
     """A file or folder in a bucket.
 
     Attributes:
-        url: as the user wrote it.
+        url: URL as the user wrote it.
         system: fsspec's file system, which copies many files at a time.
-        root: the same path as the file system has it.
+        root: the same path, as the file system writes it.
     """
 
     url: str
@@ -58,15 +58,15 @@ class Bucket:
     def files(self) -> dict[str, str]:
         """Relative path ("" where it is a file itself) -> what changes when the content does."""
         with self._told("read"):
-            found = self.system.find(self.root, detail=True)
+            listed = self.system.find(self.root, detail=True)
         return {
             name[len(self.root) :].lstrip("/"): _stamp(about)
-            for name, about in found.items()
+            for name, about in listed.items()
             if about["type"] == "file" and not name.endswith("/")  # a folder's marker
         }
 
     def exists(self) -> bool:
-        """Whether there is a file, or anything below."""
+        """Return whether there is a file, or anything below."""
         with self._told("read"):
             return bool(self.system.exists(self.root))
 
@@ -153,7 +153,7 @@ def local(path: str, without: Sequence[str] = ()) -> str:
     """A path that can be read here: itself, or a copy in the cache of what lies in a bucket.
 
     Args:
-        path: of a file or a folder.
+        path: path of a file or a folder.
         without: names of folders that are not copied.
 
     Raises:
@@ -201,8 +201,8 @@ class Mirror:
         """Fetches what the bucket holds.
 
         Args:
-            path: of the bucket's folder.
-            part: number of this process among those of one run; the first one alone copies back.
+            path: URL of the bucket's folder.
+            part: number of this process in its run; only the first, 0, copies back.
 
         Raises:
             UserError: the bucket cannot be read, or another process of this machine works in it.
@@ -211,6 +211,7 @@ class Mirror:
         home = _cache("mirror", f"{path.rstrip('/')}#{part}" if part else path)
         self.folder = home / PurePosixPath(self._there.root).name
         home.mkdir(parents=True, exist_ok=True)
+        # Locked before the copy is thrown away: another process may be at work in it.
         self.lock = ExitStack()
         self.lock.enter_context(held(home / "lock", wait=False, name=path))
         shutil.rmtree(self.folder, ignore_errors=True)  # another machine may have gone on since
@@ -281,12 +282,12 @@ def workfolder(
     """The local folder to work in, and what copies it back at once (nothing where it is local).
 
     Args:
-        path: as the user gives it.
-        part: see `Mirror`.
-        fresh: moves aside first what a bucket holds there; a local folder is left as it is.
+        path: path or URL as the user gives it.
+        part: number of this process in its run, as for `Mirror`.
+        fresh: whether to move aside what a bucket holds there first; a local folder is left as it is.
 
     Raises:
-        UserError: see `Mirror`.
+        UserError: the bucket cannot be read, or another process of this machine works in it.
     """
     if not is_remote(path):
         yield Path(path), lambda: None
@@ -314,15 +315,15 @@ def only_local(path: str | os.PathLike[str]) -> Path:
 
 def _waves(names: Sequence[str]) -> list[list[str]]:
     """Files in the order in which they are copied: what others are judged by comes after these."""
-    found: list[list[str]] = [[], [], []]
+    waves: list[list[str]] = [[], [], []]
     for name in sorted(names):
         file = PurePosixPath(name).name
-        found[1 if file in MANIFESTS else 2 if file in RESULTS else 0].append(name)
-    return found
+        waves[1 if file in MANIFESTS else 2 if file in RESULTS else 0].append(name)
+    return waves
 
 
 def _state(folder: Path) -> dict[str, tuple[int, int]]:
-    found = {}
+    state = {}
     for path in folder.rglob("*"):
         if {*OWN} & {*path.relative_to(folder).parts} or path.suffix in HALF:
             continue
@@ -331,12 +332,12 @@ def _state(folder: Path) -> dict[str, tuple[int, int]]:
         except FileNotFoundError:  # gone since it was listed
             continue
         if path.is_file():
-            found[path.relative_to(folder).as_posix()] = stat.st_mtime_ns, stat.st_size
-    return found
+            state[path.relative_to(folder).as_posix()] = stat.st_mtime_ns, stat.st_size
+    return state
 
 
 def _stamp(about: Mapping[str, Any]) -> str:
-    """What changes with a file's content, of what a file system tells."""
+    """Return a mark that changes with a file's content, from what a file system tells."""
     for name in ("md5Hash", "etag", "ETag", "generation", "mtime", "created"):
         if name in about:
             return f"{about['size']} {about[name]}"

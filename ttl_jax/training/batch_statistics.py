@@ -39,12 +39,12 @@ ESTIMATES = ("moving", "corrected", "precise(20)")
 
 @dataclass(frozen=True)
 class Estimate:
-    """How running statistics are estimated.
+    """The way in which BatchNorm's running statistics are estimated.
 
     Attributes:
-        momentum: m, the share of the old value that a batch leaves.
-        corrected: for having begun.
-        batches: n of precise(n); 0 elsewhere.
+        momentum: m, the share of the old running statistic that one batch leaves.
+        corrected: whether m is corrected for the number of batches so far, as in Adam.
+        batches: n of precise(n), training batches; 0 for the other estimates.
     """
 
     momentum: float
@@ -68,8 +68,8 @@ def estimate_of(model: ModelConfig) -> Estimate:
     momentum, text = float(model.bn_momentum), model.bn_estimate
     if text in ("moving", "corrected"):
         return Estimate(momentum, text == "corrected")
-    if (found := re.fullmatch(r"precise\(([1-9][0-9]*)\)", text)) is not None:
-        return Estimate(momentum, batches=int(found[1]))
+    if (precise := re.fullmatch(r"precise\(([1-9][0-9]*)\)", text)) is not None:
+        return Estimate(momentum, batches=int(precise[1]))
     if text.startswith("precise"):
         raise UserError(
             f"config model.bn_estimate={text!r}: precise takes how many training batches, 1 or more, as in "
@@ -84,7 +84,7 @@ def norms(batch_stats: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def anything_moves(network: Network, still: Sequence[str], batch_stats: Mapping[str, Any]) -> bool:
-    """Whether a BatchNorm lies in a unit that is not still."""
+    """Return whether a BatchNorm lies in a unit that is not still."""
     moving = tuple(path for unit in network.units if unit.name not in still for path, _ in unit.parts)
     return any(norm == path or norm.startswith(f"{path}/") for norm in norms(batch_stats) for path in moving)
 
@@ -106,7 +106,7 @@ def moved(
         batch_stats: nested running statistics.
         updates: (norms,) batches so far; anything where the estimate is not corrected.
         moments: the collection "moments" of the BatchNorms that move, as `BatchNorm` leaves it.
-        estimate: of the run.
+        estimate: the run's estimate.
     """
     flat, seen, known = flatten(batch_stats), flatten(moments), norms(batch_stats)
     moving = norms(moments)
@@ -132,15 +132,15 @@ def population(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndar
     Args:
         batches: {"PATH/mean", "PATH/var", "PATH/bessel"} of each, as `BatchNorm` leaves them.
     """
-    found: dict[str, np.ndarray] = {}
+    statistics: dict[str, np.ndarray] = {}
     for name in dict.fromkeys(path.rpartition("/")[0] for path in batches[0]):
         means, variances = (np.stack([np.float64(batch[f"{name}/{part}"]) for batch in batches])
                             for part in ("mean", "var"))  # fmt: skip
         bessel, count = float(batches[0][f"{name}/bessel"]), len(batches)
         whole = count * bessel / ((count - 1) * bessel + 1)
-        found[f"{name}/mean"] = means.mean(0).astype(np.float32)
-        found[f"{name}/var"] = ((variances.mean(0) + means.var(0)) * whole).astype(np.float32)
-    return found
+        statistics[f"{name}/mean"] = means.mean(0).astype(np.float32)
+        statistics[f"{name}/var"] = ((variances.mean(0) + means.var(0)) * whole).astype(np.float32)
+    return statistics
 
 
 def make_reestimate(
@@ -157,9 +157,9 @@ def make_reestimate(
     moments, whole batches over all devices and parts. Compiled once.
 
     Args:
-        network, prepare, keys_of, after: as for `TrainStep`.
+        network, prepare, keys_of, after: the fields of `TrainStep`.
         still: units that keep their statistics.
-        layout: of the variables and batches that the function takes, whole and split.
+        layout: devices over which the variables are replicated and each batch is split.
     """
 
     def moments(variables: Variables, batch: Mapping[str, Array]) -> Any:
@@ -181,13 +181,13 @@ def make_reestimate(
     run = layout.gathering(moments)
 
     def reestimate(variables: Variables, batches: Iterable[Mapping[str, Any]]) -> Variables:
-        found: list[Any] = []
+        gathered: list[Any] = []
         ahead = None
         for batch in batches:  # the device is one batch ahead of the host
             before, ahead = ahead, run(variables, batch)
             if before is not None:
-                found.append(jax.device_get(before))
-        new = jax.device_put(population([*found, jax.device_get(ahead)]))
+                gathered.append(jax.device_get(before))
+        new = jax.device_put(population([*gathered, jax.device_get(ahead)]))
         statistics = {**flatten(variables["batch_stats"]), **layout.replicate(new)}
         return {**variables, "batch_stats": unflatten(statistics)}
 

@@ -58,7 +58,7 @@ def build_model(
 def build_shapes(
     config: RunConfig, strategy: strategies.Strategy, num_classes: int
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
-    """What `build_model` builds, but of the weights the shapes alone; no source head is among them."""
+    """Build what `build_model` builds with shapes in the place of weights, and no source head."""
     network, shape = _network(config, strategy, num_classes)
     preprocessing = _preprocessing(config)
     leaves = template(
@@ -118,10 +118,10 @@ def build_constants(
     Args:
         phases: all of a run.
         network: after the strategy's surgery.
-        variables: that it starts from.
+        variables: the weights that the network starts from.
         training: the training split, of images.
         normalise: uint8 images -> what the network takes.
-        batch_size: of passes without gradients.
+        batch_size: images in a pass without gradients.
 
     Returns:
         {name: arrays}, with the starting variables as "source" where some part compares with them.
@@ -142,8 +142,8 @@ def phase_constants(
 
     Args:
         bound: the phase.
-        variables: that the run started from.
-        constants: from `build_constants`.
+        variables: the weights that the run started from.
+        constants: the result of `build_constants`.
 
     Returns:
         "anchor" {path: starting value}, "strengths" (of the parts, so that trials which differ in them
@@ -151,18 +151,18 @@ def phase_constants(
         something needs it.
     """
     start = strategies.flatten(variables["params"])
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if bound.anchor:
-        found["anchor"] = {path: fresh(start[path]) for path in bound.anchor}
+        given["anchor"] = {path: fresh(start[path]) for path in bound.anchor}
     if bound.strengths:
-        found["strengths"] = jnp.asarray(bound.strengths, jnp.float32)
+        given["strengths"] = jnp.asarray(bound.strengths, jnp.float32)
     if bound.source:
-        found["source"] = constants["source"]
-    return found | {name: constants[name] for item in bound.parts for name in item.part.reads}
+        given["source"] = constants["source"]
+    return given | {name: constants[name] for item in bound.parts for name in item.part.reads}
 
 
 def mix_of(config: RunConfig, strategy: strategies.Strategy, layout: Layout, classes: int) -> Mix | None:
-    """How the images of a batch are mixed; None where they are not.
+    """Return the mixing of a batch's images (MixUp, CutMix); None where the config asks for none.
 
     Raises:
         UserError: they cannot be, with this strategy or on these devices.

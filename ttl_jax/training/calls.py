@@ -1,4 +1,4 @@
-"""Which steps go to the device in one call."""
+"""Grouping of the training steps that go to the device in one call."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 def in_calls(
     batches: Iterable[T], start: int, most: int, ends: Callable[[int], bool]
 ) -> Iterator[tuple[T, ...]]:
-    """Batches in groups of `most`, or of one where something is due before so many steps are done.
+    """Yield batches in groups of `most`, or one by one where the host has to act before the group is done.
 
-    So there are two programs at most, and what is due at a step finds the host waiting there.
+    The result is two compiled programs at most, and a host that waits at every step where it has to act.
 
     Args:
-        batches: of the steps from `start` on, one each; something is due at their end.
-        start: steps done.
-        most: of a group.
-        ends: whether something is due once so many steps are done.
+        batches: one a step, from step `start` on.
+        start: steps done so far.
+        most: largest number of batches in a group.
+        ends: says whether the host has to act (validate, log, save) after a given step.
     """
     left = iter(batches)
     while True:

@@ -51,21 +51,21 @@ def step_of(
     """The compiled step of a phase and its floating-point operations; begins what is needed next.
 
     Args:
-        trainer: of the run.
-        progress: within the phase.
-        data: of the phase.
-        state: at its start, placed.
-        batch: of the phase, placed.
-        constants: what its penalties need.
+        trainer: the run's trainer.
+        progress: where the run stands within the phase.
+        data: the phase's data.
+        state: the phase's starting state, placed on its devices.
+        batch: a batch of the phase, placed on its devices.
+        constants: what the phase's penalties read besides the batch.
     """
     image = batch["image"]
     one = jax.ShapeDtypeStruct(image.shape[1:], image.dtype)
     # Both programs are there sooner where the second is traced while XLA is at work on the first.
     begin_validation = data.validation_begins(jax.eval_shape(lambda: state.trained), one)
     make = partial(_compile, trainer, data, state, batch, constants, lowered=begin_validation)
-    found = trainer.session.programs.get(("step", data.bound, data.after), make)
+    compiled = trainer.session.programs.get(("step", data.bound, data.after), make)
     _begin_next_phase(trainer, progress, state, batch)
-    return found
+    return compiled
 
 
 def steps_of(
@@ -101,11 +101,11 @@ def begin_phase(
     """Begins to compile, in threads, a phase's step and what validates it.
 
     Args:
-        trainer: of the run.
+        trainer: the run's trainer.
         bound: the phase.
-        state: at its start; shapes alone matter.
-        batch: of any phase, placed; shapes alone matter, and the image's not even they.
-        constants: what the phase's penalties need, made in the thread.
+        state: the phase's starting state; only shapes are read.
+        batch: a placed batch of any phase; only shapes are read, and of its "image" not even they.
+        constants: returns what the phase's penalties read; called in the thread.
     """
     data = trainer.data(bound, state.trained)
     one = data.one()
@@ -131,7 +131,7 @@ def foresee(
     devices, all is left to the run.
 
     Args:
-        config, workdir, datasets, session: as `train` will be given them.
+        config, workdir, datasets, session: the arguments that `train` will be given.
     """
     session.programs.foresee(config, partial(_begin_run, config, workdir, datasets, session.features))
 
@@ -213,7 +213,7 @@ def _compile(
 
 
 def _parts(trainer: Trainer, data: PhaseData) -> tuple[Any, Any, Any, Any, Any, Any, str | None]:
-    """What a phase's programs are made of."""
+    """Return all that a phase's programs are made of, in the order in which `TrainStep` takes it."""
     inputs, bound = trainer.inputs, data.bound
     optimizer = make_optimizer(bound, trainer.config.optimizer)
     return inputs.network, bound, optimizer, trainer.loss, data.prepare, inputs.keys_of, data.after
@@ -238,6 +238,6 @@ def compile_step(
     """
     rate = np.float32(0) if rates is None else rates
     fixed = (constants,) if constants else ()
-    found = layout.compile(step, state, batch, rate, *fixed, lowered=lowered)
+    compiled = layout.compile(step, state, batch, rate, *fixed, lowered=lowered)
     settle_memory()
-    return found
+    return compiled

@@ -1,4 +1,4 @@
-"""How many floating-point operations a program takes, whatever machine counts them."""
+"""Floating-point operations of a program, counted alike on every machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def operations(traced: Any) -> float | None:
     counts one turn. A TPU's have neither, and nothing is compiled for the count.
 
     Args:
-        traced: from `jax.jit(function).trace(...)`.
+        traced: the result of `jax.jit(function).trace(...)`.
     """
     analysis = traced.lower(lowering_platforms=("tpu",)).cost_analysis()
     return float(analysis["flops"]) if analysis and "flops" in analysis else None
@@ -33,8 +33,8 @@ def operations_once(traced: Any, lowered: Any) -> float | None:
     To count takes a second and 100 MB for a large network, half of what a start's programs take to load.
 
     Args:
-        traced: as for `operations`.
-        lowered: its program for this machine, which the count is known by.
+        traced: the result of `jax.jit(function).trace(...)`.
+        lowered: the program lowered for this machine; its text is the key of the stored count.
     """
     folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if not jax.config.jax_enable_compilation_cache or not folder or "://" in folder:  # type: ignore[attr-defined]
@@ -55,6 +55,6 @@ def operations_once(traced: Any, lowered: Any) -> float | None:
 
 @cache
 def _layers() -> str:
-    """What the layers are written as: of the plain form that is counted, a CPU's program shows nothing."""
+    """The source of all layers. A CPU's program does not show the plain form, which is what is counted."""
     folder = Path(models.__file__).parent
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py")))

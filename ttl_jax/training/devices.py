@@ -67,11 +67,11 @@ def connect(hosts: str) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """How a batch is cut up.
+    """The rows of a batch, padded and shared out among processes.
 
     Attributes:
-        padded: its size with padding at the end, so that every device has as much.
-        own: what this process reads of it.
+        padded: examples with padding at the end, a multiple of the devices (and parts).
+        own: the rows that this process reads.
     """
 
     padded: int
@@ -84,7 +84,7 @@ class Layout:
 
     Attributes:
         mode: "jit" or "pmap".
-        devices: of all processes, those of one process side by side.
+        devices: the devices of all processes; those of one process lie side by side.
         accumulate: parts that a device's examples are taken in, one after the other.
         norm: "global" or "device": over which examples a BatchNorm takes its moments.
         shard_above: jit: leaves with at least so many values are sharded; 0 = none is.
@@ -103,12 +103,12 @@ class Layout:
 
     @property
     def several(self) -> bool:
-        """Whether other processes take part."""
+        """Return whether other processes take part."""
         return not self.plain and len({device.process_index for device in self.devices}) > 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Return whether this is the process that writes files."""
         return jax.process_index() == 0
 
     @property
@@ -122,7 +122,7 @@ class Layout:
         return Mesh(np.asarray(self.devices), (AXIS,))
 
     def rows(self, size: int, *, parts: int | None = None) -> Rows:
-        """How a batch of this size is cut up, into `accumulate` parts unless said otherwise."""
+        """Split a batch of this size into rows, for `accumulate` parts unless `parts` is given."""
         multiple = len(self.devices) * (self.accumulate if parts is None else parts)
         padded = math.ceil(size / multiple) * multiple
         if not self.several:
@@ -134,12 +134,13 @@ class Layout:
 
     # Placing.
 
-    def replicate(self, tree: Any) -> Any:
+    def replicate(self, tree: T) -> T:
         """The same values on every device."""
         if self.plain:
             return tree
         sharding = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+        replicated: T = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+        return replicated
 
     def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """A batch (this process's rows of it) in its place: split over the devices of a mesh."""
@@ -191,7 +192,7 @@ class Layout:
 
     @property
     def foresees(self) -> bool:
-        """Whether a step can be compiled from shapes alone."""
+        """Return whether a step can be compiled from shapes alone."""
         return self.mode == "jit" and not self.several
 
     def outline_of_state(self, state: Any) -> Any:
@@ -208,7 +209,7 @@ class Layout:
         """Those of a placed batch like this one, but of other images.
 
         Args:
-            batch: from `place_batch`.
+            batch: a placed batch, from `place_batch`.
             image: shape and type of one image, or of its features.
         """
         shapes = {name: (value.shape, value.dtype) for name, value in batch.items()}
@@ -225,7 +226,8 @@ class Layout:
 
     def _on_own(self, stacked: np.ndarray) -> Array:
         mesh = Mesh(np.asarray(self._own_devices), (AXIS,))
-        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(AXIS)))
+        there: Array = jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(AXIS)))
+        return there
 
     def _shardings(self, tree: Any) -> Any:
         count = len(self.devices)
@@ -304,24 +306,25 @@ class Layout:
     # Between processes.
 
     def agree(self, flag: bool) -> bool:
-        """Whether any process says so; all must ask together."""
+        """Return whether any process sets the flag. A collective: all processes must call it together."""
         if not self.several:
             return flag
         from jax.experimental import multihost_utils
 
         return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
-    def from_first(self, make: Callable[[], Any], template: Any) -> Any:
-        """What the first process makes (arrays of the template's shapes), for every process."""
+    def from_first(self, make: Callable[[], T], template: T) -> T:
+        """Return, in every process, the arrays that the first one makes (of the template's shapes)."""
         if not self.several:
             return make()
         from jax.experimental import multihost_utils
 
         mine = jax.tree.map(np.asarray, make() if self.first else template)
-        return multihost_utils.broadcast_one_to_all(mine)
+        sent: T = multihost_utils.broadcast_one_to_all(mine)
+        return sent
 
     def json_from_first(self, make: Callable[[], Any]) -> Any:
-        """What the first process makes, a JSON value, for every process."""
+        """Return, in every process, the JSON value that the first one makes."""
         if not self.several:
             return make()
         from jax.experimental import multihost_utils
@@ -355,19 +358,19 @@ def make_layout(parallel: ParallelConfig, batch_size: int, *, whole_batch: bool 
 
     Args:
         parallel: the config's part.
-        batch_size: of training.
+        batch_size: images in a training batch, over all devices.
         whole_batch: the strategy has penalties on a batch's features, which do not know padding.
 
     Raises:
         UserError: more devices than there are, or a batch that must divide and does not.
     """
     check(parallel)
-    found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if parallel.devices > len(found):
-        raise UserError(f"config parallel.devices={parallel.devices}: there are {len(found)}")
-    if parallel.devices and jax.process_count() > 1 and parallel.devices != len(found):
+    available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if parallel.devices > len(available):
+        raise UserError(f"config parallel.devices={parallel.devices}: there are {len(available)}")
+    if parallel.devices and jax.process_count() > 1 and parallel.devices != len(available):
         raise UserError("config parallel.devices must be 0 (all) where several processes take part")
-    devices = tuple(found[: parallel.devices or len(found)])
+    devices = tuple(available[: parallel.devices or len(available)])
     layout = Layout(
         parallel.mode, devices, parallel.accumulate, parallel.batch_norm, parallel.shard_above
     )  # fmt: skip

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from ttl_jax import data as data_package
 from ttl_jax import registry
 from ttl_jax.config import RunConfig, data_config, paths, replace_fields, run_config, unknown_field
+from ttl_jax.config.run import ModelConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Strategy
@@ -23,9 +25,9 @@ from ttl_jax.training.session import Session
 
 
 def finetune(
-    data: str | Path | Any,
-    model: str = "resnet50",
-    weights: str = "imagenet",
+    data: str | Path | tuple[Any, Any] | ConfigDict | RunConfig,
+    model: str = ModelConfig.name,
+    weights: str = ModelConfig.weights,
     strategy: str | Strategy = "lp_ft",
     workdir: str | Path | None = None,
     **config: Any,
@@ -38,10 +40,11 @@ def finetune(
         data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", FILE.py:NAME (a
             source; `data__path` is what it reads), a whole config, or (images uint8 (N, H, W[, C]), labels
             (N,) or (N, L) with NaN = unknown).
-        model: see `ttl_jax.models.names()`; or FILE.py:NAME.
+        model: a name out of `ttl_jax.models.names()`, or FILE.py:NAME.
         weights: a catalogue key, a path, or "none".
-        strategy: as "lp_ft", "truncated(12)+l2_sp(alpha=0.01)" or "my_strategies.py:mine"; or a Strategy.
-        workdir: where the run's files go; a temporary folder when not given. The same call with the
+        strategy: text such as "lp_ft", "truncated(12)+l2_sp(alpha=0.01)" or "my_strategies.py:mine"; or a
+            Strategy.
+        workdir: folder for the run's files; a temporary one when not given. The same call with the
             same folder resumes. One in a bucket (gs://...) is worked in through a local copy.
         **config: any config field by its full dotted name with "__" for ".", or by its last name
             where that is unique: `total_epochs=5, lr=1e-4, data__image_size=64`.
@@ -50,9 +53,11 @@ def finetune(
         UserError: an unknown field or strategy, or data that cannot be read.
     """
     set_up_cache()  # and no more: the process is the user's
-    whole = hasattr(data, "to_dict")
-    settings = run_config(data) if whole else RunConfig()
-    fields = {} if whole else {"model.name": model, "model.weights": weights, "strategy": strategy}
+    settings, fields = RunConfig(), dict[str, Any]()
+    if isinstance(data, ConfigDict | RunConfig):
+        settings = run_config(data)
+    else:
+        fields = {"model.name": model, "model.weights": weights, "strategy": strategy}
     known = paths(settings.to_dict())
     fields |= {_full_name(name, known): value for name, value in config.items()}
     datasets: Mapping[str, Dataset] | None = None
@@ -63,7 +68,7 @@ def finetune(
         else:
             name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
             fields |= {"data.name": name, "data.path": "" if name == text else text}
-    elif not whole and not isinstance(data, tuple):
+    elif not isinstance(data, tuple | ConfigDict | RunConfig):
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     settings = replace_fields(settings, fields)
     if isinstance(data, tuple):

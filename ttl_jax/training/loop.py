@@ -94,7 +94,7 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
         return _at_the_end(trainer, now)
 
     def awaited(step: int) -> bool:
-        """Whether the host has something to do once so many steps are done."""
+        """Return whether the host has something to do after a step."""
         looked_at = step == stop or crosses(step, trainer.eval_every) or crosses(step, config.log_every_steps)
         return looked_at or (measure is not None and crosses(step, trainer.steps_per_epoch))
 
@@ -110,18 +110,18 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
         done = now.progress.step - progress.phase_start
         scaled = rates[done : done + len(group)] * np.float32(now.progress.plateau.scale)
         if len(group) == 1:
-            found = run(now.state, batches[0], scaled[0], *fixed)
+            stepped = run(now.state, batches[0], scaled[0], *fixed)
         else:
             several = compile_ahead.steps_of(trainer, data, now.state, batches, constants, scaled)
-            found = several(now.state, batches, scaled, *fixed)
-        now = after_step(trainer, _stepped(trainer, now, found, group, float(scaled[-1])))
+            stepped = several(now.state, batches, scaled, *fixed)
+        now = after_step(trainer, _stepped(trainer, now, stepped, group, float(scaled[-1])))
         if now.ended:
             break
     return _at_the_end(trainer, now)
 
 
 def _begun(trainer: Trainer, now: LoopState, flops: float) -> LoopState:
-    """Where the loop stands when the step of the phase is compiled: what came before is its own lap."""
+    """Return the loop's state once the step is compiled: the time until then is a lap of its own."""
     for hook in trainer.hooks:
         hook.on_phase(trainer, now)
     known = now.progress.flops_per_step[: now.progress.phase]
@@ -143,7 +143,7 @@ def _measured(trainer: Trainer, now: LoopState, measure: compile_ahead.Measure) 
 def _stepped(
     trainer: Trainer, now: LoopState, found: tuple[TrainState, Any], group: tuple[Batch, ...], rate: float
 ) -> LoopState:
-    """Where the loop stands after a call of the step, and what is due there: decided once, for all hooks."""
+    """Return the loop's state after a call of the step. What is due there is decided once, for all hooks."""
     (state, figures), config, step = found, trainer.config, now.progress.step + len(group)
     dispatched = (*now.dispatched, (step, figures, [batch["example"] for batch in group]))
     if len(dispatched) > AHEAD:

@@ -1,4 +1,4 @@
-"""Where the loop stands when the hooks are called."""
+"""The state of the training loop that the hooks read and change."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Dispatched = tuple[int, dict[str, Any], list[Any]]
 
 @dataclass(frozen=True)
 class LoopState:
-    """Where the loop stands after a call of the step: hooks read it, and return it changed.
+    """The loop after a call of the step: hooks read it, and return it changed.
 
     Attributes:
-        state: of the phase, placed on its devices.
+        state: the phase's training state, placed on its devices.
         progress: step, phase, best validation: what is saved beside the state.
-        data: of the phase.
+        data: the phase's data.
         stop: the step at which the phase ends.
         top_rate: learning rate at the top of the phase's schedule.
         rate: learning rate of the last step.
@@ -32,11 +32,11 @@ class LoopState:
         log: a line about the step is due.
         save: the state is due to be saved, whatever else happens.
         leave: the process was asked to stop.
-        figures: of the newest finite step, where the hooks looked at this one: "loss", "gradient_norm", ...
+        figures: "loss", "gradient_norm", ... of the newest finite step; None where no hook fetched them.
         speed: images a second since the look before.
-        scores: of the validation, where there was one.
-        validated: the variables that it saw.
-        statistics: their BatchNorm statistics, where they were estimated for it.
+        scores: validation scores, where this step was validated.
+        validated: the variables that the validation saw.
+        statistics: BatchNorm statistics of `validated`, where they were estimated for it.
         saved: the state of this step is on its way to disk.
         ended: the phase ends here.
     """
@@ -66,7 +66,7 @@ class LoopState:
 
     @property
     def last(self) -> bool:
-        """Whether the step is the phase's last."""
+        """Return whether the step is the phase's last."""
         return self.progress.step == self.stop
 
     def lap(self) -> LoopState:

@@ -101,8 +101,8 @@ def own_loss(
     Args:
         function: (logits, target), both (n, classes), -> (n,) for "multiclass", whose targets sum to 1, or
             (n, classes) for "multilabel".
-        task: one of these.
-        logits, labels, weights, smoothing: as for `cross_entropy` and `binary_cross_entropy`.
+        task: "multiclass" or "multilabel".
+        logits, labels, weights, smoothing: those of `cross_entropy` and `binary_cross_entropy`.
 
     Raises:
         UserError: it returns another shape.
@@ -129,7 +129,7 @@ def own_loss(
 
 
 def log_prior(task: str, frequency: Float[Array, " classes"], tau: float) -> Float[Array, " classes"]:
-    """What logit adjustment adds to training logits (Menon et al. 2021, eq. 10).
+    """Return what logit adjustment adds to training logits (Menon et al. 2021, eq. 10).
 
     tau * log(pi) for one class an image; tau * log(pi / (1 - pi)) for each of several labels, which is
     the same for its two classes. Logits are not adjusted in evaluation.
@@ -169,7 +169,8 @@ def loss_options(config: LossConfig, task: str, frequencies: Callable[[], Array]
     entry, smoothing = _entry(config), {"smoothing": config.smoothing}
     if registry.is_own("loss", config.name):
         return smoothing | {"own": entry}
-    return smoothing | entry(config, task, frequencies)
+    options: dict[str, Any] = entry(config, task, frequencies)
+    return smoothing | options
 
 
 def check_loss(config: LossConfig) -> None:
@@ -198,11 +199,11 @@ class Loss:
 
     Attributes:
         task: "multiclass" or "multilabel".
-        weights: (classes,) of the classes, or of the positive entries of each label.
+        weights: (classes,) loss weights of the classes, or of the positive entries of each label.
         gamma: focal exponent; 0 is plain cross-entropy.
         smoothing: label smoothing.
         shift: added to the logits, from `log_prior`.
-        own: in the place of the cross-entropies; `gamma` is not read then.
+        own: a loss of the user's in the place of the cross-entropies; `gamma` has no effect then.
     """
 
     task: str
@@ -221,7 +222,7 @@ class Loss:
         return function(logits, labels, self.weights, self.gamma, self.smoothing)
 
     def weight(self, labels: Array) -> Float[Array, ""]:
-        """What the mean is divided by: means of the parts of a batch, so weighted, are the batch's own."""
+        """The divisor of the mean. Means of a batch's parts, so weighted, average to the batch's own."""
         if self.task == "multilabel":
             return jnp.sum(~jnp.isnan(labels)).astype(jnp.float32)
         classes = self.weights.shape[-1]

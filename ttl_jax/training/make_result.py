@@ -35,8 +35,8 @@ def best_weights(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[
     def estimated(candidate: Variables) -> Variables:
         if not trainer.estimate.batches:
             return candidate
-        found = images.estimated(layout.replicate(candidate))
-        return found if layout.plain else jax.device_get(found)
+        settled = images.estimated(layout.replicate(candidate))
+        return settled if layout.plain else jax.device_get(settled)
 
     def score(candidate: Variables) -> Merit:
         shown = layout.replicate(estimated(candidate))
@@ -50,9 +50,9 @@ def best_weights(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[
         fresh_head=len(trainer.phases) == 1,
     )
     for item in last.parts:
-        found = item.end(ended, lambda leaves: score(variables_of(leaves)))
-        if found is not None:
-            return estimated(variables_of(found[0])), {"after": found[1]}
+        made = item.end(ended, lambda leaves: score(variables_of(leaves)))
+        if made is not None:
+            return estimated(variables_of(made[0])), {"after": made[1]}
     return best, {}
 
 
@@ -60,9 +60,9 @@ def make_result(trainer: Trainer, progress: Progress, best: Variables, averaged:
     """Scores what was held out, once; then the caller's hooks, then the report.
 
     Args:
-        trainer: of the run.
-        progress: at its end.
-        best, averaged: from `best_weights`.
+        trainer: the run's trainer.
+        progress: the run's progress after its last step.
+        best, averaged: the results of `best_weights`.
     """
     inputs, layout = trainer.inputs, trainer.layout
     best = layout.replicate(without_source_head(best))
@@ -82,9 +82,9 @@ def _scored(trainer: Trainer, best: Variables, about: dict[str, Any]) -> dict[st
     """Scores what was held out, where that was not done before, and writes result.json.
 
     Args:
-        trainer: of the run.
+        trainer: the run's trainer.
         best: the variables to evaluate, placed.
-        about: what result.json says besides the scores.
+        about: the entries of result.json besides the scores.
     """
     inputs, layout, config = trainer.inputs, trainer.layout, trainer.config
     path, predict = inputs.workdir / "result.json", inputs.predictor(config.data.tta)
@@ -111,7 +111,7 @@ def _scored(trainer: Trainer, best: Variables, about: dict[str, Any]) -> dict[st
 
 
 def _costs(trainer: Trainer, progress: Progress) -> dict[str, Any]:
-    """What result.json says besides the scores: steps, seconds, sizes, and what was run."""
+    """The entries of result.json besides the scores: steps, seconds, sizes, and what was run."""
     config, bound, variables = trainer.config, trainer.phases, trainer.variables
     normalised = bool(variables["batch_stats"])
     sizes = {path: leaf.size for path, leaf in strategies.flatten(variables["params"]).items()}

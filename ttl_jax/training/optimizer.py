@@ -116,7 +116,7 @@ def base_transform(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def gain(config: OptimizerConfig) -> float:
-    """How many learning rates a constant gradient of 1 moves a parameter in a step, in the end.
+    """Return by how many learning rates a constant gradient of 1 moves a parameter a step, in the limit.
 
     Args:
         config: the `optimizer` part of a run's config.
@@ -147,6 +147,7 @@ def make_optimizer(bound: LabelledPhase, config: OptimizerConfig) -> optax.Gradi
     clip = [clip_by_global_norm(config.clip)] if config.clip > 0 else []
     slower = any(factor != 1.0 for factor in bound.scales.values())
     scaled = [optax.GradientTransformation(empty, scale)] if slower else []
+    # Clipping comes first, as it is about raw gradients; rates come last, as Adam would divide them out.
     # Always three links, so that an entry of the middle one is found at the same place in every phase.
     first, last = (optax.chain(*parts or [optax.identity()]) for parts in (clip, scaled))
     return optax.chain(first, grouped, last)

@@ -1,4 +1,4 @@
-"""What a compiled program of one device finds: its host arrays in place, its memory settled."""
+"""Placement of host arrays, and memory settings, for compiled programs of one device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def runs_in_place() -> bool:
-    """Whether programs run in the thread that calls them: on a CPU, where `set_up_jax` has said so."""
+    """Return whether programs run in the calling thread: on a CPU, where `set_up_jax` has set it so."""
     return jax.default_backend() == "cpu" and not jax.config.read("jax_cpu_enable_async_dispatch")
 
 
@@ -27,10 +27,11 @@ def placed(tree: T) -> T:
     if not runs_in_place():
         return tree
     # device_put may go on in NumPy's memory, whatever its may_alias: so it is given a copy.
-    there = jax.tree.map(
+    there: T = jax.tree.map(
         lambda leaf: jax.device_put(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf, tree
     )
-    return jax.block_until_ready(there)
+    jax.block_until_ready(there)
+    return there
 
 
 def settle_memory() -> None:

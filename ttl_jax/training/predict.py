@@ -30,7 +30,8 @@ class Predictor:
         self._compiled: dict[Any, tuple[Predict, Callable[[Any], Any]]] = {}
 
     def __call__(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
-        return self._plain(variables, images)
+        logits: Array = self._plain(variables, images)
+        return logits
 
     def fixed(
         self, variables: Mapping[str, Any], images: Array | np.ndarray
@@ -38,7 +39,7 @@ class Predictor:
         """The function of images alone, for many batches: each BatchNorm is folded, once, where it can be.
 
         Args:
-            variables: of the network.
+            variables: the network's variables.
             images: any batch; others are to be of its shape and type.
         """
         run, fold = self.compile(variables, images)
@@ -46,10 +47,10 @@ class Predictor:
         return lambda images: run(folded, placed(images))
 
     def compile(self, variables: Mapping[str, Any], images: Any) -> tuple[Predict, Callable[[Any], Any]]:
-        """What `fixed` needs, made once: of both arguments shapes and types alone matter.
+        """Compile what `fixed` needs, once; only shapes and types of the arguments are read.
 
         Returns:
-            the program, and the function from variables to those that it takes.
+            The program, and the function from variables to those that it takes.
         """
         folds = self._folds and cpu.enabled()
         kind = jax.tree.structure(variables), images.shape, images.dtype, cpu.enabled()

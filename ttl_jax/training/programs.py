@@ -35,7 +35,7 @@ class Programs:
     """The programs of runs that differ in `ARGUMENTS` alone.
 
     Attributes:
-        keeps: whether those of other configs stay too, for runs that take turns, until this process
+        keeps: whether programs of other configs stay too, for runs that take turns, until this process
             takes a quarter of the machine's memory; else it holds those of one config at a time.
         owner: the config that they belong to, without `ARGUMENTS`.
         made: program by key.
@@ -72,7 +72,7 @@ class Programs:
         """Has a thread begin the programs of a config that may be claimed next.
 
         Args:
-            config: of the run; where it has programs already, nothing is done, nor where those of other
+            config: the run's config. Nothing is done where it has programs already, nor where those of other
                 configs are not kept, or memory is short.
             begin: is given those of that config.
         """
@@ -97,7 +97,8 @@ class Programs:
         if key not in self.made:
             begun = self.begun.pop(key, None)
             self.made[key] = make() if begun is None or begun.exception() else begun.result()
-        return self.made[key]
+        program: T = self.made[key]
+        return program
 
     def begin(self, key: Hashable, make: Callable[[], Any]) -> None:
         """Makes a program in a thread of its own, for a `get` to come."""
@@ -118,7 +119,7 @@ class Programs:
 
 
 def _owner(config: RunConfig) -> str:
-    """What the programs of a config depend on."""
+    """The part of a config that its programs depend on, as JSON."""
     values = config.to_dict()
     for name in ARGUMENTS:
         *path, last = name.split(".")
@@ -130,7 +131,7 @@ def _owner(config: RunConfig) -> str:
 
 
 def one_program(config: RunConfig) -> bool:
-    """Whether runs of this config may be trained together: one phase of steps on features that stay.
+    """Return whether runs of this config may be trained together: one phase on features that stay the same.
 
     That only the head trains, in the end, is known when the strategy meets its network.
     """

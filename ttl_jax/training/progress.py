@@ -12,7 +12,7 @@ from ttl_jax.training.schedule import Plateau
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; saved beside the state as JSON."""
+    """The progress of a run; saved beside the state as JSON."""
 
     step: int = 0
     phase: int = 0
@@ -36,12 +36,12 @@ class Progress:
 
         Of equal merits the later is kept, and counts as `bad` all the same: nothing was gained.
         """
-        found = replace(self, bad=self.bad + 1)
+        scored = replace(self, bad=self.bad + 1)
         if self.peak is None or now > self.peak:
-            found = replace(self, peak=now, bad=0)
+            scored = replace(self, peak=now, bad=0)
         if self.best is None or now >= self.best:
-            found = replace(found, best=now, best_step=self.step, best_phase=self.phase)
-        return found
+            scored = replace(scored, best=now, best_step=self.step, best_phase=self.phase)
+        return scored
 
     def next_phase(self, digest: str, select_phase: str) -> Progress:
         """At the start of the next phase, of these labels; with "last" its own best alone may be kept."""
@@ -69,5 +69,5 @@ class Progress:
 
 
 def crosses(step: int, every: float) -> bool:
-    """Whether a multiple of `every` lies in the step that ends at `step`."""
+    """Return whether a multiple of `every` lies in the step that ends at `step`."""
     return math.floor(step / every + 1e-9) > math.floor((step - 1) / every + 1e-9)

@@ -21,8 +21,8 @@ class Loaded:
     """The network of a run.
 
     Attributes:
-        config: the run's.
-        network, preprocessing: as the run built them.
+        config: the run's config.
+        network, preprocessing: both as the run built them.
         start: variables at step 0: pretrained, with a fresh head.
         best: the checkpoint that validation picked.
     """

@@ -1,4 +1,4 @@
-"""What a finished run comes to: its scores, its costs, and the model that it leaves."""
+"""The result of a finished run: its scores, its costs, and the model that it leaves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Result:
 
     Attributes:
         metrics: the content of result.json.
-        workdir: where its files are.
+        workdir: the run's folder.
         model: the Flax module.
         variables: the best parameters and statistics.
         class_names: the order of the columns of `predict`.

@@ -54,7 +54,7 @@ def train(
         workdir: folder for config.json, metrics.jsonl, checkpoints, predictions, result.json.
         data: {"train", "val", "test", ...} instead of the splits that `config.data` names.
         hooks: called along the way, as a search pauses its trainings; see `trainer.Hook`.
-        session: what the process lends: its notice, compiled programs and features of other runs.
+        session: what the process lends: its notice to stop, compiled programs, and features of other runs.
 
     Raises:
         Paused: by a hook; the same call without it goes on, bit for bit.
@@ -143,11 +143,12 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
     """Runs the phases, and makes a result of the best weights.
 
     Args:
-        trainer: of the run.
+        trainer: the run's trainer.
         ending: takes over what a paused run has left to write.
     """
     config, layout, workdir = trainer.config, trainer.layout, trainer.inputs.workdir
     with contextlib.ExitStack() as closing:
+        # Callbacks run in reverse: what is still being saved is on disk before the features go.
         closing.callback(shutil.rmtree, workdir / "features", ignore_errors=True)
         closing.callback(trainer.checkpoints.close)
         if layout.first:

@@ -1,4 +1,4 @@
-"""How long each phase lasts, and the learning rate at each of its steps."""
+"""Length of each phase in steps, and the learning rate at each step."""
 
 from __future__ import annotations
 

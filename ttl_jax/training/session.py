@@ -1,4 +1,4 @@
-"""What a process lends to the runs that it trains, one after the other."""
+"""Resources that a process lends to the runs that it trains, one after the other."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ttl_jax.training.programs import Programs
 
 @dataclass(frozen=True)
 class Session:
-    """What a process lends to its runs.
+    """The resources that a process lends to its runs.
 
     Attributes:
-        notice: of `preemption.watch`: polled, so that a run can be asked to save and stop.
-        programs: the same for several runs, on the same data sets, keeps what was compiled.
-        features: shared with other runs, processes too: outputs of frozen units are computed once for all of
+        notice: the notice of `preemption.watch`, polled so that a run can be asked to save and stop.
+        programs: compiled programs; one value given to several runs on the same data sets is reused by all.
+        features: frozen features shared with other runs, in other processes too: computed once for all of
             them, as far as `config.cache_disk_gb` allows.
-        committed: called, in another thread, whenever a checkpoint is on disk (to copy it elsewhere).
+        committed: called, in another thread, after every checkpoint on disk (to copy it elsewhere).
     """
 
     notice: Notice = field(default_factory=Notice)

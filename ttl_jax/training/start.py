@@ -1,4 +1,4 @@
-"""How a backbone starts when a strategy wants another start than its pretrained weights."""
+"""Initial weights of a backbone for strategies that want another start than the pretrained ones."""
 
 from __future__ import annotations
 

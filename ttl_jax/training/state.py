@@ -44,12 +44,12 @@ class TrainState:
 
     @property
     def trained(self) -> Variables:
-        """What is trained, whether there is an average of it or not."""
+        """The variables that are trained, whether an average of them is kept or not."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def variables(self) -> Variables:
-        """What is validated and kept: the average where there is one."""
+        """The variables that are validated and kept: the moving average where there is one."""
         params, batch_stats = self.params, self.batch_stats
         if self.average:
             params = unflatten({**flatten(params), **self.average["params"]})
@@ -57,7 +57,7 @@ class TrainState:
         return {"params": params, "batch_stats": batch_stats}
 
 
-def split(params: Mapping[str, Any], trainable: Iterable[str]) -> tuple[dict, dict]:
+def split(params: Mapping[str, Any], trainable: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits nested parameters into two flat dicts, {path: leaf}: trainable and frozen."""
     flat, chosen = flatten(params), set(trainable)
     train = {path: leaf for path, leaf in flat.items() if path in chosen}
@@ -83,9 +83,9 @@ def initial_state(
 
     Args:
         variables: parameters and statistics.
-        optimizer: of the phase.
+        optimizer: the phase's optimizer.
         trainable: the paths that it updates.
-        step: steps done before.
+        step: steps that the run has done before the phase.
         measured: the phase has a probe, so there are multipliers (1 until the first measure).
         averaged: a moving average is kept; it starts at the variables.
         counted: it is counted how many batches moved each BatchNorm.
@@ -106,9 +106,12 @@ def fresh(leaf: Array | np.ndarray) -> Array:
     By `device_put`: jnp.array and jnp.zeros compile a program for every shape (for DenseNet-121's
     states 136 of them, which kept 180 MB).
     """
-    if not isinstance(leaf, jax.Array):
-        return jax.device_put(np.array(leaf, np.float32))  # copied here: JAX may go on in NumPy's memory
-    return jax.device_put(leaf.astype(jnp.float32), may_alias=False)
+    there: Array
+    if isinstance(leaf, jax.Array):
+        there = jax.device_put(leaf.astype(jnp.float32), may_alias=False)
+    else:  # copied here: JAX may go on in NumPy's memory
+        there = jax.device_put(np.array(leaf, np.float32))
+    return there
 
 
 def ones(train: Iterable[str], measured: bool) -> dict[str, Array]:

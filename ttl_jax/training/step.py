@@ -31,12 +31,12 @@ Prepare = Callable[[Array, Array], Array]
 
 
 class Given(NamedTuple):
-    """What a call of the step is given besides what it differentiates.
+    """The arguments of a call of the step that are not differentiated.
 
     Attributes:
-        parts: of the phase, with the strengths that the call is given.
+        parts: the phase's parts, with the strengths that the call was given.
         frozen: {path: leaf} of the parameters that do not train.
-        constants: by name; "anchor" holds starting values.
+        constants: arrays by name; "anchor" holds the starting values.
         draw: () -> the PRNG key of the step, which belongs to no example, device or part of a batch.
     """
 
@@ -48,7 +48,8 @@ class Given(NamedTuple):
     @property
     def anchor(self) -> Mapping[str, Array]:
         """{path: starting value}."""
-        return self.constants.get("anchor", {})
+        anchor: Mapping[str, Array] = self.constants.get("anchor", {})
+        return anchor
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +62,18 @@ class TrainStep:
     Attributes:
         network: called as `network.apply(variables, images, train, still, keys=..., after=...)`.
         bound: the phase, bound to the network.
-        optimizer: from `make_optimizer`.
+        optimizer: the optimizer from `make_optimizer`.
         loss: (logits, labels) -> scalar; with accumulation its `weight` too.
         prepare: uint8 images and one key an example -> normalised (and augmented) images.
         keys_of: batch -> (N,) PRNG keys, a function of (seed, epoch, example id) alone.
         after: the batch holds outputs of this unit (cached features) instead of images.
         mix: (images, labels, keys) -> mixtures of pairs and their labels as distributions (MixUp).
         skip: a step whose loss or gradient is not finite changes nothing but the step's number.
-        gain: of the optimizer (`optimizer.gain`): how far it goes, in learning rates.
+        gain: how many learning rates a steady gradient moves a parameter a step (`optimizer.gain`).
         layout: says whether the step is mapped over an axis (pmap), and into how many parts a batch is
             taken. Under an axis every device gathers the logits of all and computes the one loss of
             the whole batch, of which it differentiates its share.
-        estimate: how the running statistics of BatchNorms that move are estimated.
+        estimate: the way in which running statistics of BatchNorms that move are estimated.
     """
 
     network: nn.Module
@@ -99,10 +100,10 @@ class TrainStep:
         """Trains on one batch.
 
         Args:
-            state: of the phase.
+            state: the phase's training state.
             batch: "image", "label", "example", "epoch", "seed" and, where it is padded, "mask".
             rate: learning rate.
-            constants: from `build.phase_constants`; may be left out where the phase needs none.
+            constants: the result of `build.phase_constants`; may be left out where the phase needs none.
 
         Returns:
             The state after it, and {"loss", "gradient_norm", and "penalty" where the loss has one}.
@@ -132,6 +133,7 @@ class TrainStep:
         # ---- The update.
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, train)
         multipliers = state.multipliers
+        # Parts scale the update, not the gradient: Adam would divide a factor of the gradient out again.
         for item in given.parts:
             updates, multipliers = item.update(updates, multipliers, gradients, train)
         norm = global_norm(gradients)
@@ -141,11 +143,13 @@ class TrainStep:
         trained = jax.tree.map(lambda leaf, update: leaf - rate * update, train, updates)
 
         def size_of(path: str) -> Array:
-            return self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+            size: Array = self.gain * rate * bound.scales[path] * multipliers.get(path, 1.0)
+            return size
 
+        # Proximal steps start from the updated weights, out of the reach of Adam's division.
         for item in given.parts:
             trained = item.moved(trained, given.anchor, size_of)
-        # ---- The state after it.
+        # ---- The state after it. The average takes the weights last, as every part has left them.
         average = _averaged(given.parts, state, trained, batch_stats)
         after_step = replace(
             state,
@@ -183,7 +187,7 @@ class TrainStep:
         bound, axis = self.bound, self.layout.axis
         shares = len(self.layout.devices) if axis else 1
         batch_stats, updates = statistics
-        # ---- Images, drawn and normalised.
+        # ---- Images, drawn and normalised. Folds of the keys: 0 augmentation, 1 dropout, 2 mixing.
         keys = self.keys_of(batch)
         images = self.prepare(batch["image"], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
         dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import LabelledPhase, Strategy
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
@@ -48,16 +49,16 @@ class Trainer:
 
     Attributes:
         inputs: config, network, splits, devices.
-        strategy: of the run.
-        phases: its phases, bound to the network.
+        strategy: the run's strategy.
+        phases: the strategy's phases, bound to the network.
         lengths: steps of each phase.
-        variables: the start, to which penalties are anchored: a function of weights and seed alone.
-        loss: of the run.
-        constants: from `build_constants`.
-        mix: MixUp, CutMix.
-        checkpoints: where state and best weights are kept.
-        log: of the events.
-        hooks: those of the caller.
+        variables: the starting weights, to which penalties pull back: a function of weights and seed alone.
+        loss: the run's loss.
+        constants: the result of `build_constants`.
+        mix: mixing of a batch's images (MixUp, CutMix); None for none.
+        checkpoints: the checkpoints of state and best weights.
+        log: the run's log of events.
+        hooks: the caller's hooks.
     """
 
     inputs: Inputs
@@ -75,8 +76,8 @@ class Trainer:
     # What the inputs hold, by shorter names.
 
     @property
-    def config(self) -> Any:
-        """Of the run."""
+    def config(self) -> RunConfig:
+        """The run's config."""
         return self.inputs.config
 
     @property
@@ -86,7 +87,7 @@ class Trainer:
 
     @property
     def session(self) -> Session:
-        """What the process lends: the notice to stop, compiled programs."""
+        """The resources that the process lends: the notice to stop, compiled programs."""
         return self.inputs.session
 
     # What follows from the config.
@@ -103,7 +104,7 @@ class Trainer:
 
     @property
     def estimate(self) -> Estimate:
-        """How BatchNorm's running statistics are estimated."""
+        """The way in which BatchNorm's running statistics are estimated."""
         return estimate_of(self.config.model)
 
     # A phase.
@@ -113,8 +114,9 @@ class Trainer:
         return phase_data(self.inputs, bound, variables)
 
     def constants_of(self, bound: LabelledPhase) -> dict[str, Any]:
-        """What the step of a phase is given besides its batch, placed."""
-        return self.layout.replicate(phase_constants(bound, self.variables, self.constants))
+        """Return what the step of a phase reads besides its batch, placed on its devices."""
+        constants: dict[str, Any] = phase_constants(bound, self.variables, self.constants)
+        return self.layout.replicate(constants)
 
     # The state.
 
@@ -177,7 +179,7 @@ class Trainer:
         """The weights and statistics that a validation found best, in every process.
 
         Args:
-            step: of the validation.
+            step: the step of the validation.
         """
         shapes = {"params": self.variables["params"], "batch_stats": self.variables["batch_stats"]}
         return self.layout.from_first(lambda: self.checkpoints.restore_best(shapes, step)[0], shapes)

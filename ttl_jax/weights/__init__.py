@@ -1,4 +1,4 @@
-"""Pretrained weights: readers, key maps, strict loading, the catalogue, and the way back."""
+"""Pretrained weights: readers, key maps, strict loading, the catalogue, and export."""
 
 from ttl_jax.weights.catalogue import listing
 from ttl_jax.weights.export import export_torch

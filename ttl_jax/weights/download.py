@@ -1,4 +1,4 @@
-"""Downloads to a cache: progress, resume after a cut, hash check, atomic."""
+"""Download to a cache: with progress, resume, hash check and an atomic final move."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def cache_folder() -> Path:
 
 
 def download(url: str, sha256: str) -> Path:
-    """Returns the cached file of a URL, fetching what is missing of it.
+    """Return the cached file of a URL; fetch what is missing of it.
 
     Args:
-        url: where it is.
-        sha256: the start of its SHA-256, at least eight hexadecimal digits.
+        url: Address of the file.
+        sha256: The leading digits of its SHA-256, at least eight hexadecimal ones.
 
     Raises:
         UserError: it cannot be reached, or its hash is another; says which file to put where.
@@ -46,6 +46,7 @@ def download(url: str, sha256: str) -> Path:
             f"{url} cannot be reached ({reason}); on a machine with a network download it, and put "
             f"it at {path} (what was fetched so far is kept and continued)"
         ) from None
+    # Check the hash before the file gets its final name: a file of that name is trusted from then on.
     digest = sha256_of(part)
     if not digest.startswith(sha256):
         part.unlink()
@@ -84,6 +85,6 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The way back: our variables as a state dict of the original library."""
+"""Export of our variables as a state dict of the original library."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ttl_jax.weights.keymaps.transfer import as_exported
 
 
 def export_torch(variables: Any, name: str) -> dict[str, np.ndarray]:
-    """Names and layouts of torchvision (or of where the network comes from); exact, bit for bit.
+    """Return a state dict in torchvision's names and layouts (or the original library's); bitwise exact.
 
     torch's `num_batches_tracked` counters are not weights and are left out.
 
     Args:
         variables: {"params", "batch_stats"} of the network, whole or cut.
-        name: the network.
+        name: Name of the network.
 
     Raises:
         UserError: the library's network has nothing like a leaf (a hidden layer in the head).

@@ -1,4 +1,4 @@
-"""2D weights to 3D: what a network learned on images, as a start on volumes."""
+"""Inflation of 2D weights to 3D, to start training on volumes from weights learned on images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOW = ("mean", "centre")
 
 
 def inflate(variables: Variables, depth: int | None = None, how: str = "mean") -> Variables:
-    """Gives every 2D convolution a depth (I3D; Carreira and Zisserman 2017).
+    """Give every 2D convolution a depth (I3D; Carreira and Zisserman 2017).
 
     On a volume that repeats one slice the 3D network computes the 2D network's features. With "centre"
     this holds everywhere. With "mean" it holds for the slices whose windows lie within the volume:
@@ -24,13 +24,13 @@ def inflate(variables: Variables, depth: int | None = None, how: str = "mean") -
 
     Args:
         variables: {"params", "batch_stats"} of a ported 2D ResNet or DenseNet, whole or cut.
-        depth: of every window wider than one pixel; None = as deep as wide, as all of our 3D networks
-            are but `resnet18_3d`, whose windows are 3 deep. 1x1 windows become 1x1x1.
-        how: "mean" (every slice of the window has the 2D weights over the depth) or "centre" (the middle
-            slice has them, the others zero).
+        depth: Depth of every window wider than one pixel. None makes it as deep as wide, as in all of our 3D
+            networks but `resnet18_3d`, whose windows are 3 deep. 1x1 windows become 1x1x1.
+        how: "mean" (every slice of the window has the 2D weights divided by the depth) or "centre" (the
+            middle slice has them, the others are zero).
 
     Returns:
-        variables of the 3D network, of the same tree.
+        Variables of the 3D network, in the same tree.
 
     Raises:
         UserError: another `how`, a depth without a middle, or weights that are 3D already.

@@ -26,15 +26,15 @@ CLIPPED_STD = 0.87962566103423978  # of a standard normal cut at two standard de
 def template(
     name: str, num_classes: int, *, channels: int = 3, image_size: int = 224, depth: int = 16, **shape: Any
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of every leaf: {"params/stem/conv/kernel": ShapeDtypeStruct, ...}.
+    """Return the shape of every leaf: {"params/stem/conv/kernel": ShapeDtypeStruct, ...}.
 
     Args:
-        name: the network.
-        num_classes: outputs of the head.
-        channels: of the images.
-        image_size: matters to a "flatten" head only.
-        depth: slices of a volume; matters to a "flatten" head only.
-        **shape: `cut`, `slim_from`, `slim`, `head` of `models.create`.
+        name: Name of the network.
+        num_classes: Number of outputs of the head.
+        channels: Channels of the images.
+        image_size: Pixels per side; used only by a "flatten" head.
+        depth: Slices per volume; used only by a "flatten" head.
+        **shape: `cut`, `slim_from`, `slim` and `head`, as for `models.create`.
     """
     network = models.create(name, num_classes, **shape)
     example = models.input_shape(name, image_size, channels, depth)
@@ -48,7 +48,7 @@ def _leaves(network: models.Network, example: tuple[int, ...]) -> dict[str, jax.
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts to {"a/b/c": leaf}."""
+    """Flatten nested dicts to {"a/b/c": leaf}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}/") if hasattr(value, "items") else {prefix + key: value}
@@ -56,7 +56,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> Variables:
-    """The inverse; both collections exist, though one may be empty."""
+    """Invert `flatten`; both collections exist, though one may be empty."""
     tree: Variables = {"params": {}, "batch_stats": {}}
     for path, value in flat.items():
         *parents, last = path.split("/")
@@ -68,7 +68,7 @@ def unflatten(flat: dict[str, Any]) -> Variables:
 
 
 def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Fresh values of one leaf, float32.
+    """Return fresh values of one leaf, float32.
 
     Convolutions: kaiming normal over fan-out (torchvision), cut at two standard deviations; linear
     kernels: uniform within 1 / sqrt(fan-in) (torch); norms: 1 and 0; biases: 0; embeddings of
@@ -96,13 +96,13 @@ def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def initialise(name: str, num_classes: int, *, seed: int = 0, **shape: Any) -> Variables:
-    """Variables of a network from scratch.
+    """Return freshly initialised variables of a network.
 
     Args:
-        name: the network.
-        num_classes: outputs of the head.
-        seed: of everything.
-        **shape: as `template` takes it.
+        name: Name of the network.
+        num_classes: Number of outputs of the head.
+        seed: Seed of every leaf's initial values.
+        **shape: Shape options, as for `template`.
     """
     leaves = template(name, num_classes, **shape)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy draws without Python's lock

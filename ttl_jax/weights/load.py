@@ -40,22 +40,21 @@ def load(
     depth: int = 16,
     inflation: str = "mean",
 ) -> Variables:
-    """Loads pretrained weights into a network's structure.
+    """Load pretrained weights into a network's structure.
 
     Args:
-        source: a catalogue key such as "imagenet", a path, or a state dict (names to arrays) of
-            torchvision, timm, torchxrayvision, Keras, or our own ("params/stem/conv/kernel").
-        name: the network.
-        num_classes: outputs of the head; None = as the file has it. The file's head is taken over
-            when it fits, else a fresh one starts from the seed.
-        cut, slim_from, slim, head: as `models.create` takes them. Units above the cut are left out;
-            units from the slim one on start fresh.
-        partial: units that the file lacks altogether start fresh instead of being an error.
-        seed: of whatever starts fresh.
-        image_size: matters to a "flatten" head only.
-        depth: slices of a volume; matters to a "flatten" head only.
-        inflation: how 2D weights become those of a 3D network, where the file holds such: "mean" or
-            "centre" (see `inflate`).
+        source: A catalogue key such as "imagenet", a path, or a state dict (names to arrays) of torchvision,
+            timm, torchxrayvision, Keras, or our own ("params/stem/conv/kernel").
+        name: Name of the network.
+        num_classes: Number of outputs of the head; None takes the file's. The file's head is used if it fits;
+            if not, a fresh one starts from the seed.
+        cut, slim_from, slim, head: Shape of the network, as for `models.create`. Units above the cut are left
+            out; units from `slim_from` on start fresh.
+        partial: Units that the file lacks altogether start fresh. By default they are an error.
+        seed: Seed of everything that starts fresh.
+        image_size: Pixels per side; used only by a "flatten" head.
+        depth: Slices per volume; used only by a "flatten" head.
+        inflation: How a file's 2D weights become those of a 3D network: "mean" or "centre" (see `inflate`).
 
     Returns:
         {"params", "batch_stats"} of float32 arrays, complete.
@@ -84,7 +83,7 @@ def load_with_report(
     depth: int = 16,
     inflation: str = "mean",
 ) -> tuple[Variables, Report]:
-    """`load`, with a report of what was taken and what started fresh."""
+    """Do as `load`, and report which units were loaded and which start fresh."""
     models.units(name)  # an unknown network is the first thing to say
     arrays, said = _arrays(source, name)
     if _needs_depth(arrays, name):
@@ -116,7 +115,7 @@ def _arrays(source: str | Path | Mapping[str, np.ndarray], name: str) -> tuple[d
 
 
 def find(source: str | Path, name: str) -> Path:
-    """The file of a source on this machine, downloaded on first use; a path is not looked at.
+    """Return the local file of a source; download it on first use. A path is not checked.
 
     Raises:
         UserError: a key of the catalogue that has no such network, or whose file cannot be had.
@@ -128,13 +127,13 @@ def find(source: str | Path, name: str) -> Path:
 
 
 def _needs_depth(arrays: Mapping[str, np.ndarray], name: str) -> bool:
-    """Whether 2D convolutions are given for a 3D network."""
+    """Return True if the file has 2D convolutions and the network is 3D."""
     ranks = {value.ndim for value in arrays.values()}
     return name in volume.NAMES and 4 in ranks and 5 not in ranks
 
 
 def _with_depth(arrays: Mapping[str, np.ndarray], name: str, how: str) -> dict[str, np.ndarray]:
-    """Tensors of the 2D namesake under our paths, inflated; what it does not know stays as it is."""
+    """Return the 2D namesake's tensors under our paths, inflated; unknown tensors stay as they are."""
     flat = name.removesuffix(volume.SUFFIX)
     paths = {theirs: ours for ours, theirs in names_of(template(flat, 1), flat).items()}
     named = _torch_named(arrays, flat)
@@ -144,7 +143,7 @@ def _with_depth(arrays: Mapping[str, np.ndarray], name: str, how: str) -> dict[s
 
 
 def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Tensors under torchvision's names and in torch's layout, whoever wrote them."""
+    """Return tensors under torchvision's names and in torch's layout, whoever wrote them."""
     if not any(key.startswith("params/") for key in arrays):
         return canonical(arrays, name)
     theirs = names_of(template(name, 1), name)
@@ -156,7 +155,7 @@ def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.nd
 
 
 def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
-    """Channels of the images that the file's first convolution was made for."""
+    """Return the number of image channels that the file's first convolution expects."""
     path = _first_kernel(name)
     first = names_of([path], name)[path]
     if first in given and given[first].ndim in (4, 5):
@@ -165,7 +164,7 @@ def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
 
 
 def _first_kernel(name: str) -> str:
-    """The convolution of the first unit that sees the image: the only one with its odd channels."""
+    """Return the convolution of the first unit that sees the image: the only one with its odd channels."""
     first, channels = f"params/{models.units(name)[0].name}/", 5
     leaves = template(name, 1, channels=channels, cut=1)
     return next(
@@ -176,7 +175,7 @@ def _first_kernel(name: str) -> str:
 
 
 def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str]) -> int | None:
-    """Outputs of the file's head; None where it has none."""
+    """Return the number of outputs of the file's head; None if it has none."""
     for key in (theirs[HEAD], theirs["params/head/bias"]):
         if key in given and given[key].ndim:
             return int(given[key].shape[0])
@@ -190,7 +189,7 @@ def _takes_head(
     theirs: Mapping[str, str],
     partial: bool,
 ) -> bool:
-    """Whether the file's head, of the right classes, sits on the features that it was trained on."""
+    """Return True if the file's head has the right classes and sits on the features it was trained on."""
     if any(theirs[path] in given for path in whole if path not in wanted):
         return False  # units between them are left out
     own = set(wanted) == set(whole) and wanted[HEAD].shape[0] == whole[HEAD].shape[0]
@@ -201,7 +200,7 @@ def _takes_head(
 
 
 def _slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) -> set[str]:
-    """The units from the first one whose widths differ from the whole network's."""
+    """Return the units from the first one whose widths differ from the whole network's."""
     changed = {
         models.unit_of(name, path.split("/")[1:])
         for path, leaf in wanted.items()
@@ -213,7 +212,7 @@ def _slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) 
 
 
 def _as_torch(path: str, value: np.ndarray) -> np.ndarray:
-    """Our layout to torch's; a tensor of a rank that cannot be right stays, for the error to name."""
+    """Convert our layout to torch's; a tensor of an impossible rank stays, for the error to name."""
     try:
         return to_torch(path, value)
     except ValueError:
@@ -221,7 +220,7 @@ def _as_torch(path: str, value: np.ndarray) -> np.ndarray:
 
 
 def preprocessing(source: str | Path, name: str) -> Preprocessing:
-    """What the weights of a source expect of an image.
+    """Return the preprocessing that the weights of a source expect.
 
     A file's are those of the network's ImageNet weights, unless its content says otherwise: Keras'
     VGG, and first convolutions of one channel (a DenseNet's are taken for torchxrayvision's). A file

@@ -1,4 +1,4 @@
-"""Given tensors into a network's structure: every name and shape that does not fit, in one error."""
+"""Merge of given tensors into a network's structure; one error lists every name and shape that is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ttl_jax.weights.keymaps import to_ours
 
 @dataclass(frozen=True)
 class Report:
-    """What `load_with_report` took and what it started fresh: units bottom to top, then "head"."""
+    """Units that `load_with_report` loaded and units that start fresh, bottom to top, then "head"."""
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -35,17 +35,17 @@ def merge(
     seed: int,
     said: str,
 ) -> tuple[Variables, Report]:
-    """Fills a network's leaves from a file's tensors.
+    """Fill a network's leaves from a file's tensors.
 
     Args:
-        given: tensors by their original names, in torch's layout.
-        wanted: shapes of our leaves by path.
-        theirs: original names by our path, of the whole network: those above a cut may be given.
-        name: the network.
-        start_fresh: units (or "head") that are not taken from `given`.
-        partial: units of which `given` has nothing start fresh too.
-        seed: of what starts fresh.
-        said: the source, for the error.
+        given: Tensors by their original names, in torch's layout.
+        wanted: Shapes of our leaves by path.
+        theirs: Original names by our path, of the whole network, because the file may hold units above a cut.
+        name: Name of the network.
+        start_fresh: Units (or "head") that are not taken from `given`.
+        partial: Units of which `given` has nothing start fresh too.
+        seed: Seed of everything that starts fresh.
+        said: The source as the user wrote it, for the error.
 
     Raises:
         UserError: listing every missing, extra, mis-shaped and non-float tensor.
@@ -83,7 +83,7 @@ def merge(
 
 
 def _unfit(key: str, value: np.ndarray, shape: tuple[int, ...]) -> list[str]:
-    """What is wrong with a tensor."""
+    """Return the faults of a tensor, one sentence each."""
     if value.shape != shape:
         return [f"shape of {key}: the file has {value.shape}, the network wants {shape}"]
     # Integers would be quantised weights, whose values mean something else.

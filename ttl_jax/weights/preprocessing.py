@@ -1,4 +1,4 @@
-"""What a network's weights expect of an image."""
+"""Preprocessing of images that a network's weights expect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Preprocessing:
     """Normalisation that belongs to a set of weights.
 
     Attributes:
-        mean: one value a channel, on the scale 0..255.
-        std: one value a channel, on the scale 0..255.
+        mean: Mean per channel, on the scale 0..255.
+        std: Standard deviation per channel, on the scale 0..255.
         channels: 3, or 1 for weights of grey images (the three are averaged).
-        reverse: the weights want blue, green, red; mean and std are in that order too.
+        reverse: The weights expect blue, green, red; `mean` and `std` are in that order too.
     """
 
     mean: tuple[float, ...]
@@ -26,7 +26,7 @@ class Preprocessing:
     reverse: bool = False
 
     def normalise(self, images: Float[Array, "n *space 3"]) -> Float[Array, "n *space c"]:
-        """(image - mean) / std in float32; images are uint8 or float on 0..255."""
+        """Return (image - mean) / std in float32; images are uint8 or float on 0..255."""
         images = images.astype(jnp.float32)
         if self.channels == 1:
             images = images.mean(-1, keepdims=True)
@@ -35,7 +35,7 @@ class Preprocessing:
         return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
     def grey(self) -> Preprocessing:
-        """The same for a network of one channel."""
+        """Return the same preprocessing for a network of one channel."""
         count = len(self.mean)
         return Preprocessing((sum(self.mean) / count,), (sum(self.std) / count,), channels=1)
 

@@ -19,7 +19,7 @@ _HAIR_POINTS = 12  # straight pieces that a hair's curve is drawn with
 
 
 def gray(image: Float[Array, "S S C"]) -> Float[Array, "S S"]:
-    """Luma of a colour image; the mean of other numbers of channels."""
+    """Return the luma of a colour image; the mean of other numbers of channels."""
     if image.shape[-1] != 3:
         return jnp.mean(image, axis=-1)
     return image @ jnp.array(GRAY, image.dtype)
@@ -101,7 +101,7 @@ def _erase(image: Array, key: Array, share: float) -> Array:
 
 
 def _hair(image: Array, key: Array, most: float) -> Array:
-    """Dark curved lines as of hairs: each a quadratic curve between two points at the border."""
+    """Draw dark curved lines like hairs: each a quadratic curve between two points at the border."""
     line = jnp.arange(image.shape[0]) / image.shape[0]
     place = jnp.stack(jnp.meshgrid(line, line, indexing="ij"), axis=-1)
 

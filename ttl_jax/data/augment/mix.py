@@ -14,7 +14,7 @@ _TAG = 0x4D495832  # keeps this stream apart from the augmentation's
 
 
 def parse_mix(text: str) -> Spec:
-    """Reads "none", "mixup(0.2)", "cutmix(1)" or both with a comma, of which each image gets one.
+    """Read "none", "mixup(0.2)", "cutmix(1)" or both with a comma, of which each image gets one.
 
     The number is alpha of the Beta(alpha, alpha) that the share is drawn from.
 
@@ -31,18 +31,19 @@ def parse_mix(text: str) -> Spec:
 def mix(
     images: Float[Array, "B S S C"], labels: Array, keys: Key[Array, " B"], spec: Spec, classes: int
 ) -> tuple[Float[Array, "B S S C"], Float[Array, "B classes"]]:
-    """Mixes each image with the next one of the batch (the last with the first).
+    """Mix each image with the next one of the batch (the last with the first).
 
     MixUp (Zhang et al. 2018): share * image + (1 - share) * partner. CutMix (Yun et al. 2019): a box
     of 1 - share of the area comes from the partner, and the share is what is left of the image. The
     share and the box are drawn from the example's own key; an empty spec changes nothing.
 
     Args:
-        images: float.
-        labels: int (B,), or (B, classes) with NaN = unknown; a mixture with an unknown is unknown.
-        keys: one for each example.
-        spec: from `parse_mix`; static under jit.
-        classes: their number.
+        images: Float images of the batch, (B, S, S, C).
+        labels: Int class numbers (B,), or float (B, classes) with NaN = unknown. A mixture with an unknown
+            label is unknown.
+        keys: One typed key per example.
+        spec: Output of `parse_mix`; static under jit.
+        classes: Number of classes.
 
     Returns:
         images, and labels as (B, classes) shares (int labels unchanged with an empty spec).

@@ -27,11 +27,11 @@ _ITEM = re.compile(r"\s*([a-z_0-9]+)\s*(?:\(([^()]*)\))?\s*")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One step.
+    """One augmentation step.
 
     Attributes:
-        name: in the tables below.
-        arguments: its numbers.
+        name: Name of the step, from the tables below.
+        arguments: Numbers of the step, in the order of its table entry.
     """
 
     name: str
@@ -62,7 +62,7 @@ NAMES = (*warp.EXACT, *warp.AFFINE, *COLOUR, *WHOLE)
 
 
 def parse_augment(text: str) -> Spec:
-    """Reads "none", a modality preset, or a list as "flip,rotate(10),brightness(0.2)" in this order.
+    """Read "none", a modality preset, or a list as "flip,rotate(10),brightness(0.2)" in this order.
 
     flip, flip_vertical: mirror with probability 1/2. rotate90: by 0, 90, 180 or 270 degrees.
     rotate(d): up to d degrees either way. translate(f): up to that share of the side. zoom(lo, hi):
@@ -94,13 +94,13 @@ def parse_augment(text: str) -> Spec:
 def parse_items(
     text: str, field: str, known: Mapping[str, Sequence[str]], presets: tuple[str, ...] = ()
 ) -> Spec:
-    """Reads "none" or a list as "a,b(1),c(0.5,2)".
+    """Read "none" or a list as "a,b(1),c(0.5,2)".
 
     Args:
-        text: what the user wrote.
-        field: where, for messages.
-        known: name -> names of its numbers.
-        presets: what could stand there as a whole, for the hint at a misspelt name.
+        text: Text of the config field.
+        field: Name of the field, for messages.
+        known: Name of a step -> names of its numbers.
+        presets: Words that may stand for the whole text; used for the hint at a misspelt name.
 
     Raises:
         UserError: not of that form, an unknown name, or another count of numbers.
@@ -151,15 +151,15 @@ def _check_range(name: str, numbers: tuple[float, ...], text: str) -> None:
 
 
 def augment(images: Float[Array, "B S S C"], keys: Key[Array, " B"], spec: Spec) -> Float[Array, "B S S C"]:
-    """Augments a batch; an empty spec returns the very same array.
+    """Augment a batch; an empty spec returns the very same array.
 
     Geometric steps that follow each other are composed and sampled once, bilinearly, with the edge
     pixels continued outwards.
 
     Args:
-        images: float32 0..255; of volumes (B, D, S, S, C), whose slices are all changed alike.
-        keys: typed keys, one for each example (`example_keys`).
-        spec: from `parse_augment`; static under jit.
+        images: Float32 images, 0..255. Volumes are (B, D, S, S, C); all slices of one are changed alike.
+        keys: One typed key per example (`example_keys`).
+        spec: Output of `parse_augment`; static under jit.
     """
     if not spec:
         return images
@@ -189,12 +189,12 @@ def _augment_one(image: Array, key: Array, spec: Spec) -> Array:
 def example_keys(
     seed: int | Int[Array, " B"], epoch: Int[Array, " B"], example: Int[Array, " B"]
 ) -> Key[Array, " B"]:
-    """One typed key for each example and epoch, wherever in a batch it stands.
+    """Return one typed key per example and epoch, whatever its place in a batch.
 
     Args:
-        seed: of the run, the same for all; as an array it is no constant of a compiled step.
-        epoch: (B,).
-        example: (B,) position in the training split.
+        seed: The run's seed. As an array (the same value for all) it is no constant of a compiled step.
+        epoch: Epoch of each example, (B,).
+        example: Position of each example in the training split, (B,).
     """
 
     def one(root: Array, now: Array, which: Array) -> Array:

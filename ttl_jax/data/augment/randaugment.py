@@ -19,14 +19,14 @@ TOP = 30  # the largest magnitude
 
 
 def autocontrast(image: Array, amount: Array) -> Array:
-    """Stretches every channel to 0..255, as PIL's ImageOps.autocontrast."""
+    """Stretch every channel to 0..255, as PIL's ImageOps.autocontrast."""
     low, high = image.min((0, 1)), image.max((0, 1))
     scale = 255.0 / jnp.where(high > low, high - low, 1.0)
     return jnp.where(high > low, (image - low) * scale, image)
 
 
 def equalize(image: Array, amount: Array) -> Array:
-    """Flattens every channel's histogram, as PIL's ImageOps.equalize."""
+    """Flatten every channel's histogram, as PIL's ImageOps.equalize."""
 
     def one(channel: Array) -> Array:
         level = jnp.clip(jnp.round(channel), 0, 255).astype(jnp.int32)
@@ -40,35 +40,35 @@ def equalize(image: Array, amount: Array) -> Array:
 
 
 def solarize(image: Array, amount: Array) -> Array:
-    """Inverts values from a threshold on; amount 1 inverts all."""
+    """Invert values from a threshold on; amount 1 inverts all."""
     return jnp.where(image >= 255.0 * (1 - jnp.abs(amount)), 255.0 - image, image)
 
 
 def posterize(image: Array, amount: Array) -> Array:
-    """Keeps 8 to 4 bits, as PIL's ImageOps.posterize."""
+    """Keep 8 to 4 bits, as PIL's ImageOps.posterize."""
     lost = 2.0 ** jnp.round(4 * jnp.abs(amount))
     return jnp.floor(image / lost) * lost
 
 
 def brightness(image: Array, amount: Array) -> Array:
-    """Factor 0.1 to 1.9, as the three that follow and PIL's ImageEnhance."""
+    """Scale by 0.1 to 1.9, as PIL's ImageEnhance; so do the next three."""
     return image * (1 + 0.9 * amount)
 
 
 def contrast(image: Array, amount: Array) -> Array:
-    """About the mean luma."""
+    """Scale the difference from the mean luma."""
     mean = jnp.floor(jnp.mean(gray(image)) + 0.5)
     return mean + (image - mean) * (1 + 0.9 * amount)
 
 
 def colour(image: Array, amount: Array) -> Array:
-    """About each pixel's luma."""
+    """Scale the difference from each pixel's luma."""
     plain = gray(image)[..., None]
     return plain + (image - plain) * (1 + 0.9 * amount)
 
 
 def sharpness(image: Array, amount: Array) -> Array:
-    """About the image smoothed by PIL's 3 x 3 kernel (5 in the middle, 1 around); the border stays."""
+    """Scale the difference from the image under PIL's 3 x 3 kernel (5 amid 1s); the border stays."""
     side = image.shape[0]
     around = sum(
         image[i : side - 2 + i, j : side - 2 + j] * (5 if (i, j) == (1, 1) else 1)
@@ -102,13 +102,13 @@ def moves(side: int, amount: Array) -> Float[Array, "5 3 3"]:
 
 
 def rand_augment(image: Float[Array, "S S 3"], key: Array, number: float, magnitude: float) -> Array:
-    """Applies `number` operations of the fourteen, each at `magnitude`, with a random sign.
+    """Apply `number` operations of the fourteen, each at `magnitude`, with a random sign.
 
     Args:
-        image: 0..255.
-        key: of the example.
-        number: of operations, one after the other.
-        magnitude: 0 to 30.
+        image: One image, 0..255.
+        key: Key of the example.
+        number: Number of operations to apply, one after the other.
+        magnitude: Strength of every operation, 0 to 30.
     """
     for layer in jax.random.split(key, int(number)):
         kind_key, sign_key = jax.random.split(layer)

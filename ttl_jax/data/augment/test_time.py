@@ -48,7 +48,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 
 def views(name: str) -> tuple[View, ...]:
-    """The views by name, the image as it is first.
+    """Return the views by name; the unchanged image comes first.
 
     Raises:
         UserError: no such set of views.
@@ -59,5 +59,5 @@ def views(name: str) -> tuple[View, ...]:
 
 
 def average(predict: Callable[[Array], Array], images: Float[Array, "B S S C"], name: str) -> Array:
-    """Mean logits over the views: the normalised geometric mean of their probabilities."""
+    """Return the mean logits over the views: the normalised geometric mean of their probabilities."""
     return jnp.mean(jnp.stack([predict(view(images)) for view in views(name)]), axis=0)

@@ -78,7 +78,7 @@ AFFINE: dict[str, Callable[..., Float[Array, "3 3"]]] = {
 
 
 def sample(image: Float[Array, "S S C"], steps: Sequence[Float[Array, "3 3"]]) -> Float[Array, "S S C"]:
-    """Applies affine steps, the first one first, with one bilinear sampling; edges are continued.
+    """Apply affine steps, the first one first, with one bilinear sampling; edges are continued.
 
     Without steps the image is returned as it is.
     """

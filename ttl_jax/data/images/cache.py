@@ -26,9 +26,9 @@ class DecodingReader:
     """Reader that decodes at every read, for sets larger than the memory allowed.
 
     Attributes:
-        images: files, uint8 arrays or pictures.
-        where: for messages.
-        geometry: size and resize mode.
+        images: Files, uint8 arrays or pictures.
+        where: Name of each image in messages.
+        geometry: Target size and resize mode.
     """
 
     images: Sequence[ImageSource]
@@ -39,7 +39,7 @@ class DecodingReader:
         return len(self.images)
 
     def read(self, indices: Int[np.ndarray, " B"]) -> UInt8[np.ndarray, "B ... S S 3"]:
-        """Decodes the images at these positions.
+        """Decode the images at these positions.
 
         Raises:
             UserError: a file that was readable at the start no longer is.
@@ -58,17 +58,17 @@ class DecodingReader:
 
 @dataclass(frozen=True)
 class Checked:
-    """The outcome of reading every image.
+    """Outcome of reading every image.
 
     Attributes:
-        reader: all images by their position in the list that was read (faulty ones included: never
-            ask for those).
-        hashes: 16 bytes of the decoded pixels of each image; empty for faulty ones, and for those of one
-            colour throughout, which show nothing that could be copied (slices of air, of every patient).
-        thumbnails: gray, for `copies.find_copies` (a volume's: of its middle slice); black for
-            faulty ones.
-        contents: gray, for `altered.altered_pairs`, of the same images.
-        faults: position -> what is wrong.
+        reader: Reader of all images by position in the list that was read. Faulty images keep their positions
+            but must not be read.
+        hashes: 16-byte digest of the decoded pixels of each image. Empty for faulty images and for those of
+            one colour throughout, which show nothing that could be copied (slices of air, of every patient).
+        thumbnails: Gray thumbnails for `copies.find_copies`. A volume's shows its middle slice; a faulty
+            image's is black.
+        contents: Gray squares of the same images for `altered.altered_pairs`.
+        faults: Position -> description of the fault.
     """
 
     reader: ImageReader
@@ -86,17 +86,16 @@ def read_all(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Checked:
-    """Decodes every image once.
+    """Decode every image once.
 
     Args:
-        images: files, uint8 arrays or pictures.
-        where: what to call each image in messages.
-        geometry: size and resize mode.
-        cache_gb: gigabytes (1e9) that decoded images may take; above, they are decoded again at
-            every read.
-        threads: decoding threads; None is one for each core.
-        progress: called with (done, total) after each image, in order; None prints a line every
-            few seconds.
+        images: Files, uint8 arrays or pictures.
+        where: Name of each image in messages.
+        geometry: Target size and resize mode.
+        cache_gb: Memory for decoded images, in gigabytes (1e9 bytes). A larger set is decoded again at every
+            read.
+        threads: Number of decoding threads; None uses one per core.
+        progress: Called with (done, total) after each image, in order. None prints a line every few seconds.
     """
     count = len(images)
     held = count * math.prod(geometry.shape) <= cache_gb * 1e9

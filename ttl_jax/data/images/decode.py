@@ -30,7 +30,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
 
 
 class UnreadableImageError(Exception):
-    """Why an image cannot be used; the caller knows its file and row."""
+    """The reason why an image cannot be used; the caller adds its file and row."""
 
 
 class Picture(Protocol):
@@ -49,8 +49,8 @@ class Stack:
     """A volume.
 
     Attributes:
-        slices: pictures or uint8 (H, W), in order.
-        millimetres: from one slice to the next, between rows, between columns; None is unknown.
+        slices: Pictures or uint8 (H, W), in spatial order.
+        millimetres: Distance between slices, rows and columns; None if unknown.
     """
 
     slices: tuple[Picture | np.ndarray, ...]
@@ -62,14 +62,14 @@ ImageSource = Path | np.ndarray | Picture | Stack
 
 @dataclass(frozen=True)
 class Geometry:
-    """How images are brought to one size.
+    """Target size of images and the way to reach it.
 
     Attributes:
-        size: pixels a side.
-        resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts the
-            middle out; "pad" scales the long side and fills up with `pad_value`.
-        pad_value: 0..255; also what shows through transparent pixels.
-        depth: slices of a volume; 0 for flat images.
+        size: Pixels per side.
+        resize: "squash" scales both sides to `size`; "crop" scales the short side and cuts out the middle;
+            "pad" scales the long side and fills up with `pad_value`.
+        pad_value: Gray level 0..255 of the padding and of transparent pixels.
+        depth: Slices per volume; 0 for flat images.
     """
 
     size: int
@@ -84,7 +84,7 @@ class Geometry:
 
 
 def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S S 3"]:
-    """Reads one image, or the volume of a Stack, as uint8 `geometry.shape`.
+    """Read one image, or the volume of a Stack, as uint8 `geometry.shape`.
 
     The EXIF orientation is applied; transparent pixels show `pad_value`; 16-bit, 32-bit and float
     images are stretched from their own minimum and maximum to 0..255 (a radiograph may use any 12
@@ -92,9 +92,9 @@ def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S 
     Scaling is bilinear with antialiasing, between the slices of a volume too.
 
     Args:
-        source: a file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture; a Stack if and only if
-            `geometry` has a depth.
-        geometry: the size wanted and how to get there.
+        source: A file, uint8 (H, W), (H, W, 1) or (H, W, 3), or a Picture. A Stack if and only if `geometry`
+            has a depth.
+        geometry: Target size and resize mode.
 
     Raises:
         UnreadableImageError: missing, damaged, empty, animated, or with NaN.
@@ -103,7 +103,7 @@ def decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... S 
 
 
 def decode_shown(source: ImageSource, geometry: Geometry) -> tuple[UInt8[np.ndarray, "... S S 3"], Image]:
-    """As `decode`, and the image to know the example by: `upright`, of a volume its middle slice."""
+    """Do as `decode`; also return the image that stands for it: `upright`, or a volume's middle slice."""
     if isinstance(source, Stack):
         return _volume(source, geometry)
     image = upright(source, geometry)
@@ -190,7 +190,7 @@ def read_stream(file: IO[bytes]) -> Image:
 
 
 def reason(error: Exception) -> str:
-    """What an exception of another library says, on one line of 200 characters at most."""
+    """Return the message of another library's exception on one line of at most 200 characters."""
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
@@ -224,7 +224,7 @@ def _open(file: IO[bytes]) -> ImageFile:
 
 
 def _plain(image: Image) -> Image:
-    """Any mode of PIL's as "L", "RGB" or "RGBA"."""
+    """Convert any mode of PIL's to "L", "RGB" or "RGBA"."""
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
         return stretch(np.asarray(image))
@@ -234,7 +234,7 @@ def _plain(image: Image) -> Image:
 
 
 def _opaque(image: Image, background: int) -> Image:
-    """Without transparent pixels: they show a gray."""
+    """Replace transparent pixels by a gray."""
     from PIL import Image
 
     if image.mode != "RGBA":
@@ -244,7 +244,7 @@ def _opaque(image: Image, background: int) -> Image:
 
 
 def stretch(values: np.ndarray) -> Image:
-    """Any numbers (H, W), their minimum as 0 and their maximum as 255; all equal is 0.
+    """Map numbers (H, W) from their minimum and maximum to 0 and 255; equal numbers give 0.
 
     Raises:
         UnreadableImageError: NaN or infinite.

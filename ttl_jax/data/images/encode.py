@@ -1,4 +1,4 @@
-"""An image as the bytes of one PNG or JPEG file, without anything else that its file told."""
+"""Encoding of an image as a PNG or JPEG file without the metadata of its source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 
 
 def encode(source: ImageSource) -> tuple[bytes, tuple[int, int]]:
-    """An image's bytes, decoding to the same pixels, and its (height, width).
+    """Return an image's bytes, decoding to the same pixels, and its (height, width).
 
     A JPEG file keeps its compressed data and loses its metadata (EXIF with places and names,
     comments, thumbnails); everything else becomes PNG.
@@ -35,7 +35,7 @@ def encode(source: ImageSource) -> tuple[bytes, tuple[int, int]]:
 
 
 def strip_jpeg(content: bytes) -> bytes:
-    """A JPEG file without its APPn and COM segments, but JFIF and Adobe (ITU-T T.81, annex B).
+    """Return a JPEG file without its APPn and COM segments, but JFIF and Adobe (ITU-T T.81, annex B).
 
     Raises:
         ValueError: not a JPEG file, or damaged.
@@ -61,7 +61,7 @@ def strip_jpeg(content: bytes) -> bytes:
 
 
 def _bare_jpeg(path: Path) -> bytes:
-    """The stripped file, or b"" for any other kind."""
+    """Return the stripped file, or b"" for any other kind."""
     try:
         content = path.read_bytes()
         return strip_jpeg(content) if content[:2] == b"\xff\xd8" else b""
@@ -70,7 +70,7 @@ def _bare_jpeg(path: Path) -> bytes:
 
 
 def _same(content: bytes, image: object) -> bool:
-    """Whether the bytes still give these pixels: not where EXIF turned them."""
+    """Return True if the bytes still decode to these pixels; they do not if EXIF turns them."""
     try:
         return np.array_equal(np.asarray(read_stream(io.BytesIO(content))), np.asarray(image))
     except UnreadableImageError:

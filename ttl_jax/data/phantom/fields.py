@@ -100,8 +100,8 @@ def band_field(
     """Stationary Gaussian field around one frequency, about N(0, 1) at every pixel.
 
     Args:
-        frequency: cycles per image side, below 32.
-        bandwidth: standard deviation of the log-normal band, in natural-log units.
+        frequency: Cycles per image side, below 32.
+        bandwidth: Standard deviation of the log-normal band, in natural-log units.
         anisotropy: 0 for none; 3 gives clear stripes whose wave vector points along `angle`.
     """
     import scipy.fft

@@ -26,7 +26,7 @@ def phantom_of(config: DataConfig) -> Phantom:
 
 
 def load(config: DataConfig) -> dict[str, Dataset]:
-    """Renders the data set that `config` describes (its name and its phantom_* fields).
+    """Render the data set that `config` describes (its name and its phantom_* fields).
 
     Returns:
         "train", "val" and "test" (60 / 15 / 25 % of the patients, stratified) and "shifted": as

@@ -35,13 +35,13 @@ def curve(
     area: float,
     axis: float | None = None,
 ) -> Float[np.ndarray, "t"]:
-    """Radii (180,) at equal angles of a random star-shaped curve.
+    """Return radii (180,) at equal angles of a random star-shaped curve.
 
     Args:
-        lobulation: 0 = low modes only, 1 = high modes only; between, their powers are mixed.
-        quotient: P^2 / (4 pi A), 1 for a circle, > 1.
-        area: in squared length units.
-        axis: direction in which ovals are long, in radians; None for any.
+        lobulation: 0 uses low modes only, 1 high modes only; in between, their powers are mixed.
+        quotient: P^2 / (4 pi A) of the curve, above 1 (1 is a circle).
+        area: Area inside the curve, in squared length units.
+        axis: Direction in which ovals are long, in radians; None for any.
     """
     mix = rng.standard_normal((len(LOW_MODES) + len(HIGH_MODES), 2))
     # mode 3 at less weight: ovals, with some eggs and beans among them

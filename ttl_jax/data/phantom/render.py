@@ -33,17 +33,17 @@ class Rendered(NamedTuple):
 
 
 def image_id(patient: int, image: int, shifted: bool) -> str:
-    """Such as "home00012-1": hospital, patient, image."""
+    """Return an image id such as "home00012-1": hospital, patient, image."""
     return f"{group_id(patient, shifted)}-{image}"
 
 
 def group_id(patient: int, shifted: bool) -> str:
-    """Such as "home00012"; "away" patients are those of the other hospital."""
+    """Return a group id such as "home00012"; "away" patients are those of the other hospital."""
     return f"{'away' if shifted else 'home'}{patient:05d}"
 
 
 def parse_id(text: str) -> tuple[int, int, bool]:
-    """The (patient, image, shifted) of an image id. Raises UserError on anything else."""
+    """Return the (patient, image, shifted) of an image id. Raises UserError on anything else."""
     match = _ID.fullmatch(text)
     if match is None:
         raise UserError(f"{text!r} is no phantom image id (they look like 'home00012-1').")
@@ -60,14 +60,14 @@ def render(
     shifted: bool = False,
     healthy: bool = False,
 ) -> Rendered:
-    """Paints one image: a function of its arguments alone.
+    """Paint one image: a function of its arguments alone.
 
     Args:
-        label: the patient's, from `sampling.labels`; another one gives the same patient and view
+        label: Label of the patient, from `sampling.labels`. Another label gives the same patient and view
             with the other class's lesion.
-        size: pixels along a side.
-        shifted: a patient of the other hospital, imaged there.
-        healthy: the same picture without its lesion (equal outside the mask).
+        size: Pixels per side.
+        shifted: Paint a patient of the other hospital, imaged there.
+        healthy: Paint the same picture without its lesion (equal outside the mask).
     """
     who = (int(shifted), patient)
     level = levels(phantom, label, stream(phantom, "lesion", *who), stream(phantom, "lesion", *who, image))

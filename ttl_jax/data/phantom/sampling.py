@@ -1,4 +1,4 @@
-"""Who the patients are: their label, their split, and how far their lesions go.
+"""Sampling of patients: their label, their split, and the severity of their lesions.
 
 Everything here is a function of (seed, modality, patient) alone, so a larger data set contains the
 smaller one, patient by patient, with the same labels and splits.
@@ -41,15 +41,15 @@ GRAIN = {"texture": 1.0, "shape": 0.3}
 
 @dataclass(frozen=True)
 class Phantom:
-    """Which data set: all that its pictures depend on, besides patient, image and size.
+    """Identity of a data set: all that its pictures depend on, besides patient, image and size.
 
     Attributes:
-        modality: one of MODALITIES.
-        task: "texture" (the label is the grain of the lesion, its outline tells nothing) or "shape"
-            (the label is the outline, the grain tells nothing).
-        seed: of everything.
-        difficulty: 0 easy .. 1, where the classes no longer differ.
-        positive_share: share of malignant patients, in (0, 1).
+        modality: One of MODALITIES.
+        task: "texture" (the label is the grain of the lesion, its outline tells nothing) or "shape" (the
+            label is the outline, the grain tells nothing).
+        seed: Seed of every random choice.
+        difficulty: 0 is easy; at 1 the classes no longer differ.
+        positive_share: Share of malignant patients, in (0, 1).
     """
 
     modality: str

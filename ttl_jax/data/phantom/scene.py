@@ -1,4 +1,4 @@
-"""What every modality is given to paint one picture, and the lesion that all of them share."""
+"""Input for painting one picture of any modality, and the lesion that all modalities share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ VISIBLE = 0.08  # a lesion's mask is where it weighs at least this much against 
 
 
 class Scene(NamedTuple):
-    """One picture to paint: a pure value but for its two random streams, which are drawn from.
+    """One picture to paint: a pure value except for its two random streams, which painting advances.
 
     Attributes:
-        size: pixels along a side.
-        patient: stream that is the same for every image of a patient (anatomy, tint, exposure).
-        image: stream of this image (view, lesion outline, clutter).
-        granularity: 0 coarse .. 1 fine, the lesion's local texture.
-        lobulation: 0 smooth .. 1 lobulated, the lesion's outline.
-        contrast: how strongly the lesion stands out, about 1.
-        irregularity: how far outlines stray from a circle, see `outline.curve`, about 1.
-        grain: amplitude of the lesion's texture, about 1.
-        healthy: paint the same picture without its lesion.
+        size: Pixels per side.
+        patient: Random stream shared by every image of a patient (anatomy, tint, exposure).
+        image: Random stream of this image (view, lesion outline, clutter).
+        granularity: Local texture of the lesion, 0 coarse to 1 fine.
+        lobulation: Outline of the lesion, 0 smooth to 1 lobulated.
+        contrast: Strength with which the lesion stands out, about 1.
+        irregularity: Deviation of outlines from a circle, about 1 (see `outline.curve`).
+        grain: Amplitude of the lesion's texture, about 1.
+        healthy: Paint the same picture without its lesion.
     """
 
     size: int
@@ -43,11 +43,11 @@ class Lesion(NamedTuple):
     """A lesion on the pixel grid.
 
     Attributes:
-        weight: (s, s) float32, 0 outside .. contrast inside; 0 everywhere in a healthy picture.
+        weight: (s, s) float32, from 0 outside to `contrast` inside; 0 everywhere in a healthy picture.
         texture: (s, s) float32, mean 0 and standard deviation `grain` inside.
         depth: (s, s) float32, distance inwards from the border in half image sides.
-        radius: of the circle of the same area.
-        mask: (s, s) bool, where the lesion is visible (whether or not it is painted).
+        radius: Radius of the circle of the same area.
+        mask: (s, s) bool, True where the lesion is visible (whether or not it is painted).
     """
 
     weight: Float[np.ndarray, "s s"]
@@ -76,13 +76,13 @@ def add_lesion(
     stripes: float = 0.0,
     axis: float | None = None,
 ) -> Lesion:
-    """A lesion at `centre` with an area drawn from `radius` (lowest, highest).
+    """Return a lesion at `centre` with an area drawn from `radius` (lowest, highest).
 
     Args:
-        edge: width of the soft border.
-        frequencies: of the texture in cycles per image, (coarsest, finest).
-        stripes: how strongly the texture is oriented (about a random direction), 0 for not at all.
-        axis: direction in which ovals are long, give or take 0.2 radians; None for any.
+        edge: Width of the soft border.
+        frequencies: Coarsest and finest frequency of the texture, in cycles per image.
+        stripes: Strength of the texture's orientation about a random direction; 0 for none.
+        axis: Direction in which ovals are long, give or take 0.2 radians; None for any.
     """
     rng = scene.image
     size = float(rng.uniform(*radius))
@@ -106,7 +106,7 @@ def add_lesion(
 
 
 def gray(intensity: Float[np.ndarray, "s s"]) -> Float[np.ndarray, "s s 3"]:
-    """One channel as three."""
+    """Repeat one channel three times."""
     return np.repeat(intensity[..., None], 3, axis=-1)
 
 

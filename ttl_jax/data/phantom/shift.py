@@ -24,12 +24,12 @@ def _coarsening(size: int, cells: int) -> Float[np.ndarray, "s s"]:
 def other_hospital(
     colours: Float[np.ndarray, "s s 3"], hospital: np.random.Generator, image: np.random.Generator
 ) -> Float[np.ndarray, "s s 3"]:
-    """Lower resolution and blur, then gamma, contrast and colour cast; the caller adds the noise.
+    """Apply lower resolution and blur, then gamma, contrast and colour cast; the caller adds the noise.
 
     Args:
-        colours: in 0..1, before the sensor's own noise.
-        hospital: stream of the hospital: what all of its images share.
-        image: stream of the image.
+        colours: Colours in 0..1, before the sensor's own noise.
+        hospital: Random stream of the hospital, shared by all of its images.
+        image: Random stream of the image.
     """
     size = colours.shape[0]
     lines = hospital.uniform(50, 58)  # whatever the size asked for: the detector has no more

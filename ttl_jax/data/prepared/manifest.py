@@ -22,7 +22,7 @@ SOURCE_FIELDS = (
 
 
 def source_fields(config: DataConfig) -> dict[str, Any]:
-    """What names the source: those of `SOURCE_FIELDS` that are not at their default, paths absolute."""
+    """Return the fields that name the source: `SOURCE_FIELDS` not at their default, with absolute paths."""
     source = {name: getattr(config, name) for name in SOURCE_FIELDS}
     for name in ("path", "root"):
         if source[name] and not remote.is_remote(source[name]):
@@ -38,14 +38,14 @@ def make_manifest(
     notes: list[dict[str, Any]],
     faults: dict[int, str],
 ) -> dict[str, Any]:
-    """The manifest without its own digest.
+    """Return the manifest without its own digest.
 
     Args:
-        listing: of the source.
-        config: that names it.
-        shards: in order.
-        notes: of each.
-        faults: place in the listing -> why that image is left out.
+        listing: Listing of the source.
+        config: The config that names the source.
+        shards: The shards, in order.
+        notes: The note of each shard.
+        faults: Position in the listing -> reason why that image is left out.
     """
     kept = listing.take(np.array([i for i in range(len(listing.ids)) if i not in faults], np.int64))
     together = {name: [value for note in notes for value in note[name]] for name in
@@ -101,7 +101,7 @@ def _class_counts(listing: Listing) -> dict[str, int]:
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    """For JSON, which has no NaN: null."""
+    """Replace NaN by null, because JSON has no NaN."""
     if values.dtype.kind != "f":
         return values.tolist()
     holes = np.isnan(values)

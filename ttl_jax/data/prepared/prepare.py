@@ -28,13 +28,15 @@ from ttl_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Prepared:
-    """Attributes:
-    folder: that was written.
-    images: in it.
-    skipped: images that could not be read.
-    size: bytes of all shards.
-    made: shards written by this call.
-    kept: shards that were there.
+    """Outcome of `prepare`.
+
+    Attributes:
+        folder: The folder that was written.
+        images: Number of images in it.
+        skipped: Number of images that could not be read.
+        size: Size of all shards in bytes.
+        made: Number of shards written by this call.
+        kept: Number of shards that an earlier call had finished.
     """
 
     folder: Path
@@ -48,17 +50,17 @@ class Prepared:
 def prepare(
     config: DataConfig, out: str | Path, workers: int | None = None, progress: Progress | None = None
 ) -> Prepared:
-    """Writes a source of files as a folder that `data.name=record` reads.
+    """Write a source of files as a folder that `data.name=record` reads.
 
     Labels, groups and ids, official splits and other columns come out as the source itself gives
     them; images keep their size and lose all metadata. 16-bit images, DICOM frames and NIfTI slices
     are stored as the 8 bits that the source would give, volumes slice by slice.
 
     Args:
-        config: which source; on_error="skip" leaves unreadable images out and counts them.
-        out: the folder to write; the same call again goes on or brings it up to date.
-        workers: processes; None is one for each core, 1 works in this process.
-        progress: called with (done, total) now and then; None prints a line every few seconds.
+        config: Names the source. on_error="skip" leaves unreadable images out and counts them.
+        out: Folder to write. The same call again resumes the work or brings it up to date.
+        workers: Number of processes. None uses one per core; 1 works in this process.
+        progress: Called with (done, total) now and then. None prints a line every few seconds.
 
     Raises:
         UserError: the source's own faults, images that cannot be read (after all others are done),
@@ -77,6 +79,7 @@ def prepare(
     shards = plan(listing, folder)
     todo = [shard for shard in shards if not finished(shard)]
     if todo:
+        # Before any shard is written, so that an interrupted run leaves no manifest.
         (folder / MANIFEST).unlink(missing_ok=True)  # it would describe other shards
         write_all(todo, workers or os.cpu_count() or 1, progress or progress_lines("prepared"))
     notes = [read_note(shard) for shard in shards]
@@ -90,6 +93,7 @@ def prepare(
     except UserError as error:
         raise UserError(f"{error}; what was prepared is kept in {folder}") from None
     manifest = make_manifest(listing, config, shards, notes, faults)
+    # The manifest comes after all shards, because it makes the folder readable as a data set.
     write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
     _sweep(folder, shards)
     return Prepared(
@@ -103,24 +107,24 @@ def prepare(
 
 
 def _claim(folder: Path, source: dict[str, Any]) -> None:
-    """Makes the folder ours, or finds it ours.
+    """Claim the folder, or check that it is claimed already.
 
     Raises:
         UserError: it holds another source's images or anything else, or cannot be written.
     """
     claim = folder / NOTES / "source.json"
     try:
-        found = json.loads(claim.read_text(encoding="utf-8"))
+        claimed = json.loads(claim.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / NOTES).is_dir():
             if not (folder / MANIFEST).is_file():
                 raise UserError(f"--out={folder} holds other files; name a new or empty folder") from None
-            found = read_manifest(folder)["source"]
+            claimed = read_manifest(folder)["source"]
         else:
-            found = source
-    if found != source:
+            claimed = source
+    if claimed != source:
         raise UserError(
-            f"--out={folder} was prepared from another source ({_differing(found, source)}); name another "
+            f"--out={folder} was prepared from another source ({_differing(claimed, source)}); name another "
             "folder, or delete this one"
         )
     try:
@@ -141,7 +145,7 @@ def _differing(found: Any, source: dict[str, Any]) -> str:
 
 
 def _sweep(folder: Path, shards: list[Shard]) -> None:
-    """Removes shards, notes and partial files of an earlier state of the source."""
+    """Remove shards, notes and partial files of an earlier state of the source."""
     names = {shard.name for shard in shards}
     for file in folder.glob("shard-*-of-*.array_record"):
         if file.name not in names:

@@ -30,10 +30,10 @@ class Shard:
     """One shard's work, small enough to send to another process.
 
     Attributes:
-        folder: the prepared folder.
-        name: the file's name.
-        images: its share of the source.
-        fingerprint: of the files it is made from.
+        folder: The prepared folder.
+        name: Name of the shard's file.
+        images: The images of the source that the shard holds.
+        fingerprint: Digest of the files that the shard is made from.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Shard:
 
 
 def plan(listing: Listing, folder: Path) -> list[Shard]:
-    """Cuts the listing: 64 to 4096 images or slices a shard, and about 64 shards in between."""
+    """Cut the listing: 64 to 4096 images or slices a shard, and about 64 shards in between."""
     count = len(listing.images)
     records = sum(len(_slices(image)) for image in listing.images)
     each = max(1, min(4096, max(64, -(-records // 64))) * count // records)
@@ -61,12 +61,12 @@ def plan(listing: Listing, folder: Path) -> list[Shard]:
 
 
 def starts(shards: list[Shard]) -> list[int]:
-    """The place in the source of each shard's first image."""
+    """Return the position in the source of each shard's first image."""
     return np.cumsum([0] + [len(shard.images) for shard in shards])[:-1].tolist()
 
 
 def _fingerprint(images: Sequence[ImageSource]) -> str:
-    """Changes when an image's file, its size or time, or the way to read it does."""
+    """Return a digest that changes with an image's file, its size or time, or the way to read it."""
     digest = hashlib.sha256(FORMAT.encode())
     for image in (part for whole in images for part in _slices(whole)):
         if isinstance(image, np.ndarray):
@@ -83,12 +83,12 @@ def _fingerprint(images: Sequence[ImageSource]) -> str:
 
 
 def _slices(image: ImageSource) -> Sequence[ImageSource]:
-    """What an example's records are: the slices of a volume, or the image."""
+    """Return the images of an example's records: the slices of a volume, or the image itself."""
     return image.slices if isinstance(image, Stack) else (image,)
 
 
 def finished(shard: Shard) -> bool:
-    """Whether the shard is there, whole, and made from the files as they are now."""
+    """Return True if the shard exists, is whole, and was made from the files as they are now."""
     try:
         note = json.loads(shard.note.read_text(encoding="utf-8"))
         size = (shard.folder / shard.name).stat().st_size
@@ -98,12 +98,12 @@ def finished(shard: Shard) -> bool:
 
 
 def read_note(shard: Shard) -> dict[str, Any]:
-    """Of a finished shard: hashes and sizes of its records, and the faults by place in it."""
+    """Read a finished shard's note: hashes and sizes of its records, and the faults by place in it."""
     return json.loads(shard.note.read_text(encoding="utf-8"))
 
 
 def write_shard(shard: Shard) -> Iterator[None]:
-    """Writes one shard and its note, yielding after each image; nothing is there until all is."""
+    """Write one shard and its note, yielding after each image; the file appears only when complete."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     note: dict[str, Any] = {"fingerprint": shard.fingerprint, "faults": {}}
@@ -129,17 +129,19 @@ def write_shard(shard: Shard) -> Iterator[None]:
                 yield
         finally:
             writer.close()
+        # Onto the disk before the rename, so that a crash leaves no partial shard under the final name.
         with partial.open("rb") as file:
             os.fsync(file.fileno())
             note["file_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         note["bytes"] = partial.stat().st_size
         partial.replace(shard.folder / shard.name)
+    # The note comes last, because it marks the shard as finished.
     write_json(shard.note, note)
 
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A name to write under, gone again unless it was moved away."""
+    """Yield a temporary name to write under; the file is deleted unless it was moved away."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -150,7 +152,7 @@ def _partial(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file as a whole or not at all; raises UserError where it cannot be written."""
+    """Write a file as a whole or not at all; raise UserError if it cannot be written."""
     with _partial(path) as partial:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         partial.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Shards written by several processes, which end with the one that started them."""
+"""Writing of shards by several processes, which end with the process that started them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ttl_jax.data.progress import Progress
 
 
 def write_all(shards: list[Shard], workers: int, progress: Progress) -> None:
-    """Writes shards, in this process where one is enough; `progress` counts images done and all."""
+    """Write shards, in this process where one is enough; `progress` counts images done and all."""
     total = sum(len(shard.images) for shard in shards)
     if workers == 1 or len(shards) == 1:
         done = 0

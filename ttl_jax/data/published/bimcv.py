@@ -36,7 +36,7 @@ class Radiograph:
     """A radiograph of BIMCV as a Picture: the stored numbers of its DICOM file, of 16 bits.
 
     Attributes:
-        path: the .png file.
+        path: The .png file.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class Radiograph:
 
 
 def _photometric(path: Path) -> str:
-    """What the file beside it says; "" where it says nothing."""
+    """Return the photometric interpretation in the JSON file beside the image; "" if there is none."""
     try:
         tags = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return str(tags[_PHOTOMETRIC]["Value"][0])
@@ -64,7 +64,7 @@ def _photometric(path: Path) -> str:
 
 @published("bimcv_covid19")
 def read_bimcv(folder: Path) -> Listing:
-    """Lists the frontal radiographs, grouped by patient.
+    """List the frontal radiographs, grouped by patient.
 
     Raises:
         UserError: a part is missing, or holds no frontal radiograph.
@@ -77,13 +77,13 @@ def read_bimcv(folder: Path) -> Listing:
         root = need(folder / part, "BIMCV-COVID19")
         before = len(files)
         for file in sorted(root.rglob("mod-rx/*.png")):
-            found = _NAME.fullmatch(file.name)
-            if found is None or (found[3] or "").lower() not in _FRONTAL:
+            match = _NAME.fullmatch(file.name)
+            if match is None or (match[3] or "").lower() not in _FRONTAL:
                 others += 1
                 continue
             files.append(file)
             labels.append(label)
-            groups.append(found[1])
+            groups.append(match[1])
         if len(files) == before:
             raise UserError(
                 f"{root} holds no frontal radiograph (as sub-S1/ses-E1/mod-rx/..._vp-ap_dx.png); "

@@ -16,5 +16,5 @@ CLASSES = ("benign", "malignant", "normal")
 
 @published("busi")
 def read_busi(folder: Path) -> Listing:
-    """Lists the ultrasound images and leaves the masks out."""
+    """List the ultrasound images and leave the masks out."""
     return class_folders(folder, [(name, need(folder / name, "BUSI")) for name in CLASSES], skip="_mask")

@@ -38,12 +38,13 @@ _PATIENT = re.compile(r"patient\d+")
 
 @published("chexpert")
 def read_chexpert(folder: Path, uncertain: str = "ignore", group: str = "mix") -> Listing:
-    """Lists the frontal images, grouped by patient.
+    """List the frontal images, grouped by patient.
 
     Args:
         folder: CheXpert-v1.0 or CheXpert-v1.0-small.
-        uncertain: "zeros" (U-Zeros), "ones" (U-Ones) or "ignore" (U-Ignore: unknown).
-        group: of GROUPS: which of the labels.
+        uncertain: Treatment of uncertain labels: "zeros" (U-Zeros), "ones" (U-Ones) or "ignore" (U-Ignore:
+            unknown).
+        group: Key of GROUPS; selects the labels to read.
 
     Raises:
         UserError: a table is missing or not as published.

@@ -31,11 +31,11 @@ _VIDEO = re.compile(r"video(\d\d)")
 
 
 def read_cholec80(folder: Path, labels: str = "phase") -> Listing:
-    """Lists one frame a second, grouped by video.
+    """List one frame a second, grouped by video.
 
     Args:
-        folder: Cholec80.
-        labels: "phase", one of PHASES, or "tools", any of TOOLS.
+        folder: Folder of Cholec80.
+        labels: "phase" (one of PHASES per frame) or "tools" (any of TOOLS).
 
     Raises:
         UserError: PyAV is not installed, or a table is missing or not as published.
@@ -51,14 +51,14 @@ def read_cholec80(folder: Path, labels: str = "phase") -> Listing:
     ids: list[str] = []
     groups: list[str] = []
     splits: list[str] = []
-    found: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
     for video in videos:
         number = _VIDEO.fullmatch(video.stem)
         if number is None:
             raise UserError(f"{video} is not named videoNN.mp4; move it away")
         tools = read_csv(need(folder / "tool_annotations" / f"{video.stem}-tool.txt", "Cholec80"))
         places = _numbers(tools)
-        found.append(_tools(tools) if labels == "tools" else _phases(folder, video.stem, places))
+        targets.append(_tools(tools) if labels == "tools" else _phases(folder, video.stem, places))
         frames += [VideoFrame(video, place, STEP) for place in places]
         ids += [f"{video.stem}/{place:06d}" for place in places]
         groups += [video.stem] * len(places)
@@ -68,7 +68,7 @@ def read_cholec80(folder: Path, labels: str = "phase") -> Listing:
         frames,
         [f"{frame.path}, frame {frame.number}" for frame in frames],
         ids,
-        np.concatenate(found),
+        np.concatenate(targets),
         TOOLS if labels == "tools" else PHASES,
         groups=groups,
         splits=splits if len(set(splits)) > 1 else None,

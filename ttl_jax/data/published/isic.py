@@ -22,7 +22,7 @@ CLASSES_2019 = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 
 @published("isic2019")
 def read_isic2019(folder: Path) -> Listing:
-    """Lists the 25,331 training images, grouped by lesion."""
+    """List the 25,331 training images, grouped by lesion."""
     truth = read_csv(str(need(folder / "ISIC_2019_Training_GroundTruth.csv", "ISIC 2019")))
     about = read_csv(str(need(folder / "ISIC_2019_Training_Metadata.csv", "ISIC 2019")))
     names = truth.column("image", "image")
@@ -40,7 +40,7 @@ def read_isic2019(folder: Path) -> Listing:
 
 @published("isic2020")
 def read_isic2020(folder: Path) -> Listing:
-    """Lists the 33,126 training images, grouped by patient; the class is benign or malignant."""
+    """List the 33,126 training images, grouped by patient; the class is benign or malignant."""
     truth = read_csv(str(need(folder / "ISIC_2020_Training_GroundTruth.csv", "ISIC 2020")))
     images = need(folder / "train", "ISIC 2020")
     files = [images / f"{name}.jpg" for name in truth.column("image_name", "image")]

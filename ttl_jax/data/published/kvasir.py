@@ -18,5 +18,5 @@ CLASSES = (
 
 @published("kvasir")
 def read_kvasir(folder: Path) -> Listing:
-    """Lists the eight class folders."""
+    """List the eight class folders."""
     return class_folders(folder, [(name, need(folder / name, "Kvasir")) for name in CLASSES])

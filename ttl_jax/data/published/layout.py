@@ -1,4 +1,4 @@
-"""What the readers share: files that must be there, and what a Listing takes of them."""
+"""Helpers that the readers share: required files, and the rows of a Listing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Reader = TypeVar("Reader", bound=Callable[[Path], Listing])
 
 
 def published(name: str, *reads: str) -> Callable[[Reader], Reader]:
-    """Registers the reader of a data set's folder as the source of its name; a decorator.
+    """Register the reader of a data set's folder as the source of its name; a decorator.
 
     Args:
-        name, reads: as for `listing.source`.
+        name, reads: Name of the source and the fields that it reads, as for `listing.source`.
     """
 
     def add(read: Reader) -> Reader:
@@ -29,7 +29,7 @@ def published(name: str, *reads: str) -> Callable[[Reader], Reader]:
 
 
 def need(path: Path, of: str) -> Path:
-    """The path, which must exist.
+    """Return the path, which must exist.
 
     Raises:
         UserError: it does not.
@@ -40,12 +40,13 @@ def need(path: Path, of: str) -> Path:
 
 
 def rows(source: Path, files: Sequence[Path]) -> tuple[str, Sequence[Path], list[str], list[str]]:
-    """What `make_listing` takes of images that are files under `source`: the source's name, the images,
-    where they are, and as ids their paths in it.
+    """Return `make_listing`'s first arguments for image files under `source`.
+
+    These are the source's name, the images, their places for messages, and their relative paths as ids.
 
     Args:
-        source: the data set's folder.
-        files: one for each example.
+        source: Folder of the data set.
+        files: One file per example.
 
     Raises:
         UserError: no files.
@@ -57,12 +58,12 @@ def rows(source: Path, files: Sequence[Path]) -> tuple[str, Sequence[Path], list
 
 
 def class_folders(source: Path, classes: Sequence[tuple[str, Path]], skip: str = "") -> Listing:
-    """A Listing of class folders.
+    """Return a Listing of class folders.
 
     Args:
-        source: the data set's folder.
-        classes: (class name, its folder).
-        skip: files whose stem holds this are no images of the class (masks).
+        source: Folder of the data set.
+        classes: Pairs of a class name and its folder.
+        skip: Files whose stem contains this text are no images of the class (masks).
     """
     from ttl_jax.data.images.decode import ENDINGS
 

@@ -19,7 +19,7 @@ CLASSES = {
 
 @published("lc25000")
 def read_lc25000(folder: Path) -> Listing:
-    """Lists the five class folders."""
+    """List the five class folders."""
     inner = folder / "lung_colon_image_set"
     root = inner if inner.is_dir() else folder
     return class_folders(

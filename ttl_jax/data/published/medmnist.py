@@ -76,37 +76,37 @@ FILES = {
 
 
 def read_medmnist(folder: Path, name: str, size: int) -> Listing:
-    """Lists one file's images or volumes under their classes' names.
+    """List one file's images or volumes under their classes' names.
 
     Args:
-        folder: that holds the .npz files.
-        name: of the set.
-        size: pixels a side.
+        folder: Folder that holds the .npz files.
+        name: Name of the set.
+        size: Pixels per side.
 
     Raises:
         UserError: no such file, another size in it, or labels of other classes.
     """
     file = need(folder / f"{FILES[name, size]}.npz", "MedMNIST")
-    found = read_npz(file)
+    listing = read_npz(file)
     names, wanted = (IMAGES | VOLUMES)[name], (size,) * (3 if name in VOLUMES else 2)
-    if (shape := _shape(found.images[0])) != wanted:
+    if (shape := _shape(listing.images[0])) != wanted:
         raise UserError(f"{file} holds images of {shape} pixels, not {name} at {size}; fetch it anew")
-    given = [int(text) if text.isdecimal() else len(names) for text in found.class_names]
-    several = found.task == "multilabel"
+    given = [int(text) if text.isdecimal() else len(names) for text in listing.class_names]
+    several = listing.task == "multilabel"
     fits = max(given) < len(names) and several == (name == "chestmnist")
     if not fits or (several and len(given) != len(names)):
         raise UserError(
-            f"{file} has the labels {', '.join(found.class_names)}, not the {len(names)} of {name}; fetch it "
-            "anew"
+            f"{file} has the labels {', '.join(listing.class_names)}, not the {len(names)} of {name}; "
+            "fetch it anew"
         )
     # A class that the file happens to lack leaves a gap in its numbers.
     return replace(
-        found, class_names=names, labels=found.labels if several else np.array(given)[found.labels]
+        listing, class_names=names, labels=listing.labels if several else np.array(given)[listing.labels]
     )
 
 
 def _shape(image: ImageSource) -> tuple[int, ...]:
-    """Of an array, or of a stack of arrays; without colours."""
+    """Return the shape of an array or a stack of arrays, without the colour axis."""
     if isinstance(image, Stack):
         return len(image.slices), *np.asarray(image.slices[0]).shape
     return np.asarray(image).shape[:2]

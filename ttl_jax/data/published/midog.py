@@ -39,10 +39,10 @@ class Patch:
     """A square of an image as a Picture, moved inwards where it would pass the border.
 
     Attributes:
-        path: the image.
-        row: of its centre, in pixels.
-        column: of its centre.
-        side: pixels.
+        path: The image.
+        row: Row of the patch's centre, in pixels.
+        column: Column of the patch's centre, in pixels.
+        side: Pixels per side of the patch.
     """
 
     path: Path
@@ -80,7 +80,7 @@ _reading = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _region(path: Path, changed: int, size: int) -> Image | str:
-    """The image, or why not, so that this too is found out once for all its patches."""
+    """Return the image, or the reason why it cannot be read, cached for all its patches."""
     try:
         return read_file(path)
     except UnreadableImageError as error:
@@ -89,7 +89,7 @@ def _region(path: Path, changed: int, size: int) -> Image | str:
 
 @published("midog")
 def read_midog(folder: Path) -> Listing:
-    """Lists a patch around every annotated cell; column `tumor_type` where the table has it.
+    """List a patch around every annotated cell; column `tumor_type` where the table has it.
 
     Raises:
         UserError: a file is missing, or the table is not as published.
@@ -135,21 +135,21 @@ def read_midog(folder: Path) -> Listing:
 
 def _read(table: Path) -> dict[str, Any]:
     try:
-        found = json.loads(table.read_text(encoding="utf-8"))
+        content = json.loads(table.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{table} cannot be read ({reason(error)}); fetch it anew") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{table} is not MIDOG's table; fetch it anew")
-    return found
+    return content
 
 
 def _splits(table: Path) -> dict[int, str]:
     """Region -> split, as the owner has them; {} without the table."""
     if not table.is_file():
         return {}
-    found = read_csv(str(table))
-    slides, parts = found.column("Slide", "group"), found.column("Dataset", "split")
+    owners = read_csv(str(table))
+    slides, parts = owners.column("Slide", "group"), owners.column("Dataset", "split")
     for row, (slide, part) in enumerate(zip(slides, parts, strict=True)):
         if part.lower() not in SPLIT_ALIASES or not slide.isdecimal():
-            raise UserError(f"{found.at(row)} has slide {slide!r} in split {part!r}; fetch it anew")
+            raise UserError(f"{owners.at(row)} has slide {slide!r} in split {part!r}; fetch it anew")
     return {int(slide): SPLIT_ALIASES[part.lower()] for slide, part in zip(slides, parts, strict=True)}

@@ -34,12 +34,13 @@ class Preset:
     """One data set that users know by name.
 
     Attributes:
-        fields: dotted config fields and their values.
-        licence: its owner's terms.
-        citation: what to cite.
-        note: what a user must know before trusting a score on it.
-        group: what never straddles splits; "" where the owner names none, and each image is for itself.
-        metric: the validation figure that picks the best checkpoint (`select`).
+        fields: Dotted config fields and their values.
+        licence: Terms of the data set's owner.
+        citation: Publication to cite.
+        note: Caveat that a user must know before trusting a score on it.
+        group: Kind of group that never straddles splits. "" if the owner names none, and each image is its
+            own group.
+        metric: Validation metric that picks the best checkpoint (`select`).
     """
 
     fields: dict[str, Any]
@@ -274,13 +275,13 @@ _FILES = ("folder", "csv", "npz", "phantom")  # names that say nothing of what i
 
 
 def auto_augment(name: str) -> tuple[str, str]:
-    """What config data.augment="auto" stands for, and why: (augmentation, reason).
+    """Resolve config data.augment="auto"; return (augmentation, reason).
 
     Images are mirrored only where the modality is known and its sides are alike. A chest radiograph is
     not: the heart lies on the left, and burnt-in markers say which side is which.
 
     Args:
-        name: config data.name.
+        name: Value of config data.name.
     """
     kind, _, modality = name.partition("/")
     if name == "phantom/radiograph":
@@ -294,17 +295,17 @@ def auto_augment(name: str) -> tuple[str, str]:
 
 
 def augmentation(values: RunDataConfig) -> Spec:
-    """The steps that config.data asks for, "auto" by its name; errors as `parse_augment`."""
+    """Return the steps that config.data asks for, with "auto" resolved; raises as `parse_augment`."""
     return parse_augment(auto_augment(values.name)[0] if values.augment == "auto" else values.augment)
 
 
 def names() -> tuple[str, ...]:
-    """The presets' names."""
+    """Return the presets' names."""
     return tuple(PRESETS)
 
 
 def metric(name: str) -> str:
-    """The validation figure that picks a checkpoint on this data set; raises as `fields`."""
+    """Return the validation metric that picks a checkpoint on this data set; raises as `fields`."""
     if registry.is_own("source", name):
         return "auroc"
     if name not in PRESETS:
@@ -329,15 +330,15 @@ def fields(name: str, data_dir: str) -> dict[str, Any]:
 
 
 def fill(config: ConfigDict, arg: str | None, **own: str) -> dict[str, str]:
-    """Fills in the data set, the network and its weights from what stands behind a config file's colon.
+    """Fill in the data set, the network and its weights from what stands behind a config file's colon.
 
     Args:
-        config: of a run or a search.
-        arg: the text, or None.
-        own: names that may stand there besides those of `GIVEN`, with their defaults.
+        config: Config of a run or of a search.
+        arg: Text after the colon, or None.
+        own: Further names that may stand there besides those of `GIVEN`, with their defaults.
 
     Returns:
-        name -> value, of all that may stand there.
+        Name -> value, of all names that may stand there.
 
     Raises:
         UserError: not of the form NAME=VALUE, an unknown name, or no such preset.

@@ -26,7 +26,7 @@ WINDOW = Window(400, 1000)  # Hounsfield units; PENet's (Huang et al. 2020)
 
 @published("radfusion", "depth")
 def read_radfusion(folder: Path) -> Listing:
-    """Lists one volume a study; column `pe_type` ("central", "segmental", ...).
+    """List one volume a study; column `pe_type` ("central", "segmental", ...).
 
     Raises:
         UserError: Labels.csv is missing or not as published, or no file of a study.

@@ -20,13 +20,13 @@ CLASSES = ("normal", "tuberculosis")
 
 @published("montgomery")
 def read_montgomery(folder: Path) -> Listing:
-    """Lists Montgomery County's radiographs."""
+    """List Montgomery County's radiographs."""
     return _read(folder, "MCUCXR")
 
 
 @published("shenzhen")
 def read_shenzhen(folder: Path) -> Listing:
-    """Lists Shenzhen's radiographs."""
+    """List Shenzhen's radiographs."""
     return _read(folder, "CHNCXR")
 
 
@@ -34,9 +34,9 @@ def _read(folder: Path, prefix: str) -> Listing:
     images = need(folder / "CXR_png", f"the {prefix} set")
     files = sorted(images.glob("*.png"))
     pattern = re.compile(rf"{prefix}_(\d+)_([01])")
-    found = [pattern.fullmatch(file.stem) for file in files]
-    for file, match in zip(files, found, strict=True):
+    matches = [pattern.fullmatch(file.stem) for file in files]
+    for file, match in zip(files, matches, strict=True):
         if match is None:
             raise UserError(f"{file} is not named {prefix}_NUMBER_0.png or _1.png; move it away")
-    labels = np.array([int(match[2]) for match in found if match], np.int32)
+    labels = np.array([int(match[2]) for match in matches if match], np.int32)
     return make_listing(*rows(folder, files), labels, CLASSES)

@@ -16,9 +16,9 @@ class CsvFile:
     """A table of text.
 
     Attributes:
-        path: the file.
-        columns: column name -> cells, stripped of blanks around them.
-        rows: the number of each row's last line in the file (the header is line 1).
+        path: The file.
+        columns: Column name -> cells, stripped of surrounding blanks.
+        rows: Number of each row's last line in the file (the header is line 1).
     """
 
     path: Path
@@ -26,11 +26,11 @@ class CsvFile:
     rows: list[int]
 
     def column(self, name: str, field: str) -> list[str]:
-        """The cells of a column.
+        """Return the cells of a column.
 
         Args:
-            name: of the column.
-            field: the config field that named it, for the message.
+            name: Name of the column.
+            field: The config field that named it, for the message.
 
         Raises:
             UserError: no such column; the nearest is named.
@@ -43,18 +43,18 @@ class CsvFile:
         return self.columns[name]
 
     def at(self, index: int) -> str:
-        """Where a row stands, for messages."""
+        """Return the place of a row, for messages."""
         return f"{self.path}, row {self.rows[index]}"
 
 
 def quoted(text: object, limit: int = 120) -> str:
-    """A cell or a path in quotes, on one line and with its middle left out where it is long."""
+    """Return a cell or a path in quotes, on one line and with its middle left out where it is long."""
     shown = repr(str(text))
     return shown if len(shown) <= limit else f"{shown[: limit // 2]}...{shown[-limit // 2 :]}"
 
 
 def read_csv(path: str | Path) -> CsvFile:
-    """Reads a table with a header; the delimiter is a comma, semicolon or tab, as in the header.
+    """Read a table with a header; the delimiter is a comma, semicolon or tab, as in the header.
 
     Raises:
         UserError: missing, no table, no rows, a repeated column, a row of another length.

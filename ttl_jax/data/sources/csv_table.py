@@ -23,11 +23,11 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d{1,15}(\.\d*)?([eE][+-]?\d+)?")
 
 @source("csv", "group", "split")
 def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
-    """Lists the rows of `config.path`.
+    """List the rows of `config.path`.
 
     Args:
-        config: path, root, image, label, group, split, on_error.
-        kind: which files a name without ending may mean.
+        config: Reads path, root, image, label, group, split and on_error.
+        kind: Kind of file that a name without ending may mean.
 
     Raises:
         UserError: the table, a column or a row is wrong; the sentence names it.
@@ -84,7 +84,7 @@ def _refuse_repeated(table: CsvFile, images: list[str]) -> None:
 
 
 def _find(table: CsvFile, images: list[str], root: Path, on_error: str, kind: FileKind) -> list[Path]:
-    """The file of each row: the name as it stands, or with the ending of the one file that fits."""
+    """Return the file of each row: the name as it stands, or with the ending of the one file that fits."""
     if not root.is_dir():
         raise UserError(f"data.root={str(root)!r} is not a folder; name the one with the images")
     listed: dict[Path, tuple[set[str], dict[str, list[str]]]] = {}

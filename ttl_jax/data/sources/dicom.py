@@ -39,13 +39,13 @@ MAX_PIXELS = 200_000_000  # of a frame: a header may claim more than any memory 
 
 @dataclass(frozen=True)
 class Header:
-    """What the listing needs of a file.
+    """The part of a file's header that the listing needs.
 
     Attributes:
-        frames: images in it.
-        group: its patient (or what data.group names), hashed; "" where the file does not say.
-        names: what identifies the patient, as lower-case letters and digits, to be kept out of ids.
-        place: its series, and where in the patient it lies.
+        frames: Number of images in the file.
+        group: Hash of the patient (or of the keyword that data.group names); "" if the file has none.
+        names: Words that identify the patient, as lower-case letters and digits, to be kept out of ids.
+        place: The series, and the position of the image in the patient.
     """
 
     frames: int
@@ -59,10 +59,10 @@ class DicomFrame:
     """One frame of a DICOM file as a Picture.
 
     Attributes:
-        path: the file.
-        frame: its number, from 0.
-        window: as `parse_window` gives it.
-        spacing: millimetres a pixel; 0 leaves the pixels as stored.
+        path: The file.
+        frame: Number of the frame, from 0.
+        window: Output of `parse_window`.
+        spacing: Millimetres per pixel to scale to; 0 leaves the pixels as stored.
     """
 
     path: Path
@@ -93,11 +93,11 @@ class DicomFrame:
 
 
 def read_header(path: Path, keyword: str = "PatientID") -> Header:
-    """Reads what the listing needs, without the pixels.
+    """Read the part of the header that the listing needs, without the pixels.
 
     Args:
-        path: the file.
-        keyword: the DICOM attribute to group by; "file" for the file itself, "" for none.
+        path: The file.
+        keyword: The DICOM attribute to group by; "file" for the file itself, "" for none.
 
     Raises:
         UnreadableImageError: missing, damaged, or without an image.
@@ -137,7 +137,7 @@ def read_header(path: Path, keyword: str = "PatientID") -> Header:
 
 
 def _room(path: Path, header: Dataset) -> int:
-    """Frames that a file may hold at most: a compressed one takes 8 bytes at least (PS3.5, A.4)."""
+    """Return the most frames that a file can hold: a compressed one takes 8 bytes or more (PS3.5, A.4)."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     each = 8
     if syntax is not None and not syntax.is_compressed and not syntax.is_deflated:
@@ -171,7 +171,7 @@ def _numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
 
 
 def hashed(text: str) -> str:
-    """A keyed hash: the same text gives the same, and does not tell the text."""
+    """Return a keyed hash: equal texts give equal hashes, which do not reveal the text."""
     key = os.environ.get(KEY_VARIABLE, "").encode()[:64]
     return hashlib.blake2b(text.encode(), digest_size=10, key=key).hexdigest()
 
@@ -219,7 +219,7 @@ def _gray(stored: np.ndarray, header: Dataset, frame: int, window: Window | str)
 
 
 def _own_window(values: np.ndarray, header: Dataset, frame: int) -> Float[np.ndarray, "H W"] | None:
-    """By the file's VOI LUT, else by its first window; None where it has neither."""
+    """Apply the file's VOI LUT, else its first window; None if it has neither."""
     from pydicom.pixels import apply_voi
 
     tables = _holder(header, frame, "VOILUTSequence")
@@ -266,7 +266,7 @@ _MACROS = {
 
 
 def _holder(header: Dataset, frame: int, *keywords: str) -> Dataset:
-    """The part of the header that says it for this frame: its own, the shared, or the header."""
+    """Return the part of the header that is valid for this frame: its own, the shared, or the header."""
     own = (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0))
     for keyword in keywords:
         if keyword not in _MACROS:
@@ -282,5 +282,5 @@ def _holder(header: Dataset, frame: int, *keywords: str) -> Dataset:
 
 
 def _first(value: Any) -> float:
-    """The first of several windows; numbers are DICOM decimal strings, one or many."""
+    """Return the first of several windows; numbers are DICOM decimal strings, one or many."""
     return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)

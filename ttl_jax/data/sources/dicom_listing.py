@@ -29,11 +29,11 @@ class Found:
     """A file of the listing.
 
     Attributes:
-        row: of the folder's or table's listing that names it, or the folder that it stands in.
-        path: the file.
-        header: or why it cannot be read.
-        name: its id, hashed where it names the patient.
-        group: of `Header`, or of the table.
+        row: Row of the folder's or table's listing that names the file, or the folder that holds it.
+        path: The file.
+        header: The file's header, or the reason why it cannot be read.
+        name: The example's id, hashed if it names the patient.
+        group: Group of the `Header`, or of the table.
     """
 
     row: int
@@ -45,7 +45,7 @@ class Found:
 
 @source("dicom", "group", "split", "window", "slices", "depth", "spacing")
 def read_dicom(config: DataConfig) -> Listing:
-    """Lists DICOM files; each frame of a multi-frame file is an example (see `data.slices`).
+    """List DICOM files; each frame of a multi-frame file is an example (see `data.slices`).
 
     data.slices="volume": the files of one SeriesInstanceUID are one example, sorted along the normal of
     their planes, and so are the frames of a multi-frame file, in the file's order. A table's row may name
@@ -57,8 +57,8 @@ def read_dicom(config: DataConfig) -> Listing:
     holds the patient's number or name, its id is a hash too.
 
     Args:
-        config: path (a folder of class folders, or a table), group, window, slices, spacing, and for
-            a table root, image, label, split.
+        config: Reads path (a folder of class folders, or a table), group, window, slices and spacing; for a
+            table also root, image, label and split.
 
     Raises:
         UserError: pydicom is not installed, a field makes no sense, a file without the group's
@@ -79,7 +79,7 @@ def read_dicom(config: DataConfig) -> Listing:
     keyword = "" if column else config.group or "PatientID"
     _check_keyword(keyword)
     whole = config.slices == "volume"
-    found: list[Found] = []
+    listed_files: list[Found] = []
     hidden = 0
     for row, path in _paths(files, whole):
         name, group = str(files.ids[row]), str(files.groups[row])
@@ -99,18 +99,18 @@ def read_dicom(config: DataConfig) -> Listing:
             group = group if column else header.group
         identifying = _names_patient(name, names)
         hidden += identifying
-        found.append(Found(row, path, header, f"file-{hashed(name)}" if identifying else name, group))
+        listed_files.append(Found(row, path, header, f"file-{hashed(name)}" if identifying else name, group))
     if hidden:
         print(f"{hidden} file names hold the patient's number or name: their ids are hashed", flush=True)
     if whole:
-        return _volumes(files, found, window, config)
-    pictures = [_examples(each, config.slices, window, config.spacing) for each in found]
-    listed = replace(files, ids=np.array([each.name for each in found]))
-    return listed.expand(pictures, np.array([each.group for each in found]))
+        return _volumes(files, listed_files, window, config)
+    pictures = [_examples(each, config.slices, window, config.spacing) for each in listed_files]
+    listed = replace(files, ids=np.array([each.name for each in listed_files]))
+    return listed.expand(pictures, np.array([each.group for each in listed_files]))
 
 
 def _paths(files: Listing, whole: bool) -> Iterator[tuple[int, Path]]:
-    """(row, file); for volumes, a row that names a folder gives all DICOM files in it."""
+    """Yield (row, file); for volumes, a row that names a folder gives all DICOM files in it."""
     for row, path in enumerate(files.images):
         assert isinstance(path, Path)
         inside = (
@@ -121,7 +121,7 @@ def _paths(files: Listing, whole: bool) -> Iterator[tuple[int, Path]]:
 
 
 def _examples(each: Found, slices: str, window: Window | str, spacing: float) -> list[ImageSource]:
-    """The images of a file, or the volume that its frames are."""
+    """Return the images of a file, or the volume that its frames form."""
     if isinstance(each.header, str):
         return [Unreadable.example(each.header, slices)]
     return examples_of(
@@ -130,7 +130,7 @@ def _examples(each: Found, slices: str, window: Window | str, spacing: float) ->
 
 
 def _volumes(files: Listing, found: Sequence[Found], window: Window | str, config: DataConfig) -> Listing:
-    """One example a series, or a multi-frame file; data.group="file" makes each its own group.
+    """Return one example per series or multi-frame file; data.group="file" makes each its own group.
 
     Raises:
         UserError: a series in two classes, splits or groups, or a table's folder of several series.
@@ -179,7 +179,7 @@ def _volumes(files: Listing, found: Sequence[Found], window: Window | str, confi
 
 
 def _stack(own: Sequence[Found], window: Window | str, spacing: float) -> ImageSource:
-    """The volume of a series or a file; one that cannot be read where its order is unknown."""
+    """Return the volume of a series or a file; an unreadable example if its order is unknown."""
     if len(own) == 1:
         return _examples(own[0], "volume", window, spacing)[0]
     try:
@@ -200,7 +200,7 @@ def _check_keyword(keyword: str) -> None:
 
 
 def _names_patient(file: str, names: frozenset[str]) -> bool:
-    """Whether a file's name holds one of the names as a part, or a long one anywhere."""
+    """Return True if a file's name holds one of the names as a part, or a long one anywhere."""
     parts = set(re.split(r"[\W_]+", file.lower()))
     joined = re.sub(r"[\W_]+", "", file.lower())
     return any(name in parts or (len(name) > 4 and name in joined) for name in names)

@@ -16,13 +16,13 @@ _SAME = 0.01  # of the median distance, below which two slices are at one positi
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file's image lies in the patient (DICOM PS3.3, C.7.6.2).
+    """Position of a file's image in the patient (DICOM PS3.3, C.7.6.2).
 
     Attributes:
-        series: SeriesInstanceUID; "" where the file has none.
-        position: ImagePositionPatient, millimetres (x, y, z); () where unknown.
-        orientation: ImageOrientationPatient, cosines of the row and of the column; () where unknown.
-        pixel: height and width of a pixel in millimetres; None where unknown.
+        series: SeriesInstanceUID; "" if the file has none.
+        position: ImagePositionPatient, millimetres (x, y, z); () if unknown.
+        orientation: ImageOrientationPatient, cosines of the row and of the column; () if unknown.
+        pixel: Height and width of a pixel in millimetres; None if unknown.
     """
 
     series: str
@@ -32,12 +32,12 @@ class Place:
 
 
 def order(places: Sequence[Place]) -> tuple[list[int], tuple[float, float, float] | None]:
-    """How to sort a series' slices, and the size of a voxel.
+    """Return the order of a series' slices and the size of a voxel.
 
     The normal is the row's direction crossed with the column's: for axial slices from the feet to the head.
 
     Args:
-        places: of one series.
+        places: Positions of the slices of one series.
 
     Returns:
         Positions in `places` along the normal; millimetres from slice to slice (the median), of a

@@ -1,4 +1,4 @@
-"""Which files a source takes for its own: by their endings, or by a look inside."""
+"""Files that a source accepts, by their endings or by a look inside."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ttl_jax.data.images.decode import ENDINGS
 
 @dataclass(frozen=True)
 class FileKind:
-    """Attributes:
-    noun: what one is called in messages.
-    endings: lower case, with their dots.
-    bare: whether a file without ending is one; None: never.
-    source: the value of data.name that reads them.
+    """Kind of file that a source reads.
+
+    Attributes:
+        noun: Name of such a file in messages.
+        endings: File endings in lower case, with their dots.
+        source: Value of data.name that reads such files.
+        bare: Returns True if a file without ending is of this kind. None accepts no such file.
     """
 
     noun: str
@@ -24,7 +26,7 @@ class FileKind:
     bare: Callable[[Path], bool] | None = None
 
     def accepts(self, file: Path) -> bool:
-        """Whether the source takes this file."""
+        """Return True if the source reads this file."""
         if file.name.lower().endswith(self.endings):
             return True
         # Scanners number their files: IM0001, or 1.2.840.113619.2.55
@@ -32,7 +34,7 @@ class FileKind:
         return bool(bare and self.bare and self.bare(file))
 
     def stem(self, name: str) -> str | None:
-        """The name without its ending; None for a name of another kind."""
+        """Return the name without its ending; None for a name of another kind."""
         for ending in sorted(self.endings, key=len, reverse=True):
             if name.lower().endswith(ending):
                 return name[: -len(ending)]
@@ -40,7 +42,7 @@ class FileKind:
 
 
 def _marked_dicom(file: Path) -> bool:
-    """Whether "DICM" stands behind the 128 bytes of the preamble (DICOM PS3.10, 7.1)."""
+    """Return True if "DICM" follows the 128 bytes of the preamble (DICOM PS3.10, 7.1)."""
     try:
         if not file.is_file() or file.name == "DICOMDIR":
             return False

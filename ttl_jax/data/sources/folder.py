@@ -13,15 +13,15 @@ from ttl_jax.errors import UserError, nearest
 
 
 def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
-    """Lists a folder of class folders; sub-folders of a class belong to it.
-
-    Args:
-        path: the folder above the classes.
-        kind: which files are images.
+    """List a folder of class folders; sub-folders of a class belong to it.
 
     Every image is its own group: a folder does not say which images are of one patient. Hidden
     files and folders are passed over; other files that are no images by their ending are counted
     and printed.
+
+    Args:
+        path: The folder above the class folders.
+        kind: Kind of file that counts as an image.
 
     Raises:
         UserError: no such folder, no class folders, an empty class, a class that training lacks,
@@ -71,14 +71,14 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
         raise UserError(f"{root} has no folders in it; put each class's images in a folder of its name")
     splits = [(SPLIT_ALIASES[name.lower()], folder) for folder in folders
               if (name := folder.name).lower() in SPLIT_ALIASES]  # fmt: skip
-    found = [split for split, _ in splits]
+    names = [split for split, _ in splits]
     layout = any(split == "train" and _folders(folder) for split, folder in splits)
     if not layout:
         if len(splits) == len(folders) and any(_folders(folder) for folder in folders):
-            raise UserError(f"{root} has {', '.join(found)} but no train folder; add train/")
+            raise UserError(f"{root} has {', '.join(names)} but no train folder; add train/")
         return [("", root)]
-    for split in found:
-        if found.count(split) > 1:
+    for split in names:
+        if names.count(split) > 1:
             both = " and ".join(folder.name + "/" for name, folder in splits if name == split)
             raise UserError(f"{root} has {both}, which both mean {split}; merge them")
     strangers = [folder.name for folder in folders if folder.name.lower() not in SPLIT_ALIASES]

@@ -19,22 +19,22 @@ MAX_SIDE = 20000  # pixels; spacing in another unit than millimetres gives absur
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a file that the source could not open, until images are read and faults counted."""
+    """Placeholder for a file that the source could not open, until images are read and faults counted."""
 
     reason: str
 
     def read(self) -> Image:
-        """Raises UnreadableImageError."""
+        """Raise UnreadableImageError."""
         raise UnreadableImageError(self.reason)
 
     @classmethod
     def example(cls, reason: str, slices: str) -> ImageSource:
-        """In the place of an image, or of a volume where `data.slices` asks for one."""
+        """Return a placeholder for an image, or for a volume if `data.slices` asks for one."""
         return Stack((cls(reason),)) if slices == "volume" else cls(reason)
 
 
 def check_slices(text: str) -> None:
-    """Raises UserError unless `text` is "all", "middle", "volume" or a number above 0."""
+    """Raise UserError unless `text` is "all", "middle", "volume" or a number above 0."""
     if text not in ("all", "middle", "volume") and not (text.isdecimal() and int(text) > 0):
         raise UserError(f"data.slices={text!r} is neither 'all', 'middle' or 'volume' nor a number above 0")
 
@@ -45,14 +45,15 @@ def examples_of(
     picture: Callable[[int], Picture],
     millimetres: tuple[float, float, float] | None = None,
 ) -> list[ImageSource]:
-    """The examples of a file with `count` frames or slices.
+    """Return the examples of a file with `count` frames or slices.
 
     Args:
-        count: frames in the file.
-        text: `data.slices`. "volume" makes one example of them all; a number K takes the middles of K
-            equal parts, frames (2 i + 1) count / 2 K rounded down, and all where there are not K.
-        picture: frame number -> its picture.
-        millimetres: of `Stack`.
+        count: Number of frames in the file.
+        text: Value of `data.slices`. "volume" makes one example of all frames. A number K takes the middles
+            of K equal parts, frames (2 i + 1) count / 2 K rounded down, or all frames if there are fewer than
+            K.
+        picture: Maps a frame's number to its picture.
+        millimetres: Voxel size, as in `Stack`.
     """
     if text == "volume":
         return [Stack(tuple(picture(number) for number in range(count)), millimetres)]
@@ -63,12 +64,12 @@ def examples_of(
 
 
 def in_millimetres(image: Image, pixel: tuple[float, float] | None, spacing: float) -> Image:
-    """The image scaled so that a pixel is `spacing` millimetres, with antialiasing; 0 leaves it.
+    """Scale the image so that a pixel is `spacing` millimetres, with antialiasing; 0 leaves it.
 
     Args:
-        image: "L" or "RGB".
-        pixel: (height, width) of a pixel in millimetres; None is unknown.
-        spacing: wanted.
+        image: Image of mode "L" or "RGB".
+        pixel: Height and width of a pixel in millimetres; None if unknown.
+        spacing: Millimetres per pixel of the result.
 
     Raises:
         UnreadableImageError: the pixels' size is unknown or absurd.

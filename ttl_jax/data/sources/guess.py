@@ -1,4 +1,4 @@
-"""Which source a path is for, where the user does not say."""
+"""Choice of the source for a path when the user names none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLES = (".csv", ".tsv", ".txt")
 
 
 def guess_source(path: str | Path) -> str:
-    """The value of data.name for a path: by its ending, or the first file in it that is of a kind.
+    """Return the value of data.name for a path, by its ending or its first file of a known kind.
 
     Raises:
         UserError: nothing there, or nothing known in it.

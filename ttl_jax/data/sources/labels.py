@@ -21,12 +21,12 @@ _KNOWN = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": np.nan, "-1.0": np.n
 def class_labels(
     name: str, cells: list[str], at: Callable[[int], str]
 ) -> tuple[Int[np.ndarray, " N"], tuple[str, ...]]:
-    """One class for each row.
+    """Return one class for each row.
 
     Args:
-        name: the column.
-        cells: its text: all integers (classes in the order of their values) or all words.
-        at: where a row stands, for messages.
+        name: Name of the column.
+        cells: Text of the column: all integers (classes in the order of their values) or all words.
+        at: Returns the place of a row, for messages.
 
     Returns:
         int32 (N,) class numbers, and the sorted class names.
@@ -74,7 +74,7 @@ def class_labels(
 def known_labels(
     names: tuple[str, ...], columns: list[list[str]], at: Callable[[int], str]
 ) -> Float[np.ndarray, "N L"]:
-    """Several labels for each row: 1 present, 0 absent, NaN unknown (empty or -1).
+    """Return several labels for each row: 1 present, 0 absent, NaN unknown (empty or -1).
 
     Raises:
         UserError: another value, or a label of which only one value is known.
@@ -96,7 +96,7 @@ def known_labels(
 
 
 def check_known(names: tuple[str, ...], labels: Float[np.ndarray, "N L"]) -> None:
-    """Refuses a label that is never 0 or never 1.
+    """Refuse a label that is never 0 or never 1.
 
     Raises:
         UserError: naming the label.

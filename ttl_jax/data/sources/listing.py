@@ -1,4 +1,4 @@
-"""What a source found, before any image is decoded; and the names that splits go by."""
+"""The examples of a source before any image is decoded, and the names of splits."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Listing:
     """All examples of a source.
 
     Attributes:
-        source: what to call it in messages.
-        images: files, uint8 arrays (H, W[, C]) or pictures.
-        where: where each example comes from, for messages: a file, a table's row.
-        labels: int32 (N,) or float32 (N, L) with NaN = unknown.
-        ids: (N,) unique text.
-        groups: (N,) text.
-        class_names: in the order of the labels.
+        source: Name of the source in messages.
+        images: Files, uint8 arrays (H, W[, C]) or pictures.
+        where: Origin of each example, for messages: a file, a table's row.
+        labels: Int32 class numbers (N,), or float32 (N, L) with NaN = unknown.
+        ids: Text (N,), unique.
+        groups: Text (N,): names of the patients or lesions.
+        class_names: Names of the classes, in the order of the labels.
         task: "multiclass" or "multilabel".
-        splits: (N,) "train", "val", "test" as the source has them, or "" throughout.
-        splits_from: what the splits come from, for messages.
-        columns: other columns (N,).
+        splits: The source's own splits (N,), "train", "val" or "test"; "" throughout if it has none.
+        splits_from: Origin of the splits, for messages.
+        columns: Other columns, (N,) each.
     """
 
     source: str
@@ -54,11 +54,11 @@ class Listing:
 
     @property
     def volumes(self) -> bool:
-        """Whether the examples are volumes."""
+        """True if the examples are volumes."""
         return any(isinstance(image, Stack) for image in self.images)
 
     def take(self, indices: np.ndarray) -> Listing:
-        """The examples at `indices`, in that order."""
+        """Return the examples at `indices`, in that order."""
         return replace(
             self,
             images=[self.images[index] for index in indices],
@@ -71,11 +71,11 @@ class Listing:
         )
 
     def expand(self, pictures: Sequence[Sequence[ImageSource]], groups: np.ndarray) -> Listing:
-        """Files that hold several images: one example for each, with the file's label.
+        """Return one example per image of files that hold several, with the file's label.
 
         Args:
-            pictures: the images of each file; where there are several, ids end in "#NUMBER".
-            groups: (N,) of the files.
+            pictures: The images of each file. If there are several, ids end in "#NUMBER".
+            groups: Group of each file, (N,).
         """
         counts = [len(own) for own in pictures]
         every = self.take(np.repeat(np.arange(len(counts)), counts))
@@ -104,19 +104,19 @@ def make_listing(
     splits_from: str = "",
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Listing:
-    """A Listing from rows.
+    """Build a Listing from rows.
 
     Args:
-        source: what to call it in messages.
-        images: one for each example.
-        where: where each comes from.
-        ids: unique text.
-        labels: int (N,) class numbers, or float (N, L) with NaN = unknown: several labels.
-        class_names: in the order of the labels.
-        groups: patients or lesions; None where none are named: every example for itself.
-        splits: "train", "val" and "test"; None where the source has none of its own.
-        splits_from: what they come from.
-        columns: other columns (N,).
+        source: Name of the source in messages.
+        images: One image per example.
+        where: Origin of each example, for messages.
+        ids: Text, unique.
+        labels: Int class numbers (N,), or float (N, L) with NaN = unknown for several labels.
+        class_names: Names of the classes, in the order of the labels.
+        groups: Patients or lesions. None makes every example its own group.
+        splits: "train", "val" and "test"; None if the source has no splits of its own.
+        splits_from: Origin of the splits, for messages.
+        columns: Other columns, (N,) each.
     """
     several = labels.ndim == 2
     return Listing(
@@ -135,7 +135,7 @@ def make_listing(
 
 
 def no_splits(count: int) -> np.ndarray:
-    """The `splits` of a source that has none of its own."""
+    """Return the `splits` of a source that has none of its own."""
     return np.full(count, "", dtype="U5")
 
 
@@ -144,18 +144,18 @@ R = TypeVar("R", bound=Read)
 
 
 class Source(NamedTuple):
-    """A data source as it is registered: lists the examples of a config, and which of `READS` it reads."""
+    """A registered data source: its function config -> Listing, and the fields of `READS` that it reads."""
 
     read: Read
     reads: tuple[str, ...] = READS
 
 
 def source(name: str, *reads: str) -> Callable[[R], R]:
-    """Registers a function as the source `data.name=NAME`; a decorator.
+    """Register a function as the source `data.name=NAME`; a decorator.
 
     Args:
-        name: of the source.
-        reads: those of `READS` that it reads; others are refused, so that a group is never overlooked.
+        name: Name of the source.
+        reads: Fields of `READS` that it reads. Others are refused, so that a group is never overlooked.
     """
 
     def add(read: R) -> R:

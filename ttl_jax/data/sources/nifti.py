@@ -43,8 +43,8 @@ class Volume:
     """A volume in RAS+.
 
     Attributes:
-        voxels: uint8 (X, Y, Z), windowed.
-        millimetres: size of a voxel along each axis.
+        voxels: Windowed gray values, uint8 (X, Y, Z).
+        millimetres: Size of a voxel along each axis.
     """
 
     voxels: UInt8[np.ndarray, "X Y Z"]
@@ -66,11 +66,11 @@ class NiftiSlice:
     """One slice of a NIfTI volume as a Picture.
 
     Attributes:
-        path: the file.
-        plane: one of PLANES.
-        number: of the slice, from the patient's left, back or feet.
-        window: as `parse_window` gives it.
-        spacing: millimetres a pixel; 0 leaves the voxels as stored.
+        path: The file.
+        plane: One of PLANES.
+        number: Number of the slice, from the patient's left, back or feet.
+        window: Output of `parse_window`.
+        spacing: Millimetres per pixel to scale to; 0 leaves the voxels as stored.
     """
 
     path: Path
@@ -94,14 +94,14 @@ class NiftiSlice:
 
 @source("nifti", "group", "split", "window", "slices", "depth", "spacing", "plane")
 def read_nifti(config: DataConfig) -> Listing:
-    """Lists NIfTI files; each slice is an example (see `data.slices`, `data.plane`).
+    """List NIfTI files; each slice is an example (see `data.slices`, `data.plane`).
 
     Groups are the table's column, else the subject of a BIDS name (sub-01_..., Gorgolewski et al.
     2016), else the file: slices of one volume never straddle splits.
 
     Args:
-        config: path (a folder of class folders, or a table), group, window, slices, plane, spacing,
-            and for a table root, image, label, split.
+        config: Reads path (a folder of class folders, or a table), group, window, slices, plane and spacing;
+            for a table also root, image, label and split.
 
     Raises:
         UserError: nibabel is not installed, a field makes no sense, or a fault of the folder or the
@@ -141,13 +141,13 @@ def read_nifti(config: DataConfig) -> Listing:
     if not config.group:
         subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]
         groups = np.array(
-            [found[1] if found else name for found, name in zip(subjects, files.ids.tolist(), strict=True)]
+            [match[1] if match else name for match, name in zip(subjects, files.ids.tolist(), strict=True)]
         )
     return files.expand(pictures, groups)
 
 
 def _millimetres(opened: Nifti1Image, plane: str, spacing: float) -> tuple[float, float, float]:
-    """Of a voxel from slice to slice, and of a slice's pixel: height and width, `spacing` if that is set."""
+    """Return millimetres from slice to slice and a pixel's height and width (`spacing` if that is set)."""
     import nibabel
 
     sizes = nibabel.affines.voxel_sizes(opened.affine)
@@ -161,7 +161,7 @@ _reading = threading.Lock()
 
 
 def read_volume(path: Path, window: Window | str = "") -> Volume:
-    """A whole volume, windowed; slices that are read one after the other share it.
+    """Return a whole volume, windowed; slices that are read one after the other share it.
 
     Raises:
         UnreadableImageError: missing, damaged, not one volume, or with NaN.
@@ -171,15 +171,15 @@ def read_volume(path: Path, window: Window | str = "") -> Volume:
     except OSError:
         raise UnreadableImageError("does not exist") from None
     with _reading:  # or every thread would decompress the same volume
-        found = _try_volume(path, window, state.st_mtime_ns, state.st_size)
-    if isinstance(found, str):
-        raise UnreadableImageError(found)
-    return found
+        volume = _try_volume(path, window, state.st_mtime_ns, state.st_size)
+    if isinstance(volume, str):
+        raise UnreadableImageError(volume)
+    return volume
 
 
 @lru_cache(maxsize=2)
 def _try_volume(path: Path, window: Window | str, changed: int, size: int) -> Volume | str:
-    """The volume, or why not, so that this too is found out once for all slices."""
+    """Return the volume, or the reason why it cannot be read, cached for all its slices."""
     try:
         return _read_volume(path, window)
     except UnreadableImageError as error:
@@ -203,10 +203,10 @@ def _read_volume(path: Path, window: Window | str) -> Volume:
     if not np.isfinite(values).all():
         raise UnreadableImageError("has voxels that are NaN or infinite")
     if not isinstance(window, Window):
-        found = spread(values, PERCENTILES if window == "percentile" else (0.0, 100.0))
-        if found is None:
+        spread_window = spread(values, PERCENTILES if window == "percentile" else (0.0, 100.0))
+        if spread_window is None:
             return Volume(np.zeros(values.shape, np.uint8), (sides[0], sides[1], sides[2]))
-        window = found
+        window = spread_window
     voxels = np.empty(values.shape, np.uint8)
     for place, part in enumerate(values):  # in float64, a part at a time
         voxels[place] = to_bytes(window.apply(part))
@@ -214,7 +214,7 @@ def _read_volume(path: Path, window: Window | str) -> Volume:
 
 
 def _open(path: Path) -> Nifti1Image:
-    """The header; voxels are read later."""
+    """Open the file's header; voxels are read later."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
 
@@ -231,7 +231,7 @@ def _open(path: Path) -> Nifti1Image:
 
 
 def _shape(opened: Nifti1Image) -> tuple[int, int, int]:
-    """Voxels along R, A and S."""
+    """Return the number of voxels along R, A and S."""
     import nibabel
 
     shape = tuple(int(side) for side in opened.shape)

@@ -20,9 +20,9 @@ class NpySlice:
     """One slice of a .npy volume (slices, rows, columns) as a Picture.
 
     Attributes:
-        path: the file.
-        number: of the slice.
-        window: from its numbers (Hounsfield units for CT) to grays.
+        path: The file.
+        number: Number of the slice.
+        window: Maps the file's numbers (Hounsfield units for CT) to gray levels.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class NpySlice:
 
 
 def slices_of(path: Path) -> int:
-    """How many slices the file holds.
+    """Return the number of slices in the file.
 
     Raises:
         UnreadableImageError: as `NpySlice.read`.
@@ -53,7 +53,7 @@ def slices_of(path: Path) -> int:
 
 
 def _open(path: Path) -> np.ndarray:
-    """The volume, mapped: only the slices that are asked for are read."""
+    """Map the volume into memory: only the slices that are asked for are read."""
     try:
         volume = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

@@ -17,7 +17,7 @@ LEAST_COLUMNS = 8  # of a volume's slice; fewer would be colours
 
 
 def read_npz(path: str | Path) -> Listing:
-    """Reads {train,val,test}_images and {train,val,test}_labels (Yang et al. 2023, MedMNIST v2).
+    """Read {train,val,test}_images and {train,val,test}_labels (Yang et al. 2023, MedMNIST v2).
 
     Images are uint8 (N, H, W) or (N, H, W, 3), volumes (N, D, H, W >= 8); labels
     (N,) or (N, 1) class numbers or (N, L > 1) zeros and ones. Missing val or test arrays are allowed. The
@@ -29,18 +29,18 @@ def read_npz(path: str | Path) -> Listing:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"data.path={str(path)!r} does not exist; name the .npz file")
-    found = _arrays(path)
+    arrays = _arrays(path)
     images, labels, splits, ids = [], [], [], []
     for split in SPLITS:
         names = (f"{split}_images", f"{split}_labels")
-        if split != "train" and not any(name in found for name in names):
+        if split != "train" and not any(name in arrays for name in names):
             continue
         for name in names:
-            if name not in found:
-                hint = nearest(name, tuple(found))
+            if name not in arrays:
+                hint = nearest(name, tuple(arrays))
                 raise UserError(f"{path} has no array {name!r}{hint}; MedMNIST's layout is needed")
-        images.append(check_images(found[names[0]], f"{path}, {names[0]}"))
-        labels.append(_columns(found[names[1]], found[names[0]], f"{path}, {names[1]}"))
+        images.append(check_images(arrays[names[0]], f"{path}, {names[0]}"))
+        labels.append(_columns(arrays[names[1]], arrays[names[0]], f"{path}, {names[1]}"))
         splits += [split] * len(images[-1])
         ids += [f"{split}/{number:06d}" for number in range(len(images[-1]))]
     if len(shapes := sorted({part.ndim for part in images})) > 1:
@@ -62,10 +62,10 @@ def read_npz(path: str | Path) -> Listing:
 
 
 def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
-    """Lists a pair of arrays; every image is its own group.
+    """List a pair of arrays; every image is its own group.
 
     Args:
-        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3); volumes (N, D, H, W >= 8).
+        images: Uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3); volumes (N, D, H, W >= 8).
         labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, and NaN for unknown.
 
     Raises:
@@ -79,12 +79,12 @@ def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of the file, its checksum verified.
+    """Return every array of the file, its checksum verified.
 
     Raises:
         UserError: no .npz file, damaged, or larger than the machine's memory.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as file:
             needed = sum(member.file_size for member in file.infolist())
@@ -97,16 +97,16 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                     array = np.lib.format.read_array(member, allow_pickle=False)
                     if member.read(1):
                         raise ValueError(f"{name} has bytes behind its array")
-                found[name.removesuffix(".npy")] = array
+                arrays[name.removesuffix(".npy")] = array
     except UserError:
         raise
     except Exception as error:  # zipfile and NumPy raise nearly anything on a damaged file
         raise UserError(f"{path} is not a readable .npz file ({reason(error)}); fetch it anew") from None
-    return found
+    return arrays
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
-    """Refuses anything but uint8 (N, H, W), (N, H, W, 1), (N, H, W, 3) or, volumes, (N, D, H, W >= 8).
+    """Refuse anything but uint8 (N, H, W), (N, H, W, 1), (N, H, W, 3) or, volumes, (N, D, H, W >= 8).
 
     Raises:
         UserError: naming the shape or type, and the image where one is NaN.
@@ -135,14 +135,14 @@ def _volumes(images: np.ndarray) -> bool:
 
 
 def _each(images: np.ndarray) -> list[ImageSource]:
-    """Images (N, H, W[, C]) one by one, volumes (N, D, H, W) as stacks of their slices."""
+    """Return images (N, H, W[, C]) one by one, volumes (N, D, H, W) as stacks of their slices."""
     if _volumes(images):
         return [Stack(tuple(volume)) for volume in images]
     return list(images)
 
 
 def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (N, L) of any kind to (labels, class names).
+    """Convert labels (N, L) of any kind to (labels, class names).
 
     Raises:
         UserError: fractions, negative classes, other values than 0 and 1 in several columns, or one
@@ -176,7 +176,7 @@ def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.nda
 
 
 def _columns(labels: np.ndarray, images: np.ndarray, where: str) -> np.ndarray:
-    """Labels as (N, L), one row for each image."""
+    """Return labels as (N, L), one row for each image."""
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] == 0):
         raise UserError(f"{where} have shape {labels.shape}; (N,), (N, 1) or (N, L) is needed")
     if len(labels) != len(images):

@@ -35,8 +35,8 @@ class RecordImage:
     """One record of a shard as a Picture.
 
     Attributes:
-        path: the shard.
-        number: the record's place in it.
+        path: The shard.
+        number: Position of the record in the shard.
     """
 
     path: Path
@@ -57,14 +57,14 @@ class RecordImage:
 
 @lru_cache(maxsize=256)
 def _open_shard(path: Path, changed: int) -> Any:
-    """An open shard; reading from several threads at once is safe, and each chunk's hash is checked."""
+    """Return an open shard; threads may read it at the same time, and each chunk's hash is checked."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     return ArrayRecordReader(str(path), "readahead_buffer_size:0")
 
 
 def read_record(folder: str | Path) -> Listing:
-    """Lists the examples of a prepared folder.
+    """List the examples of a prepared folder.
 
     Raises:
         UserError: not such a folder, not finished, or a shard that is not as it was written.
@@ -103,7 +103,7 @@ def read_record(folder: str | Path) -> Listing:
 
 
 def _examples(images: list[RecordImage], examples: dict[str, Any]) -> list[RecordImage | Stack]:
-    """The images, or the volumes that they are slices of."""
+    """Return the images, or the volumes whose slices they are."""
     if "slices" not in examples:
         return list(images)
     ends = np.cumsum(examples["slices"]).tolist()
@@ -123,14 +123,14 @@ def _where(image: RecordImage | Stack, name: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder.
+    """Return the manifest of a prepared folder.
 
     Raises:
         UserError: none there, or of another format.
     """
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is no finished prepared folder (no {MANIFEST}); run: python -m ttl_jax prepare SOURCE "
@@ -138,23 +138,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); run prepare again") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{path} is not a manifest of the format {FORMAT!r}; run prepare again")
-    if found.pop("digest", "") != digest(found):
+    if manifest.pop("digest", "") != digest(manifest):
         raise UserError(f"{path} is not as it was written; run the same prepare command again to mend it")
-    return found
+    return manifest
 
 
 def digest(manifest: dict[str, Any]) -> str:
-    """SHA-256 of the manifest as JSON, its keys sorted: a damaged label would be believed."""
+    """Return the SHA-256 of the manifest as JSON with sorted keys, to detect damaged labels."""
     text = json.dumps(manifest, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_shard(path: Path, size: int) -> None:
-    found = path.stat().st_size if path.is_file() else -1
-    if found != size:
-        state = "is missing" if found < 0 else f"has {found} bytes instead of {size}"
+    actual = path.stat().st_size if path.is_file() else -1
+    if actual != size:
+        state = "is missing" if actual < 0 else f"has {actual} bytes instead of {size}"
         raise UserError(f"{path} {state}; run the same prepare command again to make it anew")
 
 

@@ -1,4 +1,4 @@
-"""The sources that data.name may say, and which fields each of them reads."""
+"""Registered sources of data.name, and the fields that each of them reads."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TFDS = Source(read_tfds, ("group",))  # of as many names as TFDS has data sets
 
 
 def names() -> tuple[str, ...]:
-    """What data.name may say, besides a file of the user's own."""
+    """Return the values of data.name, besides a file of the user's own."""
     return (*registry.names("source"), *PHANTOMS, f"{PREFIX}NAME")
 
 
 def source(name: str) -> Source:
-    """The source of a name.
+    """Return the source of a name.
 
     Raises:
         UserError: there is none, or one that generates its images.
@@ -38,10 +38,10 @@ def source(name: str) -> Source:
         families = tuple(f"{first}/..." if rest else first for first, _, rest in map(_parts, names()))
         near = nearest(name, names() if "/" in name else tuple(dict.fromkeys(families)))
         raise UserError(f"there is no data source {name!r} for data.name{near}")
-    found = registry.get("source", name)
-    if not callable(found) and not isinstance(found, Source):
+    entry = registry.get("source", name)
+    if not callable(entry) and not isinstance(entry, Source):
         raise UserError(f"data source {name!r} is no function (config) -> Listing: see docs/own.md")
-    return found if isinstance(found, Source) else Source(found)
+    return entry if isinstance(entry, Source) else Source(entry)
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -49,27 +49,27 @@ def _parts(name: str) -> tuple[str, str, str]:
 
 
 def read_listing(config: DataConfig) -> Listing:
-    """The examples that a config names; no image is decoded yet.
+    """Return the examples that a config names; no image is decoded yet.
 
     Raises:
         UserError: no such source, or one that generates its images; the source's own faults.
     """
-    found = source(config.name)
-    if not (config.path or found is TFDS or registry.is_own("source", config.name)):
+    reader = source(config.name)
+    if not (config.path or reader is TFDS or registry.is_own("source", config.name)):
         raise UserError(f"data.path is empty; name the file or folder that data.name={config.name} reads")
     refuse_fields(config, config.name)
-    listing = found.read(config if found is TFDS else here(config))
+    listing = reader.read(config if reader is TFDS else here(config))
     if not isinstance(listing, Listing):
         raise UserError(f"data source {config.name!r} returns {type(listing).__name__}, not a Listing")
     return listing
 
 
 def refuse_fields(config: DataConfig, name: str) -> None:
-    """Refuses fields that were set for a source that does not read them.
+    """Refuse fields that were set for a source that does not read them.
 
     Args:
-        config: of the data.
-        name: of a source, or another word for what the data come from, which reads none of them.
+        config: The config of the data.
+        name: Name of the source, or another word for the data's origin, which reads none of these fields.
     """
     known = registry.is_own("source", name) or name in registry.names("source") or name.startswith(PREFIX)
     reads = source(name).reads if known else ()
@@ -85,7 +85,7 @@ def refuse_fields(config: DataConfig, name: str) -> None:
 
 
 def _readers(field: str) -> tuple[str, ...]:
-    """The sources, or families of them, that read a field."""
-    found = [name for name in registry.names("source") if field in source(name).reads]
-    found += [PREFIX] if field in TFDS.reads else []
-    return tuple(dict.fromkeys(_parts(name)[0] for name in found))
+    """Return the sources, or families of them, that read a field."""
+    readers = [name for name in registry.names("source") if field in source(name).reads]
+    readers += [PREFIX] if field in TFDS.reads else []
+    return tuple(dict.fromkeys(_parts(name)[0] for name in readers))

@@ -29,9 +29,9 @@ class TfdsImage:
     """One image of a TFDS data source, as a Picture.
 
     Attributes:
-        source: of one split; its records are read at random.
-        index: the record.
-        feature: the image's name in it.
+        source: Data source of one split, with random access to its records.
+        index: Number of the record.
+        feature: Name of the image feature in the record.
     """
 
     source: Any
@@ -52,13 +52,13 @@ class TfdsImage:
 
 
 def read_tfds(config: DataConfig) -> Listing:
-    """Lists the records of `tfds/NAME[/CONFIG][:VERSION]`, as prepared under `config.path`.
+    """List the records of `tfds/NAME[/CONFIG][:VERSION]`, as prepared under `config.path`.
 
     Splits called train, validation and test are kept; others are left out and named. Labels are a
     ClassLabel, an integer, or several 0/1 features with commas between them.
 
     Args:
-        config: name, path (TFDS' data_dir, "" for its default), image, label, group.
+        config: Reads name, path (TFDS' data_dir, "" for its default), image, label and group.
 
     Raises:
         UserError: TFDS is not installed, no such data set there, or features of another kind.

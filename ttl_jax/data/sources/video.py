@@ -1,4 +1,4 @@
-"""Frames of a video file, decoded a block at a time: neighbours share the way from a key frame."""
+"""Frames of a video file, decoded in blocks: neighbours share the decoding from their key frame."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class VideoFrame:
     """One frame of a video as a Picture.
 
     Attributes:
-        path: the file.
-        number: of the frame, from 0, at the video's own rate.
-        step: every how many frames one is wanted; `number` is a multiple of it.
+        path: The file.
+        number: Number of the frame, from 0, at the video's own rate.
+        step: Distance between the frames that are wanted; `number` is a multiple of it.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class VideoFrame:
     step: int
 
     def read(self) -> Image:
-        """The frame as "RGB".
+        """Return the frame as "RGB".
 
         Raises:
             UnreadableImageError: missing, damaged, or shorter than that.
@@ -43,12 +43,12 @@ class VideoFrame:
             raise UnreadableImageError("does not exist") from None
         place, block = (self.number // self.step) % BLOCK, self.number // (self.step * BLOCK)
         with _reading:  # or every thread would decode the same block
-            found = _block(self.path, block, self.step, state.st_mtime_ns, state.st_size)
-        if isinstance(found, str):
-            raise UnreadableImageError(found)
-        if place not in found:
+            frames = _block(self.path, block, self.step, state.st_mtime_ns, state.st_size)
+        if isinstance(frames, str):
+            raise UnreadableImageError(frames)
+        if place not in frames:
             raise UnreadableImageError("is past the end of the video")
-        return found[place]
+        return frames[place]
 
 
 _reading = threading.Lock()
@@ -56,7 +56,7 @@ _reading = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _block(path: Path, block: int, step: int, changed: int, size: int) -> dict[int, Image] | str:
-    """Place in the block -> frame; or why not."""
+    """Return {place in the block: frame}, or the reason why it cannot be read."""
     try:
         return _decode(path, block * BLOCK * step, step)
     except Exception as error:  # damaged files make FFmpeg's many decoders raise nearly anything
@@ -66,13 +66,15 @@ def _block(path: Path, block: int, step: int, changed: int, size: int) -> dict[i
 def _decode(path: Path, start: int, step: int) -> dict[int, Image]:
     import av
 
-    found: dict[int, Image] = {}
+    frames: dict[int, Image] = {}
     with av.open(str(path)) as opened:
         stream = opened.streams.video[0]
         rate, base = stream.average_rate, stream.time_base
         if not rate or not base:
             raise ValueError("no frame rate")
         begin = stream.start_time or 0
+        # Seek to the key frame before the block: decoding can start only there, and earlier frames are passed
+        # over.
         opened.seek(begin + int(start / rate / base), stream=stream, backward=True)
         for frame in opened.decode(stream):
             if frame.pts is None:
@@ -81,5 +83,5 @@ def _decode(path: Path, start: int, step: int) -> dict[int, Image]:
             if number >= start + BLOCK * step:
                 break
             if number >= start and number % step == 0:
-                found[(number - start) // step] = frame.to_image()
-    return found
+                frames[(number - start) // step] = frame.to_image()
+    return frames

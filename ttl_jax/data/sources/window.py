@@ -19,10 +19,12 @@ PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class Window:
-    """Attributes:
-    center: the number that becomes middle gray.
-    width: from black to white.
-    function: one of FUNCTIONS.
+    """Map from stored numbers to brightness.
+
+    Attributes:
+        center: The number that becomes middle gray.
+        width: Distance from black to white, in the same unit.
+        function: One of FUNCTIONS.
 
     Raises:
         ValueError: an unknown function, or a width that the standard does not allow.
@@ -41,7 +43,7 @@ class Window:
             raise ValueError(f"window width {self.width:g} is too small")
 
     def apply(self, values: np.ndarray) -> Float[np.ndarray, "..."]:
-        """Brightness 0..1 of each value (Hounsfield units for CT)."""
+        """Return the brightness 0..1 of each value (Hounsfield units for CT)."""
         values = values.astype(np.float64)
         if self.function == "SIGMOID":
             with np.errstate(over="ignore"):
@@ -84,11 +86,11 @@ def parse_window(text: str) -> Window | str:
 
 
 def spread(values: np.ndarray, percentiles: tuple[float, float] = (0.0, 100.0)) -> Window | None:
-    """The window from the low to the high percentile of `values`; None where they are all equal."""
+    """Return the window from the low to the high percentile of `values`; None where they are all equal."""
     low, high = np.percentile(values, percentiles) if values.size else (0.0, 0.0)
     return Window(float(low + high) / 2, float(high - low)) if high > low else None
 
 
 def to_bytes(brightness: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """0..1 as 0..255, rounded."""
+    """Map 0..1 to 0..255, rounded."""
     return np.rint(brightness * 255).astype(np.uint8)

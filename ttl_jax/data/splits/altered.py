@@ -43,7 +43,7 @@ _SAMPLE = 4000  # images that the spectra's principal components are taken from
 
 
 def content(image: Image) -> UInt8[np.ndarray, "64 64"]:
-    """An image's gray square without even margins (of padding, of air), squashed."""
+    """Return an image's gray square without even margins (of padding, of air), squashed."""
     from PIL import Image as pil
 
     gray = image.convert("L")
@@ -59,19 +59,19 @@ def content(image: Image) -> UInt8[np.ndarray, "64 64"]:
 
 
 def _margins(square: UInt8[np.ndarray, "S S"]) -> tuple[int, int]:
-    """Even lines before the first and after the last that is not, and one more; a third at most each."""
+    """Count the even lines at both ends, plus one for the half-even line; at most a third each."""
     ordered = np.sort(square, axis=1).astype(np.int16)
     shows = ordered[:, 3 * SIDE // 4] - ordered[:, SIDE // 4] >= _EVEN
-    found = int(np.argmax(shows)), int(np.argmax(shows[::-1]))
-    before, after = (min(lines + 1, SIDE // 3) if lines else 0 for lines in found)  # one is half a line
+    even = int(np.argmax(shows)), int(np.argmax(shows[::-1]))
+    before, after = (min(lines + 1, SIDE // 3) if lines else 0 for lines in even)  # one is half a line
     return before, after
 
 
 def altered_pairs(contents: UInt8[np.ndarray, "N 64 64"], progress: Progress | None = None) -> Pairs:
-    """Pairs of images of which one is an altered copy of the other; alike as the median of their blocks.
+    """Find pairs of images that are altered copies; their likeness is the median over blocks.
 
-    Args:
-        contents: of `content`.
+    contents: Gray squares of `content`, (N, 64, 64).
+        progress: Called with (done, total) images compared.
         progress: called with (done, total) images compared.
     """
     if len(contents) < 2:
@@ -93,12 +93,12 @@ def altered_pairs(contents: UInt8[np.ndarray, "N 64 64"], progress: Progress | N
             if progress:
                 progress(int(part[-1, 0]) + 1, len(contents))
     likeness = np.concatenate(alike)
-    found = likeness >= MEDIAN
-    return Pairs(candidates[found, 0], candidates[found, 1], likeness[found].astype(np.float64))
+    is_copy = likeness >= MEDIAN
+    return Pairs(candidates[is_copy, 0], candidates[is_copy, 1], likeness[is_copy].astype(np.float64))
 
 
 def _levels(contents: UInt8[np.ndarray, "N 64 64"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spectra (N, D), and even detail at 32 and at 16 pixels a side, float16."""
+    """Return spectra (N, D), and even detail at 32 and at 16 pixels a side, float16."""
     from scipy.fft import rfft2
 
     full = contents.astype(np.float32)
@@ -128,17 +128,17 @@ def _blur(squares: Float[np.ndarray, "N S S"], width: int, times: int = 2) -> np
 
 
 def _detail(squares: Float[np.ndarray, "N S S"], width: int = 9, *, smooth: bool = True) -> np.ndarray:
-    """What is finer than `width` pixels, with or without the noise of single ones."""
+    """Return detail finer than `width` pixels; `smooth` first removes the noise of single pixels."""
     return (_blur(squares, 3, 1) if smooth else squares) - _blur(squares, width)
 
 
 def _even(detail: Float[np.ndarray, "N S S"]) -> np.ndarray:
-    """Detail divided by its deviation around each pixel, so that every part of an image counts."""
+    """Divide detail by its deviation around each pixel, so that every part of an image counts."""
     return detail / (np.sqrt(np.maximum(_blur(detail * detail, 9), 0)) + 4)
 
 
 def _neighbours(spectra: Float[np.ndarray, "N D"]) -> Iterator[Int[np.ndarray, "Q 2"]]:
-    """For each image the CANDIDATES whose spectra are most like its own, by whitened components."""
+    """Yield for each image the CANDIDATES whose spectra are most like its own, by whitened components."""
     count = len(spectra)
     spectra = spectra - spectra.mean(axis=0)
     sample = spectra[:: -(-count // _SAMPLE)]
@@ -166,22 +166,23 @@ def _judge(
     quarter: Float[np.ndarray, "N 16 16"],
     pairs: Int[np.ndarray, "Q 2"],
 ) -> Float[np.ndarray, " Q"]:
-    """The median correlation of each pair's blocks once one is laid over the other; 0 where it is none."""
-    found = np.zeros(len(pairs))
+    """Return the median correlation of each pair's blocks after alignment; 0 for pairs that are no copies."""
+    scores = np.zeros(len(pairs))
     maps = np.tile(np.eye(2, 3, dtype=np.float32), (len(pairs), 1, 1))
     for level, steps in ((quarter, _STEPS[0]), (half, _STEPS[1])):
         one, other = (level[pairs[:, column]].astype(np.float32) for column in (0, 1))
         maps = _align(one, other, maps, steps)
     laid, inside = _lay(other, maps)
+    # Drop poor fits here, because the last level is the costly one.
     left = np.flatnonzero((_correlation(one, laid, inside) >= _COARSE) & _plausible(maps))
     if not len(left):
-        return found
+        return scores
     maps = maps[left]
     first, second = (_detail(contents[pairs[left, column]].astype(np.float32)) for column in (0, 1))
     maps = _align(_even(first), _even(second), maps, _STEPS[2])
     laid, inside = _lay(second, maps)
-    found[left] = np.where(_plausible(maps), _agreement(first, laid, inside), 0)
-    return found
+    scores[left] = np.where(_plausible(maps), _agreement(first, laid, inside), 0)
+    return scores
 
 
 def _align(
@@ -190,13 +191,13 @@ def _align(
     maps: Float[np.ndarray, "P 2 3"],
     steps: int,
 ) -> Float[np.ndarray, "P 2 3"]:
-    """Gauss-Newton steps to the affine maps by which `other` fits `one` best.
+    """Take Gauss-Newton steps to the affine maps by which `other` fits `one` best.
 
     Args:
-        one: detail.
-        other: detail of the other images.
-        maps: to start from: (x, y, 1) of a place in `one` to its place in `other`, from -1/2 to 1/2.
-        steps: their number.
+        one: Detail of the images to fit to.
+        other: Detail of the images to lay over them.
+        maps: Maps to start from: (x, y, 1) of a place in `one` to its place in `other`, from -1/2 to 1/2.
+        steps: Number of Gauss-Newton steps.
     """
     count, side, _ = one.shape
     across, down = _places(side)
@@ -221,7 +222,7 @@ def _align(
 def _lay(
     other: Float[np.ndarray, "P S S"], maps: Float[np.ndarray, "P 2 3"]
 ) -> tuple[Float[np.ndarray, "P S S"], Bool[np.ndarray, "P S S"]]:
-    """`other` where `maps` take each pixel, bilinear; and which pixels come to lie within it."""
+    """Sample `other` bilinearly where `maps` take each pixel; also return the pixels that fall inside it."""
     count, side, _ = other.shape
     across, down = _places(side)
     x, y = (
@@ -247,7 +248,7 @@ def _places(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plausible(maps: Float[np.ndarray, "P 2 3"]) -> Bool[np.ndarray, " P"]:
-    """Maps that shift by a quarter at most, and scale, turn and shear little."""
+    """Return True for maps that shift by a quarter at most, and scale, turn and shear little."""
     return (np.abs(maps[:, :, 2]) <= 0.25).all(axis=1) & (
         np.abs(maps[:, :, :2] - np.eye(2, dtype=np.float32)) <= 0.35
     ).all(axis=(1, 2))
@@ -266,7 +267,7 @@ def _agreement(
     other: Float[np.ndarray, "P 64 64"],
     inside: Bool[np.ndarray, "P 64 64"],
 ) -> Float[np.ndarray, " P"]:
-    """The median correlation of the blocks that show anything; 0 where they are too few."""
+    """Return the median correlation of the blocks that have texture; 0 if they are too few."""
     ours, theirs, within = (_blocks(part) for part in (one, other, inside))
     textured = within.all(axis=2) & (np.maximum(ours.std(axis=2), theirs.std(axis=2)) >= _TEXTURE)
     ours, theirs = (part - part.mean(axis=2, keepdims=True) for part in (ours, theirs))

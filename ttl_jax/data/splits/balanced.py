@@ -1,4 +1,4 @@
-"""Whole groups drawn at random: every group with the same chance, whatever its size, and shares kept.
+"""Random draw of whole groups: equal chances whatever their size, with the classes' shares kept.
 
 Groups are decided one after the other, the large ones first. The chance of each is the share of the images
 still to come that is still wanted: with single images this is selection sampling (Fan, Muller and Rezucha
@@ -24,14 +24,14 @@ def draw(
     turns: Sequence[bytes],
     chances: Float[np.ndarray, " G"],
 ) -> Bool[np.ndarray, " G"]:
-    """Which groups are drawn.
+    """Draw groups of about `images` images that keep each property's share; True for those drawn.
 
     Args:
-        counts: images of each group with each property whose share is to be kept; C may be 0.
-        sizes: images of each group.
-        images: about how many are wanted. A group is not drawn where their number comes nearer without it.
-        turns: orders groups of one size.
-        chances: a number from 0 to 1 for each group, uniform and independent of `turns`.
+        counts: Number of images of each group with each property whose share is to be kept; C may be 0.
+        sizes: Number of images of each group.
+        images: Number of images wanted. A group is left out if the total comes nearer without it.
+        turns: Order among groups of one size.
+        chances: One number from 0 to 1 per group, uniform and independent of `turns`.
     """
     drawn = np.zeros(len(sizes), bool)
     fits = np.flatnonzero(sizes / 2 <= images + 1e-9)

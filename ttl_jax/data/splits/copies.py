@@ -34,11 +34,11 @@ class Copies:
     """Pairs of images that are copies of each other.
 
     Attributes:
-        first: (P,) positions.
-        second: (P,) positions, each above `first`.
-        likeness: (P,) correlation of thumbnails; of altered copies, of their detail once they are aligned.
-        same_pixels: (P,) whether the decoded pixels are equal at the size trained on.
-        altered: (P,) whether the thumbnails are not alike, but the detail is once they are aligned.
+        first: Position of one image of each pair, (P,).
+        second: Position of the other image, (P,), above `first`.
+        likeness: Correlation of the thumbnails, (P,); for altered copies, of their aligned detail.
+        same_pixels: True if the decoded pixels are equal at the training size, (P,).
+        altered: True if the thumbnails differ but the detail agrees once aligned, (P,).
     """
 
     first: Int[np.ndarray, " P"]
@@ -58,28 +58,29 @@ def find_copies(
     mode: str,
     likeness: float,
 ) -> Copies:
-    """Finds the pairs that count as copies.
+    """Find the pairs of images that count as copies.
 
     Args:
-        hashes: (N,) digests of the decoded pixels; an empty one equals none.
-        thumbnails: of `fingerprint.thumbnail`; read for "altered" and "near" only.
-        contents: of `altered.content`; read for "altered" only.
+        hashes: Digests of the decoded pixels, (N,). An empty one equals no other.
+        thumbnails: Thumbnails of `fingerprint.thumbnail`; used for "altered" and "near" only.
+        contents: Gray squares of `altered.content`; used for "altered" only.
         mode: "altered" (same pixels, alike, or alike once aligned), "near" (same pixels, or alike), "exact"
             (same pixels) or "ignore" (none).
-        likeness: least correlation of two thumbnails that are alike.
+        likeness: Lowest correlation at which two thumbnails count as alike.
     """
     exact = _equal_pairs(hashes) if mode != "ignore" else set()
-    found = {pair: 1.0 for pair in exact}
+    likeness_of = {pair: 1.0 for pair in exact}
     if mode in ("altered", "near"):
-        _add(found, near_pairs(thumbnails, likeness))
-    plain = set(found)
+        _add(likeness_of, near_pairs(thumbnails, likeness))
+    # Pairs known so far need no alignment, so only later ones count as altered.
+    plain = set(likeness_of)
     if mode == "altered":
-        _add(found, _kept_altered_pairs(contents))
-    pairs = sorted(found)
+        _add(likeness_of, _kept_altered_pairs(contents))
+    pairs = sorted(likeness_of)
     return Copies(
         first=np.array([one for one, _ in pairs], np.int64),
         second=np.array([other for _, other in pairs], np.int64),
-        likeness=np.array([found[pair] for pair in pairs], np.float64),
+        likeness=np.array([likeness_of[pair] for pair in pairs], np.float64),
         same_pixels=np.array([hashes[one] == hashes[other] != b"" for one, other in pairs], bool),
         altered=np.array([pair not in plain for pair in pairs], bool),
     )
@@ -93,7 +94,7 @@ def _add(found: dict[tuple[int, int], float], pairs: Pairs) -> None:
 
 
 def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
-    """`altered_pairs`, or what it found on the same images before: every run on a data set asks for it.
+    """Return `altered_pairs`, cached on disk by content because every run on a data set needs them.
 
     They are kept beside the compiled programs, in ~/.cache/ttl_jax or the folder that TTL_JAX_CACHE names.
     """
@@ -117,7 +118,7 @@ def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
 
 
 def _equal_pairs(hashes: Sequence[bytes]) -> set[tuple[int, int]]:
-    """Each copy with the first of its kind."""
+    """Pair each copy with the first of its kind."""
     first: dict[bytes, int] = {}
     pairs = set()
     for place, digest in enumerate(hashes):
@@ -129,7 +130,7 @@ def _equal_pairs(hashes: Sequence[bytes]) -> set[tuple[int, int]]:
 def clusters(
     count: int, first: Int[np.ndarray, " P"], second: Int[np.ndarray, " P"]
 ) -> Int[np.ndarray, " N"]:
-    """The connected component of each of `count` items, numbered by its first member."""
+    """Return the connected component of each of `count` items, numbered by its first member."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -138,11 +139,11 @@ def clusters(
 
 
 def merge_groups(groups: np.ndarray, copies: Copies) -> np.ndarray:
-    """The groups with those joined that share a copy, as one patient's lesions or slices would be.
+    """Join the groups that share a copy, as one patient's lesions or slices would be.
 
     Args:
-        groups: (N,) names.
-        copies: between the N images.
+        groups: Group names, (N,).
+        copies: Copies among the N images.
 
     Returns:
         (N,) names; a joined group goes by the first of its names in the alphabet, so that groups

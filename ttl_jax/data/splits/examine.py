@@ -1,4 +1,4 @@
-"""A listing's images read, split and searched for leaks; nothing is refused here but what cannot be read."""
+"""Reading, splitting and leak search of a listing; only unreadable images are refused here."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Examined:
     """A listing whose images were read, split and searched for leaks.
 
     Attributes:
-        listing: the readable examples; groups that share a copy of an image are one.
-        images: reader of their pixels.
-        splits: (N,) names.
-        copies: pairs among them.
-        leaks: groups and copies that stand in two splits.
-        conflicts: one image under two labels.
-        skipped: a sentence for each image left out as unreadable.
+        listing: The readable examples. Groups that share a copy of an image are joined.
+        images: Reader of their pixels.
+        splits: Split names, (N,).
+        copies: Pairs of copies among them.
+        leaks: Groups and copies that stand in two splits.
+        conflicts: Images that stand under two labels.
+        skipped: One sentence per image left out as unreadable.
     """
 
     listing: Listing
@@ -45,7 +45,7 @@ class Examined:
     skipped: tuple[str, ...]
 
     def summary(self) -> str:
-        """Leaks and conflicts, counted, in one clause."""
+        """Count leaks and conflicts in one clause."""
         return summary([*self.leaks, *self.conflicts], leaking_images(self.splits, self.copies))
 
     def overview(self) -> str:
@@ -64,12 +64,12 @@ class Examined:
 
 
 def examine(listing: Listing, config: DataConfig, progress: Progress | None = None) -> Examined:
-    """Reads a listing's images, splits them and looks for leaks, without refusing any.
+    """Read a listing's images, split them and look for leaks, without refusing any.
 
     Args:
-        listing: what a source found.
-        config: how to read and split it.
-        progress: as for `load`.
+        listing: The source's examples.
+        config: Decoding, splitting and copy-search options.
+        progress: Called with (done, total) after each image. None prints a line every few seconds.
 
     Raises:
         UserError: an image cannot be read, or the split file is not of these data.
@@ -93,6 +93,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
     copies = find_copies(
         hashes, checked.thumbnails[kept], checked.contents[kept], config.duplicates, config.likeness
     )
+    # Join groups before splitting: copies of an image must land in one split.
     joined = replace(listing, groups=merge_groups(listing.groups, copies))
     if config.folds:
         fold_of = fold_of_each(joined, config, left_out)
@@ -113,7 +114,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
 
 
 def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str) -> tuple[str, ...]:
-    """One sentence for each image that cannot be read, printed where they are skipped.
+    """Return one sentence per unreadable image; print them if such images are skipped.
 
     Raises:
         UserError: there is one and on_error is "fail", or none can be read.
@@ -136,12 +137,12 @@ def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str)
 
 
 def fold_of_each(listing: Listing, config: DataConfig, left_out: frozenset[str]) -> np.ndarray:
-    """Each image's fold, from the split file or made here; -1 for a test split of the data's own.
+    """Return each image's fold, read from the split file or made here; -1 for the data's own test split.
 
     Args:
-        listing: groups joined by their copies.
-        config: folds, split_seed, splits.
-        left_out: ids in the split file that could not be read now.
+        listing: The examples, with groups joined by their copies.
+        config: Reads folds, split_seed and splits.
+        left_out: Ids in the split file that could not be read now.
     """
     fold_of = np.full(len(listing.ids), -1)
     pool = np.flatnonzero(listing.splits != "test")
@@ -154,7 +155,7 @@ def fold_of_each(listing: Listing, config: DataConfig, left_out: frozenset[str])
 
 
 def _fill(listing: Listing, config: DataConfig) -> np.ndarray:
-    """Splits what the source left unsplit; a missing val or test comes out of train alone."""
+    """Split what the source left unsplit; a missing val or test comes out of train alone."""
     own = (listing.splits != "").any()
     splits = listing.splits.copy() if own else np.full(len(listing.ids), "train", dtype="U5")
     wanted = {"test": config.test_fraction, "val": config.val_fraction}

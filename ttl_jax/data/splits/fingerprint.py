@@ -1,4 +1,4 @@
-"""How alike two images look: a perceptual hash to find candidates, a correlation to judge them.
+"""Visual similarity of two images: a perceptual hash finds candidates, a correlation judges them.
 
 Copies may be mirrored or turned by quarters, as augmentation leaves them: each pair is compared in the
 eight orientations of the square and counts by the best. (One canonical orientation for each image would
@@ -35,9 +35,9 @@ class Pairs:
     """Pairs of images that look alike.
 
     Attributes:
-        first: (P,) positions.
-        second: (P,) positions, each above `first`.
-        likeness: (P,) correlation of the two thumbnails in the orientation where it is highest, 1.0 for
+        first: Position of one image of each pair, (P,).
+        second: Position of the other image, (P,), above `first`.
+        likeness: Correlation of the two thumbnails in the orientation where it is highest, (P,); 1.0 for
             equal ones.
     """
 
@@ -47,21 +47,21 @@ class Pairs:
 
 
 def thumbnail(image: Image) -> UInt8[np.ndarray, "32 32"]:
-    """An image's gray thumbnail: squashed, so that it does not depend on the size trained on."""
+    """Return an image's gray thumbnail: squashed, so that it does not depend on the size trained on."""
     from PIL import Image as pil
 
     return np.asarray(image.convert("L").resize((SIDE, SIDE), pil.Resampling.BILINEAR))
 
 
 def orient(squares: np.ndarray, orientation: tuple[bool, ...]) -> np.ndarray:
-    """Squares (N, S, S) in one of ORIENTATIONS."""
+    """Return squares (N, S, S) in one of ORIENTATIONS."""
     transposed, down, across = orientation
     turned = squares.swapaxes(1, 2) if transposed else squares
     return turned[:, :: -1 if down else 1, :: -1 if across else 1]
 
 
 def hash_bits(thumbnails: UInt8[np.ndarray, "N 32 32"]) -> Bool[np.ndarray, "N 63"]:
-    """The DCT hash of each thumbnail (pHash; Zauner 2010, section 3.2.1).
+    """Return the DCT hash of each thumbnail (pHash; Zauner 2010, section 3.2.1).
 
     The 8 x 8 lowest frequencies without the constant one, each above the median or not: brightness
     and contrast do not matter.
@@ -81,7 +81,7 @@ def _bits(low: Float[np.ndarray, "N 8 8"]) -> Bool[np.ndarray, "N 63"]:
 
 
 def _orient_low(low: Float[np.ndarray, "N 8 8"], orientation: tuple[bool, ...]) -> np.ndarray:
-    """The frequencies of `orient`ed thumbnails: a mirror changes the sign of the odd ones along its axis."""
+    """Return frequencies of `orient`ed thumbnails: a mirror flips the sign of the odd ones along its axis."""
     transposed, down, across = orientation
     odd = np.where(np.arange(HASH_SIDE) % 2, -1, 1).astype(low.dtype)
     turned = low.swapaxes(1, 2) if transposed else low
@@ -91,15 +91,16 @@ def _orient_low(low: Float[np.ndarray, "N 8 8"], orientation: tuple[bool, ...]) 
 def near_pairs(
     thumbnails: UInt8[np.ndarray, "N 32 32"], likeness: float, most_bits: int = MOST_BITS
 ) -> Pairs:
-    """All pairs whose hashes differ in few bits and whose thumbnails correlate, in any orientation.
+    """Return all pairs whose hashes differ in few bits and whose thumbnails correlate, in any orientation.
 
     Equal thumbnails are compared once: each copy is paired with the first of its kind, so that a
     thousand copies are 999 pairs. A flat thumbnail shows nothing, and is like none.
 
     Args:
-        thumbnails: of `thumbnail`.
-        likeness: least correlation over the pixels, -1 to 1; of mirrored or turned ones halfway to 1.
-        most_bits: bits of 63 that may differ.
+        thumbnails: Thumbnails of `thumbnail`, (N, 32, 32).
+        likeness: Lowest correlation over the pixels, -1 to 1. For mirrored or turned pairs the limit lies
+            halfway between it and 1.
+        most_bits: Number of the hash's 63 bits that may differ.
     """
     count = len(thumbnails)
     flat = thumbnails.reshape(count, -1)
@@ -129,7 +130,7 @@ def near_pairs(
 
 
 def _turned_likeness(likeness: float) -> float:
-    """Half as far from 1: eight looks find more strangers alike.
+    """Return the limit for turned pairs, half as far from 1: eight comparisons find more chance matches.
 
     On HAM10000 six turned pairs lie between 0.97 and 0.98, and one of them is of one lesion; mirrored
     copies that were saved as JPEG again (LC25000) have 0.9998.
@@ -138,7 +139,7 @@ def _turned_likeness(likeness: float) -> float:
 
 
 def _signs(bits: Bool[np.ndarray, "N 63"]) -> Float[np.ndarray, "N 63"]:
-    """Bits as -1 and 1: a product of two hashes is 63 - 2 * (bits that differ)."""
+    """Return bits as -1 and 1: a product of two hashes is 63 - 2 * (bits that differ)."""
     return np.where(bits, 1.0, -1.0).astype(np.float32)
 
 
@@ -157,7 +158,7 @@ def _close(
 
 
 def _best(first: np.ndarray, second: np.ndarray, likeness: np.ndarray) -> Pairs:
-    """Each pair once, as alike as in its best orientation, in the order of positions."""
+    """Keep each pair once, with the likeness of its best orientation, in the order of positions."""
     order = np.lexsort((-likeness, second, first))
     first, second, likeness = first[order], second[order], likeness[order]
     fresh = np.ones(len(first), bool)

@@ -13,36 +13,38 @@ from ttl_jax.typing import Int
 
 
 def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> Int[np.ndarray, " N"]:
-    """Gives every image a fold 0..folds-1; a group is in one fold.
+    """Give every image a fold 0..folds-1; a group is in one fold.
 
     One class an image: the groups whose rarest class it is are dealt out, the largest first, each to
     the fold that has fewest images of them so far (as scikit-learn's StratifiedGroupKFold, greedy).
     Several labels: iterative stratification.
 
     Args:
-        labels: int (N,) or float (N, L) with NaN = unknown.
-        groups: (N,) names.
-        folds: their number, 2 or more.
-        seed: of the order among groups of one size.
+        labels: Int class numbers (N,), or float (N, L) with NaN = unknown.
+        groups: Group names, (N,).
+        folds: Number of folds, 2 or more.
+        seed: Seed of the order among groups of one size.
 
     Raises:
         UserError: fewer groups than folds.
     """
-    found = collect(labels, groups)
-    if len(found) < folds:
-        raise UserError(f"data.folds={folds} needs as many groups, and there are {len(found)}; ask for fewer")
+    all_groups = collect(labels, groups)
+    if len(all_groups) < folds:
+        raise UserError(
+            f"data.folds={folds} needs as many groups, and there are {len(all_groups)}; ask for fewer"
+        )
     fold_of = np.zeros(len(groups), np.int64)
     if labels.ndim == 2:
-        members = [group.members for group in found]
+        members = [group.members for group in all_groups]
         sizes = np.array([len(positions) for positions in members])
         shares = [1 / folds] * folds
-        part = deal(known_counts(labels, members), sizes, shares, lambda at: turn(seed, found[at].name))
+        part = deal(known_counts(labels, members), sizes, shares, lambda at: turn(seed, all_groups[at].name))
         for positions, number in zip(members, part.tolist(), strict=True):
             fold_of[list(positions)] = number
         return fold_of
     total = np.zeros(folds, np.int64)
     strata = defaultdict(list)
-    for group in found:
+    for group in all_groups:
         strata[group.stratum].append(group)
     # The rarest class first, as the total balances what its few images upset.
     for stratum in sorted(strata, key=lambda key: (sum(len(group.members) for group in strata[key]), key)):
@@ -58,14 +60,14 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
 def splits_of_fold(
     fold_of: Int[np.ndarray, " N"], folds: int, fold: int, has_test: np.ndarray | None = None
 ) -> np.ndarray:
-    """The split of each image when `fold` is held out.
+    """Return the split of each image when `fold` is held out.
 
     Args:
-        fold_of: of `assign_folds`; read only where `has_test` is False.
-        folds: their number.
-        fold: 0..folds-1.
-        has_test: (N,) images of a test split of the data's own, which stays; then the fold is "val".
-            Without one the fold is "test" and the next one, cyclically, "val".
+        fold_of: Output of `assign_folds`; used only where `has_test` is False.
+        folds: Number of folds.
+        fold: The held-out fold, 0..folds-1.
+        has_test: True for images of the data's own test split, (N,). That split stays, and the fold becomes
+            "val". Without one the fold is "test" and the next one, cyclically, "val".
 
     Returns:
         (N,) "train", "val", "test".

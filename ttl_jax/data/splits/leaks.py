@@ -1,4 +1,4 @@
-"""What stands in two splits that must not: groups, copies of an image; and labels that disagree."""
+"""Leaks between splits (groups, copies of an image) and labels that disagree."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Finding:
     """Two images that stand in the way of an honest score, or one group with its splits.
 
     Attributes:
-        kind: one of KINDS.
-        one: an image, or the first image of a group in its first split.
-        other: the image that it is a copy of, or the group's first image in another split.
-        splits: of the two.
-        likeness: correlation of their thumbnails, or of their aligned detail; NaN for a group.
-        about: the group's name, or the two labels.
+        kind: One of KINDS.
+        one: An image, or the first image of a group in its first split.
+        other: The copy of that image, or the group's first image in another split.
+        splits: The splits of the two.
+        likeness: Correlation of their thumbnails, or of their aligned detail; NaN for a group.
+        about: The group's name, or the two labels.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Finding:
     about: str = ""
 
     def line(self) -> str:
-        """One line for a terminal."""
+        """Return one line for a terminal."""
         alike = f" ({self.likeness:.3f})" if self.kind in (NEAR, ALTERED) else ""
         about = f" [{self.about}]" if self.about else ""
         return f"{self.kind}{alike}{about}: {self.splits[0]} {self.one} = {self.splits[1]} {self.other}"
@@ -57,14 +57,14 @@ def find_leaks(
     splits: np.ndarray,
     copies: Copies,
 ) -> list[Finding]:
-    """Groups and copies that stand in two splits.
+    """Return the groups and copies that stand in two splits.
 
     Args:
-        where: (N,) what to call each image.
-        images: (N,) as listed; a file's bytes tell "same file" from "same pixels".
-        groups: (N,) names.
-        splits: (N,) names.
-        copies: between the N images.
+        where: Name of each image in messages, (N,).
+        images: The images as listed, (N,). A file's bytes tell "same file" from "same pixels".
+        groups: Group names, (N,).
+        splits: Split names, (N,).
+        copies: Copies among the N images.
     """
     findings = []
     for group, names in straddling(groups, splits).items():
@@ -97,14 +97,14 @@ def find_conflicts(
     splits: np.ndarray,
     copies: Copies,
 ) -> list[Finding]:
-    """Images that are one, saved once or twice, under two labels, in whatever splits.
+    """Return the images that are one, saved once or twice, under two labels, in whatever splits.
 
     Args:
-        where: (N,) what to call each image.
-        labels: int (N,), or float (N, L) with NaN = unknown, which conflicts with nothing.
-        names: of the classes.
-        splits: (N,) names.
-        copies: between the N images.
+        where: Name of each image in messages, (N,).
+        labels: Int class numbers (N,), or float (N, L) with NaN = unknown, which conflicts with nothing.
+        names: Names of the classes.
+        splits: Split names, (N,).
+        copies: Copies among the N images.
     """
     findings = []
     for number in np.flatnonzero(copies.same_pixels | (copies.likeness >= SAME_IMAGE) & ~copies.altered):
@@ -119,22 +119,22 @@ def find_conflicts(
 
 
 def leaking_images(splits: np.ndarray, copies: Copies) -> dict[tuple[str, str], int]:
-    """How many images of one split have a copy in another, directly or over a chain of copies.
+    """Count the images of one split that have a copy in another, directly or over a chain of copies.
 
     Returns:
         {(split, other split): images of `split`}, pairs without any left out.
     """
     component = clusters(len(splits), copies.first, copies.second)
-    found = {}
+    counts = {}
     for one, other in (("test", "train"), ("val", "train"), ("test", "val")):
         count = int(np.isin(component[splits == one], component[splits == other]).sum())
         if count:
-            found[one, other] = count
-    return found
+            counts[one, other] = count
+    return counts
 
 
 def summary(findings: Sequence[Finding], leaking: dict[tuple[str, str], int]) -> str:
-    """The counts in one clause."""
+    """Return the counts in one clause."""
     counts = Counter(finding.kind for finding in findings)
     parts = [f"{counts[kind]} x {kind}" for kind in KINDS if counts[kind]]
     images = [f"{count} images of {one} stand in {other} too" for (one, other), count in leaking.items()]

@@ -18,11 +18,11 @@ from ttl_jax.typing import Float, Int
 def known_counts(
     labels: Float[np.ndarray, "N L"], members: Sequence[Sequence[int]]
 ) -> Int[np.ndarray, "G 2L"]:
-    """Images with each label present, then with each known to be absent, group by group.
+    """Count the images with each label present, then with each known to be absent, group by group.
 
     Args:
-        labels: 1, 0 or NaN = unknown.
-        members: positions of each group's images.
+        labels: 1, 0 or NaN = unknown, (N, L).
+        members: Positions of each group's images.
     """
     values = np.concatenate([labels == 1, labels == 0], axis=1).astype(np.int64)
     return np.stack([values[list(positions)].sum(axis=0) for positions in members])
@@ -34,17 +34,17 @@ def deal(
     shares: Sequence[float],
     turn: Callable[[int], bytes],
 ) -> Int[np.ndarray, " G"]:
-    """The part that each group goes to.
+    """Return the part that each group goes to.
 
     Args:
-        counts: images of each group with each property.
-        sizes: images of each group.
-        shares: of each part, summing to 1.
-        turn: the group's place in the order, a hash, so that neither the order of the files nor a
+        counts: Number of images of each group with each property.
+        sizes: Number of images of each group.
+        shares: Share of each part; they sum to 1.
+        turn: Returns a group's place in the order. It is a hash, so that neither the order of the files nor a
             library's random numbers matter.
 
     Returns:
-        part numbers (G,).
+        Part numbers, (G,).
     """
     share = np.asarray(shares, np.float64)
     wanted = share[:, None] * counts.sum(axis=0)  # of each property, still

@@ -1,4 +1,4 @@
-"""Why a split is refused before training: it leaks, is empty, or cannot teach a class."""
+"""Requirements of a split, checked before training: no leaks, no empty split, every class in train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ttl_jax.errors import UserError
 
 
 def refuse_leaks(found: Examined, config: DataConfig) -> None:
-    """Refuses a split that leaks, or says so where `data.allow_leaks` is set.
+    """Refuse a split that leaks, or only print it if `data.allow_leaks` is set.
 
     Raises:
         UserError: naming the first leak and the ways out.
@@ -33,7 +33,7 @@ def refuse_leaks(found: Examined, config: DataConfig) -> None:
 
 
 def refuse_missing(listing: Listing, splits: np.ndarray) -> None:
-    """Refuses an empty split and what train cannot teach; says what val or test lack.
+    """Refuse an empty split and what train cannot teach; print what val or test lack.
 
     Raises:
         UserError: naming the split, the class or the label.
@@ -58,11 +58,11 @@ def refuse_missing(listing: Listing, splits: np.ndarray) -> None:
 def lacking(
     labels: np.ndarray, class_names: tuple[str, ...], task: Task
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """What these examples cannot teach or test.
+    """Yield the classes, positives or negatives that these examples lack.
 
     Args:
-        labels: int (N,) classes, or float (N, L) with NaN = unknown.
-        class_names: of the classes or labels.
+        labels: Int class numbers (N,), or float (N, L) with NaN = unknown.
+        class_names: Names of the classes or labels.
         task: "multiclass" or "multilabel".
 
     Yields:
@@ -73,6 +73,6 @@ def lacking(
     else:
         present = [("label", kind, (labels == value).any(axis=0))
                    for value, kind in ((1, "positive"), (0, "negative"))]  # fmt: skip
-    for noun, kind, found in present:
-        if not found.all():
-            yield noun, kind, [class_names[place] for place in np.flatnonzero(~found)]
+    for noun, kind, has_any in present:
+        if not has_any.all():
+            yield noun, kind, [class_names[place] for place in np.flatnonzero(~has_any)]

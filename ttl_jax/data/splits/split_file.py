@@ -14,7 +14,7 @@ from ttl_jax.errors import UserError
 
 
 def write_splits(path: str | Path, ids: np.ndarray, splits: np.ndarray, source: str) -> None:
-    """Writes {"source", "splits": {split: [id, ...]}} in one move, ids in the order of the data.
+    """Write {"source", "splits": {split: [id, ...]}} in one move, ids in the order of the data.
 
     Raises:
         UserError: the file cannot be written there.
@@ -23,7 +23,7 @@ def write_splits(path: str | Path, ids: np.ndarray, splits: np.ndarray, source: 
 
 
 def write_folds(path: str | Path, ids: np.ndarray, fold_of: np.ndarray, source: str) -> None:
-    """Writes {"source", "folds": [[id, ...], ...]} in one move; ids of fold -1 stand in none.
+    """Write {"source", "folds": [[id, ...], ...]} in one move; ids of fold -1 stand in none.
 
     Raises:
         UserError: the file cannot be written there.
@@ -33,12 +33,12 @@ def write_folds(path: str | Path, ids: np.ndarray, fold_of: np.ndarray, source: 
 
 
 def read_splits(path: str | Path, ids: np.ndarray, left_out: frozenset[str]) -> np.ndarray:
-    """The split of each of `ids`, (N,).
+    """Read the split of each of `ids`, (N,).
 
     Args:
-        path: written by `write_splits`.
-        ids: of the data now.
-        left_out: ids that the data had but that were skipped as unreadable.
+        path: File written by `write_splits`.
+        ids: Ids of the data now, (N,).
+        left_out: Ids of images that were skipped as unreadable; the file may name them.
 
     Raises:
         UserError: not such a file, an id twice, or ids that the data and the file do not share.
@@ -52,13 +52,13 @@ def read_splits(path: str | Path, ids: np.ndarray, left_out: frozenset[str]) -> 
 
 
 def read_folds(path: str | Path, ids: np.ndarray, folds: int, left_out: frozenset[str]) -> np.ndarray:
-    """The fold of each of `ids`, int (N,).
+    """Read the fold of each of `ids`, int (N,).
 
     Args:
-        path: written by `write_folds`.
-        ids: of the data now, without a test split of its own.
-        folds: how many the file must hold.
-        left_out: ids that the data had but that were skipped as unreadable.
+        path: File written by `write_folds`.
+        ids: Ids of the data now, (N,), without a test split of its own.
+        folds: Number of folds that the file must hold.
+        left_out: Ids of images that were skipped as unreadable; the file may name them.
 
     Raises:
         UserError: as `read_splits`, or another number of folds.
@@ -99,7 +99,7 @@ def _read(path: str | Path, key: str) -> Any:
 def _places(
     path: str | Path, lists: dict[_Place, list[str]], ids: np.ndarray, left_out: frozenset[str]
 ) -> list[_Place]:
-    """The list that each id stands in, every id in one."""
+    """Return the list that holds each id; every id must stand in exactly one."""
     assigned: dict[str, _Place] = {}
     for name, items in lists.items():
         for item in items:

@@ -1,4 +1,4 @@
-"""Which group goes to which split: stratified, whole groups, the same on every machine.
+"""Assignment of groups to splits: stratified, whole groups, the same on every machine.
 
 Chance is a hash of (seed, group): the order of the files does not matter, and no library's random numbers
 are involved.
@@ -19,12 +19,13 @@ from ttl_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Group:
-    """A group as one piece.
+    """One group, which is never divided.
 
     Attributes:
-        name: its name.
-        members: positions of its images.
-        stratum: the rarest class among them (several labels: the rarest one present, -1 for none).
+        name: Name of the group.
+        members: Positions of its images.
+        stratum: Number of the rarest class among them. For several labels, the rarest one present; -1 for
+            none.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Group:
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
-    """Gives every image a split; what no fraction asks for is "train".
+    """Give every image a split; the images that no fraction asks for are "train".
 
     Every group has the same chance to be held out, whatever its size (`balanced.draw`). One class an
     image: each stratum is drawn from by itself. Several labels: all at once, and the share of each
@@ -42,28 +43,28 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float]
     `fractions`.
 
     Args:
-        labels: int (N,) or float (N, L) with NaN = unknown.
-        groups: (N,) text.
-        fractions: held-out split -> share of the images.
-        seed: which of the possible splits.
+        labels: Int class numbers (N,), or float (N, L) with NaN = unknown.
+        groups: Group names, (N,).
+        fractions: Held-out split -> share of the images.
+        seed: Selects one of the possible splits.
 
     Returns:
-        (N,) "train" or a key of `fractions`.
+        Split names (N,): "train" or a key of `fractions`.
     """
-    found = collect(labels, groups)
-    members = [group.members for group in found]
+    all_groups = collect(labels, groups)
+    members = [group.members for group in all_groups]
     sizes = np.array([len(positions) for positions in members])
-    turns = [turn(seed, group.name) for group in found]
+    turns = [turn(seed, group.name) for group in all_groups]
     shown = known_counts(np.eye(labels.max() + 1)[labels] if labels.ndim == 1 else labels, members)
-    stratum = np.array([group.stratum for group in found])
+    stratum = np.array([group.stratum for group in all_groups])
     strata = [np.flatnonzero(stratum == number) for number in np.unique(stratum)]
-    part = np.zeros(len(found), np.int64)
+    part = np.zeros(len(all_groups), np.int64)
     owed = np.zeros(len(fractions))
-    for pool in strata if labels.ndim == 1 else [np.arange(len(found))]:
+    for pool in strata if labels.ndim == 1 else [np.arange(len(all_groups))]:
         left, total = pool, sizes[pool].sum()
         for number, (name, share) in enumerate(fractions.items()):
             wanted = share * total + owed[number]
-            chances = np.array([_uniform(turn(f"{seed}/{name}", found[group].name)) for group in left])
+            chances = np.array([_uniform(turn(f"{seed}/{name}", all_groups[group].name)) for group in left])
             kept = shown[left] if labels.ndim == 2 else np.zeros((len(left), 0), np.int64)
             drawn = draw(kept, sizes[left], wanted, [turns[group] for group in left], chances)
             part[left[drawn]] = number + 1
@@ -85,12 +86,12 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, fractions: dict[str, float]
 
 
 def _complete(part: np.ndarray, ordered: list[int], last: int) -> None:
-    """Moves groups of a stratum so that train (part 0) has one, then part 1, and so on to `last`.
+    """Move groups of a stratum so that train (part 0) has one, then part 1, and so on to `last`.
 
     Args:
-        part: of every group; changed.
-        ordered: the stratum's groups, the first to be moved first.
-        last: number of the last part.
+        part: Part of every group; changed in place.
+        ordered: The stratum's groups, those to be moved first at the front.
+        last: Number of the last part.
     """
     for number in range(last + 1):
         held = np.bincount(part[ordered], minlength=last + 1)
@@ -104,12 +105,12 @@ def _complete(part: np.ndarray, ordered: list[int], last: int) -> None:
 
 
 def _uniform(digest: bytes) -> float:
-    """A number from 0 to 1, of a hash."""
+    """Map a hash to a number from 0 to 1."""
     return int.from_bytes(digest, "big") / 2 ** (8 * len(digest))
 
 
 def limit(labels: np.ndarray, groups: np.ndarray, images: int, seed: int) -> np.ndarray:
-    """Picks whole groups of about `images` images, with the classes' shares kept.
+    """Pick whole groups of about `images` images, with the classes' shares kept.
 
     One order of the groups is cut at `images`, so a smaller limit's choice lies within a larger
     one's. The order deals the strata out evenly; one group of each stratum leads it.
@@ -146,25 +147,25 @@ def limit(labels: np.ndarray, groups: np.ndarray, images: int, seed: int) -> np.
 
 
 def collect(labels: np.ndarray, groups: np.ndarray) -> list[Group]:
-    """The groups, each with its stratum, in the order of their names."""
+    """Return the groups, each with its stratum, in the order of their names."""
     present = np.nan_to_num(labels) > 0 if labels.ndim == 2 else None
     counts = present.sum(axis=0) if present is not None else np.bincount(labels)
     names, number = np.unique(groups, return_inverse=True)
     order = np.argsort(number, kind="stable")
     pieces = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    found = []
+    collected = []
     for name, piece in zip(names.tolist(), pieces, strict=True):
         if present is not None:
             classes = np.flatnonzero(present[piece].any(axis=0)).tolist()
         else:
             classes = sorted(set(labels[piece].tolist()))
         stratum = min(classes, key=lambda item: (counts[item], item)) if classes else -1
-        found.append(Group(name, tuple(piece.tolist()), stratum))
-    return found
+        collected.append(Group(name, tuple(piece.tolist()), stratum))
+    return collected
 
 
 def straddling(groups: np.ndarray, splits: np.ndarray) -> dict[str, tuple[str, ...]]:
-    """Groups that stand in several splits, with those splits."""
+    """Return the groups that stand in several splits, with those splits."""
     pairs = np.unique(np.stack([groups.astype(str), splits.astype(str)], axis=1), axis=0)
     seen: dict[str, list[str]] = defaultdict(list)
     for group, split in pairs.tolist():
@@ -173,5 +174,5 @@ def straddling(groups: np.ndarray, splits: np.ndarray) -> dict[str, tuple[str, .
 
 
 def turn(seed: int | str, group: str) -> bytes:
-    """A group's place in the order of a seed: 16 bytes of a hash."""
+    """Return a group's place in the order of a seed: 16 bytes of a hash."""
     return hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=16).digest()

@@ -30,7 +30,7 @@ def enabled(x: Array | None = None) -> bool:
     """True where networks are traced with the forms for a CPU.
 
     Args:
-        x: what an operation takes; where a length is a symbol (`jax.export`), it goes the plain way.
+        x: the operation's input; where a length is a symbol (`jax.export`), the plain form is taken.
     """
     counted = x is None or all(isinstance(length, int) for length in x.shape)
     return wanted() and counted and jax.default_backend() == "cpu"

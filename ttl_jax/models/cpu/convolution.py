@@ -36,10 +36,10 @@ class Geometry:
     """A convolution but for its arrays.
 
     Attributes:
-        strides: one a spatial dimension.
-        padding: explicit (low, high) pairs.
+        strides: stride of each spatial dimension.
+        padding: explicit (low, high) pairs, one a spatial dimension.
         groups: feature groups.
-        space: of the input, as (H, W).
+        space: spatial shape of the input, as (H, W).
         window: shape of the kernel, HWIO or DHWIO.
     """
 
@@ -62,7 +62,7 @@ class Geometry:
 
     @property
     def overhangs(self) -> bool:
-        """Whether the kernel is larger than the map, though not than the padded one."""
+        """Return whether the kernel is larger than the map, but not than the padded map."""
         sizes = tuple(zip(self.space, self.window[:-2], self.padding, strict=True))
         return any(length < window for length, window, _ in sizes) and all(
             window <= length + sum(pad) for length, window, pad in sizes
@@ -70,13 +70,13 @@ class Geometry:
 
     @property
     def ours(self) -> bool:
-        """Whether a CPU has forms of its own: in two dimensions, without groups or depthwise."""
+        """Return whether a CPU has forms of its own: in two dimensions, without groups or depthwise."""
         depthwise = self.groups == self.channels == self.window[-1]
         return len(self.space) == 2 and (self.groups == 1 or depthwise)
 
     @property
     def pointwise(self) -> bool:
-        """Whether it is a matrix product over positions."""
+        """Return whether the convolution is a matrix product over positions."""
         without_padding = all(pair == (0, 0) for pair in self.padding)
         return self.groups == 1 and self.window[:-2] == (1, 1) and without_padding
 
@@ -173,7 +173,7 @@ def _late_dw(geometry: Geometry, x: Array, g: Array) -> Array:
 
 
 class Forms(NamedTuple):
-    """What a CPU computes the three results with, each of (geometry, array, array)."""
+    """The three functions of a convolution on a CPU: output, input gradient, kernel gradient."""
 
     forward: Callable[[Geometry, Array, Array], Array] = plain
     dx: Callable[[Geometry, Array, Array], Array] = _plain_dx
@@ -195,7 +195,7 @@ def _forms(geometry: Geometry, rows: Array) -> Forms:
 
 
 def _is_wide(geometry: Geometry, examples: int) -> bool:
-    """Whether the input's gradient, of a convolution without groups, is better one product with all taps.
+    """Return whether the input's gradient, without groups, is faster as one product with all taps.
 
     It is where the kernel outweighs the map, so that XLA's flipped copy of it would cost the most; and where
     strides would have XLA convolve a map of zeros but for one position in four. Not with few channels: the

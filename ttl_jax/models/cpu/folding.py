@@ -69,7 +69,7 @@ def _intercept(base: type[nn.Module], instead: Callable[[Callable[[], Any], Any,
         module = context.module
         if not isinstance(module, base) or context.method_name != "__call__":
             return call(*args, **kwargs)
-        if type(module).__call__ is base.__call__ or module.path in entered:  # type: ignore[operator]
+        if type(module).__call__ is base.__call__ or module.path in entered:
             return instead(lambda: call(*args, **kwargs), module, args[0])
         entered.add(module.path)
         try:

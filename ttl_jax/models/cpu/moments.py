@@ -68,10 +68,10 @@ def moments(x: Float[Array, "n *space c"], anchor: Float[Array, " c"]) -> Moment
             anchors = jnp.split(anchor, np.cumsum([part.shape[-1] for part in parts])[:-1])
             each = [moments(part, near) for part, near in zip(parts, anchors, strict=True)]
             means, variances = [one.mean for one in each], [one.var for one in each]
-            found = Moments(jnp.concatenate(means), jnp.concatenate(variances), each[0].bessel)
+            made = Moments(jnp.concatenate(means), jnp.concatenate(variances), each[0].bessel)
         else:
-            found = _made(x, anchor)
-        scope.known[id(x)] = x, found  # the map too, that its id stays its own
+            made = _made(x, anchor)
+        scope.known[id(x)] = x, made  # the map too, that its id stays its own
     return scope.known[id(x)][1]
 
 

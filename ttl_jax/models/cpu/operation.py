@@ -23,23 +23,23 @@ Form = Callable[..., Array]  # (how, *arrays) -> array
 
 
 def operation(name: str, plain: Form, fast: Form, rows: tuple[int, ...] = ()) -> Primitive:
-    """Create an operation, called as `found.bind(*arrays, how=...)`.
+    """Create an operation, called as `made.bind(*arrays, how=...)`.
 
     Args:
-        name: as it is printed in a traced program.
+        name: name of the operation in a printed program.
         plain: form for every platform; `how` is all that it must know besides the arrays, hashable.
         fast: form for CPUs, of the same result. Neither is ever differentiated.
         rows: operands whose first axis is the batch, of which each example of the result needs its own alone;
             mapped over (`vmap`) they become one larger batch. Where others are mapped it is a loop.
     """
-    found = Primitive(name)
-    compiled = jax.jit(lambda *arrays, how: found.bind(*arrays, how=how), static_argnames="how")
+    made = Primitive(name)
+    compiled = jax.jit(lambda *arrays, how: made.bind(*arrays, how=how), static_argnames="how")
 
-    def of_arrays(*arrays: Array, how: Hashable) -> Array:
-        with jax.disable_jit(False):  # one operation is one program, as JAX's own are
+    def evaluate(*arrays: Array, how: Hashable) -> Array:
+        with jax.disable_jit(False):  # else the compiled form would call this one again
             return compiled(*arrays, how=how)
 
-    found.def_impl(of_arrays)
+    made.def_impl(evaluate)
 
     @cache
     def result(how: Hashable, *given: jax.ShapeDtypeStruct) -> Any:
@@ -49,11 +49,11 @@ def operation(name: str, plain: Form, fast: Form, rows: tuple[int, ...] = ()) ->
     def abstract(*given: Any, how: Hashable) -> Any:
         return result(how, *(jax.ShapeDtypeStruct(one.shape, one.dtype) for one in given))
 
-    found.def_abstract_eval(abstract)
+    made.def_abstract_eval(abstract)
     for form, platform in ((plain, None), (fast, "cpu")):
-        mlir.register_lowering(found, mlir.lower_fun(_traceable(form), multiple_results=False), platform)
-    batching.primitive_batchers[found] = partial(_mapped, found, rows)
-    return found
+        mlir.register_lowering(made, mlir.lower_fun(_traceable(form), multiple_results=False), platform)
+    batching.primitive_batchers[made] = partial(_mapped, made, rows)
+    return made
 
 
 def linear_in_last(

@@ -29,8 +29,8 @@ def suits(window: Sequence[int], dtype: Any, strides: Sequence[int], padding: Pa
 
     Args:
         window: shape of the kernel, HWIO.
-        dtype: of the input.
-        strides, padding: of the convolution.
+        dtype: type of the input.
+        strides, padding: the convolution's strides and padding.
     """
     exact = tuple(window[:2]) == (3, 3) and tuple(strides) == (1, 1)
     near = all(0 <= edge <= 2 for pair in padding for edge in pair)
@@ -118,7 +118,7 @@ def _parts(x: Array) -> int:
 
 
 def _tiles(padding: Pads, x: Array, out: tuple[int, int]) -> Grid:
-    """What each of the 4x4 places of a tile sees: (N, tiles down, tiles across, C)."""
+    """Return what each of the 4x4 places of a tile reads: (N, tiles down, tiles across, C)."""
     n, height, width, channels = x.shape
     tall, wide = (-(-length // 2) for length in out)
     (top, _), (left, _) = padding

@@ -43,11 +43,11 @@ class Conv(nn.Module):
 
     Attributes:
         features: output channels.
-        size: window edge, the same in every dimension.
-        stride: the same in every dimension.
+        size: edge of the kernel, the same in every dimension.
+        stride: stride, the same in every dimension.
         padding: an int (torch: both sides), or "SAME" (TensorFlow).
         groups: feature groups; 0 = depthwise.
-        bias: whether there is one.
+        bias: whether the convolution has a bias.
         dtype: compute type; parameters are float32.
     """
 
@@ -70,8 +70,8 @@ class Conv(nn.Module):
 
         Args:
             x: input.
-            affine: from `BatchNorm.affine`; then ReLU(x * factor + offset) is convolved, and made again for
-                the gradient instead of kept.
+            affine: factor and offset of `BatchNorm.affine`; where given, ReLU(x * factor + offset) is
+                convolved, and made again for the gradient instead of kept.
         """
         groups = self.groups or x.shape[-1]
         spatial = x.ndim - 2
@@ -139,10 +139,10 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if moving and not self.is_initializing():
-            found = moments(x, lax.stop_gradient(mean.value))
-            batch_mean, batch_var, bessel = found
+            measured = moments(x, lax.stop_gradient(mean.value))
+            batch_mean, batch_var, bessel = measured
             if self.is_mutable_collection("moments"):
-                for name, value in found._asdict().items():
+                for name, value in measured._asdict().items():
                     self.put_variable("moments", name, value)
             if self.is_mutable_collection("batch_stats"):
                 unbiased = batch_var * bessel

@@ -1,4 +1,4 @@
-"""What a BatchNorm must know of its batch where that is split over devices, or padded.
+"""The batch of a BatchNorm where that batch is split over devices, or padded.
 
 `jit` over a mesh needs nothing of this for a full batch: there a mean over the batch is one over all
 devices. Under `pmap` the moments are averaged over the named axis; padding never counts.
@@ -20,7 +20,7 @@ from ttl_jax.typing import Array, Float
 
 @dataclass(frozen=True)
 class BatchScope:
-    """How the batch at hand is split and padded.
+    """The way in which the batch at hand is split and padded.
 
     Attributes:
         axis: the name of the mapped axis to synchronise over; None = this device's part alone.

@@ -11,7 +11,7 @@ from ttl_jax.typing import Array, Float
 def flat_map(x: Float[Array, "n *space c"], wanted: int | None) -> Float[Array, "n values"]:
     """Flattens a map, after a max-pool where it is much larger than a network's usual input of a head.
 
-    The TTL authors' rule for early cuts of AlexNet (methods.md B.3): window and stride are the whole
+    The rule of the TTL authors' code for early cuts of AlexNet: window and stride are the whole
     part of sqrt(values / wanted), so that about `wanted` values are left.
 
     Args:

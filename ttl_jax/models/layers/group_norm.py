@@ -18,7 +18,7 @@ class GroupNorm(nn.Module):
     Parameters `scale` and `bias`; moments in float32 whatever the compute type.
 
     Attributes:
-        groups: of channels that lie side by side.
+        groups: number of groups, each of channels that lie side by side.
         epsilon: added to the (biased) variance.
         dtype: compute type.
     """
@@ -46,8 +46,8 @@ class StandardisedConv(nn.Module):
     Attributes:
         features: output channels.
         size: window edge.
-        stride: the same in both directions.
-        padding: on all sides.
+        stride: stride, the same in both directions.
+        padding: zeros on each side, in pixels.
         epsilon: added to the (biased) variance of a kernel.
         dtype: compute type; the kernel is standardised in float32.
     """

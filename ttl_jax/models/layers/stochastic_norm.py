@@ -23,8 +23,8 @@ def stochastic_norm(share: float, key: Array) -> AbstractContextManager[None]:
     running statistics move as ever. In inference nothing changes.
 
     Args:
-        share: p of the paper.
-        key: of this step; the layer's path is folded in.
+        share: probability of the batch's statistics, p of the paper (Kou et al. 2020).
+        key: PRNG key of the step; the layer's path is folded in.
     """
 
     def normalise(

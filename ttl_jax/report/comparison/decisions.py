@@ -47,7 +47,7 @@ class DecisionTest:
 
 @dataclass(frozen=True)
 class Trust:
-    """Whether a setting's probabilities can be believed: means and spreads over its cells.
+    """The calibration and operating points of a setting: means and spreads over its cells.
 
     sensitivity: at a specificity of 0.90 chosen on validation; specificity: at a sensitivity of 0.95.
     Both, and the figures after temperature scaling, are None where they are not defined.

@@ -67,11 +67,11 @@ def critical_difference(friedman: Mapping[str, Any]) -> str:
 def pareto_front(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     """Places of the points (cost, value) that no other beats in both, cheapest first."""
     order = sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1]))
-    found: list[int] = []
+    front: list[int] = []
     for place in order:
-        if not found or points[place][1] > points[found[-1]][1]:
-            found.append(place)
-    return tuple(found)
+        if not front or points[place][1] > points[front[-1]][1]:
+            front.append(place)
+    return tuple(front)
 
 
 def costs_to_choose(lines: Sequence[Line]) -> tuple[str, ...]:

@@ -74,13 +74,13 @@ def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
         UserError: the file is not readable, or no cell is finished.
     """
     try:
-        found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
-        cells = [folder / cell["folder"] for setting in found["settings"] for cell in setting["cells"]]
+        content = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        cells = [folder / cell["folder"] for setting in content["settings"] for cell in setting["cells"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'compare.json'} is not readable: {error!r}; run compare again") from None
     if not cells:
         raise UserError(f"{folder} holds no finished cell yet; run compare again")
-    return with_pictures(found, folder), cells
+    return with_pictures(content, folder), cells
 
 
 def with_pictures(found: Found, folder: Path) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _strengths(setting: Found) -> str:
 
 
 def _needed(difference: Found) -> str:
-    """What would show the gain that compare.json names; "" where nothing is open, or nothing is known."""
+    """Return what would show the gain that compare.json names; "" where nothing is open or known."""
     seeds, patients = look_up(difference, "needed_seeds"), look_up(difference, "needed_patients")
     if seeds is None and patients is None:
         return ""
@@ -181,7 +181,7 @@ def _megabytes(setting: Found) -> float | None:
 
 
 def varying_length(rows: Sequence[Line]) -> bool:
-    """Whether some train for longer than others, as with budgets of equal operations."""
+    """Return whether some settings train for longer than others, as with budgets of equal operations."""
     return any(row.length != 1 for row in rows)
 
 

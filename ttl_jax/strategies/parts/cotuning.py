@@ -80,9 +80,7 @@ def relation(start: Start, training: Dataset) -> Float[np.ndarray, "classes sour
 
     @jax.jit
     def probabilities(images: Array) -> Array:
-        _, captured = start.network.apply(  # type: ignore[misc]
-            dict(start.variables), start.normalise(images), capture=(top,)
-        )
+        _, captured = start.network.apply(dict(start.variables), start.normalise(images), capture=(top,))
         return jax.nn.softmax(pooled(captured[top]) @ kernel + bias)
 
     parts = [

@@ -120,7 +120,7 @@ def attention(start: Start, training: Dataset, measured: bool) -> dict[str, Arra
     chosen = np.linspace(0, len(training) - 1, count).round().astype(np.int64)
     images = start.normalise(jnp.asarray(training.images.read(chosen)))
     bare = Network(network.units, type(network.head)("gap", 0), network.dtype)
-    features, captured = jax.jit(lambda images: bare.apply(held, images, capture=units))(images)  # type: ignore[misc]
+    features, captured = jax.jit(lambda images: bare.apply(held, images, capture=units))(images)
     if not measured:
         return {unit: jnp.full(captured[unit].shape[-1], 1 / captured[unit].shape[-1]) for unit in units}
     if training.task != "multiclass":
@@ -171,8 +171,10 @@ def _losses_without(
     def without(numbers: Array) -> Array:
         def one(number: Array) -> Array:
             kept = jnp.arange(channels) != number
-            return score(bare.apply(variables, features * kept, after=unit))  # type: ignore[arg-type]
+            return score(jnp.asarray(bare.apply(variables, features * kept, after=unit)))
 
-        return jax.lax.map(one, numbers, batch_size=CHANNELS_AT_ONCE)
+        losses: Array = jax.lax.map(one, numbers, batch_size=CHANNELS_AT_ONCE)
+        return losses
 
-    return without(jnp.arange(channels))
+    losses: Array = without(jnp.arange(channels))
+    return losses

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.strategies.anatomy import Anatomy, flatten, unflatten
+from ttl_jax.strategies.anatomy import Anatomy, Leaf, flatten, unflatten
 from ttl_jax.strategies.parts.part import BoundPart, Leaves, Part
 from ttl_jax.typing import Array, Float
 
@@ -47,10 +47,10 @@ class MeasuredRates(Part):
         criterion: "rgn" or "snr".
         norm: RGN is divided by its "max" over the groups that count (Lee et al.), their "mean" (a
             third-party copy) or nothing ("none", BioTune's copy).
-        by: what shares a multiplier: a "tensor", a "layer" (kernel and bias of one module) or a "unit".
-        refresh: anew at the start of each "epoch", on batches of the training stream before they
-            are trained on, or in every "batch" from the very gradient of the step.
-        batches: how many at each epoch's start.
+        by: the group that shares a multiplier: "tensor", "layer" (kernel and bias of a module) or "unit".
+        refresh: "epoch" measures at the start of each epoch, on batches of the training stream before they
+            are trained on; "batch" measures in every batch, from the very gradient of the step.
+        batches: number of batches measured at each epoch's start.
         reset_moments: the optimizer's state starts anew at each refresh, as in the authors' code.
         threshold: SNR below it stops a group until the next refresh.
         over: the groups that count: of the "backbone" those that are not norms alone (the head is not
@@ -88,7 +88,7 @@ class MeasuredRates(Part):
             )
         full = {leaf.path for leaf in anatomy.leaves if self.over == "backbone" and leaf.unit == anatomy.head}
         chosen = set(trainable) - full
-        name_of = {
+        name_of: Callable[[Leaf], str] = {
             "tensor": lambda leaf: leaf.path,
             "layer": lambda leaf: leaf.path.rpartition("/")[0],
             "unit": lambda leaf: f"unit {leaf.unit}",
@@ -115,7 +115,7 @@ class BoundRates(BoundPart):
     """The multipliers of one network.
 
     Attributes:
-        part: what is measured.
+        part: the measure and its options.
         groups: (group, its paths) of every trainable leaf that is measured.
         full: the trainable leaves that are not: their multiplier is 1.
         counted: the groups that count in the normalisation.
@@ -220,7 +220,7 @@ class BoundRates(BoundPart):
 def _rgn(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""]:
     """||g|| / ||theta||; infinite for a group that is zero (a fresh bias), see `multipliers`."""
     top, bottom = (sum(jnp.sum(jnp.square(leaf)) for leaf in leaves) for leaves in (gradients, params))
-    return jnp.sqrt(top) / jnp.sqrt(bottom)  # type: ignore[arg-type]
+    return jnp.sqrt(top) / jnp.sqrt(bottom)
 
 
 def _snr(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""]:
@@ -229,7 +229,7 @@ def _snr(gradients: Sequence[Array], params: Sequence[Array]) -> Float[Array, ""
     The authors' torch.var(g, dim=0) is over output channels, which are the last axis here.
     """
     del params
-    total = jnp.float32(0)
+    total: Array = jnp.float32(0)
     for leaf in gradients:
         channels = leaf.shape[-1]
         variance = jnp.var(leaf, axis=-1, keepdims=True) * (channels / max(channels - 1, 1))

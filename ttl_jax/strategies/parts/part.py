@@ -43,10 +43,10 @@ class Start:
     """The network as a run starts it, for constants.
 
     Attributes:
-        network: after the strategy's surgery.
+        network: the network after the strategy's surgery.
         variables: the starting weights.
         normalise: uint8 images -> what the network takes.
-        batch_size: of passes without gradients.
+        batch_size: images in a pass without gradients.
         units: all units whose starting outputs some part of some phase compares with.
     """
 
@@ -59,14 +59,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the loss of a batch may be made of.
+    """The arguments of a part's loss of a batch.
 
     Attributes:
         params: {path: leaf} of the trainable parameters.
         features: unit -> its output (N, ..., C).
         source: unit -> the starting network's output (N, ..., C).
-        labels: (N,) class numbers, or (N, classes).
-        constants: by name; "anchor" holds the starting values.
+        labels: (N,) class numbers, or (N, classes); of the whole batch, as the features are, where the phase
+            captures a unit, else of one device.
+        constants: arrays by name; "anchor" holds the starting values.
     """
 
     params: Leaves
@@ -78,7 +79,8 @@ class Seen:
     @property
     def anchor(self) -> Leaves:
         """{path: starting value} of the paths that parts name in `anchor`."""
-        return self.constants.get("anchor", {})
+        anchor: Leaves = self.constants.get("anchor", {})
+        return anchor
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Ended:
     """The weights that a finished run may choose from, each {path: leaf} of parameters and statistics.
 
     Attributes:
-        best: of the best validation.
+        best: the weights of the best validation.
         start: () -> those that the last phase began with.
         validated: () -> those of the last validations, oldest first, as many as the part `keeps`.
         fresh_head: the last phase began with an untrained head.
@@ -102,7 +104,7 @@ class BoundPart:
     """A behaviour in one phase of one network. All defaults change nothing.
 
     Attributes:
-        part: that was bound.
+        part: the part that was bound.
     """
 
     part: Part
@@ -204,7 +206,7 @@ class BoundPart:
 
     def weighted(self, weight: Any) -> Self:
         """The same part with another (maybe traced) weight."""
-        return replace(self, part=replace(self.part, weight=weight))  # type: ignore[type-var, call-arg]
+        return replace(self, part=replace(self.part, weight=weight))  # type: ignore[type-var]
 
     def defines(self, *moments: str) -> bool:
         """Asks whether the part's class defines one of these moments."""
@@ -215,17 +217,17 @@ class Part(BoundPart):
     """A behaviour, as a strategy holds it. One that needs nothing of the network is its own bound form.
 
     Attributes:
-        slot: of the parts of one slot a phase may have one; None: parts add.
+        slot: name of a slot that a phase may fill once; None: any number of such parts add up.
         reads: names of the `constants` that it makes and reads.
         needs_values: the step cannot be traced before the run has its weights and data.
         source_head: the pretrained head stays beside the new one while training.
         class_labels: labels must be one class number an example.
         measures: it keeps a learning-rate multiplier for every trainable leaf.
         averages: it keeps a moving average of the weights, which is validated in their place.
-        solves: what it solves the phase by, if it does.
-        keeps: so many of the last phase's last validations leave their weights for `end`.
+        solves: name of the solver that solves the phase in the place of steps; None: the phase is trained.
+        keeps: number of the last phase's last validations whose weights are kept for `end`.
         keeps_start: the weights that the last phase begins with are kept for `end`.
-        changed: in versions whose configs have no bn_momentum it did something else.
+        changed: whether it did something else in versions whose configs have no bn_momentum.
     """
 
     slot: str | None = None
@@ -244,7 +246,7 @@ class Part(BoundPart):
         """Binds the part to a phase; None where it would change nothing there.
 
         Args:
-            anatomy: of the network.
+            anatomy: the network's anatomy.
             trainable: paths that train in the phase.
 
         Raises:
@@ -266,7 +268,7 @@ class Part(BoundPart):
         Args:
             features: unit -> shape of its output for one image, for the units that are captured.
             params: {path: shape}.
-            classes: of the task.
+            classes: number of the task's classes.
         """
         return {}
 

@@ -90,7 +90,7 @@ class BoundPull(BoundPart):
     def loss(self, seen: Seen) -> Float[Array, ""] | None:
         if not self.part.coupled:
             return None
-        total = jnp.float32(0)
+        total: Array = jnp.float32(0)
         for path in self.paths:
             difference = seen.params[path] - self._start(path, seen.anchor)
             if self.part.norm == 1:
@@ -103,17 +103,17 @@ class BoundPull(BoundPart):
         """The proximal step; a leaf that does not move is not pulled either."""
         if self.part.coupled:
             return params
-        found = dict(params)
+        pulled = dict(params)
         for path in self.paths:
             start = self._start(path, anchor)
-            leaf, strength = found[path], size_of(path) * self.part.weight
+            leaf, strength = pulled[path], size_of(path) * self.part.weight
             difference = leaf - start  # as a change of the leaf: none, to the bit, where the strength is 0
             if self.part.norm == 1:
                 nearer = leaf - strength * jnp.sign(difference)
-                found[path] = jnp.where(jnp.abs(difference) <= strength, start, nearer)
+                pulled[path] = jnp.where(jnp.abs(difference) <= strength, start, nearer)
             else:
-                found[path] = leaf - difference * (strength / (1 + strength))
-        return found
+                pulled[path] = leaf - difference * (strength / (1 + strength))
+        return pulled
 
     def _start(self, path: str, anchor: Leaves) -> Array | float:
         return anchor[path] if self.part.towards == "start" else 0.0

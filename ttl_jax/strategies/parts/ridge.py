@@ -33,7 +33,8 @@ class Ridge(NamedTuple):
 
     def __call__(self, features: Features) -> Float[np.ndarray, "examples classes"]:
         """Scores of new examples: near 1 for the class, near -1 for the others."""
-        return (features - self.centre) / self.scale @ self.weights + self.intercept
+        standardised = (features - self.centre) / self.scale
+        return np.asarray(standardised @ self.weights + self.intercept)
 
 
 def ridge_probe(features: Features, labels: Labels, alphas: tuple[float, ...] = ()) -> Ridge:

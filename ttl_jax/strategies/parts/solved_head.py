@@ -27,13 +27,13 @@ Head = dict[str, Array]  # path -> leaf
 
 @dataclass(frozen=True)
 class Solved:
-    """The head that was found.
+    """A head that a solver returns.
 
     Attributes:
-        head: path -> leaf.
+        head: {path: leaf} of the head's parameters.
         loss: the run's loss on all training examples, without the penalty.
         l2: the penalty taken (ridge: relative to the number of examples, of standardised features).
-        iterations: of L-BFGS for that penalty; 0 for ridge.
+        iterations: L-BFGS iterations for that penalty; 0 for ridge.
         flops: about 6 N times the head's parameters for every iteration of every penalty.
     """
 
@@ -133,12 +133,12 @@ class SolvedHead(Part):
 
 def ridge_head(features: Float[np.ndarray, "n d"], labels: np.ndarray) -> tuple[Head, float]:
     """The probe as a head on raw features, its outputs scaled on the left-out examples' predictions."""
-    found = ridge_probe(features, labels)
-    kernel = found.weights / found.scale[:, None]
-    bias = found.intercept - found.centre @ kernel
-    temperature = fit_temperature(labels, found.left_out)
+    probe = ridge_probe(features, labels)
+    kernel = probe.weights / probe.scale[:, None]
+    bias = probe.intercept - probe.centre @ kernel
+    temperature = fit_temperature(labels, probe.left_out)
     head = {"head/kernel": kernel / temperature, "head/bias": bias / temperature}
-    return {path: jnp.asarray(leaf, jnp.float32) for path, leaf in head.items()}, found.alpha
+    return {path: jnp.asarray(leaf, jnp.float32) for path, leaf in head.items()}, probe.alpha
 
 
 def lbfgs_heads(
@@ -169,7 +169,7 @@ def lbfgs_heads(
 
         def going(carried: Any) -> Array:
             _, _, number, norm = carried
-            return (number < ITERATIONS) & (norm > ENOUGH)
+            return jnp.logical_and(number < ITERATIONS, norm > ENOUGH)
 
         begin = dict(start), optimizer.init(dict(start)), jnp.int32(0), jnp.float32(jnp.inf)
         head, _, number, _ = jax.lax.while_loop(going, body, begin)

@@ -66,8 +66,8 @@ def greedy_soup(
 
     Args:
         ingredients: weights, oldest first.
-        scores: of each alone, on validation: numbers or tuples, greater is better; the newest of equals
-            comes first.
+        scores: validation score of each ingredient alone, a number or tuple, greater is better; of equals
+            the newest comes first.
         score: scores weights on validation.
 
     Returns:

@@ -35,11 +35,11 @@ def stochastic(bn: str | None, phase: str | None) -> tuple[StochNorm, ...]:
     Raises:
         UserError: a p that is not a number between 0 and 1.
     """
-    found = re.fullmatch(r"stochastic\((.*)\)", bn or "")
-    if found is None:
+    match = re.fullmatch(r"stochastic\((.*)\)", bn or "")
+    if match is None:
         return ()
     try:
-        share = float(found[1])
+        share = float(match[1])
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:

@@ -47,10 +47,10 @@ class WiseFT(Part):
 
         alpha = self.alpha
         if alpha is None:
-            alpha, found = best_alpha(lambda alpha: score(between(alpha)))
+            alpha, merit = best_alpha(lambda alpha: score(between(alpha)))
         else:
-            found = score(between(alpha))
-        return between(alpha), {"wise_ft": alpha, "val": found.figure}
+            merit = score(between(alpha))
+        return between(alpha), {"wise_ft": alpha, "val": merit.figure}
 
 
 def interpolate(start: Leaves, end: Leaves, alpha: float) -> dict[str, Array]:

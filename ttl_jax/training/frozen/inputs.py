@@ -27,14 +27,14 @@ class Inputs:
     """The inputs of one run.
 
     Attributes:
-        config: of the run.
-        network: after the strategy's surgery.
-        preprocessing: of its weights.
-        sets: "train", "val" and what else there is.
-        workdir: of the run.
-        session: its notice is polled between batches; its programs keep what is compiled.
-        layout: of the devices.
-        caching: whether the outputs of frozen units may take the place of the images.
+        config: the run's config.
+        network: the network after the strategy's surgery.
+        preprocessing: the normalisation that the weights were trained with.
+        sets: the splits: "train", "val" and what else there is.
+        workdir: the run's folder.
+        session: what the process lends; its notice is polled between batches, its programs are reused.
+        layout: the devices and how they share a batch.
+        caching: whether cached outputs of frozen units may take the place of images.
     """
 
     config: RunConfig
@@ -110,7 +110,7 @@ class Inputs:
         return logits_of(self.layout.spread(predict), variables, self.session.notice.polled(batches))
 
     def eval_rows(self, split: Dataset) -> Rows:
-        """How the batches of an evaluation are cut up."""
+        """Split an evaluation batch into rows."""
         return self.layout.rows(min(self.config.data.eval_batch_size, len(split)), parts=1)
 
     def scores(self, split: Dataset, variables: Variables, predict: Predict) -> dict[str, Any]:

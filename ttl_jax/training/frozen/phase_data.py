@@ -23,17 +23,17 @@ from ttl_jax.typing import Variables
 
 @dataclass(frozen=True)
 class PhaseData:
-    """What a phase trains on and is validated by.
+    """The data that a phase trains on and is validated on.
 
-    Before `computed` it tells what a phase's programs depend on: enough to compile them ahead.
+    Before `computed` it holds only what the phase's programs depend on, enough to compile them ahead.
 
     Attributes:
-        inputs: of the run.
-        bound: the phase.
-        sets: "train" and "val" as the phase reads them: of images, or of features once computed.
-        frozen: stand-in for the frozen units, whose outputs take the place of the images; None for images.
-        feature: shape and type of its output for one image.
-        views: of each image of a split, where there is a stand-in.
+        inputs: the run's inputs.
+        bound: the phase, bound to the network.
+        sets: "train" and "val" as the phase reads them: images, or frozen features once computed.
+        frozen: the function whose outputs take the place of the images (frozen features); None for images.
+        feature: shape and type of the frozen features of one image.
+        views: augmented views of each image, by split, where frozen features are used.
     """
 
     inputs: Inputs
@@ -104,7 +104,7 @@ class PhaseData:
         """The function that begins to compile, in a thread, the program that validates the phase.
 
         Args:
-            variables: of the network; their shapes alone matter.
+            variables: the network's variables; only shapes are read.
             one: shape and type of one image, or of its features.
         """
         inputs = self.inputs
@@ -140,7 +140,7 @@ class PhaseData:
         return prefix.with_features(split, self._hold(name, variables)(shape, self.feature.dtype, fill))
 
     def _hold(self, name: str, variables: Variables) -> Hold:
-        """Where the features of a split are kept: with those of other runs, in a file, or in memory."""
+        """Return the holder of a split's features: shared with other runs, in a file, or in memory."""
         inputs, size = self.inputs, self._bytes
         if inputs.session.features is not None and size <= inputs.config.cache_disk_gb * 1e9:
             return inputs.session.features.hold(self._key(name, variables))
@@ -153,7 +153,7 @@ class PhaseData:
         """Of the features of all splits."""
         assert self.feature is not None and self.views is not None
         count = sum(number * len(self.inputs.sets[name]) for name, number in self.views.items())
-        return count * self.feature.size * self.feature.dtype.itemsize
+        return int(count * self.feature.size * self.feature.dtype.itemsize)
 
     def _key(self, name: str, variables: Variables) -> str:
         assert self.frozen is not None and self.views is not None
@@ -180,9 +180,9 @@ def phase_data(inputs: Inputs, bound: LabelledPhase, variables: Variables) -> Ph
     anew in every epoch, and there is room.
 
     Args:
-        inputs: of the run.
-        bound: the phase.
-        variables: of the network; their shapes alone matter.
+        inputs: the run's inputs.
+        bound: the phase, bound to the network.
+        variables: the network's variables; only shapes are read.
     """
     images = PhaseData(inputs, bound, inputs.sets)
     return (_with_features(images, variables) if inputs.caching else None) or images
@@ -201,5 +201,5 @@ def _with_features(images: PhaseData, variables: Variables) -> PhaseData | None:
         ("one feature", unit), partial(prefix.one_feature, frozen, variables, inputs.sets["train"], normalise)
     )
     numbers = {"train": views if spec else 1, "val": 1}
-    found = replace(images, frozen=frozen, feature=one, views=numbers)
-    return found if found._bytes <= max(config.data.cache_gb, config.cache_disk_gb) * 1e9 else None
+    features = replace(images, frozen=frozen, feature=one, views=numbers)
+    return features if features._bytes <= max(config.data.cache_gb, config.cache_disk_gb) * 1e9 else None

@@ -56,7 +56,7 @@ class Prefix:
         compute: (variables, images float (N, S, S, 3) as the network takes them) -> features (N, ...).
             With nothing but a pooling head above, the features are pooled already: a small fraction
             of the map.
-        pooled: whether they are.
+        pooled: whether the features are pooled over space.
     """
 
     after: str
@@ -69,7 +69,7 @@ def make_prefix(network: Network, after: str) -> Prefix:
     pooled = after == network.units[-1].name and network.head.kind != "flatten"
 
     def compute(variables: Mapping[str, Any], images: Array) -> Array:
-        _, captured = network.apply(variables, images, capture=(after,))  # type: ignore[misc]
+        _, captured = network.apply(variables, images, capture=(after,))
         features = captured[after]
         return global_average_pool(features) if pooled and features.ndim > 2 else features
 
@@ -84,12 +84,12 @@ def one_feature(
 ) -> jax.ShapeDtypeStruct:
     """Shape and type of the features of one image, which `normalise` may leave fewer channels."""
     image = dataset.images.read(np.zeros(1, np.int64)).shape
-    found = jax.eval_shape(
+    feature = jax.eval_shape(
         lambda variables, images: prefix.compute(variables, normalise(images)),
         dict(variables),
         jax.ShapeDtypeStruct(image, jnp.float32),
     )
-    return jax.ShapeDtypeStruct(found.shape[1:], found.dtype)
+    return jax.ShapeDtypeStruct(feature.shape[1:], feature.dtype)
 
 
 def make_compute(
@@ -103,7 +103,7 @@ def make_compute(
     last place (folded ones move the parameters of a later phase by 1e-4 of themselves in 12 steps).
 
     Args:
-        prefix: from `make_prefix`.
+        prefix: the function from `make_prefix`.
         prepare: uint8 images and keys -> what the network takes, as in the training step.
         keys_of: batch -> (N,) keys; called with "epoch" being the number of the view.
     """
@@ -118,20 +118,20 @@ def make_compute(
 
 def pixels(dataset: Dataset) -> str:
     """A digest of a split's images, in their order."""
-    found = hashlib.blake2b(digest_size=20)
+    hashed = hashlib.blake2b(digest_size=20)
     for start in range(0, len(dataset), 256):
         images = dataset.images.read(np.arange(start, min(start + 256, len(dataset))))
-        found.update(f"{images.shape} {images.dtype}".encode())
-        found.update(np.ascontiguousarray(images).data)
-    return found.hexdigest()
+        hashed.update(f"{images.shape} {images.dtype}".encode())
+        hashed.update(np.ascontiguousarray(images).data)
+    return hashed.hexdigest()
 
 
 def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: Any) -> str:
     """Names the features of a split by all that enters them.
 
     Args:
-        prefix: from `make_prefix`.
-        variables: of the network; the bytes of those up to the prefix's unit count, whatever is above.
+        prefix: the function from `make_prefix`.
+        variables: the network's variables; the bytes up to the prefix's unit enter, the rest does not.
         model: the network's registered name.
         about: the rest, as JSON takes it: the images' digest, how they are prepared, the compute type.
     """
@@ -140,14 +140,14 @@ def digest(prefix: Prefix, variables: Mapping[str, Any], model: str, **about: An
     own = registry.digest("backbone", model)  # of the user's file, which may change under its name
     about |= {"model": f"{model} {own}".strip(), "after": prefix.after, "pooled": prefix.pooled}
     about |= {"jax": jax.__version__, "backend": jax.default_backend()}
-    found = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=20)
+    hashed = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=20)
     for collection in ("params", "batch_stats"):
         for path, leaf in flatten(variables[collection]).items():
             if not path.startswith("source_head/") and models.unit_of(model, path) in below:
                 array = np.asarray(leaf)
-                found.update(f"{collection}/{path} {array.shape} {array.dtype}".encode())
-                found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+                hashed.update(f"{collection}/{path} {array.shape} {array.dtype}".encode())
+                hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
 
 
 def fill(
@@ -163,11 +163,11 @@ def fill(
 
     Args:
         dataset: a split with images.
-        variables: of the network.
-        compute: from `make_compute`.
+        variables: the network's variables.
+        compute: the function from `make_compute`.
         after: the last unit of the prefix, for the line that is printed.
         batch_size: images at a time.
-        seed: of the run.
+        seed: the run's seed.
         held: the array that is filled.
     """
     given = jax.device_put(dict(variables))  # once, not with every batch

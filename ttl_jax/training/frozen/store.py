@@ -1,4 +1,4 @@
-"""Where the outputs of frozen units are held: in memory, in a run's file, or in a folder that runs share.
+"""Stores of frozen features: in memory, in a run's file, or in a folder that runs share.
 
 A sweep's probes, seeds and learning rates stand on the same frozen units: whichever worker needs their
 outputs first computes them, under a lock, and all others map the file into memory. Knows NumPy only.
@@ -40,6 +40,11 @@ def in_file(path: Path) -> Hold:
     return hold
 
 
+def _mapped(file: Path) -> np.ndarray:
+    array: np.ndarray = np.load(file, mmap_mode="r")
+    return array
+
+
 @dataclass(frozen=True)
 class FeatureStore:
     """A folder of arrays, KEY.npy, that several processes fill and read.
@@ -49,7 +54,7 @@ class FeatureStore:
     gives way; a process that has it mapped keeps it.
 
     Attributes:
-        folder: on a file system that knows flock, for several machines too.
+        folder: the store; on a file system that knows flock several machines may share it.
         limit: bytes that all arrays may take together.
     """
 
@@ -66,7 +71,7 @@ class FeatureStore:
             with held(self.folder / f"{key}.lock", wait=True):
                 try:
                     os.utime(whole)
-                    return np.load(whole, mmap_mode="r")
+                    return _mapped(whole)
                 except FileNotFoundError:
                     array = self._room_for(part, shape, dtype)
                 if array is None:
@@ -74,7 +79,7 @@ class FeatureStore:
                 fill(array)
                 del array  # unmapped: what was written is the file's
                 part.replace(whole)
-                return np.load(whole, mmap_mode="r")
+                return _mapped(whole)
 
         return hold
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax import data, evaluation
+from ttl_jax.config import RunConfig
 from ttl_jax.data.batches import positions, seeds
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation.selection import merit
@@ -49,7 +50,7 @@ Place = tuple[int, int]  # seed, rate
 class Probes:
     """Runs that can be trained together, seed by seed, and the program that does it."""
 
-    members: Sequence[tuple[Any, Path]]  # each run's config and folder
+    members: Sequence[tuple[RunConfig, Path]]  # each run's config and folder
     seeds: tuple[int, ...]
     rates: tuple[float, ...]
     network: Network
@@ -64,7 +65,7 @@ class Probes:
     @property
     def places(self) -> list[Place]:
         """Of the members, in their order."""
-        return list(np.ndindex(len(self.seeds), len(self.rates)))  # type: ignore[arg-type]
+        return list(np.ndindex(len(self.seeds), len(self.rates)))
 
     @property
     def per_epoch(self) -> float:
@@ -74,18 +75,18 @@ class Probes:
 
 @dataclass
 class Fitted:
-    """Where the heads have come to.
+    """Many heads, trained together up to a step.
 
     Attributes:
-        step: done by all of them.
-        heads, moments: the last ones, each leaf (seeds, ..., rates).
-        best: the heads of each run's best validation.
-        finite: (seeds, rates) runs that did not diverge.
+        step: steps that all of them have done.
+        heads, moments: the newest heads and Adam moments, each leaf (seeds, ..., rates).
+        best: the heads at each run's best validation.
+        finite: (seeds, rates) True for runs that have not diverged.
         rates: (steps, rates) learning rates.
-        figures: "loss", "gradient_norm": (steps, seeds, rates) so far.
-        progress: of each run.
-        scores: of each run's validations.
-        flops: operations of one run's step.
+        figures: "loss", "gradient_norm": (steps, seeds, rates) up to now.
+        progress: each run's progress, by its place (seed, rate).
+        scores: each run's validation scores, by its place.
+        flops: floating-point operations of one run's step.
     """
 
     step: int
@@ -124,7 +125,7 @@ class Fitted:
 
 
 def stops_of(length: int, every: float) -> list[tuple[int, bool]]:
-    """Where the calls end that together are `length` steps, and whether the heads are validated there."""
+    """Split `length` steps into calls: each call's last step, and whether the heads are validated there."""
     ends, start = [], 0
     for step in range(1, length + 1):
         validates = step == length or crosses(step, every)
@@ -138,9 +139,9 @@ def fit(probes: Probes, notice: Notice | None = None, kept: Path | None = None) 
     """Trains all heads to their last step, validating them as often as the ordinary loop does.
 
     Args:
-        probes: from `together.prepare`.
-        notice: whether to stop before the end.
-        kept: a file; where it is there, training goes on from what it holds, bit for bit.
+        probes: the networks, features and rates from `many_runs.prepare`.
+        notice: polled between calls; training stops early once it is set.
+        kept: file of a stopped training; where it exists, training resumes from it bit for bit.
 
     Raises:
         Preempted: the notice asked to stop; `kept` holds where the heads stand.
@@ -232,9 +233,9 @@ def _take(
     fitted.finite &= np.isfinite(values).all((2, 3))
     held_out, select = probes.sets["val"], probes.members[0][0].select
     left = [place for place in probes.places if fitted.finite[place]]
-    found = evaluation.score_many(held_out.labels, values[fitted.finite], held_out.class_names, held_out.task)
+    rows = evaluation.score_many(held_out.labels, values[fitted.finite], held_out.class_names, held_out.task)
     better = np.zeros(fitted.finite.shape, bool)
-    for place, scores in zip(left, found, strict=True):
+    for place, scores in zip(left, rows, strict=True):
         fitted.scores[place].append(scores)
         now = dataclasses.replace(fitted.progress[place], step=stop).scored(merit(scores, select))
         fitted.progress[place], better[place] = now, now.best_step == stop

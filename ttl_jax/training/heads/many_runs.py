@@ -40,7 +40,7 @@ from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.typing import Array, Variables
 
-Member = tuple[Any, Path]  # a run's config and its work folder
+Member = tuple[RunConfig, Path]  # a run's config and its work folder
 
 
 def train_together(
@@ -53,8 +53,8 @@ def train_together(
     Args:
         members: configs that differ in seed and optimizer.lr alone, every seed with every rate. One that
             has a checkpoint, or whose folder another process holds, is left out.
-        datasets: of all of them.
-        session: as for `train`.
+        datasets: the splits that all members train on.
+        session: what the process lends, as for `train`.
 
     Returns:
         The folders that hold a finished training now. Runs that diverged are none of them: trained alone
@@ -81,7 +81,7 @@ def train_together(
 
 
 def _kept(members: Sequence[Member]) -> Path:
-    """Where these very runs are kept when they are stopped."""
+    """The file that these very runs are kept in when they are stopped."""
     names = [(str(folder), config.to_dict()) for config, folder in members]
     known = hashlib.blake2b(json.dumps(names, sort_keys=True, default=str).encode(), digest_size=8)
     return members[0][1] / f"together-{known.hexdigest()}.npz"
@@ -96,7 +96,7 @@ def _rate(config: RunConfig) -> float:
 
 
 def _begins(member: Member, held: ExitStack) -> bool:
-    """Whether a run is at its very beginning; its folder is then held."""
+    """Return whether a run is at its very beginning; its folder is then held."""
     config, folder = member
     if (folder / "checkpoints").exists() or (folder / "result.json").exists():
         return False
@@ -119,8 +119,8 @@ def prepare(
 
     Args:
         members: seed by seed, each with the same rates.
-        count: of seeds.
-        datasets, session: as for `train_together`.
+        count: number of seeds among the members.
+        datasets, session: the arguments of `train_together`.
     """
     began = time.perf_counter()
     each = members[:: len(members) // count]

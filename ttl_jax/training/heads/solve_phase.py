@@ -35,7 +35,7 @@ def _solved(
     """The state with the head that was found, and the line about it."""
     bound, length = trainer.phases[progress.phase], trainer.lengths[progress.phase]
     assert bound.solver is not None
-    found = bound.solver.solve(
+    solution = bound.solver.solve(
         trainer.inputs.network,
         bound,
         state,
@@ -45,11 +45,11 @@ def _solved(
         lambda variables: merit(data.validate(variables), trainer.config.select),
     )
     _, frozen = split(state.params, bound.trainable)
-    solved = {"params": join(found.head, frozen), "batch_stats": state.batch_stats}
+    solved = {"params": join(solution.head, frozen), "batch_stats": state.batch_stats}
     state = replace(with_variables(state, solved), step=state.step + length)  # its average starts anew there
     seconds, step = time.perf_counter() - start, progress.step + length
-    figures = {"loss": found.loss, "l2": found.l2, "iterations": found.iterations}
+    figures = {"loss": solution.loss, "l2": solution.l2, "iterations": solution.iterations}
     speed = length * trainer.config.data.batch_size / max(seconds, 1e-9)
     trainer.log.event(**train_event(step, trainer.steps_per_epoch, bound.phase.name, figures, 0.0, speed))
-    flops = (*progress.flops_per_step[: progress.phase], found.flops / length)
+    flops = (*progress.flops_per_step[: progress.phase], solution.flops / length)
     return state, replace(progress, step=step, flops_per_step=flops, seconds=progress.seconds + seconds)

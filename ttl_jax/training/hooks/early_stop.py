@@ -21,14 +21,14 @@ def stop_early(trainer: Trainer, now: LoopState) -> LoopState:
 
 
 def has_ended(trainer: Trainer, progress: Progress, top_rate: float) -> bool:
-    """Whether the validations of a phase have ended it.
+    """Return whether early stopping, or the plateau schedule's lowest rate, has ended a phase.
 
     A function of the progress alone: a run that was killed after the state of its early stop was saved,
     and before the next phase or its end was, stops at the same step when it is resumed.
 
     Args:
-        trainer: of the run.
-        progress: within the phase.
+        trainer: the run's trainer.
+        progress: where the run stands within the phase.
         top_rate: learning rate at the top of the phase's schedule.
     """
     schedule, patience = trainer.config.schedule, trainer.config.early_stop.patience

@@ -35,9 +35,9 @@ def saved_if_asked(trainer: Trainer, state: TrainState, progress: Progress) -> I
     """Saves where a stop interrupts what the context does, such as a validation.
 
     Args:
-        trainer: of the run.
-        state: placed, as it was before.
-        progress: to be resumed from.
+        trainer: the run's trainer.
+        state: the placed state, as it was before the interrupted work.
+        progress: where the run resumes from.
 
     Raises:
         Preempted: once the state is on disk.

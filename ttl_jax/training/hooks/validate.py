@@ -37,7 +37,7 @@ def validate(trainer: Trainer, now: LoopState) -> LoopState:
 
 def as_validated(trainer: Trainer, now: LoopState) -> TrainState:
     """The whole state, its BatchNorm statistics estimated anew where the config says so."""
-    whole = trainer.layout.whole(now.state)
+    whole: TrainState = trainer.layout.whole(now.state)
     if not trainer.estimate.batches:
         return whole
     return with_statistics(whole, now.data.estimated(whole.variables)["batch_stats"])

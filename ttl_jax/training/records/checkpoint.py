@@ -57,9 +57,9 @@ class Checkpoints:
         """Opens the folders.
 
         Args:
-            workdir: of the run.
+            workdir: the run's folder.
             writes: False in all processes but the first.
-            share: of the time from one save to the next that `affordable` lets saving take, above 0 up to 1.
+            share: the largest share of wall time that saving may take, above 0 up to 1; see `affordable`.
             committed: called by the writing thread after every bundle (to copy it elsewhere).
         """
         import orbax.checkpoint as ocp
@@ -83,7 +83,7 @@ class Checkpoints:
     # Saving.
 
     def affordable(self) -> bool:
-        """Whether a save now leaves the share of time that saving takes where it may be."""
+        """Return whether a save now keeps saving within its share of the wall time."""
         if self._share == 1:
             return True
         busy = any(not saving.done() for saving in self._pending)
@@ -144,7 +144,8 @@ class Checkpoints:
             if progress is not None:
                 (bundle / "progress").mkdir()
                 (bundle / "progress" / "metadata").write_text(json.dumps(progress))
-            _seal(bundle)
+            _seal(bundle)  # last: a bundle without a manifest was cut short, and is written again
+        # Only now do older ones go: a kill at any point leaves a whole bundle.
         for old in _numbers(self._folder / name)[:-keep]:
             shutil.rmtree(self._folder / name / str(old), ignore_errors=True)
         if self._committed is not None:
@@ -229,16 +230,16 @@ class Checkpoints:
         """The best variables, and the step at which they were saved.
 
         Args:
-            variables: of their shapes.
-            step: at which they were saved; the newest ones where it is not said.
+            variables: variables of the shapes to restore.
+            step: the step of the saved weights; the newest ones when not given.
 
         Raises:
             UserError: they are broken or gone.
         """
         self.wait()
         known = _numbers(self._folder / "best")
-        found = step if step is not None else max(known, default=0)
-        return self._checked("best", found, variables), found
+        chosen = step if step is not None else max(known, default=0)
+        return self._checked("best", chosen, variables), chosen
 
     def restore_start(self, variables: Variables) -> Variables | None:
         """The weights at the start of the last phase; None where they were not kept."""
@@ -258,7 +259,8 @@ class Checkpoints:
         why = fault(bundle)
         if why is not None:
             raise UserError(f"{bundle} cannot be used ({why}); start the run again with --fresh")
-        return self._read(bundle / "default", variables)
+        restored: Variables = self._read(bundle / "default", variables)
+        return restored
 
     def _read(self, folder: Path, template: Any) -> Any:
         shapes = _shapes(template)
@@ -286,7 +288,7 @@ class Checkpoints:
 
 
 def fault(bundle: Path) -> str | None:
-    """What is wrong with a bundle: None where its files are those of its manifest."""
+    """Return what is wrong with a bundle; None where its files match its manifest."""
     if not bundle.is_dir():
         return "it is not there"
     manifest = bundle / MANIFEST
@@ -325,7 +327,8 @@ def _sha256(path: Path) -> str:
 
 
 def _progress(bundle: Path) -> dict[str, Any]:
-    return json.loads((bundle / "progress" / "metadata").read_text())
+    progress: dict[str, Any] = json.loads((bundle / "progress" / "metadata").read_text())
+    return progress
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -15,7 +15,7 @@ def train_event(
         step: steps done, all phases together.
         per_epoch: steps of an epoch.
         phase: name of the phase.
-        figures: its loss and what goes with it ("gradient_norm", "penalty").
+        figures: the step's loss and what goes with it ("gradient_norm", "penalty").
         rate: learning rate.
         speed: images a second.
     """

@@ -1,4 +1,4 @@
-"""What is printed before the first step: the data, the model, and who trains when."""
+"""The header printed before the first step: the data, the model, and who trains when."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def print_header(
 
 
 def between_phases(config: RunConfig) -> str:
-    """What a run of several phases hands over and keeps, as one sentence."""
+    """Return, as one sentence, what a run of several phases hands over from one to the next and keeps."""
     among = "the last phase" if config.select_phase == "last" else "all phases"
     return (
         f"a phase starts from the {config.hand_over} state of the one before (hand_over); kept: the best "

@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl, and progress for a person or for a program."""
+"""A run's log: metrics.jsonl, and progress for a person or for a program."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class EventLog:
         """Touches nothing until `begin`.
 
         Args:
-            path: of metrics.jsonl.
-            silent: in a process that is not the first: it neither writes nor shows.
+            path: the file metrics.jsonl.
+            silent: True in all processes but the first: nothing is written or shown.
             loggers: opened ones, that take the events too.
         """
         self._path, self._silent, self.loggers = path, silent, loggers

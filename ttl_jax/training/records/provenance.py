@@ -1,4 +1,4 @@
-"""What a run records of itself, and the check that a work folder belongs to the same config."""
+"""Provenance of a run, and the check that a work folder belongs to the same config."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def settled(config: ConfigDict | RunConfig) -> RunConfig:
 
 def own(config: RunConfig) -> tuple[str, ...]:
     """Everything of the user's own that a run's config names, each with its digest: "FILE.py:NAME DIGEST"."""
-    found = []
+    entries = []
     for field, kind in NAMES.items():
         value: Any = reduce(getattr, field.split("."), config)
         for name in [term.key for term in terms(value)] if kind == "strategy" else [value]:
             if registry.is_own(kind, name):
-                found.append(f"{name} {registry.digest(kind, name)}")
-    return tuple(dict.fromkeys(found))
+                entries.append(f"{name} {registry.digest(kind, name)}")
+    return tuple(dict.fromkeys(entries))
 
 
 def _edited(before: Iterable[str], now: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -125,7 +125,7 @@ def begun_with(workdir: Path) -> RunConfig:
 
 
 def _older(saved: dict[str, Any]) -> dict[str, Any]:
-    """What younger fields stood at in the runs before them, where that was not a config's to say."""
+    """Return the values that newer fields had in older runs, where a config could not set them."""
     lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
     drawn = not (
         str(saved.get("data.name")).startswith("phantom/")
@@ -230,13 +230,13 @@ def _quoted(word: str) -> str:
 
 def versions() -> dict[str, str]:
     """Python's version and that of every package that a result depends on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            installed[name] = "absent"
+    return installed
 
 
 def write_json(path: Path, value: Any) -> None:

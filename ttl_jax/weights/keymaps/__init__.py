@@ -1,4 +1,4 @@
-"""Names of tensors: ours <-> the original library's, as data, in one direction."""
+"""Maps from our tensor names to the original library's, as data."""
 
 from ttl_jax.weights.keymaps.table import canonical, names_of, to_ours, to_torch
 

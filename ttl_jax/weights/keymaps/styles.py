@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -49,7 +49,7 @@ KERAS_VGG_GRID = (7, 7, 512)
 
 
 def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Gives every tensor its torchvision name and torch layout; what is not known keeps its name.
+    """Give every tensor its torchvision name and torch layout; unknown names stay as they are.
 
     Raises:
         UserError: a Keras file of a family whose Keras network is another one.
@@ -57,12 +57,13 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
     if is_keras(arrays) and not is_google_bit(arrays):
         return _keras(arrays, name)
     named = {key: value for key, value in arrays.items() if not IGNORED.fullmatch(key)}
+    # Twice, because a file may carry two prefixes in either order.
     for prefix in PREFIXES * 2:  # as DataParallel around a wrapper
         if named and all(key.startswith(prefix) for key in named):
             named = {key.removeprefix(prefix): value for key, value in named.items()}
     named = to_known(named, name)
     timm_b0 = name == "efficientnet_b0" and any(key.startswith("blocks.") for key in named)
-    found: dict[str, np.ndarray] = {}
+    renamed: dict[str, np.ndarray] = {}
     for key, value in named.items():
         new = _timm_block(key) if timm_b0 else key
         for family, renames in RENAMES.items():
@@ -71,19 +72,19 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
                     new = re.sub("^" + pattern, replacement, new)
         if name.startswith("vgg") and new.startswith("classifier.") and value.ndim == 4:
             value = value.reshape(value.shape[0], -1)  # timm keeps fc1 and fc2 as convolutions
-        if new in found:
+        if new in renamed:
             raise UserError(f"weights do not fit {name}: two tensors are {new}, one is called {key}")
-        found[new] = value
-    return found
+        renamed[new] = value
+    return renamed
 
 
 def is_keras(arrays: Iterable[str]) -> bool:
-    """Whether the names are those of Keras: layer/kernel, with slashes or the ":0" of TensorFlow."""
+    """Return True if the names are Keras': layer/kernel, with slashes or TensorFlow's ":0"."""
     return any(
         ("/" in key or ":" in key)
         and not key.startswith(("params/", "batch_stats/"))
-        and (found := KERAS_NAME.fullmatch(key)) is not None
-        and found[1] in ("kernel", "gamma", "W")
+        and (match := KERAS_NAME.fullmatch(key)) is not None
+        and match[1] in ("kernel", "gamma", "W")
         for key in arrays
     )
 
@@ -105,7 +106,7 @@ def _keras(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]
         )
     if not name.startswith(("vgg", "densenet")):
         raise UserError(f"Keras files are read for VGG and DenseNet, not for {name!r}")
-    found: dict[str, np.ndarray] = {}
+    renamed: dict[str, np.ndarray] = {}
     for key, value in arrays.items():
         if key.startswith(("optimizer_weights/", "optimizer/")):  # of a saved training
             continue
@@ -113,10 +114,10 @@ def _keras(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]
         module = _keras_vgg(path, name) if name.startswith("vgg") else _keras_densenet(path)
         match = KERAS_NAME.fullmatch(key)
         if module is None or match is None:
-            found[key] = value
+            renamed[key] = value
         else:
-            found[f"{module}.{KERAS_LEAF[match[1]]}"] = _keras_layout(value, module)
-    return found
+            renamed[f"{module}.{KERAS_LEAF[match[1]]}"] = _keras_layout(value, module)
+    return renamed
 
 
 def _keras_layout(value: np.ndarray, module: str) -> np.ndarray:
@@ -141,7 +142,7 @@ def _keras_vgg(path: str, name: str) -> str | None:
 
 
 def _keras_densenet(path: str) -> str | None:
-    for pattern, replacement in (
+    names: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         (
             r"conv(\d)_block(\d+)_0_bn",
             lambda m: f"denseblock{int(m[1]) - 1}.denselayer{m[2]}.norm1",
@@ -162,7 +163,8 @@ def _keras_densenet(path: str) -> str | None:
         (r"pool(\d)_conv", lambda m: f"transition{int(m[1]) - 1}.conv"),
         (r"conv1[/_]conv", lambda m: "conv0"),
         (r"conv1[/_]bn", lambda m: "norm0"),
-    ):
+    )
+    for pattern, replacement in names:
         match = re.search(rf"(?:^|/){pattern}$", path)
         if match:
             return "features." + replacement(match)

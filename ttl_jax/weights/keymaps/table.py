@@ -31,11 +31,11 @@ def _fill(template: str, match: re.Match[str]) -> str:
 
 
 def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
-    """Original names of our leaves.
+    """Return the original names of our leaves.
 
     Args:
-        paths: "params/stem/conv/kernel" or "batch_stats/stem/norm/mean", and so on.
-        name: the network.
+        paths: Paths such as "params/stem/conv/kernel" or "batch_stats/stem/norm/mean".
+        name: Name of the network.
 
     Returns:
         {our path: their name}; every path of a registered network has one. A network of the user's own has
@@ -44,18 +44,19 @@ def names_of(paths: Iterable[str], name: str) -> dict[str, str]:
     if registry.is_own("backbone", name):
         return {path: _as_torch_names(path) for path in paths}
     compiled = [(re.compile(ours), theirs) for ours, theirs in rules(name)]
-    found = {}
+    names = {}
     for path in paths:
         collection, *module, leaf = path.split("/")
         joined = "/".join(module)
+        # The first rule that matches wins.
         for pattern, template in compiled:
             match = pattern.fullmatch(joined)
             if match:
-                found[path] = f"{_fill(template, match)}.{LEAVES[f'{collection}/{leaf}']}"
+                names[path] = f"{_fill(template, match)}.{LEAVES[f'{collection}/{leaf}']}"
                 break
         else:
             raise KeyError(f"{name}: no original name for {path}")
-    return found
+    return names
 
 
 def _as_torch_names(path: str) -> str:
@@ -64,7 +65,7 @@ def _as_torch_names(path: str) -> str:
 
 
 def canonical(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """A file's tensors under their original (torchvision) names, whatever library wrote them."""
+    """Return a file's tensors under their original (torchvision) names, whatever library wrote them."""
     return dict(arrays) if registry.is_own("backbone", name) else normalise(arrays, name)
 
 
@@ -74,7 +75,7 @@ def _grid(path: str, length: int) -> tuple[int, int, int] | None:
 
 
 def to_ours(path: str, value: np.ndarray) -> np.ndarray:
-    """torch's layout to ours: OI[D]HW -> [D]HWIO, (out, in) -> (in, out), fc1's CHW flatten -> HWC."""
+    """Map torch's layout to ours: OI[D]HW -> [D]HWIO, (out, in) -> (in, out), fc1's CHW flatten -> HWC."""
     if not path.endswith("/kernel"):
         return value
     if value.ndim == 2:
@@ -85,7 +86,7 @@ def to_ours(path: str, value: np.ndarray) -> np.ndarray:
 
 
 def to_torch(path: str, value: np.ndarray) -> np.ndarray:
-    """The inverse of `to_ours`, exactly."""
+    """Invert `to_ours`, exactly."""
     if not path.endswith("/kernel"):
         return value
     if value.ndim == 2:

@@ -100,7 +100,7 @@ def _lite(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def rules(name: str) -> tuple[tuple[str, str], ...]:
-    """The rules of a network."""
+    """Return the rules of a network."""
     if name == "resnet18_3d":
         return R3D
     if name.startswith("resnet"):

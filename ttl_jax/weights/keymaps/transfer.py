@@ -27,7 +27,7 @@ CLIP_TEXT = re.compile(
 
 
 def is_google_bit(names: Iterable[str]) -> bool:
-    """Whether a file is one of Big Transfer's own."""
+    """Return True if a file is one of Big Transfer's own."""
     return "resnet/root_block/standardized_conv2d/kernel" in names
 
 
@@ -52,7 +52,7 @@ def _google_bit_name(key: str) -> str:
 
 
 def to_known(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """A network's tensors as papers.py names them; others are as they were."""
+    """Return a network's tensors under papers.py's names; others stay as they are."""
     if name.startswith("bit_"):
         arrays = from_google_bit(arrays) if is_google_bit(arrays) else arrays
         return {

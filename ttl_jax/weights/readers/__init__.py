@@ -1,4 +1,4 @@
-"""Weight files to {name: array}, one reader a format."""
+"""Readers of weight files, one per format, as {name: array}."""
 
 from ttl_jax.weights.readers.read import read
 

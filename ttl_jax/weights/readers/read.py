@@ -1,4 +1,4 @@
-"""Chooses the reader by what a file holds, and explains files that are none."""
+"""Choice of the reader by a file's content, and explanations of files that are no weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5, .npz.
+    """Read a weight file: .pth/.pt (zip or legacy, without torch), .safetensors, .h5, .npz.
 
     Half precision comes back as float32. Nothing in the file is executed.
 
@@ -68,19 +68,19 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 def _h5(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item)
+            arrays[name] = np.asarray(item)
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    return found
+    return arrays
 
 
 def _widen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """float16 and bfloat16 to float32."""
+    """Convert float16 and bfloat16 to float32."""
     return {
         name: value.astype(np.float32) if value.dtype.itemsize == 2 and value.dtype.kind in "fV"
         or value.dtype.name == "bfloat16" else value

@@ -47,7 +47,7 @@ class Tensor:
     stride: tuple[int, ...]
 
     def array(self, storages: dict[str, np.ndarray]) -> np.ndarray:
-        """Copies the view out of its storage.
+        """Copy the view out of its storage.
 
         Raises:
             ValueError: it points outside the storage, or is larger than it: a few bytes of pickle
@@ -68,7 +68,9 @@ class Tensor:
         return np.array(view)
 
 
-def _tensor(storage: tuple, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
+def _tensor(
+    storage: tuple[Any, ...], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     key, dtype = storage
     return Tensor(key, dtype, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
@@ -117,7 +119,7 @@ class Restricted(pickle.Unpickler):
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Reads the state dict of a torch.save file, out of its usual wrappers."""
+    """Read the state dict of a torch.save file, out of its usual wrappers."""
     if zipfile.is_zipfile(path):
         value, storages = _read_zip(path)
     else:
@@ -175,7 +177,7 @@ def _read_legacy(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
-    """Finds the mapping of names to tensors, possibly inside a checkpoint's wrapper."""
+    """Find the mapping of names to tensors, possibly inside a checkpoint's wrapper."""
     if isinstance(value, dict):
         # Wrappers first: a checkpoint may hold a tensor (the best accuracy) beside the state dict.
         for key in WRAPPERS:

@@ -1,4 +1,4 @@
-"""Where a run's figures go besides metrics.jsonl: one small file a place, behind one interface.
+"""Loggers of a run's figures besides metrics.jsonl: one small file a service, behind one interface.
 
 Chosen by config.loggers. A logger opens when the first thing is logged, so that a run that is refused,
 or finished already, leaves nothing.
@@ -78,10 +78,10 @@ def figures(values: Mapping[str, Any]) -> dict[str, float]:
 def result_events(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The end of a run as events: the kept weights on every split ("best_test"), and the "cost"."""
     step = result["steps"]
-    found = [
+    events = [
         {"split": f"best_{name}", "step": step, **{key: value for key, value in scores.items()}}
         for name, scores in result.items()
         if isinstance(scores, Mapping) and "per_class" in scores
     ]
     costs = ("seconds", "params", "trainable_params", "flops_per_step", "best_step")
-    return [*found, {"split": "cost", "step": step, **{name: result[name] for name in costs}}]
+    return [*events, {"split": "cost", "step": step, **{name: result[name] for name in costs}}]

@@ -36,7 +36,7 @@ class WeightsAndBiases:
             name=self._folder.name,
             id=place.read_text(),
             config=dict(self._config),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             resume="allow" if mode == "online" else None,
             reinit="create_new",  # a sweep's worker has one run after another
             settings=wandb.Settings(console="off", silent=True),
