@@ -76,7 +76,7 @@ def linear_in_last(
     def backward(cotangent: Any, *operands: Any, how: Hashable) -> list[Any]:
         *others, last = operands
         zero = type(cotangent) is ad.Zero
-        back = ad.Zero(last.aval) if zero else transposed(cotangent, *others, how=how)
+        back = ad.Zero(last.aval.to_ct_aval()) if zero else transposed(cotangent, *others, how=how)
         return [*(None for _ in others), back]
 
     ad.primitive_jvps[found] = forward or linear
