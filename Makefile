@@ -41,7 +41,7 @@ quickstart: $(VENV)/installed  ## real transfer learning on generated images, un
 	@$(BIN)/python -m ttl_jax report $(WORKDIR)/linear_probe $(WORKDIR)/full --out=$(WORKDIR)/report.html
 
 test: $(VENV)/installed-test  ## the suite, without torch
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # a file is one worker's: what its tests share is made once
 
 # A virtual environment of its own: `make test` shows that everything else works without these packages.
 extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorboardX

@@ -17,3 +17,16 @@ def compiled_programs(tmp_path_factory):
         folder = folder.parent
     jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_entries_go():
+    """Entries that a file's tests register are gone after it: the next file sees what the package lists."""
+    from ttl_jax import registry
+
+    before = {kind: set(entries) for kind, entries in registry._ENTRIES.items()}
+    yield
+    for kind, entries in registry._ENTRIES.items():
+        for name in [name for name, entry in entries.items() if not entry.built_in]:
+            if name not in before.get(kind, ()):
+                del entries[name]
