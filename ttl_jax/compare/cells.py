@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax import strategies
-from ttl_jax.compare.config import IDENTITY, CompareConfig, strategy_texts
+from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.config import RunConfig, replace_fields, run_config
+from ttl_jax.config.data import IDENTITY
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit

@@ -17,7 +17,8 @@ from ttl_jax.compare.progress_table import Board, ProgressLine, make_board
 from ttl_jax.compare.setting_state import SettingState, setting_state
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
-from ttl_jax.config.data import data_config
+from ttl_jax.config.data import data_config, generated
+from ttl_jax.data.load import GENERATED
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
@@ -65,6 +66,8 @@ def compare(
     config = check(config)
     workdir = remote.only_local(workdir)
     cells.settings(config)  # two names for one folder are refused before anything is read
+    for name in filter(generated, config.compare.datasets or (config.data.name,)):
+        print(GENERATED.format(name), flush=True)
     _refuse_missing_data(config)
     settings = cells.settings(config, folds.resolve(config, workdir), budget.lengths(config, workdir))
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
@@ -123,7 +126,7 @@ def _refuse_missing_data(config: CompareConfig) -> None:
     """Reads the list of every data set's images: what is not there would fail in each of its cells."""
     for setting in {each.dataset: each for each in cells.settings(config)}.values():
         made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
-        if not made.data.name.startswith("phantom/"):
+        if not generated(made.data.name):
             try:
                 read_listing(data_config(made.data))
             except UserError as error:

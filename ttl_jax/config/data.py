@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from ttl_jax.config.fields import Section, option
 
+# What makes a data set the one that it is: in a comparison a preset's are never overruled.
+IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
+
 
 @dataclass(frozen=True)
 class DataConfig(Section):
@@ -108,6 +111,11 @@ class DataConfig(Section):
     phantom_task: str = option("texture", "phantom: what the label depends on, texture or shape")
     phantom_difficulty: float = option(0.5, "phantom: from 0 (easy) to 1 (hard)")
     phantom_seed: int = option(0, "phantom: seed of the patients")
+
+
+def generated(name: str) -> bool:
+    """Return whether a data.name means generated images: a phantom's, which read no path."""
+    return name.startswith("phantom/")
 
 
 def data_config(values: DataConfig) -> DataConfig:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.config import DataConfig, typed
+from ttl_jax.config.data import generated
 from ttl_jax.data.bucket import here
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.progress import Progress
@@ -18,8 +19,13 @@ from ttl_jax.data.splits.requirements import lacking, refuse_leaks, refuse_missi
 from ttl_jax.data.splits.split_file import write_folds, write_splits
 from ttl_jax.data.splits.splits import limit
 from ttl_jax.errors import UserError
+from ttl_jax.system import remote
 
 Splits = dict[str, Dataset]
+GENERATED = (
+    "GENERATED IMAGES: {} is drawn by a program, no patient's image is in it, and its scores say nothing of "
+    "yours; name your own as --config.data.path=FOLDER"
+)
 
 
 def load(config: DataConfig, progress: Progress | None = None) -> Splits:
@@ -42,6 +48,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
         from ttl_jax.data import phantom
 
         refuse_fields(config, config.name)
+        print(GENERATED.format(config.name), flush=True)
         for field in ("splits", "folds", "resplit"):
             if value := getattr(config, field):
                 raise UserError(f"data.{field}={value!r} is not for data.name={config.name}: a phantom "
@@ -72,6 +79,14 @@ def check(config: DataConfig) -> None:
         UserError: naming the field.
     """
     typed(DataConfig, config, "data.")
+    if config.path and generated(config.name):
+        there = remote.is_remote(config.path) or Path(config.path).exists()
+        gone = "" if there else ", which does not exist,"
+        raise UserError(
+            f"data.path={config.path!r}{gone} is not read by data.name={config.name}, which generates its "
+            "images; name the kind of source in data.name (folder, csv, npz, dicom, nifti, record), or leave "
+            "data.path out"
+        )
     if config.split_rule not in (1, 2):
         raise UserError(f"data.split_rule={config.split_rule} is neither 2 nor, for runs begun with it, 1")
     if config.val_fraction + config.test_fraction >= 1:

@@ -15,13 +15,13 @@ from ttl_jax.data.dataset import Task
 from ttl_jax.data.sources.csv_file import CsvFile, quoted, read_csv
 from ttl_jax.data.sources.file_kinds import IMAGES, FileKind
 from ttl_jax.data.sources.labels import MISSING, class_labels, known_labels
-from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, no_splits, source
+from ttl_jax.data.sources.listing import SPLIT_ALIASES, TABLE, Listing, no_splits, source
 from ttl_jax.errors import UserError
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d{1,15}(\.\d*)?([eE][+-]?\d+)?")
 
 
-@source("csv", "group", "split")
+@source("csv", *TABLE)
 def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     """List the rows of `config.path`.
 

@@ -19,7 +19,7 @@ from ttl_jax.data.sources.dicom_series import order
 from ttl_jax.data.sources.file_kinds import DICOM
 from ttl_jax.data.sources.folder import read_folder
 from ttl_jax.data.sources.frames import Unreadable, check_slices, examples_of
-from ttl_jax.data.sources.listing import Listing, source
+from ttl_jax.data.sources.listing import TABLE, Listing, source
 from ttl_jax.data.sources.window import Window, parse_window
 from ttl_jax.errors import UserError, nearest
 
@@ -43,7 +43,7 @@ class Found:
     group: str
 
 
-@source("dicom", "group", "split", "window", "slices", "depth", "spacing")
+@source("dicom", *TABLE, "window", "slices", "depth", "spacing")
 def read_dicom(config: DataConfig) -> Listing:
     """List DICOM files; each frame of a multi-frame file is an example (see `data.slices`).
 

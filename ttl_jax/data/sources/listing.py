@@ -13,7 +13,11 @@ from ttl_jax.data.dataset import Task
 from ttl_jax.data.images.decode import ImageSource, Stack
 from ttl_jax.registry import register
 
-READS = ("group", "split", "window", "slices", "depth", "spacing", "plane")  # fields of some sources alone
+# Fields of some sources alone.
+READS = (
+    "root", "image", "label", "group", "split", "window", "slices", "depth", "spacing", "plane",
+)  # fmt: skip
+TABLE = ("root", "image", "label", "group", "split")  # those that speak of a table
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {
     "train": "train", "training": "train",

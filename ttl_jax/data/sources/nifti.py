@@ -24,7 +24,7 @@ from ttl_jax.data.sources.csv_table import read_table
 from ttl_jax.data.sources.file_kinds import NIFTI
 from ttl_jax.data.sources.folder import read_folder
 from ttl_jax.data.sources.frames import Unreadable, check_slices, examples_of, in_millimetres
-from ttl_jax.data.sources.listing import Listing, source
+from ttl_jax.data.sources.listing import TABLE, Listing, source
 from ttl_jax.data.sources.window import PERCENTILES, Window, parse_window, spread, to_bytes
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.typing import UInt8
@@ -92,7 +92,7 @@ class NiftiSlice:
         return in_millimetres(image, volume.pixel(self.plane), self.spacing)
 
 
-@source("nifti", "group", "split", "window", "slices", "depth", "spacing", "plane")
+@source("nifti", *TABLE, "window", "slices", "depth", "spacing", "plane")
 def read_nifti(config: DataConfig) -> Listing:
     """List NIfTI files; each slice is an example (see `data.slices`, `data.plane`).
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_jax import registry
 from ttl_jax.config import RunConfig, paths, replace_fields, run_config
+from ttl_jax.config.data import generated
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import terms, text_of
@@ -128,9 +129,7 @@ def _older(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the values that newer fields had in older runs, where a config could not set them."""
     lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
     drawn = not (
-        str(saved.get("data.name")).startswith("phantom/")
-        or saved.get("data.splits")
-        or saved.get("data.folds")
+        generated(str(saved.get("data.name"))) or saved.get("data.splits") or saved.get("data.folds")
     )
     norm = {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
     return norm | ({"data.split_rule": 1} if drawn else {})
