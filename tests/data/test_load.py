@@ -375,3 +375,48 @@ def test_the_rule_of_older_splits_is_gone_but_where_the_data_have_splits(class_f
     assert all(np.array_equal(sets[name].ids, again[name].ids) for name in sets)
     with pytest.raises(UserError, match="split_rule=3 is neither"):
         data.load(replace(config, split_rule=3))
+
+
+def test_the_origin_of_a_split_is_told(config, class_folders, tmp_path, save):
+    import shutil
+
+    for number in range(4):  # copies of two images of class a
+        shutil.copy(class_folders / "a" / "00.png", class_folders / "a" / f"copy{number}.png")
+    shutil.copy(class_folders / "a" / "01.png", class_folders / "a" / "again.png")
+    origin = data.load(config)["val"].origin
+    assert origin.splits_from == "made anew by data.split_seed=0: 7 copies kept together"
+    assert origin.source == f"folder {class_folders}"
+    assert data.load(replace(config, duplicates="ignore"))["val"].origin.splits_from.endswith(
+        "copies not looked for"
+    )
+    assert data.load(replace(config, folds=4, fold=1))["val"].origin.splits_from.startswith(
+        "fold 1 of 4 by data"
+    )
+    file = str(tmp_path / "split.json")
+    data.load(replace(config, splits=file))
+    assert data.load(replace(config, splits=file))["val"].origin.splits_from == file
+    for split in ("train", "test"):
+        for label in "ab":
+            for number in range(8):
+                save(
+                    tmp_path / "own" / split / label / f"{number}.png", ord(label) + 10 * number + len(split)
+                )
+    told = data.load(replace(config, path=str(tmp_path / "own")))["val"].origin.splits_from
+    assert told.startswith("the data's own, the folders test/, train/; val made anew by data.split_seed=0")
+
+
+def test_images_of_one_colour_are_told(config, class_folders, tmp_path, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (12, 10), (9, 9, 9)).save(class_folders / "a" / "00.png")
+    data.load(config)
+    assert "1 of 60 images show one colour throughout, the first is" in capsys.readouterr().out
+    for number in range(12):
+        path = tmp_path / "clear" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 10, 4), np.uint8)
+        pixels[..., 3] = 0
+        Image.fromarray(pixels).save(path)
+    for duplicates in ("altered", "ignore"):
+        with pytest.raises(UserError, match="all 12 images .* show one colour.*transparent throughout"):
+            data.load(replace(config, path=str(tmp_path / "clear"), duplicates=duplicates))

@@ -32,7 +32,9 @@ class CompareOptions(Section):
         ("phantom/dermoscopy",), "see `python -m ttl_jax datasets`; () is the one that `data` describes"
     )
     data_dir: str = option(presets.GIVEN["data_dir"], "folder in which these look for their files")
-    seeds: tuple[int, ...] = option((0, 1, 2), "the same for every strategy: common random numbers")
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), "the same for every strategy: common random numbers", at_least=0
+    )
     folds: str = option(
         "auto",
         "cross-validation by whole groups, rates tuned in every fold: 0 (one split), 3 or more folds, or "

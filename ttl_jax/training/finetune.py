@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from ttl_jax import data as data_package
@@ -21,6 +20,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.strategies import Strategy
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
+from ttl_jax.training.records.provenance import as_begun
 from ttl_jax.training.result import Result
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session
@@ -74,12 +74,14 @@ def finetune(
     elif not isinstance(data, tuple | ConfigDict | RunConfig):
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     settings = replace_fields(settings, fields)
+    if workdir is not None:
+        settings = as_begun(Path(workdir), settings)
     if isinstance(data, tuple):
         if settings.data.path:
             raise UserError(f"data__path={settings.data.path!r} is not read where (images, labels) are given")
         images, labels = data
         own = data_config(settings.data)
-        datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), own)
+        datasets = data_package.from_arrays(images, labels, own)
     with remote.workfolder(workdir or tempfile.mkdtemp(prefix="ttl_jax_")) as (folder, push):
         return train(settings, folder, datasets, session=Session(committed=push))
 

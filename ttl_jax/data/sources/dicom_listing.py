@@ -33,7 +33,7 @@ class Found:
         path: The file.
         header: The file's header, or the reason why it cannot be read.
         name: The example's id, hashed if it names the patient.
-        group: Group of the `Header`, or of the table.
+        group, drawn_by: Group of the `Header`, or of the table, and the name that a split draws it by.
     """
 
     row: int
@@ -41,6 +41,7 @@ class Found:
     header: Header | str
     name: str
     group: str
+    drawn_by: str
 
 
 @source("dicom", *TABLE, "window", "slices", "depth", "spacing")
@@ -83,6 +84,7 @@ def read_dicom(config: DataConfig) -> Listing:
     hidden = 0
     for row, path in _paths(files, whole):
         name, group = str(files.ids[row]), str(files.groups[row])
+        drawn_by = group
         header: Header | str
         names: frozenset[str] = frozenset()
         try:
@@ -96,16 +98,23 @@ def read_dicom(config: DataConfig) -> Listing:
                     f"{files.where[row]} has no {keyword} to tell patients apart; set data.group to another "
                     "DICOM keyword such as StudyInstanceUID, or to file"
                 )
-            group = group if column else header.group
+            group, drawn_by = (group, group) if column else (header.group, header.drawn_by)
+        if keyword == "file":  # by its place in the folder, which may move as a whole
+            group, drawn_by = f"group-{hashed(name)}", f"group-{hashed(name, keyed=False)}"
         identifying = _names_patient(name, names)
         hidden += identifying
-        listed_files.append(Found(row, path, header, f"file-{hashed(name)}" if identifying else name, group))
+        name = f"file-{hashed(name)}" if identifying else name
+        listed_files.append(Found(row, path, header, name, group, drawn_by))
     if hidden:
         print(f"{hidden} file names hold the patient's number or name: their ids are hashed", flush=True)
     if whole:
         return _volumes(files, listed_files, window, config)
     pictures = [_examples(each, config.slices, window, config.spacing) for each in listed_files]
-    listed = replace(files, ids=np.array([each.name for each in listed_files]))
+    listed = replace(
+        files,
+        ids=np.array([each.name for each in listed_files]),
+        drawn_by=np.array([each.drawn_by for each in listed_files]),
+    )
     return listed.expand(pictures, np.array([each.group for each in listed_files]))
 
 
@@ -175,6 +184,7 @@ def _volumes(files: Listing, found: Sequence[Found], window: Window | str, confi
         where=where,
         ids=np.array(names),
         groups=np.array([own[0].group for own in series.values()]),
+        drawn_by=np.array([own[0].drawn_by for own in series.values()]),
     )
 
 

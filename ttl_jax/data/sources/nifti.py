@@ -116,12 +116,12 @@ def read_nifti(config: DataConfig) -> Listing:
     if config.plane not in PLANES:
         raise UserError(f"data.plane={config.plane!r} does not exist{nearest(config.plane, tuple(PLANES))}")
     table = not Path(config.path).is_dir()
-    if config.group and not table:
+    if config.group not in ("", "file", "folder") and not table:
         raise UserError(
             f"data.group={config.group!r} names a column, but {config.path} is a folder; list the volumes "
             "in a table, or leave data.group empty"
         )
-    files = read_table(config, NIFTI) if table else read_folder(config.path, NIFTI)
+    files = read_table(config, NIFTI) if table else read_folder(config.path, NIFTI, config.group)
     pictures: list[list[ImageSource]] = []
     for path in files.images:
         assert isinstance(path, Path)
@@ -138,10 +138,10 @@ def read_nifti(config: DataConfig) -> Listing:
         millimetres = _millimetres(opened, config.plane, config.spacing)
         pictures.append(examples_of(count, config.slices, cut, millimetres))
     groups = files.groups
-    if not config.group:
+    if not (table and config.group):
         subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]
         groups = np.array(
-            [match[1] if match else name for match, name in zip(subjects, files.ids.tolist(), strict=True)]
+            [match[1] if match else own for match, own in zip(subjects, files.groups.tolist(), strict=True)]
         )
     return files.expand(pictures, groups)
 

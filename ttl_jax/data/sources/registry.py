@@ -10,7 +10,7 @@ from ttl_jax.config.data import DataConfig
 from ttl_jax.data import sources
 from ttl_jax.data.bucket import here
 from ttl_jax.data.published.presets import PHANTOM_MODALITIES
-from ttl_jax.data.sources.listing import READS, TABLE, Listing, Source
+from ttl_jax.data.sources.listing import READS, Listing, Source
 from ttl_jax.data.sources.tfds import PREFIX, read_tfds
 from ttl_jax.errors import UserError, nearest
 
@@ -77,7 +77,7 @@ def refuse_fields(config: DataConfig, name: str) -> None:
         value = getattr(config, field)
         if field in reads or value == getattr(DataConfig, field):
             continue
-        columns = " names a column and" if field in TABLE[1:] else ""
+        columns = " names a column and" if field in ("image", "label", "group", "split") else ""
         raise UserError(
             f"data.{field}={value!r}{columns} is read by the sources {', '.join(_readers(field))}, not by "
             f"{name}; use one of them, or leave it out"
