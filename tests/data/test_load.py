@@ -218,11 +218,12 @@ def test_a_split_without_images_and_a_class_without_training(tmp_path, save):
         ({"train_share": 0.0}, "data.train_share=0.0"),
         ({"train_share": 0.5, "train_limit": 9}, "and 1 with data.train_limit"),
         ({"train_limit": -1}, "data.train_limit=-1"),
-        ({"group": "patient"}, "data.group='patient' .* csv"),
+        ({"group": "patient"}, "data.group='patient' .*csv"),
         ({"split": "part"}, "data.split='part' .* csv"),
-        ({"name": "phantom/mri", "group": "patient"}, "data.group='patient' .* csv"),
-        ({"name": "phantom/mri", "splits": "s.json"}, "data.splits='s.json'.* phantom"),
-        ({"name": "phantom/mri", "folds": 5}, "data.folds=5.* phantom"),
+        ({"name": "phantom/mri"}, "data.path=.* is not read by data.name=phantom/mri"),
+        ({"name": "phantom/mri", "path": "", "group": "patient"}, "data.group='patient' .* csv"),
+        ({"name": "phantom/mri", "path": "", "splits": "s.json"}, "data.splits='s.json'.* phantom"),
+        ({"name": "phantom/mri", "path": "", "folds": 5}, "data.folds=5.* phantom"),
     ],
 )
 def test_fields_that_make_no_sense(config, fields, message):
@@ -395,12 +396,9 @@ def test_the_origin_of_a_split_is_told(config, class_folders, tmp_path, save):
     file = str(tmp_path / "split.json")
     data.load(replace(config, splits=file))
     assert data.load(replace(config, splits=file))["val"].origin.splits_from == file
-    for split in ("train", "test"):
-        for label in "ab":
-            for number in range(8):
-                save(
-                    tmp_path / "own" / split / label / f"{number}.png", ord(label) + 10 * number + len(split)
-                )
+    for number in range(32):
+        place = ("train" if number % 2 else "test", "ab"[number // 2 % 2], f"{number}.png")
+        save(tmp_path.joinpath("own", *place), 1000 + number)
     told = data.load(replace(config, path=str(tmp_path / "own")))["val"].origin.splits_from
     assert told.startswith("the data's own, the folders test/, train/; val made anew by data.split_seed=0")
 

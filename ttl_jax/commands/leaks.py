@@ -41,7 +41,8 @@ def run(arguments: list[str]) -> None:
     findings = [*examined.leaks, *examined.conflicts]
     for finding in findings:
         print(finding.line())
-    print(examined.overview(), flush=True)
+    for line in (*examined.listing.notes, f"split: {examined.splits_from}", examined.overview()):
+        print(line, flush=True)
     if findings and not settings.allow_leaks:
         remedies = ["data.resplit=True splits anew with copies kept together"] if examined.leaks else []
         remedies += ["give each image one label or leave it out"] if examined.conflicts else []

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.config import DataConfig, typed
-from ttl_jax.config.data import generated
 from ttl_jax.data.bucket import here
 from ttl_jax.data.dataset import Dataset, Origin
 from ttl_jax.data.positive import positive_second
@@ -84,7 +83,7 @@ def check(config: DataConfig) -> None:
         UserError: naming the field.
     """
     typed(DataConfig, config, "data.")
-    if config.path and generated(config.name):
+    if config.path and config.name in PHANTOMS:
         there = remote.is_remote(config.path) or Path(config.path).exists()
         gone = "" if there else ", which does not exist,"
         raise UserError(

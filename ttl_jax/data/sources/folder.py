@@ -34,7 +34,9 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES, group: str = "") -> L
     if not root.is_dir():
         raise UserError(f"data.path={str(path)!r} is not a folder; name the one above the classes")
     if group not in ("", "file", "folder"):
-        raise UserError(f"data.group={group!r} is for a table; class folders take folder or file")
+        raise UserError(
+            f"data.group={group!r} is for a table (data.name=csv); class folders take folder or file"
+        )
     children = _folders(root)
     if not group and not any(folder.name.lower() in SPLIT_ALIASES for folder in children):
         if fault := off_by_one(root, kind, children):

@@ -10,10 +10,15 @@ from pathlib import Path
 
 from ttl_jax.data.sources.file_kinds import FileKind
 
+_IMAGE = r"images?|imgs?|pictures?|scans?|originals?"
 _MASK = r"masks?|seg|segm|segs|segmentations?|labels?|annotations?|ground_?truth|gt"
 _MASK_FOLDER = re.compile(_MASK, re.IGNORECASE)
 _MASK_FILE = re.compile(rf"(.+?)[ _.-]+(?:{_MASK})(?:[ _.-]*\d+)?", re.IGNORECASE)
-_IMAGE_FOLDER = re.compile(r"images?|imgs?|pictures?|scans?|originals?", re.IGNORECASE)
+_IMAGE_FOLDER = re.compile(_IMAGE, re.IGNORECASE)
+# Folders that part a class in the same way in each: numbered ones, sides, views, images and masks.
+_PART = re.compile(
+    rf".*\d.*|left|right|axial|coronal|sagittal|frontal|lateral|{_IMAGE}|{_MASK}", re.IGNORECASE
+)
 LEAST = 3  # folders within each class that may be patients
 DEEPEST = 4  # levels below a class at which they are looked for
 
@@ -105,11 +110,12 @@ def off_by_one(root: Path, kind: FileKind, classes: Sequence[Path]) -> str:
         inside = ", ".join(sorted(below[0])[:3])
         return f"{root} holds one folder, and that one holds {inside}: set data.path={classes[0]}"
     same = below[0] if len(classes) > 1 and all(each == below[0] for each in below) else set()
-    if len(same) > 1 and not any(re.search(r"\d", name) for name in same):
+    if len(same) > 1 and not any(_PART.fullmatch(name) for name in same):
         inside, places = ", ".join(sorted(same)[:3]), " and ".join(each.name for each in classes[:2])
         return (
             f"{root} is above the classes: each of its folders, as {places}, holds {inside}; name one of "
-            f"them, as data.path={classes[0]}, or set data.group=folder where {inside} are patients"
+            f"them, as data.path={classes[0]}; or, where {places} are the classes, set data.group=file, or "
+            f"folder if {inside} are patients"
         )
     return ""
 

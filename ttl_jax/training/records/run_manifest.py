@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,7 +75,7 @@ class RunManifest:
         about = json.dumps({name: value for name, value in given.items() if name not in arrays})
         beside = folder / f"{FILE}.tmp"
         with beside.open("wb") as file:
-            np.savez_compressed(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+            np.savez_compressed(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
         beside.replace(folder / FILE)
 
 
@@ -85,7 +87,7 @@ def read(folder: Path) -> RunManifest | None:
         about = json.loads(given.pop("about").tobytes())
         given |= {name: tuple(text) if isinstance(text, list) else text for name, text in about.items()}
         return RunManifest(**given)
-    except Exception:  # zipfile, zlib and NumPy raise nearly anything on a damaged file
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error):
         return None
 
 
