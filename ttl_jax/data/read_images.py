@@ -96,7 +96,8 @@ def list_images(given: Any, volumes: bool = False, image: str = "image", root: s
         image, root: of a table: the column with the names, and the folder above them (else the table's own).
 
     Raises:
-        UserError: a folder without images, arrays that are refused, a table or .npz of another layout.
+        UserError: nothing at a path, a folder without images, arrays that are refused, a table or .npz of
+            another layout.
     """
     several = isinstance(given, list | tuple) and any(_is_path(each) for each in given)
     if not several and not _is_path(given):
@@ -212,6 +213,8 @@ def _is_path(given: Any) -> bool:
 def _listed(path: str, volumes: bool, image: str, root: str) -> Iterator[Entry]:
     """Yield the entries of one path."""
     here = Path(remote.local(path))
+    if not here.exists():
+        raise UserError(f"there is nothing at {path}; name a file or folder that is there")
     if here.name.lower().endswith(TABLES) and here.is_file():
         yield from _rows(here, image, remote.local(root))
     elif here.suffix.lower() == ".npz":

@@ -35,6 +35,13 @@ class Run(Result):
         return self.workdir
 
 
+def is_run(path: str) -> bool:
+    """Return whether a path, here or in a bucket, is the folder of a run."""
+    if remote.is_remote(path):
+        return remote.bucket(f"{path.rstrip('/')}/config.json").exists()
+    return (Path(path) / "config.json").is_file()
+
+
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:
     """Load a finished run.
 
