@@ -49,7 +49,8 @@ def run(arguments: list[str]) -> None:
     set_up_jax()
     from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, ensemble
     from ttl_jax.deploy.prediction_table import check_out, predict_table
-    from ttl_jax.deploy.run import is_run, load
+    from ttl_jax.deploy.run import load
+    from ttl_jax.training.kept import is_run
 
     check_out(given.out)
     count = next((place for place, path in enumerate(given.paths) if not is_run(path)), len(given.paths))

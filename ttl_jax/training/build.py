@@ -17,6 +17,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts import Start
 from ttl_jax.training.devices import Layout
+from ttl_jax.training.kept import preprocessing_of
 from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
@@ -52,7 +53,7 @@ def build_model(
         variables = restart(variables, surgery.starts, config.model.name, config.seed)
     if strategy.keeps_source_head:
         variables = with_source_head(variables, source, config.model.name, network)
-    return network, variables, _preprocessing(config)
+    return network, variables, preprocessing_of(config)
 
 
 def build_shapes(
@@ -60,7 +61,7 @@ def build_shapes(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Build what `build_model` builds with shapes in the place of weights, and no source head."""
     network, shape = _network(config, strategy, num_classes)
-    preprocessing = _preprocessing(config)
+    preprocessing = preprocessing_of(config)
     leaves = template(
         config.model.name,
         num_classes,
@@ -78,12 +79,6 @@ def _network(
     shape = strategy.surgery.shape(config.model.name)
     shape["head"] = config.model.head or shape["head"]
     return models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape), shape
-
-
-def _preprocessing(config: RunConfig) -> weights.Preprocessing:
-    # From scratch the images are scaled as the architecture's own weights would have them.
-    known = config.model.weights if config.model.weights != "none" else "imagenet"
-    return weights.preprocessing(known, config.model.name)
 
 
 def loss_of(config: RunConfig, training: Dataset) -> Loss:
