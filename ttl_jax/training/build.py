@@ -17,7 +17,8 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts import Start
 from ttl_jax.training.devices import Layout
-from ttl_jax.training.kept import preprocessing_of
+from ttl_jax.training.from_run import variables_from_run
+from ttl_jax.training.kept import is_run, preprocessing_of, read_kept
 from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
@@ -28,25 +29,40 @@ from ttl_jax.weights.initialise import template, unflatten
 
 
 def build_model(
-    config: RunConfig, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int, class_names: Sequence[str] = ()
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
-    """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
+    """Creates the network after the strategy's surgery, with its weights and their preprocessing.
+
+    Args:
+        config: the run's config.
+        strategy: the run's strategy.
+        num_classes: outputs of the head.
+        class_names: their names, by which the head of another run is kept.
+    """
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
     network, shape = _network(config, strategy, num_classes)
+    from_run = source != "none" and is_run(source)
+    if from_run and strategy.keeps_source_head:
+        raise UserError(f"cotuning needs the head of pretrained weights: model.weights={source} is a run")
     if source == "none" or surgery.init == "scratch":
         variables = weights.initialise(
             config.model.name, num_classes, seed=config.seed, **shape, image_size=size
         )
     else:
-        variables, report = weights.load_with_report(
-            source,
-            config.model.name,
-            num_classes=num_classes,
-            partial=config.model.partial,
-            seed=config.seed,
-            image_size=size,
-            **shape,
-        )
+        if from_run:
+            names = class_names or [str(number) for number in range(num_classes)]
+            variables, report = variables_from_run(read_kept(source), config, shape, names)
+            print(f"weights of {source}: its head {'is kept' if 'head' in report.loaded else 'starts fresh'}")
+        else:
+            variables, report = weights.load_with_report(
+                source,
+                config.model.name,
+                num_classes=num_classes,
+                partial=config.model.partial,
+                seed=config.seed,
+                image_size=size,
+                **shape,
+            )
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)

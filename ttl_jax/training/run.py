@@ -105,7 +105,9 @@ def _trainer(
     training = sets["train"]
     # ---- Network, and who of it trains when.
     strategy = strategies.parse(config.strategy)
-    network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
+    network, variables, preprocessing = build_model(
+        config, strategy, len(training.class_names), training.class_names
+    )
     phases = strategies.bind(strategy, variables["params"], config.model.name)
     constants = build_constants(
         phases, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
