@@ -57,7 +57,9 @@ class ConformalSets:
     cases: Int[np.ndarray, "..."]
 
     def sets(
-        self, chances: Float[np.ndarray, "n c"], ids: Sequence[str] | None = None
+        self,
+        chances: Float[np.ndarray, "n c"],
+        ids: Sequence[str] | Shaped[np.ndarray, "n"] | None = None,
     ) -> Bool[np.ndarray, "..."]:
         """Membership of each class, (N, C), or of each label's absence and presence, (N, L, 2).
 
