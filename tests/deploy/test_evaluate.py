@@ -216,3 +216,17 @@ def test_a_run_that_kept_nothing_says_so(tmp_path, make_config, make_sets, hospi
     result = evaluate(ttl_jax.load(tmp_path / "run"), config_of(hospital), classes=CLASSES)
     assert "keeps no features of its training images" in result["external"]["unknown"]
     assert "Neither a leak check nor" in next((tmp_path / "run").rglob("external/*/report.html")).read_text()
+
+
+def test_arrays_and_folders_are_taken_as_they_are(run, make_sets, tmp_path):
+    other = make_sets(first_seed=70)["test"]
+    with pytest.raises(UserError, match="class '0' of the data is none of the run's"):
+        run.evaluate((other.images.images, other.labels), tmp_path / "arrays")
+    named = np.array(run.class_names)[other.labels]
+    arrays = run.evaluate((other.images.images, named), tmp_path / "arrays")
+    for number, (image, name) in enumerate(zip(other.images.images, named, strict=True)):
+        (tmp_path / "folder" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "folder" / name / f"{number}.png")
+    folder = run.evaluate(tmp_path / "folder", tmp_path / "out")
+    assert folder["test"]["auroc"] == pytest.approx(arrays["test"]["auroc"])
+    assert folder["test"]["loss"] == pytest.approx(arrays["test"]["loss"]) and arrays["dataset"] == "arrays"

@@ -23,7 +23,7 @@ from ttl_jax.config import DataConfig
 from ttl_jax.data.card import card
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.splits.fingerprint import alike
-from ttl_jax.deploy.external_data import ALL, as_the_run, read_external, with_classes_of
+from ttl_jax.deploy.external_data import ALL, as_the_run, config_of, read_external, with_classes_of
 from ttl_jax.deploy.run import Run
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import Predictions, sanity
@@ -67,7 +67,7 @@ class Leak:
 
 def evaluate(
     run: Run,
-    config: DataConfig,
+    given: DataConfig | str | Path | tuple[Any, Any],
     out: str | Path | None = None,
     *,
     split: str = ALL,
@@ -78,7 +78,8 @@ def evaluate(
 
     Args:
         run: the run.
-        config: names the data; size and decoding are the run's, whatever it says.
+        given: the data's config, a path whose kind is guessed, or a pair (images uint8, labels); size and
+            decoding are the run's, whatever a config says.
         out: folder to write, on this machine; None is external/NAME in the run's folder.
         split: "all", or one of the data's own splits.
         classes: {a class of the data: the run's name of the same}.
@@ -90,12 +91,12 @@ def evaluate(
     Raises:
         UserError: data that cannot be read, classes that do not agree, or a folder of something else.
     """
-    settings, named = as_the_run(config, run.signature), classes or {}
+    settings, named = as_the_run(config_of(given), run.signature), classes or {}
     called = name or name_of(settings, split)
     folder = run.folder / "external" / called if out is None else Path(out)
     about = _about(run, settings, split, named)
     _refuse_folder(folder, about)
-    dataset = with_classes_of(read_external(settings, run.signature, split), run.signature, named)
+    dataset = with_classes_of(read_external(given, settings, run.signature, split), run.signature, named)
     here, described = _predicted(run, dataset)
     validation_file = run.folder / "predictions" / "val.npz"
     validation = evaluation.predictions.load(validation_file)

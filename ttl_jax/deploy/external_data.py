@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from ttl_jax.config import DataConfig
 from ttl_jax.data.dataset import Dataset, SubsetReader
 from ttl_jax.data.images.cache import read_all
 from ttl_jax.data.load import check
+from ttl_jax.data.sources.guess import guess_source
 from ttl_jax.data.sources.listing import READS, SPLITS, Listing
+from ttl_jax.data.sources.npz import read_arrays
 from ttl_jax.data.sources.registry import PHANTOMS, read_listing, source
 from ttl_jax.data.splits.copies import find_copies, merge_groups
 from ttl_jax.data.splits.examine import refuse_or_report
@@ -22,6 +25,7 @@ from ttl_jax.typing import Shaped
 
 _OF_SOURCE = ("window", "slices", "plane", "spacing")  # of the run, where it read such files too
 ALL = "all"
+ARRAYS = "arrays"  # data.name of a pair of arrays
 
 
 def as_the_run(config: DataConfig, known: Signature) -> DataConfig:
@@ -33,7 +37,7 @@ def as_the_run(config: DataConfig, known: Signature) -> DataConfig:
     """
     values = {"image_size": known.geometry.size, "resize": known.geometry.resize,
               "pad_value": known.geometry.pad_value}  # fmt: skip
-    if config.name in PHANTOMS:
+    if config.name in (*PHANTOMS, ARRAYS):
         return replace(config, **values)  # type: ignore[arg-type]
     reads = source(config.name).reads
     if set(_OF_SOURCE) & set(_reads(known.source.kind)):
@@ -71,10 +75,20 @@ def _reads(kind: str) -> tuple[str, ...]:
         return READS
 
 
-def read_external(config: DataConfig, known: Signature, split: str = ALL) -> Dataset:
+def config_of(given: Any) -> DataConfig:
+    """The config that names a data set: itself, a path whose kind is guessed, or that of a pair of arrays."""
+    if isinstance(given, DataConfig):
+        return given
+    if isinstance(given, tuple):
+        return DataConfig(name=ARRAYS)
+    return DataConfig(name=guess_source(given), path=str(given))
+
+
+def read_external(given: Any, config: DataConfig, known: Signature, split: str = ALL) -> Dataset:
     """Read a labelled data set for evaluation alone: no split is made, a class may be missing.
 
     Args:
+        given: the pair (images, labels) where the config is that of arrays.
         config: names the data; see `as_the_run`.
         known: the run's signature.
         split: "all", or the one of the data's own splits that is to be read ("shifted" too, of a phantom).
@@ -83,6 +97,8 @@ def read_external(config: DataConfig, known: Signature, split: str = ALL) -> Dat
         UserError: anything about the data that the user has to mend.
     """
     check(config)
+    if config.name == ARRAYS:
+        return _decoded(read_arrays(*map(np.asarray, given)), config, known)
     if config.name in PHANTOMS:
         sets = data.load(config)
         if split != ALL and split not in sets:
