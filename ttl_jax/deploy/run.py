@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,12 @@ class Run(Result):
     def folder(self) -> Path:
         """The run's folder on this machine."""
         return self.workdir
+
+    def evaluate(self, given: Any, out: str | Path | None = None, **options: Any) -> dict[str, Any]:
+        """Evaluate the run on another data set; see `deploy.evaluate.evaluate`."""
+        from ttl_jax.deploy.evaluate import evaluate
+
+        return evaluate(self, given, out, **options)
 
 
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:
