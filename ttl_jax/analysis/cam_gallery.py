@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +17,6 @@ from ttl_jax.analysis.attribution import last_map, make_attribution
 from ttl_jax.analysis.overlay import overlay
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import predictions
-from ttl_jax.models import Network
 from ttl_jax.report.surest_errors import confident_errors, confident_right
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.result import Result
@@ -59,7 +57,7 @@ def write_gallery(
     images = datasets[split].images.read(np.array([each.row for each in shown]))
     if images.ndim != 4:
         return None  # volumes
-    network, variables = cast(Network, result.model), dict(result.variables)
+    network, variables = result.model, dict(result.variables)
     unit = last_map(network, variables, normalise, images.shape[1:])
     if unit is None:
         return None

@@ -34,6 +34,7 @@ from ttl_jax.training.records.header import print_header
 from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
+from ttl_jax.training.start import without_source_head
 from ttl_jax.training.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
@@ -167,5 +168,7 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
         if layout.first:
             print(f"kept: {where}", flush=True)
         best, averaged = best_weights(trainer, progress)
+        if averaged:  # they are no validation's: without a place of their own they would be gone
+            trainer.checkpoints.save_end(progress.best_step, without_source_head(best))
     # ---- The result: scores, costs, report.
     return make_result(trainer, progress, best, averaged)
