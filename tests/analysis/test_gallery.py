@@ -15,8 +15,9 @@ from ttl_jax.analysis.cam_gallery import ERRORS, RIGHT, write_gallery
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.data.images.decode import Geometry
+from ttl_jax.data.read_images import SourceOptions
 from ttl_jax.evaluation import predictions, probabilities
-from ttl_jax.training.records.signature import Architecture, Signature, SourceOptions
+from ttl_jax.training.records.signature import Architecture, Signature
 from ttl_jax.training.result import Result
 from ttl_jax.weights.preprocessing import IMAGENET
 

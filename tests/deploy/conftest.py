@@ -31,8 +31,9 @@ def make_sets(**more):
 def make_config(**fields):
     settings = default_config()
     given = {
-        "model.name": "resnet18", "model.weights": "none", "strategy": "truncated(3)", "data.image_size": SIZE,
-        "data.batch_size": 8, "data.eval_batch_size": 8, "data.augment": "none", "total_steps": 6,
+        "model.name": "resnet18", "model.weights": "none", "strategy": "truncated(3)",
+        "data.image_size": SIZE, "data.batch_size": 8, "data.eval_batch_size": 8, "data.augment": "none",
+        "total_steps": 6,
         "optimizer.lr": 1e-3, "report": False, "loggers": (),
     }  # fmt: skip
     set_fields(settings, given | {name.replace("__", "."): value for name, value in fields.items()})

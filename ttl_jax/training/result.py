@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,7 @@ import numpy as np
 from ttl_jax import evaluation, strategies
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.images.arrays import array_images
-from ttl_jax.data.images.decode import UnreadableImageError, decode
+from ttl_jax.data.read_images import read_images
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import sanity
 from ttl_jax.models import Network
@@ -61,20 +60,25 @@ class Result:
         """Bring images to the size and the colours that the network was trained on.
 
         Args:
-            images: an array or a list of them, see `data.images.arrays.array_images`.
+            images: arrays, files, folders: see `data.read_images.list_images`.
 
         Raises:
-            UserError: images that cannot be read, or whose scale is not known.
+            UserError: an image that cannot be read, or arrays that are refused.
         """
-        geometry = self.signature.geometry
-        sources = array_images(images, volumes=bool(geometry.depth))
-        decoded = np.empty((len(sources), *geometry.shape), np.uint8)
-        for number, source in enumerate(sources):
-            try:
-                decoded[number] = decode(source, geometry)
-            except UnreadableImageError as error:
-                raise UserError(f"image {number} {error}") from None
-        return decoded
+        shape = self.signature.geometry.shape
+        return np.concatenate([np.empty((0, *shape), np.uint8), *self._batches(images)])
+
+    def _batches(self, images: Any) -> Iterator[UInt8[np.ndarray, "n ... s s 3"]]:
+        most, batch = self.config.data.eval_batch_size, list[np.ndarray]()
+        for name, pixels in read_images(images, self.signature.geometry, self.signature.source):
+            if isinstance(pixels, str):
+                raise UserError(f"image {name} {pixels}; the command `predict` goes on without such images")
+            batch.append(pixels)
+            if len(batch) == most:
+                yield np.stack(batch)
+                batch = []
+        if batch:
+            yield np.stack(batch)
 
     def logits(self, images: UInt8[np.ndarray, "n ... s s 3"]) -> Float[np.ndarray, "n classes"]:
         """Compute logits, unscaled, of images from `preprocess`, in padded batches of few sizes."""
@@ -91,7 +95,7 @@ class Result:
         """Compute probabilities of images of any size, prepared as the training images were.
 
         Args:
-            images: as for `preprocess`.
+            images: as for `preprocess`; a file of many frames or slices has a row for each.
             calibrated: divide the logits by the run's temperature, as the command `predict` does; by default
                 they are those of the prediction files.
 
@@ -101,7 +105,9 @@ class Result:
         Raises:
             UserError: as `preprocess`.
         """
-        return self.signature.probabilities(self.logits(self.preprocess(images)), calibrated)
+        none = np.empty((0, len(self.class_names)), np.float32)
+        logits = np.concatenate([none, *map(self.logits, self._batches(images))])
+        return self.signature.probabilities(logits, calibrated)
 
     def report(self) -> Path:
         """The run's one-file HTML report."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax.data.images.decode import ImageSource, Stack
+from ttl_jax.data.images.decode import ImageSource, Stack, plain
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Shaped, UInt8
 
@@ -40,6 +40,8 @@ def array_images(given: Any, volumes: bool = False) -> list[ImageSource]:
 
 
 def _array(given: Any, what: str) -> np.ndarray:
+    if hasattr(given, "getbands"):  # PIL's: a palette is no gray
+        given = plain(given)
     try:
         array = np.asarray(given)
     except (ValueError, TypeError):
@@ -97,8 +99,8 @@ def _bytes(images: Sequence[Shaped[np.ndarray, "..."]]) -> list[UInt8[np.ndarray
     to_one = top <= 1 + _OVER_ONE
     if not to_one and top < _WHITE:
         raise UserError(
-            f"the brightest pixel of all images is {top:g}, which is neither a scale from 0 to 1 nor one from "
-            "0 to 255; scale them to one of these"
+            f"the brightest pixel of all images is {top:g}, which is neither on a scale from 0 to 1 nor on "
+            "one from 0 to 255; scale them to one of these"
         )
     dark = [number for number in floats if not to_one and 0 < tops[number] <= 1 + _OVER_ONE]
     if dark:

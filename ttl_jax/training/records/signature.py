@@ -13,6 +13,7 @@ import numpy as np
 import ttl_jax
 from ttl_jax.config import RunConfig
 from ttl_jax.data.images.decode import Geometry
+from ttl_jax.data.read_images import SourceOptions
 from ttl_jax.data.sources.record import MANIFEST, read_manifest
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.calibration import fit_temperature
@@ -29,22 +30,6 @@ from ttl_jax.weights import Preprocessing
 FILE = "signature.json"
 FORMAT = 1
 SURE = 0.011, 90.0  # a temperature outside is at the end of its range: validation does not tell it
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """The fields of `config.data` that say how a file becomes an image.
-
-    Attributes:
-        kind: the source trained on, as "folder", "dicom", "npz"; of a prepared folder, what it was made from.
-        window, slices, plane, spacing: see `DataConfig`.
-    """
-
-    kind: str = "folder"
-    window: str = ""
-    slices: str = "all"
-    plane: str = "axial"
-    spacing: float = 0.0
 
 
 @dataclass(frozen=True)
