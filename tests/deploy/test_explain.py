@@ -1,4 +1,4 @@
-"""`explain`: what it writes and says, that its checks are those numbers, and that bad input is one sentence."""
+"""`explain`: what it writes and says, where its numbers come from, and that bad input is one sentence."""
 
 import json
 
@@ -7,13 +7,10 @@ import pytest
 from PIL import Image
 
 import ttl_jax
-from ttl_jax import data
 from ttl_jax.cli import main
-from ttl_jax.data import phantom
 from ttl_jax.data.images.decode import Geometry
-from ttl_jax.deploy.explain import Explainer, explain
+from ttl_jax.deploy.explain import explain
 from ttl_jax.deploy.pictures import read_mask
-from ttl_jax.errors import UserError
 from ttl_jax.training.run import train
 
 
@@ -52,7 +49,9 @@ def written(photos, finished, tmp_path_factory):
 def test_arrays_and_pictures_of_every_image(written, finished, photos):
     out, found = written
     loaded = ttl_jax.load(finished[0].workdir)
-    assert [line["id"] for line in found["images"]] == [str(photos / "images" / f"x{n}.png") for n in range(9)]
+    assert [line["id"] for line in found["images"]] == [
+        str(photos / "images" / f"x{n}.png") for n in range(9)
+    ]
     assert [line["id"] for line in found["unreadable"]] == [str(photos / "images" / "x9.png")]
     files = [np.asarray(Image.open(line["id"])) for line in found["images"]]
     explained = explain(loaded, files, ("grad_cam", "occlusion"), of="bright")
@@ -102,7 +101,12 @@ def test_the_checks_are_in_the_json_the_page_and_the_terminal(written, photos, f
 def test_runs_side_by_side(finished, photos, make_config, make_sets, tmp_path, capsys):
     other = train(make_config(strategy="truncated(2)"), tmp_path / "other" / "run", make_sets())
     status, said, err = run(
-        capsys, finished[0].workdir, other.workdir, photos / "images", f"--out={tmp_path / 'out'}", "--checks=0"
+        capsys,
+        finished[0].workdir,
+        other.workdir,
+        photos / "images",
+        f"--out={tmp_path / 'out'}",
+        "--checks=0",
     )
     assert status == 0, err
     found = json.loads((tmp_path / "out" / "explain.json").read_text())
@@ -130,7 +134,10 @@ def test_volumes(make_config, make_sets, tmp_path, capsys):
     assert held["grad_cam"].ndim == 3
     want = explain(ttl_jax.load(result.workdir), images).maps["grad_cam"][0]
     np.testing.assert_allclose(held["grad_cam"], want, atol=1e-5 * want.max() + 1e-7)
-    assert Image.open(tmp_path / "out" / "run" / f"{found['images'][0]['file']}.grad_cam.png").size == (256, 256)
+    assert Image.open(tmp_path / "out" / "run" / f"{found['images'][0]['file']}.grad_cam.png").size == (
+        256,
+        256,
+    )
 
 
 @pytest.mark.parametrize(

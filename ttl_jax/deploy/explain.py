@@ -275,7 +275,7 @@ def _write_one(
     arrays = {explanation.file_word(method): found[row] for method, found in explained.maps.items()}
     arrays |= {"image": image, "class": np.asarray(names[column]), "probabilities": chances}
     arrays |= {} if mask is None else {"mask": mask}
-    np.savez_compressed(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
     _save(folder / f"{name}.png", image, None)
     inside = {}
     for method, found in explained.maps.items():

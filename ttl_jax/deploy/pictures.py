@@ -10,6 +10,7 @@ import numpy as np
 
 from ttl_jax import data
 from ttl_jax.analysis.features import some
+from ttl_jax.config import data_config
 from ttl_jax.data import phantom
 from ttl_jax.data.images.decode import Geometry, Stack, UnreadableImageError, decode, whole
 from ttl_jax.data.read_images import read_images
@@ -67,7 +68,7 @@ def from_files(runs: Mapping[str, Result], paths: Sequence[str], masks: str = ""
             matched += 1
             _check_shape(file, Path(name))
             held = {key: read_mask(file, run.signature.geometry) for key, run in runs.items()}
-        yield Picture(name, images, held)  # type: ignore[arg-type]
+        yield Picture(name, images, held)
     if masks and not matched:
         raise UserError(f"no mask in {masks} is called as one of the images (NAME or NAME_mask, any ending)")
 
@@ -81,7 +82,7 @@ def from_split(runs: Mapping[str, Result], split: str, count: int) -> Iterator[P
     chosen: list[str] = []
     images, masks = {}, {}
     for name, run in runs.items():
-        sets = data.load(data.data_config(run.config.data))
+        sets = data.load(data_config(run.config.data))
         if split not in sets:
             raise UserError(f"the data of {run.workdir} have no split {split!r}{nearest(split, tuple(sets))}")
         chosen = chosen or [str(each) for each in some(sets[split], count).ids]
