@@ -210,3 +210,9 @@ def test_a_method_of_ones_own(tmp_path, finished, photos, capsys):
     np.testing.assert_allclose(
         held["brightness"], np.asarray(normalise(held["image"][None]))[0].mean(-1), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A cut network that has really learned the phantom's easy texture, and the runs's test split."""
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ttl_jax.errors import UserError, nearest
 from ttl_jax.report import explanation
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.result import Result
-from ttl_jax.typing import Bool, Float, Int, UInt8
+from ttl_jax.typing import Array, Bool, Float, Int, UInt8
 
 METHOD = "grad_cam"
 BATCH = 8
@@ -48,17 +48,18 @@ class Explained:
 
 
 class Explainer:
-    """Methods of attribution, compiled for a run."""
+    """Methods of attribution, compiled for a run.
+
+    Args:
+        run: a finished run.
+        methods: registered names, or FILE.py:NAME.
+        unit: the unit to look at, by name or number; None takes the topmost map of 4 x 4 places or more.
+
+    Raises:
+        UserError: no such method or unit, or a unit that no method looks at.
+    """
 
     def __init__(self, run: Result, methods: Sequence[str] = (METHOD,), unit: str | None = None) -> None:
-        """Args:
-            run: a finished run.
-            methods: registered names, or FILE.py:NAME.
-            unit: the unit to look at, by name or number; None takes the topmost map of 4 x 4 places or more.
-
-        Raises:
-            UserError: no such method or unit, or a unit that no method looks at.
-        """
         self.run, self.variables = run, dict(run.variables)
         normalise = run.signature.normalisation.normalise
         looking = [name for name in methods if attribution.takes_unit(name)]
@@ -95,13 +96,9 @@ class Explainer:
         classes: Int[np.ndarray, "n"],
         variables: Any = None,
     ) -> Float[np.ndarray, "n *places"]:
-        """Maps by one method, in batches of one size, with the run's weights or others."""
-        weights, parts = self.variables if variables is None else variables, []
-        for start in range(0, len(images), BATCH):
-            rows = np.minimum(np.arange(start, start + BATCH), len(images) - 1)  # the last one fills up
-            found = self.find[method](weights, jnp.asarray(images[rows]), jnp.asarray(classes[rows]))
-            parts.append(np.asarray(found)[: len(images) - start])
-        return np.concatenate(parts)
+        """Maps by one method, with the run's weights or others."""
+        weights, find = self.variables if variables is None else variables, self.find[method]
+        return _in_batches(lambda *each: find(weights, *each), images, classes)
 
     def checks(self, explained: Explained) -> dict[str, dict[str, Any]]:
         """Randomised weights, deletion and insertion for each method, over all of the images.
@@ -113,12 +110,11 @@ class Explainer:
         """
         images, classes = explained.images, explained.classes
         normalised = np.asarray(self.run.signature.normalisation.normalise(jnp.asarray(images)))
-        rows = np.arange(len(images))
 
         def probability(seen: np.ndarray) -> np.ndarray:
-            logits = np.asarray(self._logits(self.variables, seen))
+            logits = _in_batches(lambda each: self._logits(self.variables, each), seen)
             chances = self.run.signature.probabilities(logits, calibrated=True)
-            return np.asarray(chances[rows, classes])
+            return np.take_along_axis(chances, classes[:, None], axis=1)[:, 0]
 
         found: dict[str, dict[str, Any]] = {}
         for method, maps in explained.maps.items():
@@ -161,6 +157,16 @@ def explain(
         UserError: no such method, unit or class, or images that cannot be read.
     """
     return Explainer(run, methods, unit)(run.preprocess(images), of)
+
+
+def _in_batches(run: Callable[..., Array], *arrays: np.ndarray) -> np.ndarray:
+    """A function of several rows at a time over all rows, in batches of few sizes."""
+    count, parts = len(arrays[0]), []
+    for start in range(0, count, BATCH):
+        size = min(BATCH, 1 << (count - start - 1).bit_length())
+        rows = np.minimum(np.arange(start, start + size), count - 1)  # the last one fills up
+        parts.append(np.asarray(run(*(jnp.asarray(each[rows]) for each in arrays)))[: count - start])
+    return np.concatenate(parts)
 
 
 def column_of(run: Result, wanted: str | int) -> int:
@@ -288,8 +294,9 @@ def _write_one(
                 "hit": bool(within.hit[0]),
                 "area": float(within.area[0]),
             }
-    said = {"class": names[column], "probability": float(chances[column])}
-    said["decision"] = names[int(chances.argmax())]
+    said: dict[str, Any] = {"class": names[column], "probability": float(chances[column])}
+    if explainer.run.signature.task == "multiclass":
+        said["decision"] = names[int(chances.argmax())]
     return said | ({"inside": inside} if mask is not None else {})
 
 
@@ -335,4 +342,4 @@ def _file(number: int, name: str) -> str:
 
 
 def _word(text: str) -> str:
-    return re.sub(r"\W+", "_", text.rpartition(":")[2]).strip("_")
+    return re.sub(r"\W+", "_", text).strip("_")

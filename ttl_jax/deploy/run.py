@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,9 @@ from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables
 from ttl_jax.weights.initialise import flatten, template
 
+if TYPE_CHECKING:
+    from ttl_jax.deploy.explain import Explained
+
 UNREAD = ("last", "soup", "start", "features")  # folders of a run that are of no use here
 
 
@@ -33,6 +38,18 @@ class Run(Result):
     def folder(self) -> Path:
         """The run's folder on this machine."""
         return self.workdir
+
+    def explain(
+        self,
+        images: Any,
+        methods: Sequence[str] = ("grad_cam",),
+        unit: str | None = None,
+        of: str | int | None = None,
+    ) -> Explained:
+        """Maps of what spoke for a class; see `deploy.explain.explain`."""
+        from ttl_jax.deploy.explain import explain
+
+        return explain(self, images, methods, unit, of)
 
 
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:

@@ -109,7 +109,7 @@ def file_word(method: str) -> str:
 
 def caption(held: Mapping[str, Any]) -> str:
     """The class that a map is about and its probability, and the decision where that is another."""
-    other = "" if held["class"] == held["decision"] else f", decided {held['decision']}"
+    other = f", decided {held['decision']}" if held.get("decision", held["class"]) != held["class"] else ""
     return f"{held['class']} {held['probability']:.2f}{other}"
 
 
