@@ -45,14 +45,14 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--checks", type=int, default=8)
     parser.add_argument("--split", default="")
     parser.add_argument("--count", type=int, default=8)
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     for name, least in (("checks", 0), ("count", 1)):
         if getattr(given, name) < least:
             raise UserError(f"--{name}={getattr(given, name)} must be {least} or more")
-    folders = [word for word in given.words if _is_run(word)]
-    images = [word for word in given.words if word not in folders]
-    if not folders:
-        raise UserError(f"{given.words[0]} is not the folder of a finished run: it has no result.json")
+    from ttl_jax.training.kept import is_run
+
+    count = next((place for place, word in enumerate(given.words) if not is_run(word)), len(given.words))
+    folders, images = given.words[: max(count, 1)], given.words[max(count, 1) :]
     if given.split and (images or given.masks):
         raise UserError(f"--split shows the runs' own images: leave {(images or ['--masks'])[0]} out")
     if not (given.split or images):
@@ -82,15 +82,6 @@ def run(arguments: list[str]) -> None:
         for sentence in each.remarks:
             print(f"WARNING {sentence}")
     print(f"{len(found['images'])} images explained; {given.out}/index.html, figure.png, explain.json")
-
-
-def _is_run(word: str) -> bool:
-    """Return whether a word names the folder of a run, finished or not."""
-    from ttl_jax.system import remote
-
-    if remote.is_remote(word):
-        return remote.bucket(f"{word.rstrip('/')}/config.json").exists()
-    return (Path(word) / "config.json").is_file()
 
 
 def _names(folders: list[str]) -> list[str]:

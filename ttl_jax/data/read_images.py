@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.data.images.arrays import array_images
-from ttl_jax.data.images.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode
+from ttl_jax.data.images.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode, reason
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.csv_table import find_files
 from ttl_jax.data.sources.file_kinds import DICOM, IMAGES, NIFTI, FileKind
@@ -96,7 +96,8 @@ def list_images(given: Any, volumes: bool = False, image: str = "image", root: s
         image, root: of a table: the column with the names, and the folder above them (else the table's own).
 
     Raises:
-        UserError: a folder without images, arrays that are refused, a table or .npz of another layout.
+        UserError: nothing at a path, a folder without images, arrays that are refused, a table or .npz of
+            another layout.
     """
     several = isinstance(given, list | tuple) and any(_is_path(each) for each in given)
     if not several and not _is_path(given):
@@ -126,6 +127,8 @@ def decoded(
             return _decode(source, geometry)
         except UnreadableImageError as error:
             return str(error)
+        except Exception as error:  # one file is not the reason why all others have no row
+            return f"cannot be read ({reason(error)})"
 
     waiting: deque[tuple[Entry, str, Future[np.ndarray | str]]] = deque()
     with ThreadPoolExecutor(count) as pool:
@@ -162,6 +165,10 @@ def _expanded(
             images = file_images(entry.source, options, volumes)
         except UnreadableImageError as error:
             images = [Unreadable(str(error))]
+        except UserError:
+            raise
+        except Exception as error:
+            images = [Unreadable(f"cannot be read ({reason(error)})")]
         for number, each in enumerate(images):
             yield entry, f"{entry.name}#{number:04d}" if len(images) > 1 else entry.name, each
 
@@ -212,6 +219,8 @@ def _is_path(given: Any) -> bool:
 def _listed(path: str, volumes: bool, image: str, root: str) -> Iterator[Entry]:
     """Yield the entries of one path."""
     here = Path(remote.local(path))
+    if not here.exists():
+        raise UserError(f"there is nothing at {path}; name a file or folder that is there")
     if here.name.lower().endswith(TABLES) and here.is_file():
         yield from _rows(here, image, remote.local(root))
     elif here.suffix.lower() == ".npz":

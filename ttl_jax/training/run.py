@@ -24,6 +24,7 @@ from ttl_jax.system import host, remote
 from ttl_jax.training import devices
 from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
+from ttl_jax.training.extend import continued, extended_lengths
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.hooks.pause import Paused
 from ttl_jax.training.loop import run_phases
@@ -105,7 +106,9 @@ def _trainer(
     training = sets["train"]
     # ---- Network, and who of it trains when.
     strategy = strategies.parse(config.strategy)
-    network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
+    network, variables, preprocessing = build_model(
+        config, strategy, len(training.class_names), training.class_names
+    )
     phases = strategies.bind(strategy, variables["params"], config.model.name)
     constants = build_constants(
         phases, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
@@ -127,7 +130,11 @@ def _trainer(
         inputs=inputs,
         strategy=strategy,
         phases=phases,
-        lengths=lengths_of(config, phases, len(training) / config.data.batch_size),
+        lengths=extended_lengths(
+            config,
+            continued(workdir),
+            lambda config: lengths_of(config, phases, len(training) / config.data.batch_size),
+        ),
         variables=variables,
         loss=loss_of(config, training),
         constants=constants,

@@ -197,7 +197,7 @@ def signature_of(
         task=validation.task,
         class_names=validation.class_names,
         temperature=temperature,
-        thresholds=_thresholds(validation, temperature),
+        thresholds=thresholds_of(validation, temperature),
     )
 
 
@@ -221,7 +221,7 @@ def _temperature(validation: Predictions) -> float:
     return fitted if SURE[0] < fitted < SURE[1] else 1.0
 
 
-def _thresholds(validation: Predictions, temperature: float) -> dict[str, dict[str, float]]:
+def thresholds_of(validation: Predictions, temperature: float = 1.0) -> dict[str, dict[str, float]]:
     """Thresholds a class and aim, halfway to the next lower score, so that rounding decides nothing."""
     found: dict[str, dict[str, float]] = {}
     for each in questions(validation, temperature):
