@@ -38,6 +38,7 @@ from ttl_jax.report.rows import (
 )
 from ttl_jax.report.surest_errors import confident_errors
 from ttl_jax.report.svg import inline
+from ttl_jax.report.template import fill, write_page
 
 # What keeps the page below 5 MB; what does not fit is named in the page.
 MAX_DETAILED = 24  # settings that get figures of their own
@@ -86,16 +87,7 @@ def write(
     Raises:
         UserError: no run directory, or a file in one that cannot be read.
     """
-    page = render(read_runs(run_dirs), title, comparison=comparison)
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
-    return place
+    return write_page(path, render(read_runs(run_dirs), title, comparison=comparison))
 
 
 def render(
@@ -105,25 +97,17 @@ def render(
     comparison: Mapping[str, Any] | None = None,
 ) -> str:
     """The report's HTML; `write` without the file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     splits = [split for split in _SPLITS if any(run.scores(split) for run in runs)]
     if "test" in splits:
         splits = [split for split in splits if split != "val"]
     tables = {split: rows_of(runs, split) for split in splits or ["test"]}
     main = tables[next(iter(tables))]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     differing = settings_that_differ(runs)
     names = _run_names(runs)
     details = _details(main)
     _leave_galleries_out(details)
-    return environment.get_template("page.html").render(
+    return fill(
+        "page.html",
         title=title,
         today=datetime.date.today().isoformat(),
         runs=runs,
