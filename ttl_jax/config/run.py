@@ -23,7 +23,9 @@ class ModelConfig(Section):
     """The network and the weights that it starts from."""
 
     name: str = option("resnet50", "see `python -m ttl_jax models`")
-    weights: str = option("imagenet", "a key of `python -m ttl_jax weights`, a path, or none")
+    weights: str = option(
+        "imagenet", "a key of `python -m ttl_jax weights`, a path, the folder of a finished run, or none"
+    )
     partial: bool = option(False, "let units that the weights file lacks start fresh (they are listed)")
     head: str = option("", "gap (global average pooling), flatten or mlp; empty is the architecture's own")
     bn_momentum: float = option(
@@ -201,6 +203,11 @@ class RunConfig(Section):
     report: bool = option(True, "write report.html at the end")
     report_images: bool = option(
         True, "show images of the test split in the report: errors, and where the network looked"
+    )
+    training_features: bool = option(
+        True,
+        "keep features and fingerprints of the training images (ids, no pixels): out-of-distribution scores, "
+        "nearest cases and the leak check of `evaluate` need them",
     )
     loggers: tuple[str, ...] = option(
         ("csv",), "loggers besides metrics.jsonl: csv, tensorboard, wandb, mlflow; () is none"

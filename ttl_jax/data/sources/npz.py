@@ -35,7 +35,7 @@ def read_npz(path: str | Path, how: str = "auto") -> Listing:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"data.path={str(path)!r} does not exist; name the .npz file")
-    arrays = _arrays(path)
+    arrays = read_npz_arrays(path)
     images, labels, splits, ids = [], [], [], []
     for split in SPLITS:
         names = (f"{split}_images", f"{split}_labels")
@@ -114,7 +114,7 @@ def _as_array(labels: Any) -> np.ndarray:
     return np.asarray(labels)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return every array of the file, its checksum verified.
 
     Raises:

@@ -23,8 +23,10 @@ from ttl_jax import strategies, weights
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import ArrayReader, Dataset, SubsetReader
 from ttl_jax.errors import UserError
+from ttl_jax.system import remote
 
 FILE = "manifest.npz"
+UNREAD = ("last", "soup", "start", "features")  # folders of a run that are none of its weights
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,29 @@ def hashed_ids(sets: Mapping[str, Dataset]) -> tuple[list[int], list[str]]:
 
 
 def weights_digest(config: RunConfig) -> str:
-    """Return the SHA-256 of the file that a run's network starts from; "" for none."""
+    """Return the SHA-256 of the file, or of the run, that a run's network starts from; "" for none."""
     source, surgery = config.model.weights, strategies.parse(config.strategy).surgery
     if source == "none" or surgery.init == "scratch":
         return ""
+    if remote.is_remote(source) or (Path(source).expanduser() / "config.json").is_file():
+        path = Path(remote.local(source, without=UNREAD)).expanduser()
+        if path.is_dir():
+            return _run_digest(path)
     path = weights.find(source, config.model.name)
     try:
         about = path.stat()
     except OSError:
         raise UserError(f"config model.weights: {path} does not exist") from None
     return _file_digest(path, about.st_size, about.st_mtime_ns)
+
+
+def _run_digest(folder: Path) -> str:
+    """Return the digest of a finished run's weights: of its checkpoints' manifests, which have the files'."""
+    made = hashlib.sha256()
+    for path in sorted(folder.glob("checkpoints/*/*/manifest.json")):
+        if path.parent.parent.name not in UNREAD:
+            made.update(path.read_bytes())
+    return made.hexdigest()
 
 
 @lru_cache(maxsize=32)
