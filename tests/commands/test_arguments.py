@@ -89,8 +89,8 @@ def test_a_comparison_of_named_data_sets_refuses_other_data(places, tmp_path):
 
 
 def test_generated_images_are_named_in_the_first_line(tmp_path, capsys):
-    words = ["--config.data.phantom_patients=20", "--config.data.image_size=32", "--config.total_steps=0"]
-    words += ["--config.model.weights=none", "--config.model.name=nothing"]  # it ends before it trains
+    words = ["--config.data.phantom_patients=20", "--config.data.image_size=32"]
+    words += ["--config.model.weights=nowhere.npz"]  # it ends before it trains
     words += [f"--config={CONFIGS}/train.py", f"--workdir={tmp_path}/run"]
     assert main(["ttl_jax", "train", *words]) == 2
     first = capsys.readouterr().out.splitlines()[0]

@@ -55,6 +55,7 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
         file = word.partition("=")[2].split(":")[0]
         if word.startswith("--config=") and not Path(file).is_file():
             raise UserError(f"--config={file}: there is no such file; presets are in configs/")
+    arguments = sorted(arguments, key=lambda word: not word.startswith("--config="))  # the file comes first
     overrides = [word for word in arguments if word.startswith("--config.")]
     values = _flags([word for word in arguments if word not in overrides])
     if values["config"].value is None:
