@@ -242,6 +242,11 @@ def test_tables_hold_the_figures(found, tmp_path):
     assert (rows[0]["accuracy_low"], rows[0]["params"]) == ("0.1", "9")
     assert rows[1]["edge"] == "True" and float(rows[1]["difference"]) > 0
     lines = paths[".md"].splitlines()
+    told = [line for line in lines if line.startswith("- ")]
+    assert len(told) == len({each["dataset"] for each in found["settings"]})
+    splits = found["settings"][0]["cells"][0]["data"]["splits"]
+    assert all(f"{name} {row['examples']} (" in told[0] for name, row in splits.items())
+    lines = lines[: lines.index("")]
     assert len(lines) == 10 and len({line.count("|") for line in lines}) == 1
     assert "| 0.001* |" in lines[3]
     for figure in ("auroc", "accuracy", "ece"):

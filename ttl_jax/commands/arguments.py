@@ -74,7 +74,7 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
     return typed(kind, config), values["workdir"].value or ""
 
 
-def _use_own_data(config: Any, typed: set[str], kind: type[Section]) -> None:
+def _use_own_data(config: ConfigDict, typed: set[str], kind: type[Section]) -> None:
     """Puts data that were typed in the place of a preset's: data.name follows from what lies at data.path.
 
     Args:
