@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -250,10 +251,19 @@ def check_made_from(
     """
     now, path = made_from(sets, config), workdir / "config.json"
     if path.exists():
-        known = json.loads(path.read_text()).get("manifest")
-        if known is not None or first:
+        known = {json.loads(path.read_text()).get("manifest"), *_checkpoints_made_from(workdir)} - {None, ""}
+        if known or first:
             manifest_changes.check(workdir, known, now, sets, config)
     return now
+
+
+def _checkpoints_made_from(workdir: Path) -> list[str | None]:
+    """The digests that the checkpoints to resume from have of the manifest; what is broken says nothing."""
+    found = []
+    for path in workdir.glob("checkpoints/last/*/progress/metadata"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(json.loads(path.read_text()).get("made_from"))
+    return found
 
 
 def claim(workdir: Path, config: RunConfig, manifest: RunManifest | None = None) -> None:
