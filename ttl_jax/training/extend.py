@@ -17,7 +17,8 @@ from ttl_jax.training.records import provenance
 
 LENGTHS = ("total_epochs", "total_steps")
 # What the shorter run left goes to WORKDIR/before-1 (or 2, ...), first the sign that it is finished.
-LEFT = ("result.json", "predictions", "signature.json", "report.html", "gallery", "checkpoints/end")
+LEFT = ("result.json", "predictions", "signature.json", "training_features.npz", "report.html",
+        "gallery", "checkpoints/end")  # fmt: skip
 
 
 def extend(workdir: Path, config: RunConfig) -> None:
