@@ -101,13 +101,13 @@ def _flags(words: list[str], given: ConfigDict | None = None) -> flags.FlagValue
     from ml_collections import config_flags
 
     values = flags.FlagValues()
-    if given is None:
-        config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
-    else:
-        config_flags.DEFINE_config_dict("config", given, lock_config=True, flag_values=values)
-    flags.DEFINE_string("workdir", None, "work folder", flag_values=values)
     before, sys.argv = sys.argv, ["ttl_jax", *words]  # where config_flags looks for overrides
     try:
+        if given is None:
+            config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+        else:
+            config_flags.DEFINE_config_dict("config", given, lock_config=True, flag_values=values)
+        flags.DEFINE_string("workdir", None, "work folder", flag_values=values)
         rest = values(sys.argv)
     except flags.IllegalFlagValueError as error:
         word = str(error).removeprefix("flag ").partition(": ")[0]
