@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from ttl_jax import models, registry
 from ttl_jax.analysis import attribution
 from ttl_jax.analysis.attribution import enlarged, last_map, make_attribution, map_unit
-from ttl_jax.analysis.overlay import overlay
+from ttl_jax.analysis.overlay import outlined, overlay
 from ttl_jax.errors import UserError
 
 CLASSES = np.array([2, 0])
@@ -189,3 +189,13 @@ def test_the_overlay_leaves_what_has_no_evidence():
     heat[0, 0] = 3.0
     covered = overlay(image, heat).astype(int)
     assert abs(covered[0, 0] - 100).max() > 50 and (covered[4:, 4:] == 100).all()
+
+
+def test_the_outline_is_the_border_of_the_mask_alone():
+    mask = np.zeros((4, 4), bool)
+    mask[1:3, 1:3] = True
+    drawn = (outlined(np.zeros((32, 32, 3), np.uint8), mask) > 0).any(axis=-1)
+    want = np.zeros((32, 32), bool)
+    want[8:24, 8:24] = True
+    want[10:22, 10:22] = False
+    np.testing.assert_array_equal(drawn, want)

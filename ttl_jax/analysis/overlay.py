@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttl_jax.typing import Float, UInt8
+from ttl_jax.typing import Bool, Float, UInt8
 
 STRENGTH = 0.65  # of the colour where the evidence is strongest
+OUTLINE = (0, 255, 255)  # cyan, which inferno has not
 SATURATED = 0.005  # share of pixels in the strongest colour: one odd pixel shall not dim all others
 
 
@@ -23,3 +24,14 @@ def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "a b"]) -
     share = np.clip(scaled / max(top, 1e-30), 0, 1)[..., None]
     colours = 255 * colormaps["inferno"](share[..., 0])[..., :3]
     return np.round(image * (1 - STRENGTH * share) + colours * STRENGTH * share).astype(np.uint8)
+
+
+def outlined(image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "a b"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image with the border of a mask, enlarged to it, drawn within the mask, two pixels wide."""
+    from PIL import Image
+    from scipy.ndimage import binary_erosion
+
+    size = image.shape[1], image.shape[0]
+    large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    border = large & ~binary_erosion(large, iterations=2, border_value=1)
+    return np.where(border[..., None], np.array(OUTLINE, np.uint8), image)

@@ -14,7 +14,7 @@ import numpy as np
 
 import ttl_jax
 from ttl_jax.analysis import attribution, faithfulness
-from ttl_jax.analysis.overlay import overlay
+from ttl_jax.analysis.overlay import outlined, overlay
 from ttl_jax.deploy.pictures import Picture
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.report import explanation
@@ -282,10 +282,10 @@ def _write_one(
     arrays |= {"image": image, "class": np.asarray(names[column]), "probabilities": chances}
     arrays |= {} if mask is None else {"mask": mask}
     np.savez_compressed(folder / f"{name}.npz", **arrays)
-    _save(folder / f"{name}.png", image, None)
+    _save(folder / f"{name}.png", image, None, mask)
     inside = {}
     for method, found in explained.maps.items():
-        _save(folder / f"{name}.{explanation.file_word(method)}.png", image, found[row])
+        _save(folder / f"{name}.{explanation.file_word(method)}.png", image, found[row], mask)
         if mask is not None:
             within = faithfulness.inside(found[row][None], mask[None])
             energy = float(within.energy[0])
@@ -300,7 +300,12 @@ def _write_one(
     return said | ({"inside": inside} if mask is not None else {})
 
 
-def _save(path: Path, image: UInt8[np.ndarray, "... s s 3"], heat: Float[np.ndarray, "..."] | None) -> None:
+def _save(
+    path: Path,
+    image: UInt8[np.ndarray, "... s s 3"],
+    heat: Float[np.ndarray, "..."] | None,
+    mask: Bool[np.ndarray, "... s s"] | None,
+) -> None:
     """Write a picture of at least 256 px, of a volume some of its slices, plain or under its map."""
     from PIL import Image
 
@@ -308,11 +313,12 @@ def _save(path: Path, image: UInt8[np.ndarray, "... s s 3"], heat: Float[np.ndar
         chosen = np.unique(np.linspace(0, len(image) - 1, min(SLICES, len(image))).round().astype(int))
         if heat is not None:
             heat = _montage(np.asarray(attribution.enlarged(heat[None], image.shape[:-1]))[0][chosen])
-        image = _montage(image[chosen])
+        image, mask = _montage(image[chosen]), mask if mask is None else _montage(mask[chosen])
     times = -(-PIXELS // max(image.shape[:2]))
     size = image.shape[1] * times, image.shape[0] * times
     shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    Image.fromarray(shown if heat is None else overlay(shown, heat)).save(path)
+    shown = shown if heat is None else overlay(shown, heat)
+    Image.fromarray(shown if mask is None else outlined(shown, mask)).save(path)
 
 
 def _montage(slices: np.ndarray) -> np.ndarray:

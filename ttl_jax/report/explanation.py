@@ -199,7 +199,8 @@ def _figure(check: Mapping[str, Any]) -> str:
         right.plot([each["rank_correlation"] for each in steps], color=SERIES[1], marker="o", ms=3)
         right.set_xticks(range(len(steps)), [each["down_to"] for each in steps], rotation=60, ha="right")
         right.tick_params(axis="x", labelsize=6)
-        right.set(title="rank correlation, weights random down to", ylim=(min(0, right.get_ylim()[0]), 1.05))
+        right.set(title="random weights down to", ylabel="rank correlation")
+        right.set(ylim=(min(0, right.get_ylim()[0]), 1.05))
     return made.svg
 
 
