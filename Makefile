@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test extras torture-resume parity golden lint clean
+.PHONY: quickstart test extras torture-resume torture-fuzz parity golden lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -52,6 +52,10 @@ extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorbo
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
 	PYTHONPATH=. $(BIN)/python tests/training/torture.py --kills $(N)
+
+SEED ?= 0
+torture-fuzz: $(VENV)/installed-test  ## hostile and damaged files: does each end as read or in one sentence?
+	$(BIN)/python tests/torture/fuzz.py --seed $(SEED)
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity
