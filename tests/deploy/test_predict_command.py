@@ -150,11 +150,8 @@ def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):
     pairs = zip((one, two), held, strict=True)
     p = np.mean([run.signature.probabilities(logits, True)[:, 1] for run, logits in pairs], 0)
     assert (p[val.labels == 1] >= joint.threshold["bright"]).mean() >= 0.9
-    np.testing.assert_allclose(
-        probabilities(with_probabilities(val, np.stack([1 - p, p], 1)).logits, "multiclass")[:, 1],
-        p,
-        atol=1e-6,
-    )
+    again = with_probabilities(val, np.stack([1 - p, p], 1)).probabilities
+    np.testing.assert_allclose(again[:, 1], p, atol=1e-6)
 
 
 def test_disagreement_is_nothing_where_all_agree_and_most_where_they_are_sure_of_two_things():
