@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,9 @@ from ttl_jax.training.kept import read_kept
 from ttl_jax.training.predict import make_predict
 from ttl_jax.training.result import Result
 
+if TYPE_CHECKING:
+    from ttl_jax.deploy.explain import Explained
+
 
 class Run(Result):
     """A finished run, loaded."""
@@ -21,6 +26,24 @@ class Run(Result):
     def folder(self) -> Path:
         """The run's folder on this machine."""
         return self.workdir
+
+    def evaluate(self, given: Any, out: str | Path | None = None, **options: Any) -> dict[str, Any]:
+        """Evaluate the run on another data set; see `deploy.evaluate.evaluate`."""
+        from ttl_jax.deploy.evaluate import evaluate
+
+        return evaluate(self, given, out, **options)
+
+    def explain(
+        self,
+        images: Any,
+        methods: Sequence[str] = ("grad_cam",),
+        unit: str | None = None,
+        of: str | int | None = None,
+    ) -> Explained:
+        """Maps of what spoke for a class; see `deploy.explain.explain`."""
+        from ttl_jax.deploy.explain import explain
+
+        return explain(self, images, methods, unit, of)
 
 
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:

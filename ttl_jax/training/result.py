@@ -89,8 +89,8 @@ class Result:
         wanted = self.signature.geometry.shape
         if images.dtype != np.uint8 or images.shape[1:] != wanted:
             raise UserError(
-                f"logits takes what preprocess returns, uint8 (N, {', '.join(map(str, wanted))}), not "
-                f"{images.dtype} {images.shape}"
+                f"logits takes uint8 images (N, {', '.join(map(str, wanted))}), as preprocess returns them, "
+                f"not {images.dtype} {images.shape}"
             )
         parts = [np.empty((0, len(self.class_names)), np.float32)]
         most = self.config.data.eval_batch_size
