@@ -164,7 +164,7 @@ def test_sets_abstention_and_distance_are_columns_on_request(finished, images, t
     p = val.logits.astype(np.float64) / run.signature.temperature
     p = np.exp(p) / np.exp(p).sum(1, keepdims=True)
     asked = np.array([[row["p_dark"], row["p_bright"]] for row in rows])
-    # A class is in the set where its probability is no lower than the ceil((n + 1) 0.8)-th highest of true ones.
+    # A class is in the set where its probability is no lower than ceil((n + 1) 0.8) true ones' are.
     for place, name in enumerate(("dark", "bright")):
         own = np.sort(p[val.labels == place, place])[::-1]
         at = own[int(np.ceil((len(own) + 1) * 0.8)) - 1]

@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> None:
     check_out(given.out)
     count = next((place for place, path in enumerate(given.paths) if not is_run(path)), len(given.paths))
     runs, images = given.paths[: max(count, 1)], given.paths[max(count, 1) :]
-    if not images:
+    if count and not images:
         raise UserError("predict needs images behind the run: files, folders, tables or .npz files")
     asked = Asked(given.threshold or DEFAULT_THRESHOLD, given.set, given.by_class, given.abstain, given.ood)
     joint = ensemble([load(path, given.tta) for path in runs], asked)

@@ -139,9 +139,8 @@ class Ensemble:
 
     def _decisions(self, mean: Float[np.ndarray, "n classes"]) -> list[str]:
         """The classes that reach their threshold; of two classes the first where the second does not."""
-        at = np.array(
-            [self.threshold[name] if name in self.threshold else np.inf for name in self.class_names]
-        )
+        known = self.threshold
+        at = np.array([known[name] if name in known else np.inf for name in self.class_names])
         otherwise = self.class_names[0] if self.runs[0].signature.positive_class else ""
         return [each or otherwise for each in self._said(mean >= at)]
 
@@ -149,13 +148,11 @@ class Ensemble:
         """The classes of each set; of several labels those that may be present, with "?" if absent too."""
         if self.task == "multiclass":
             return self._said(found)
-        marks = np.where(found[..., 0], "?", "")
-        return [
-            JOINED.join(
-                name + mark for name, mark, may in zip(self.class_names, row, rows, strict=True) if may
-            )
-            for row, rows in zip(marks, found[..., 1], strict=True)
-        ]
+        cells = []
+        for answers in found:
+            each = zip(self.class_names, *answers.T, strict=True)
+            cells.append(JOINED.join(name + "?" * bool(absent) for name, absent, there in each if there))
+        return cells
 
     def _distances(self, pairs: Sequence[tuple[Run, np.ndarray]]) -> Float[np.ndarray, "n"]:
         """Percentile of the distance to the training images among validation's; the mean over the runs."""
