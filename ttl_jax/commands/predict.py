@@ -9,8 +9,8 @@ from ttl_jax.system.compilation_cache import set_up_jax
 SUMMARY = "predict images with finished runs"
 
 HELP = """usage: python -m ttl_jax predict RUN [RUN ...] IMAGES [IMAGES ...] --out=FILE
-                                 [--threshold=AIM] [--tta=VIEWS] [--batch-size=N]
-                                 [--image=COLUMN] [--root=DIR]
+                                 [--threshold=AIM] [--set=COVERAGE [--by-class]] [--abstain=ACCURACY]
+                                 [--ood] [--tta=VIEWS] [--batch-size=N] [--image=COLUMN] [--root=DIR]
 
 Writes a row for each image: probabilities (calibrated by the run's temperature), the likeliest class, the
 decision at a threshold chosen on validation. IMAGES are image, DICOM and NIfTI files, folders of them, .npz
@@ -21,6 +21,9 @@ goes on. docs/deploy.md explains the columns.
 
   --out=FILE         .csv, .parquet or .jsonl; FILE.json says what made it
   --threshold=AIM    "sensitivity 0.90" (the default; or specificity, or 0.95), a probability, or none
+  --set=COVERAGE     the classes that hold the true one as often, as 0.9; --by-class: in every class
+  --abstain=ACCURACY whether a reader should decide, so that the other decisions reach it, as 0.95
+  --ood              how far the image lies from the training images: percentile among validation's
   --tta=VIEWS        none, flip, flips or dihedral in the place of the run's data.tta
   --batch-size=N     images a step of the device; by default the run's data.eval_batch_size
   --image, --root    tables: the column with the image names, and the folder above them
@@ -39,6 +42,10 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--out", required=True)
     parser.add_argument("--threshold", default="")
+    parser.add_argument("--set", type=float)
+    parser.add_argument("--by-class", action="store_true")
+    parser.add_argument("--abstain", type=float)
+    parser.add_argument("--ood", action="store_true")
     parser.add_argument("--tta")
     parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--image", default="image")
@@ -47,7 +54,7 @@ def run(arguments: list[str]) -> None:
     if given.batch_size < 0:
         raise UserError(f"--batch-size={given.batch_size} is below 1")
     set_up_jax()
-    from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, ensemble
+    from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, Asked, ensemble
     from ttl_jax.deploy.prediction_table import check_out, predict_table
     from ttl_jax.deploy.run import load
     from ttl_jax.training.kept import is_run
@@ -55,9 +62,12 @@ def run(arguments: list[str]) -> None:
     check_out(given.out)
     count = next((place for place, path in enumerate(given.paths) if not is_run(path)), len(given.paths))
     runs, images = given.paths[: max(count, 1)], given.paths[max(count, 1) :]
-    if not images:
+    if count and not images:
         raise UserError("predict needs images behind the run: files, folders, tables or .npz files")
-    joint = ensemble([load(path, given.tta) for path in runs], given.threshold or DEFAULT_THRESHOLD)
+    asked = Asked(given.threshold or DEFAULT_THRESHOLD, given.set, given.by_class, given.abstain, given.ood)
+    joint = ensemble([load(path, given.tta) for path in runs], asked)
+    for note in joint.sets.notes if joint.sets is not None else ():
+        print(note)
     size = given.batch_size or joint.runs[0].config.data.eval_batch_size
     done = predict_table(joint, images, given.out, size, given.image, given.root)
     print(f"{given.out}: {done['rows']} rows, {done['unreadable']} of them of images that cannot be read")
