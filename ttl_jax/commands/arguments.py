@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from ttl_jax.config.data import IDENTITY, generated
 from ttl_jax.config.fields import Option, Section, defaults, leaves, paths, typed, unknown_field
 from ttl_jax.errors import UserError
 
@@ -54,6 +55,7 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
         file = word.partition("=")[2].split(":")[0]
         if word.startswith("--config=") and not Path(file).is_file():
             raise UserError(f"--config={file}: there is no such file; presets are in configs/")
+    arguments = sorted(arguments, key=lambda word: not word.startswith("--config="))  # the file comes first
     overrides = [word for word in arguments if word.startswith("--config.")]
     values = _flags([word for word in arguments if word not in overrides])
     if values["config"].value is None:
@@ -68,7 +70,29 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
     for item in fields(kind):
         if isinstance(item.default, Section) and item.name not in config:
             raise UserError(f"--config has no `{item.name}` part; start from configs/{item.name}.py")
+    _use_own_data(config, {word.partition("=")[0].removeprefix("--config.") for word in overrides}, kind)
     return typed(kind, config), values["workdir"].value or ""
+
+
+def _use_own_data(config: Any, typed: set[str], kind: type[Section]) -> None:
+    """Puts data that were typed in the place of a preset's: data.name follows from what lies at data.path.
+
+    Args:
+        config: the config, everything that was typed in it; data.name and compare.datasets are set here.
+        typed: names of the fields that were typed.
+        kind: dataclass of the config.
+    """
+    from ttl_jax.data.sources.guess import GUESSED, guess_source
+    from ttl_jax.system import remote
+
+    if "compare" in config and "compare.datasets" not in typed:
+        standard = next(about.default for path, about, _ in leaves(kind()) if path == "compare.datasets")
+        if typed & {f"data.{field}" for field in IDENTITY} and config.compare.datasets == standard:
+            config.compare.datasets = ()
+    path, name = config.data.path, config.data.name
+    if "data.path" in typed and "data.name" not in typed and (name in GUESSED or generated(name)):
+        if remote.is_remote(path) or Path(path).exists():
+            config.data.name = guess_source(remote.local(path))
 
 
 def overridden(arguments: list[str], kind: type[S]) -> S:

@@ -26,13 +26,14 @@ examples:
 def run(arguments: list[str]) -> None:
     """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
     config, _ = config_and_workdir(arguments, RunConfig, needs_workdir=False)
+    from ttl_jax.config.data import generated
     from ttl_jax.data.load import check
     from ttl_jax.data.sources.registry import read_listing
     from ttl_jax.data.splits.examine import examine
 
     settings = data_config(config.data)
     check(settings)
-    if settings.name.startswith("phantom/"):
+    if generated(settings.name):
         raise UserError(
             f"data.name={settings.name} is generated patient by patient: there are no files to check"
         )
@@ -40,7 +41,8 @@ def run(arguments: list[str]) -> None:
     findings = [*examined.leaks, *examined.conflicts]
     for finding in findings:
         print(finding.line())
-    print(examined.overview(), flush=True)
+    for line in (*examined.listing.notes, f"split: {examined.splits_from}", examined.overview()):
+        print(line, flush=True)
     if findings and not settings.allow_leaks:
         remedies = ["data.resplit=True splits anew with copies kept together"] if examined.leaks else []
         remedies += ["give each image one label or leave it out"] if examined.conflicts else []

@@ -31,7 +31,8 @@ examples:
 
 # Fields of `config.data` that say what the images are; the others hold when a run reads the shards.
 FIELDS = (
-    "name", "on_error", "root", "image", "label", "group", "split", "window", "slices", "spacing", "plane",
+    "name", "on_error", "root", "image", "label", "labels", "group", "split", "window", "slices", "spacing",
+    "plane",
 )  # fmt: skip
 
 

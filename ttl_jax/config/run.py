@@ -155,7 +155,7 @@ class EarlyStopConfig(Section):
 class RunConfig(Section):
     """One training, its evaluation and its files."""
 
-    seed: int = option(0, "seed of initialisation, order of examples, augmentation and dropout")
+    seed: int = option(0, "seed of initialisation, order of examples, augmentation and dropout", at_least=0)
     strategy: str | Strategy = option(
         "full", "see `python -m ttl_jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
     )
@@ -214,6 +214,9 @@ class RunConfig(Section):
     )
     evaluate_test: bool = option(
         True, "score the test split at the end; False scores val alone, as for a tuning run"
+    )
+    other_versions: bool = option(
+        False, "go on with a run that other versions of JAX, NumPy and the rest began: its figures may differ"
     )
     own: tuple[str, ...] = option(
         (), "filled in by the run: FILE.py:NAME DIGEST of everything of your own that other fields name"

@@ -1,6 +1,13 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
-from ttl_jax.report.comparison.text import comparisons, headlines, read_comparison, warned, with_pictures
+from ttl_jax.report.comparison.text import (
+    comparisons,
+    data_sets,
+    headlines,
+    read_comparison,
+    warned,
+    with_pictures,
+)
 from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
 from ttl_jax.report.results_table import print_table
@@ -10,6 +17,7 @@ __all__ = [
     "Row",
     "Value",
     "comparisons",
+    "data_sets",
     "headlines",
     "print_table",
     "read_comparison",

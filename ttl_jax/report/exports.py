@@ -12,6 +12,7 @@ from ttl_jax.report.comparison.text import (
     Found,
     Line,
     between,
+    data_sets,
     lines,
     metrics_of,
     needing,
@@ -62,13 +63,14 @@ def _flat(row: Line) -> dict[str, object]:
 
 
 def as_markdown(found: Found) -> str:
-    """Pipe tables: all settings, and the comparisons over data sets where there are any."""
+    """Pipe tables: all settings, and the comparisons over data sets where there are any; then the data."""
 
     def table(head: list[str], body: list[list[str]]) -> str:
         rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *body]
         return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
-    return "\n".join(table(*each) for each in _tables(found))
+    told = "".join(f"- {each}\n" for each in data_sets(found))
+    return "\n".join([table(*each) for each in _tables(found)] + [told] * bool(told))
 
 
 def as_latex(found: Found) -> str:

@@ -45,7 +45,8 @@ def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | N
         console = Console(file=file, width=200, highlight=False)
     console.print(table)
     places = " and ".join("validation" if split == "val" else split for split in splits)
-    console.print(Text(f"{places} split; ± is the standard deviation over seeds", style="dim"))
+    of = "" if several_datasets or not rows else f"{rows[0].dataset}, "
+    console.print(Text(f"{of}{places} split; ± is the standard deviation over seeds", style="dim"))
     for row in rows:
         if row.note:
             console.print(Text(f"{row.label}: {row.note}", style="yellow"))

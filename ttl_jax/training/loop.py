@@ -42,6 +42,7 @@ def run_phases(trainer: Trainer) -> Progress:
         return saved
     state = trainer.layout.place_state(trainer.restored(saved))
     progress = saved or Progress(digest=trainer.phases[0].digest)
+    progress = replace(progress, made_from=trainer.made_from)
     trainer.log.begin(sum(trainer.lengths), progress.step)
     try:
         while True:

@@ -295,6 +295,17 @@ def comparisons(found: Found) -> list[str]:
             for row in [head, *body]]  # fmt: skip
 
 
+def data_sets(found: Found) -> list[str]:
+    """A sentence a data set, as its first finished cell knows it; a fold's counts are the first one's."""
+    said: dict[str, str] = {}
+    for each in found["settings"]:
+        name = each["dataset"] or "data"
+        for cell in each["cells"]:
+            if name not in said and look_up(cell, "data") is not None:
+                said[name] = wording.data(name, cell["data"])
+    return list(said.values())
+
+
 def warned(found: Found) -> list[str]:
     """A line a setting whose cells have warnings, for the terminal; an older compare.json has none."""
     said = []

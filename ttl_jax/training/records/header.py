@@ -28,8 +28,16 @@ def print_header(
     from rich.table import Table
 
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
+    training, origin = sets["train"], sets["train"].origin
+    for label, text in (
+        ("data", f"{origin.source or config.data.name}, {_kind(training)}"),
+        ("split", origin.splits_from),
+        *(("", note) for note in origin.notes),
+    ):
+        if text:
+            console.print(f"{label:8}{text}", markup=False)
     for name, split in sets.items():
-        console.print(f"{name:8}{_describe(split)}")
+        console.print(f"{name:8}{_describe(split)}", markup=False)
     console.print(
         f"model   {config.model.name}, weights {config.model.weights}, "
         f"{config.data.image_size} px, {jax.default_backend()}, seed {config.seed}"
@@ -68,6 +76,11 @@ def between_phases(config: RunConfig) -> str:
         f"a phase starts from the {config.hand_over} state of the one before (hand_over); kept: the best "
         f"{config.select} on validation of {among} (select_phase), then the lower loss, then the later step"
     )
+
+
+def _kind(split: Dataset) -> str:
+    names = len(split.class_names)
+    return f"{names} labels an image" if split.task == "multilabel" else f"{names} classes"
 
 
 def _describe(split: Dataset) -> str:
