@@ -57,10 +57,10 @@ def write_gallery(
     images = datasets[split].images.read(np.array([each.row for each in shown]))
     if images.ndim != 4:
         return None  # volumes
-    unit = last_map(result.model, result.variables, images.shape[1:])  # type: ignore[arg-type]
+    unit = last_map(result.model, result.variables, images.shape[1:])
     if unit is None:
         return None
-    find = make_grad_cam(result.model, normalise, unit)  # type: ignore[arg-type]
+    find = make_grad_cam(result.model, normalise, unit)
     classes = jnp.asarray([each.place for each in shown])
     maps = np.asarray(find(dict(result.variables), jnp.asarray(images), classes))
     beside = place.with_name("gallery.tmp")

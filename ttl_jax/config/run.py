@@ -23,7 +23,9 @@ class ModelConfig(Section):
     """The network and the weights that it starts from."""
 
     name: str = option("resnet50", "see `python -m ttl_jax models`")
-    weights: str = option("imagenet", "a key of `python -m ttl_jax weights`, a path, or none")
+    weights: str = option(
+        "imagenet", "a key of `python -m ttl_jax weights`, a path, the folder of a finished run, or none"
+    )
     partial: bool = option(False, "let units that the weights file lacks start fresh (they are listed)")
     head: str = option("", "gap (global average pooling), flatten or mlp; empty is the architecture's own")
     bn_momentum: float = option(

@@ -34,6 +34,7 @@ from ttl_jax.training.records.header import print_header
 from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
+from ttl_jax.training.start import without_source_head
 from ttl_jax.training.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def _trainer(
     training = sets["train"]
     # ---- Network, and who of it trains when.
     strategy = strategies.parse(config.strategy)
-    network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
+    network, variables, preprocessing = build_model(
+        config, strategy, len(training.class_names), training.class_names
+    )
     phases = strategies.bind(strategy, variables["params"], config.model.name)
     constants = build_constants(
         phases, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
@@ -167,5 +170,7 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
         if layout.first:
             print(f"kept: {where}", flush=True)
         best, averaged = best_weights(trainer, progress)
+        if averaged:  # they are no validation's: without a place of their own they would be gone
+            trainer.checkpoints.save_end(progress.best_step, without_source_head(best))
     # ---- The result: scores, costs, report.
     return make_result(trainer, progress, best, averaged)
