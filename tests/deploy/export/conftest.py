@@ -35,7 +35,7 @@ def forward_of(images_of):
         network = models.create(name, len(CLASSES), cut=cut, head=head, **(slim or {}))
         shape = models.input_shape(name, size, depth=4)
         variables = _random_variables(network, (*shape[:-1], preprocessing.channels))
-        forward = Forward(network, variables, preprocessing, shape, CLASSES, **fields)
+        forward = Forward(name, network, variables, preprocessing, shape, CLASSES, **fields)
         with cpu.disabled():
             logits = np.asarray(jax.jit(forward.logits)(variables, images_of(shape)))
         last = variables["params"]["head"]

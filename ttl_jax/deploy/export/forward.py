@@ -14,8 +14,10 @@ from jax import export
 from jax.extend import core
 
 from ttl_jax.data.augment import test_time
+from ttl_jax.evaluation.probability import Task
 from ttl_jax.models import Network, cpu
 from ttl_jax.models.unit import Build, UnitSpec
+from ttl_jax.training.result import Result
 from ttl_jax.typing import Array, Float, UInt8
 from ttl_jax.weights import Preprocessing
 
@@ -25,6 +27,7 @@ class Forward:
     """A trained network with all that stands between an image's pixels and its probabilities.
 
     Attributes:
+        name: of the network, as `models.create` takes it.
         network, variables: the trained network, which computes in float32 here whatever it was trained in.
         preprocessing: normalisation of the images.
         shape: of one image, (S, S, 3) or (D, S, S, 3).
@@ -34,12 +37,13 @@ class Forward:
         tta: views whose logits are averaged (`data.augment.test_time`).
     """
 
+    name: str
     network: Network
     variables: Mapping[str, Any]
     preprocessing: Preprocessing
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
-    task: str = "multiclass"
+    task: Task = "multiclass"
     temperature: float = 1.0
     tta: str = "none"
 
@@ -76,6 +80,22 @@ class Forward:
         """The program of `logits`, of JAX's own operations, for any batch."""
         with cpu.disabled():
             return jax.make_jaxpr(partial(self.logits, self.variables))(self.specification())
+
+
+def forward_of(run: Result) -> Forward:
+    """The function that a finished run's export computes."""
+    known = run.signature
+    return Forward(
+        known.network.name,
+        run.model,
+        jax.device_get(dict(run.variables)),
+        known.normalisation,
+        known.geometry.shape,
+        known.class_names,
+        known.task,
+        known.temperature,
+        known.tta,
+    )
 
 
 def in_float32(network: Network) -> Network:

@@ -82,7 +82,8 @@ def shape_of(var: Any) -> tuple[int, ...]:
 
 _IN_NUMPY: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum,
-    "min": np.minimum, "rsqrt": lambda x: 1 / np.sqrt(x), "square": np.square, "sqrt": np.sqrt, "neg": np.negative,
+    "min": np.minimum, "rsqrt": lambda x: 1 / np.sqrt(x), "square": np.square, "sqrt": np.sqrt,
+    "neg": np.negative,
 }  # fmt: skip
 
 

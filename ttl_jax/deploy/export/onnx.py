@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ttl_jax.deploy.export.format import Predict, Runnable
 from ttl_jax.deploy.export.forward import Forward
 from ttl_jax.deploy.export.jaxpr_to_onnx import convert
 from ttl_jax.deploy.export.onnx_fusions import simplify
 from ttl_jax.deploy.export.onnx_graph import Graph, Node, Tensor
 
+FILE = "model.onnx"
+NEEDS = ("onnx", "onnxruntime"), "'ttl-jax[export]'"
 OPSET = 17  # of 2022: every runtime in use reads it
 INPUT, OUTPUT = "images", "probabilities"
+
+
+def write(forward: Forward, path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes the model."""
+    path.write_bytes(build(forward, metadata).SerializeToString())
+
+
+def open(forward: Forward, path: Path) -> Runnable:
+    """The function of the written file."""
+    return Runnable(open_file(path), "ONNX Runtime")
+
+
+def open_file(path: Path) -> Predict:
+    """The function of a file that `write` wrote."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {INPUT: images})[0]
 
 
 def build(forward: Forward, metadata: Mapping[str, str]) -> Any:
