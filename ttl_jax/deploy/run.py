@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ from ttl_jax.training.kept import read_kept
 from ttl_jax.training.predict import make_predict
 from ttl_jax.training.result import Result
 
+if TYPE_CHECKING:
+    from ttl_jax.deploy.export.export import Exported
+
 
 class Run(Result):
     """A finished run, loaded."""
@@ -21,6 +25,12 @@ class Run(Result):
     def folder(self) -> Path:
         """The run's folder on this machine."""
         return self.workdir
+
+    def export(self, format_name: str = "onnx", **options: Any) -> Exported:
+        """Write the network for another runtime: see `deploy.export.export.export`."""
+        from ttl_jax.deploy.export.export import export
+
+        return export(self, format_name, **options)
 
 
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from ttl_jax.deploy.export import format, safetensors
-from ttl_jax.weights import load
+from ttl_jax.deploy.export import format
 
 # name, edge of an image, cut, slim
 NETWORKS = [

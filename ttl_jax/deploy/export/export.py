@@ -91,7 +91,7 @@ def export(
     if quantized:
         change = quantize.quantize(path, path.with_suffix(".int8.onnx"), shown, known)
         path = path.with_suffix(".int8.onnx")
-    made = Exported(path, error, shown.origin, runtime, change)
+    made = Exported(path, error, _seen(shown), runtime, change)
     signature.write(folder, known)
     model_card.write(folder, run, made)
     return made
@@ -128,6 +128,10 @@ def largest_error(forward: Forward, predict: Predict, shown: CheckImages) -> flo
             "the file was not kept"
         )
     return error
+
+
+def _seen(shown: CheckImages) -> str:
+    return f"{CHECKED} of {shown.origin}" if len(shown.images) > CHECKED else shown.origin
 
 
 @contextmanager
