@@ -19,7 +19,7 @@ import numpy as np
 
 from ttl_jax import evaluation
 from ttl_jax.compare import cells, presets
-from ttl_jax.config import set_fields
+from ttl_jax.config import replace_fields
 from ttl_jax.engines import worker_cache
 from ttl_jax.evaluation.selection import merit
 from ttl_jax.training.frozen.store import FeatureStore
@@ -36,8 +36,9 @@ def config_of(given: argparse.Namespace, dataset: str, lr: float, seed: int, fin
     whole = presets.study(presets.STRATEGIES, {"total_steps": given.steps, "eval_every_epochs": given.every})
     setting = cells.Setting(dataset, "efficientnet_lite0", f"{given.strategy}+wise_ft(1.0)")
     config = cells.cell_config(whole, cells.Cell(setting, lr, seed, final))
-    set_fields(config, {"loggers": (), "hand_over": given.hand_over})
-    return config
+    return replace_fields(config, {
+        "loggers": (), "hand_over": given.hand_over, "model.bn_estimate": given.bn_estimate,
+    })  # fmt: skip
 
 
 def once(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: bool) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=75)
     parser.add_argument("--every", type=float, default=2.0, help="epochs between validations")
     parser.add_argument("--hand_over", default="last")
+    parser.add_argument("--bn_estimate", default="moving")
     given = parser.parse_args(arguments)
     lines = []
     for dataset in given.sets:

@@ -13,11 +13,12 @@ from ttl_jax.system.compilation_cache import set_up_jax
 SUMMARY = "train and evaluate one model"
 
 HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR
-                               [--fresh] [--config.FIELD=VALUE ...]
+                               [--fresh | --continue] [--config.FIELD=VALUE ...]
 
 Fine-tunes a pretrained network, evaluates it once on the test split, writes a report.
 The same command again resumes, or shows the finished result; --fresh moves what is in DIR to DIR.1
-(or .2, ...) and starts anew. SIGTERM, Ctrl-C and a cloud's notice save and end with status 75.
+(or .2, ...) and starts anew; --continue gives a finished run the greater total_epochs (docs/deploy.md).
+SIGTERM, Ctrl-C and a cloud's notice save and end with status 75.
 
 examples:
   python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe \\
@@ -33,7 +34,10 @@ examples:
 
 def run(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
-    config, workdir = config_and_workdir([word for word in arguments if word != "--fresh"], RunConfig)
+    options = {"--fresh", "--continue"} & set(arguments)
+    config, workdir = config_and_workdir([word for word in arguments if word not in options], RunConfig)
+    if len(options) > 1:
+        raise UserError("--fresh starts anew and --continue goes on: give one of them")
     host.set_deterministic(config.deterministic)
     set_up_jax()
     import jax
@@ -43,12 +47,13 @@ def run(arguments: list[str]) -> None:
     from ttl_jax.system import preemption, remote
     from ttl_jax.training import devices
     from ttl_jax.training.check import check
+    from ttl_jax.training.extend import extend
     from ttl_jax.training.records import provenance
     from ttl_jax.training.run import train
     from ttl_jax.training.session import Session
 
     devices.connect(config.parallel.hosts)
-    fresh, first = "--fresh" in arguments, jax.process_index() == 0
+    fresh, first = "--fresh" in options, jax.process_index() == 0
     if fresh and first:
         check(config)
         if remote.is_remote(workdir) and jax.process_count() > 1:
@@ -60,6 +65,9 @@ def run(arguments: list[str]) -> None:
         remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
+        if "--continue" in options and first:
+            with provenance.alone(folder):
+                extend(folder, config)
         session = Session(notice=notice, committed=push)
         result = train(config, folder, hooks=(Gallery(),), session=session)
     if not first:

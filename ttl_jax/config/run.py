@@ -204,6 +204,11 @@ class RunConfig(Section):
     report_images: bool = option(
         True, "show images of the test split in the report: errors, and where the network looked"
     )
+    training_features: bool = option(
+        True,
+        "keep features and fingerprints of the training images (ids, no pixels): out-of-distribution scores, "
+        "nearest cases and the leak check of `evaluate` need them",
+    )
     loggers: tuple[str, ...] = option(
         ("csv",), "loggers besides metrics.jsonl: csv, tensorboard, wandb, mlflow; () is none"
     )

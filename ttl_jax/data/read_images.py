@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.data.images.arrays import array_images
-from ttl_jax.data.images.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode
+from ttl_jax.data.images.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode, reason
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.csv_table import find_files
 from ttl_jax.data.sources.file_kinds import DICOM, IMAGES, NIFTI, FileKind
@@ -127,6 +127,8 @@ def decoded(
             return _decode(source, geometry)
         except UnreadableImageError as error:
             return str(error)
+        except Exception as error:  # one file is not the reason why all others have no row
+            return f"cannot be read ({reason(error)})"
 
     waiting: deque[tuple[Entry, str, Future[np.ndarray | str]]] = deque()
     with ThreadPoolExecutor(count) as pool:
@@ -163,6 +165,10 @@ def _expanded(
             images = file_images(entry.source, options, volumes)
         except UnreadableImageError as error:
             images = [Unreadable(str(error))]
+        except UserError:
+            raise
+        except Exception as error:
+            images = [Unreadable(f"cannot be read ({reason(error)})")]
         for number, each in enumerate(images):
             yield entry, f"{entry.name}#{number:04d}" if len(images) > 1 else entry.name, each
 

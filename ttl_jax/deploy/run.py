@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ttl_jax.training.predict import make_predict
 from ttl_jax.training.result import Result
 
 if TYPE_CHECKING:
+    from ttl_jax.deploy.explain import Explained
     from ttl_jax.deploy.export.export import Exported
 
 
@@ -25,6 +27,24 @@ class Run(Result):
     def folder(self) -> Path:
         """The run's folder on this machine."""
         return self.workdir
+
+    def evaluate(self, given: Any, out: str | Path | None = None, **options: Any) -> dict[str, Any]:
+        """Evaluate the run on another data set; see `deploy.evaluate.evaluate`."""
+        from ttl_jax.deploy.evaluate import evaluate
+
+        return evaluate(self, given, out, **options)
+
+    def explain(
+        self,
+        images: Any,
+        methods: Sequence[str] = ("grad_cam",),
+        unit: str | None = None,
+        of: str | int | None = None,
+    ) -> Explained:
+        """Maps of what spoke for a class; see `deploy.explain.explain`."""
+        from ttl_jax.deploy.explain import explain
+
+        return explain(self, images, methods, unit, of)
 
     def export(self, format_name: str = "onnx", **options: Any) -> Exported:
         """Write the network for another runtime: see `deploy.export.export.export`."""

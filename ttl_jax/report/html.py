@@ -18,13 +18,14 @@ from ttl_jax.evaluation.intervals import Proportion, clustered_proportion
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide
-from ttl_jax.evaluation.subgroups import subgroups
+from ttl_jax.evaluation.subgroups import gaps, subgroups
 from ttl_jax.report import curves, decision_figures, figures, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled
 from ttl_jax.report.comparison import figures as compared_figures
 from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.comparison.decisions import decision_tests, trusts
 from ttl_jax.report.gallery import gallery
+from ttl_jax.report.histograms import histograms
 from ttl_jax.report.operating import OperatingRow, operating_rows
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 from ttl_jax.report.rows import (
@@ -37,6 +38,7 @@ from ttl_jax.report.rows import (
 )
 from ttl_jax.report.surest_errors import confident_errors
 from ttl_jax.report.svg import inline
+from ttl_jax.report.template import fill, write_page
 
 # What keeps the page below 5 MB; what does not fit is named in the page.
 MAX_DETAILED = 24  # settings that get figures of their own
@@ -85,16 +87,7 @@ def write(
     Raises:
         UserError: no run directory, or a file in one that cannot be read.
     """
-    page = render(read_runs(run_dirs), title, comparison=comparison)
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
-    return place
+    return write_page(path, render(read_runs(run_dirs), title, comparison=comparison))
 
 
 def render(
@@ -104,25 +97,17 @@ def render(
     comparison: Mapping[str, Any] | None = None,
 ) -> str:
     """The report's HTML; `write` without the file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     splits = [split for split in _SPLITS if any(run.scores(split) for run in runs)]
     if "test" in splits:
         splits = [split for split in splits if split != "val"]
     tables = {split: rows_of(runs, split) for split in splits or ["test"]}
     main = tables[next(iter(tables))]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     differing = settings_that_differ(runs)
     names = _run_names(runs)
     details = _details(main)
     _leave_galleries_out(details)
-    return environment.get_template("page.html").render(
+    return fill(
+        "page.html",
         title=title,
         today=datetime.date.today().isoformat(),
         runs=runs,
@@ -394,7 +379,10 @@ def _detail(row: Row) -> dict[str, Any]:
     scores = run.scores(row.split)
     calibrated: Rescaled | None = None
     operating: tuple[OperatingRow, ...] = ()
-    drawn = [(curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide")]
+    drawn = [
+        (curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide"),
+        (histograms(run), "Calibrated probabilities, each data set as shares of its images.", "wide"),
+    ]
     if predictions is not None and len(predictions):
         calibrated = rescaled(validation, predictions)
         operating = operating_rows(validation, predictions) if validation is not None else ()
@@ -429,6 +417,8 @@ def _detail(row: Row) -> dict[str, Any]:
         "per_class": _per_class(scores, predictions),
         "decisions": _decisions(predictions),
         "subgroups": () if predictions is None else subgroups(predictions),
+        "gaps": () if predictions is None else gaps(predictions),
+        "external": look_up(run.result, "external"),
         "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
         "gallery": gallery(run),

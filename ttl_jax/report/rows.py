@@ -21,7 +21,7 @@ COSTS = {  # key of result.json -> title
     "flops_per_step": "FLOP/step",
 }
 # Fields that tell no setting from another: runs that differ in these alone share a row.
-NO_SETTING = ("seed", "evaluate_test", "report", "report_images", "loggers")
+NO_SETTING = ("seed", "evaluate_test", "report", "report_images", "training_features", "loggers")
 
 
 @dataclass(frozen=True)

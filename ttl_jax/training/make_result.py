@@ -21,6 +21,7 @@ from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records import loggers, provenance, signature
 from ttl_jax.training.records.signature import Signature
+from ttl_jax.training.records.training_features import write_training_features
 from ttl_jax.training.result import Result, evaluate_once
 from ttl_jax.training.start import without_source_head
 from ttl_jax.training.trainer import Trainer
@@ -59,7 +60,7 @@ def best_weights(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[
 
 
 def make_result(trainer: Trainer, progress: Progress, best: Variables, averaged: dict[str, Any]) -> Result:
-    """Scores what was held out, once; then the caller's hooks, then the report.
+    """Scores what was held out, once; then features of the training images, the caller's hooks, the report.
 
     Args:
         trainer: the run's trainer.
@@ -73,6 +74,7 @@ def make_result(trainer: Trainer, progress: Progress, best: Variables, averaged:
     predict, found = inputs.predictor(trainer.config.data.tta), _signature(trainer)
     result = Result(metrics, inputs.workdir, trainer.config, inputs.network, best, found, predict)
     if layout.first:
+        write_training_features(trainer, best)
         for hook in trainer.hooks:
             hook.on_result(trainer, result)
         _report(trainer)

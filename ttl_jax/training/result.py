@@ -81,7 +81,17 @@ class Result:
             yield np.stack(batch)
 
     def logits(self, images: UInt8[np.ndarray, "n ... s s 3"]) -> Float[np.ndarray, "n classes"]:
-        """Compute logits, unscaled, of images from `preprocess`, in padded batches of few sizes."""
+        """Compute logits, unscaled, of images from `preprocess`, in padded batches of few sizes.
+
+        Raises:
+            UserError: other images than `preprocess` returns.
+        """
+        wanted = self.signature.geometry.shape
+        if images.dtype != np.uint8 or images.shape[1:] != wanted:
+            raise UserError(
+                f"logits takes uint8 images (N, {', '.join(map(str, wanted))}), as preprocess returns them, "
+                f"not {images.dtype} {images.shape}"
+            )
         parts = [np.empty((0, len(self.class_names)), np.float32)]
         most = self.config.data.eval_batch_size
         for start in range(0, len(images), most):

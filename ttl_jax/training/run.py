@@ -24,6 +24,7 @@ from ttl_jax.system import host, remote
 from ttl_jax.training import devices
 from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
+from ttl_jax.training.extend import continued, extended_lengths
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.hooks.pause import Paused
 from ttl_jax.training.loop import run_phases
@@ -129,7 +130,11 @@ def _trainer(
         inputs=inputs,
         strategy=strategy,
         phases=phases,
-        lengths=lengths_of(config, phases, len(training) / config.data.batch_size),
+        lengths=extended_lengths(
+            config,
+            continued(workdir),
+            lambda config: lengths_of(config, phases, len(training) / config.data.batch_size),
+        ),
         variables=variables,
         loss=loss_of(config, training),
         constants=constants,

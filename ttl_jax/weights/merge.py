@@ -48,7 +48,8 @@ def merge(
         said: The source as the user wrote it, for the error.
 
     Raises:
-        UserError: listing every missing, extra, mis-shaped and non-float tensor.
+        UserError: listing every missing, extra, mis-shaped and non-float tensor; naming the first whose values no
+            network can be trained from.
     """
     units = {path: models.unit_of(name, path.split("/")[1:]) for path in wanted}
     present = {units[path] for path in wanted if theirs.get(path) in given}
@@ -71,6 +72,12 @@ def merge(
         raise UserError(
             f"weights {said} do not fit {name} ({len(wrong)} names{hint}):\n  " + "\n  ".join(sorted(wrong))
         )
+    for path in wanted:
+        if units[path] not in skipped and (fault := _unusable(path, flat[path])):
+            raise UserError(
+                f"weights {said}: {ascii(theirs[path][:100])[1:-1]} {fault}; the file is damaged or of a training "
+                "that failed: take another one"
+            )
     order = [unit.name for unit in models.units(name)] + ["head"]
     taken = set(units.values()) - skipped
     if not taken:
@@ -90,6 +97,20 @@ def _unfit(key: str, value: np.ndarray, shape: tuple[int, ...]) -> list[str]:
     if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
         return [f"type of {key}: the file has {value.dtype}, the network wants floats"]
     return []
+
+
+def _unusable(path: str, value: np.ndarray) -> str:
+    """Return why a leaf's values cannot be trained from; "" if they can. A head may start from zeros."""
+    finite = np.isfinite(value)
+    if not finite.all():
+        return (
+            f"has values that are NaN or infinite ({value.size - np.count_nonzero(finite)} of {value.size})"
+        )
+    if path.endswith("/var") and (value < 0).any():
+        return f"has negative variances ({np.count_nonzero(value < 0)} of {value.size})"
+    if path.endswith(("/kernel", "/var")) and not path.startswith("params/head/") and not value.any():
+        return "is zero throughout"
+    return ""
 
 
 def _torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -30,8 +30,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 # Fields that may differ between the start of a run and its continuation: they change no result.
 FREE = frozenset(
     {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "report_images", "loggers", "cache_features", "cache_disk_gb",
-     "data.eval_batch_size", "evaluate_test",
+     "nan_check_steps", "report", "report_images", "training_features", "loggers", "cache_features",
+     "cache_disk_gb", "data.eval_batch_size", "evaluate_test",
      "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
      "parallel.devices", "parallel.hosts", "parallel.shard_above"}
 )  # fmt: skip

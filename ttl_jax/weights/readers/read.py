@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.errors import UserError
+from ttl_jax.system.unpack import read_zipped_arrays
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+TIMES, SPARE = 16, 16 << 20  # of an .npz file: most bytes of arrays for a byte of it, and for a small one
 WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")
 
 
@@ -39,22 +41,23 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         if path.suffix == ".safetensors":
             return _widen(_safetensors(path))
         if start.startswith(HDF5_MAGIC):
-            return _widen(_h5(path))
+            from ttl_jax.weights.readers.hdf5 import read_hdf5
+
+            return _widen(read_hdf5(path))
         if path.suffix == ".keras":
             raise UserError(
                 f"weights {path}: Keras 3 archives do not keep the layers' names; write the weights "
                 'with model.save("NAME.h5") in Keras'
             )
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return _widen(dict(arrays))
+            return _widen(read_zipped_arrays(path, TIMES, SPARE))
         from ttl_jax.weights.readers.torch_pickle import read_torch
 
         return _widen(read_torch(path))
     except UserError:
         raise
     except Exception as error:  # a reader's own error for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = ascii((str(error).splitlines() or [type(error).__name__])[0][:200])[1:-1]
         raise UserError(
             f"weights {path}: not a readable {path.suffix or 'weight'} file ({reason}); "
             "it may be cut short or of another format: download it again"
@@ -67,24 +70,11 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-def _h5(path: Path) -> dict[str, np.ndarray]:
-    import h5py
-
-    arrays: dict[str, np.ndarray] = {}
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = np.asarray(item)
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return arrays
-
-
 def _widen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convert float16 and bfloat16 to float32."""
-    return {
-        name: value.astype(np.float32) if value.dtype.itemsize == 2 and value.dtype.kind in "fV"
-        or value.dtype.name == "bfloat16" else value
-        for name, value in arrays.items()
-    }  # fmt: skip
+    """Convert float16 and bfloat16 to float32; tied tensors stay one array."""
+    wide: dict[int, np.ndarray] = {}
+    for value in arrays.values():
+        half = value.dtype.itemsize == 2 and value.dtype.kind in "fV" or value.dtype.name == "bfloat16"
+        if id(value) not in wide:
+            wide[id(value)] = value.astype(np.float32) if half else value
+    return {name: wide[id(value)] for name, value in arrays.items()}
