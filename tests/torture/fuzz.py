@@ -186,9 +186,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
             data[place] = rng.randrange(256)
         elif way == 2:  # a number that is a size or an address becomes an extreme one
             width = rng.choice((2, 4, 8))
-            value = rng.choice(
-                (0, 1, -1, 1 << (8 * width - 1), (1 << (8 * width - 1)) - 1, rng.randrange(1 << 31))
-            )
+            value = rng.choice((0, 1, -1, 1 << (8 * width - 1), (1 << (8 * width - 1)) - 1, rng.randrange(1 << 31)))
             order = rng.choice(("little", "big"))
             data[place : place + width] = (value % (1 << (8 * width))).to_bytes(width, order)
         elif way == 3:
@@ -212,11 +210,7 @@ def mutated(kind: str, files: dict[str, bytes], count: int, seed: int) -> Iterat
     names = sorted(files)
     for number in range(count):
         name = names[number % len(names)]
-        yield (
-            f"mutated {name}",
-            f"{kind}-{number}-{name}",
-            mutate(files[name], random.Random(f"{seed} {number} {name}")),
-        )
+        yield f"mutated {name}", f"{kind}-{number}-{name}", mutate(files[name], random.Random(f"{seed} {number} {name}"))
 
 
 def main() -> int:
@@ -242,9 +236,7 @@ def main() -> int:
         total = Counter()
         for (_, how), count in counts.items():
             total[how] += count
-        print(
-            f"{kind}, seed {chosen.seed}: {sum(total.values())} files, {dict(total)}, {len(faults)} at fault"
-        )
+        print(f"{kind}, seed {chosen.seed}: {sum(total.values())} files, {dict(total)}, {len(faults)} at fault")
     return failed > 0
 
 

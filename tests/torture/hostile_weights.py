@@ -126,10 +126,7 @@ def pickles(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         }
     for power in range(8, 32, 2):
         index = struct.pack("<I", (1 << power) + rng.randrange(1 << power))
-        bombs |= {
-            f"memo-{power}": b"I1\nr" + index + b".",
-            f"put-{power}": b"I1\np%d\n." % (1 << (2 * power)),
-        }
+        bombs |= {f"memo-{power}": b"I1\nr" + index + b".", f"put-{power}": b"I1\np%d\n." % (1 << (2 * power))}
     for opcode, form in (
         (b"X", "<I"), (b"T", "<I"), (b"B", "<I"), (b"\x8b", "<I"), (b"\x8d", "<Q"), (b"\x8e", "<Q"), (b"\x96", "<Q"),
         (b"\x95", "<Q"),
@@ -180,7 +177,9 @@ def tensors(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     whole = [("0", big)]
     long = storage(length=b"I2000000\n")
     for views in (5, 100, 1000):
-        shifted = [tensor(long, b"I%d\n" % n, numbers([1_999_000]), numbers([1])) for n in range(views)]
+        shifted = [
+            tensor(long, b"I%d\n" % n, numbers([1_999_000]), numbers([1])) for n in range(views)
+        ]
         yield f"views-{views}.pth", as_zip(state(*shifted), whole)
         yield f"legacy-views-{views}.pth", as_legacy(state(*shifted), whole)
         tied = state(*[tensor(long, size=numbers([2_000_000])) for _ in range(views)])
@@ -188,10 +187,7 @@ def tensors(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         steps = state(tensor(long, size=numbers([2_000_000]), stride=numbers([0])), *([tensor(long)] * views))
         yield f"steps-{views}.pth", as_zip(steps, whole)
     halves = storage(length=b"I4000000\n", kind=b"HalfStorage")
-    yield (
-        "halves.pth",
-        as_zip(state(*[tensor(halves, b"I%d\n" % n, numbers([3_000_000])) for n in range(8)]), whole),
-    )
+    yield "halves.pth", as_zip(state(*[tensor(halves, b"I%d\n" % n, numbers([3_000_000])) for n in range(8)]), whole)
 
 
 def zips(rng: random.Random) -> Iterator[tuple[str, bytes]]:
@@ -199,9 +195,8 @@ def zips(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     for power in range(16, 27, 2):
         zeros = bytes(1 << power)
         wide = storage(length=b"I%d\n" % (len(zeros) // 4))
-        yield (
-            f"deflated-storage-{power}.pth",
-            as_zip(state(tensor(wide, size=numbers([1 << (power - 2)]))), [("0", zeros)], stored=False),
+        yield f"deflated-storage-{power}.pth", as_zip(
+            state(tensor(wide, size=numbers([1 << (power - 2)]))), [("0", zeros)], stored=False
         )
         inside = b"(B" + struct.pack("<I", len(zeros)) + zeros + b"t."
         yield f"deflated-pickle-{power}.pth", as_zip(inside, stored=False)
@@ -225,9 +220,7 @@ def zips(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         archive.writestr("x/data.pkl", state(tensor()))
     yield "members.pth", many.getvalue()
     # Members on each other: 400 entries of the directory name one member of 4 MB.
-    body = state(
-        *[tensor(storage(b"V%d\n" % n, b"I1000000\n"), size=numbers([1_000_000])) for n in range(400)]
-    )
+    body = state(*[tensor(storage(b"V%d\n" % n, b"I1000000\n"), size=numbers([1_000_000])) for n in range(400)])
     one = as_zip(body, [("0", bytes(4_000_000))])
     start = one.index(b"PK\x01\x02")
     entries = one[start : one.index(b"PK\x05\x06")]
@@ -277,44 +270,26 @@ def h5(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     for number in range(20):
         size = rng.choice((16, 1000, 2800))
         offset = rng.randrange(100)
-        yield (
-            f"external-{number}.h5",
-            made(
-                lambda file, size=size, offset=offset: low_level(
-                    file,
-                    (size,),
-                    property_list(external=(secret.encode(), offset, size)),
-                    h5py.h5t.NATIVE_UINT8,
-                )
-            ),
+        yield f"external-{number}.h5", made(
+            lambda file, size=size, offset=offset: low_level(
+                file, (size,), property_list(external=(secret.encode(), offset, size)), h5py.h5t.NATIVE_UINT8
+            )
         )
     for target in (secret, "other.h5", ".", "/dev/zero"):
-        yield (
-            "external-link.h5",
-            made(lambda file, t=target: file.__setitem__("w", h5py.ExternalLink(t, "/w"))),
-        )
+        yield "external-link.h5", made(lambda file, t=target: file.__setitem__("w", h5py.ExternalLink(t, "/w")))
         yield "virtual.h5", made(lambda file, t=target: file.create_virtual_dataset("w", virtual(t, 100)))
-        yield (
-            "virtual-fill.h5",
-            made(lambda file, t=target: file.create_virtual_dataset("w", virtual(t, 10**9), fillvalue=1.0)),
+        yield "virtual-fill.h5", made(
+            lambda file, t=target: file.create_virtual_dataset("w", virtual(t, 10**9), fillvalue=1.0)
         )
     for target in ("/", "/w", "/a/b/c", "../x"):
         yield "soft-link.h5", made(lambda file, t=target: file.__setitem__("w", h5py.SoftLink(t)))
     for power in (4, 10, 20, 26, 30, 34, 40):
         count = 1 << power
         yield f"unwritten-{power}.h5", made(lambda file, n=count: file.create_dataset("w", (n,), "f4"))
-        yield (
-            f"fill-{power}.h5",
-            made(lambda file, n=count: file.create_dataset("w", (n,), "f4", fillvalue=7.0)),
-        )
+        yield f"fill-{power}.h5", made(lambda file, n=count: file.create_dataset("w", (n,), "f4", fillvalue=7.0))
         chunk = min(count, 1 << 20)
-        yield (
-            f"chunks-{power}.h5",
-            made(
-                lambda file, n=count, c=chunk: file.create_dataset(
-                    "w", (n,), "f4", chunks=(c,), compression="gzip"
-                )
-            ),
+        yield f"chunks-{power}.h5", made(
+            lambda file, n=count, c=chunk: file.create_dataset("w", (n,), "f4", chunks=(c,), compression="gzip")
         )
 
         def first(file, n=count, c=chunk):
@@ -322,19 +297,11 @@ def h5(rng: random.Random) -> Iterator[tuple[str, bytes]]:
 
         yield f"first-{power}.h5", made(first)
     for power in (16, 20, 22, 24):
-        yield (
-            f"gzip-{power}.h5",
-            made(
-                lambda file, n=1 << power: file.create_dataset(
-                    "w", data=np.zeros(n, "f4"), compression="gzip", chunks=(n,)
-                )
-            ),
+        yield f"gzip-{power}.h5", made(
+            lambda file, n=1 << power: file.create_dataset("w", data=np.zeros(n, "f4"), compression="gzip", chunks=(n,))
         )
-        yield (
-            f"lzf-{power}.h5",
-            made(
-                lambda file, n=1 << power: file.create_dataset("w", data=np.zeros(n, "f4"), compression="lzf")
-            ),
+        yield f"lzf-{power}.h5", made(
+            lambda file, n=1 << power: file.create_dataset("w", data=np.zeros(n, "f4"), compression="lzf")
         )
 
         def wide_chunk(file, n=1 << power):
@@ -344,10 +311,7 @@ def h5(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     yield "cycle.h5", made(cycle)
     yield "lying.h5", made(lying)
     yield "text.h5", made(lambda file: file.create_dataset("w", data=["a", "b"], dtype=h5py.string_dtype()))
-    yield (
-        "compound.h5",
-        made(lambda file: file.create_dataset("w", data=np.zeros(3, [("a", "f4"), ("b", "i4")]))),
-    )
+    yield "compound.h5", made(lambda file: file.create_dataset("w", data=np.zeros(3, [("a", "f4"), ("b", "i4")])))
     yield "reference.h5", made(lambda file: file.create_dataset("w", data=[file.ref], dtype=h5py.ref_dtype))
     yield "ragged.h5", made(lambda file: file.create_dataset("w", (2,), h5py.vlen_dtype("f4")))
     yield "empty.h5", made(lambda file: file.create_dataset("w", data=h5py.Empty("f4")))
@@ -371,9 +335,7 @@ def npz(rng: random.Random) -> Iterator[tuple[str, bytes]]:
             form = "<H" if version == 1 else "<I"
             array = b"\x93NUMPY" + bytes((version, 0)) + struct.pack(form, len(header)) + header + bytes(40)
             made = io.BytesIO()
-            with zipfile.ZipFile(
-                made, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
-            ) as archive:
+            with zipfile.ZipFile(made, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
                 archive.writestr("w.npy", array)
             yield f"claim-v{version}.npz", made.getvalue()
     for power in (16, 20, 24, 27):
@@ -393,7 +355,6 @@ def npz(rng: random.Random) -> Iterator[tuple[str, bytes]]:
 
 def safetensors(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """Headers that lie."""
-
     def made(header, data=bytes(40), length=None):
         header = header if isinstance(header, bytes) else json.dumps(header).encode()
         return struct.pack("<Q", len(header) if length is None else length) + header + data
@@ -414,10 +375,7 @@ def safetensors(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     yield "overlap.safetensors", made(tensors)
     yield "deep.safetensors", made(b'{"a":' * 50_000 + b"1" + b"}" * 50_000)
     yield "lists.safetensors", made(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
-    yield (
-        "twice.safetensors",
-        made(b'{"w":{"dtype":"F32","shape":[10],"data_offsets":[0,40]},' * 2 + b'"z":1}'),
-    )
+    yield "twice.safetensors", made(b'{"w":{"dtype":"F32","shape":[10],"data_offsets":[0,40]},' * 2 + b'"z":1}')
     yield "metadata.safetensors", made({"__metadata__": {"a": "b" * 10**6}, **one()})
     yield "no-json.safetensors", made(b"\xff\xfe" * 40)
     yield "names.safetensors", made({"\x1b[2J" + "n" * 10**5: one()["w"]})
@@ -436,10 +394,7 @@ def honest() -> dict[str, bytes]:
     files = {name: (FIXTURES / name).read_bytes() for name in ("small.pth", "legacy.pth", "checkpoint.pth")}
     rng = np.random.default_rng(0)
     arrays = {"a/kernel:0": rng.normal(size=(3, 4)).astype("f4"), "b": rng.normal(size=300).astype("f2")}
-    for name, options in (
-        ("plain.h5", {}),
-        ("gzip.h5", {"compression": "gzip", "chunks": True, "shuffle": True}),
-    ):
+    for name, options in (("plain.h5", {}), ("gzip.h5", {"compression": "gzip", "chunks": True, "shuffle": True})):
         made = io.BytesIO()
         with h5py.File(made, "w", libver=rng.choice(("earliest", "latest"))) as file:
             for key, value in arrays.items():
@@ -454,3 +409,4 @@ def honest() -> dict[str, bytes]:
 
     files["plain.safetensors"] = save(arrays)
     return files
+

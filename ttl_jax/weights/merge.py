@@ -103,9 +103,7 @@ def _unusable(path: str, value: np.ndarray) -> str:
     """Return why a leaf's values cannot be trained from; "" if they can. A head may start from zeros."""
     finite = np.isfinite(value)
     if not finite.all():
-        return (
-            f"has values that are NaN or infinite ({value.size - np.count_nonzero(finite)} of {value.size})"
-        )
+        return f"has values that are NaN or infinite ({value.size - np.count_nonzero(finite)} of {value.size})"
     if path.endswith("/var") and (value < 0).any():
         return f"has negative variances ({np.count_nonzero(value < 0)} of {value.size})"
     if path.endswith(("/kernel", "/var")) and not path.startswith("params/head/") and not value.any():

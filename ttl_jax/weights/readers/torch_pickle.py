@@ -183,9 +183,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
             arrays[tensor] = tensor.array(storages)
             room -= arrays[tensor].nbytes
             if room < 0:
-                raise ValueError(
-                    f"its tensors overlap: together they are more than {VIEWS} times its numbers"
-                )
+                raise ValueError(f"its tensors overlap: together they are more than {VIEWS} times its numbers")
     return {name: arrays[tensor] for name, tensor in tensors.items()}
 
 
