@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ttl_jax.config.fields import Option, Section, leaves, paths, typed, unknown_field
-from ttl_jax.errors import UserError
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.system import shipped
 
 if TYPE_CHECKING:
     from absl import flags
@@ -49,14 +50,14 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
     Raises:
         UserError: naming what was typed.
     """
-    for word in arguments:
-        file = word.partition("=")[2].split(":")[0]
-        if word.startswith("--config=") and not Path(file).is_file():
-            raise UserError(f"--config={file}: there is no such file; presets are in configs/")
+    arguments = [_found(word) if word.startswith("--config=") else word for word in arguments]
     overrides = [word for word in arguments if word.startswith("--config.")]
     values = _flags([word for word in arguments if word not in overrides])
     if values["config"].value is None:
-        raise UserError("--config=FILE is missing, as in --config=configs/train.py")
+        raise UserError(
+            f"--config=NAME is missing, as in {_preset(kind)}; NAME is one of "
+            f"{', '.join(shipped.names('configs'))}, or the path of a file of your own"
+        )
     known = paths(values["config"].value)
     for word in overrides:
         name = word.partition("=")[0].removeprefix("--config.")
@@ -70,8 +71,26 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
     config: Any = values["config"].value
     for item in fields(kind):
         if isinstance(item.default, Section) and item.name not in config:
-            raise UserError(f"--config has no `{item.name}` part; start from configs/{item.name}.py")
+            raise UserError(f"--config has no `{item.name}` part; start from {_preset(kind)}")
     return typed(kind, config), values["workdir"].value or ""
+
+
+def _found(word: str) -> str:
+    """--config=NAME:ARG with the path of that preset in the place of its name; a path as it is."""
+    name, colon, arg = word.removeprefix("--config=").partition(":")
+    presets = shipped.names("configs")
+    if name in presets:
+        return f"--config={shipped.folder('configs') / name}.py{colon}{arg}"
+    if not Path(name).is_file():
+        near = nearest(Path(name).stem, presets)
+        raise UserError(f"--config={name}: there is no such file, nor a preset of that name{near}")
+    return word
+
+
+def _preset(kind: type[Section]) -> str:
+    """The preset to start from for a kind of config: train, or the one named as a section of its own."""
+    sections = {item.name for item in fields(kind)} & set(shipped.names("configs"))
+    return f"--config={next(iter(sections), 'train')}"
 
 
 def _flags(words: list[str]) -> flags.FlagValues:

@@ -14,7 +14,7 @@ under way and end with status 75. More strategies, seeds or rates may be added l
 comparable: docs/comparing.md.
 
 example:
-  python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
+  python -m ttl_jax compare --config=compare --workdir=runs/compare \\
       --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" --config.compare.seeds="(0, 1, 2)" \\
       --config.compare.workers=2 --config.total_epochs=5
 """

@@ -17,7 +17,7 @@ one line a check, with the remedy. Exit status 2 where a run would fail.
 
 examples:
   python -m ttl_jax doctor
-  python -m ttl_jax doctor --config=configs/train.py:model=resnet50 --config.data.path=/data --workdir=runs/a
+  python -m ttl_jax doctor --config=train:model=resnet50 --config.data.path=/data --workdir=runs/a
 """
 
 

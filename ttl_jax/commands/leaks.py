@@ -18,8 +18,8 @@ by a few degrees, marked, padded: spectra, then alignment and correlation of the
 Exit status 2 where something is found, unless data.allow_leaks=True.
 
 examples:
-  python -m ttl_jax leaks --config=configs/train.py:dataset=brain_tumor_mri --config.data.resplit=False
-  python -m ttl_jax leaks --config=configs/train.py --config.data.name=folder --config.data.path=/data/xrays
+  python -m ttl_jax leaks --config=train:dataset=brain_tumor_mri --config.data.resplit=False
+  python -m ttl_jax leaks --config=train --config.data.name=folder --config.data.path=/data/xrays
 """
 
 

@@ -9,22 +9,22 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "find the best unit to cut, slim or freeze at"
 
-HELP = """usage: python -m ttl_jax search --config=configs/search.py[:name=value,...] --workdir=DIR
+HELP = """usage: python -m ttl_jax search --config=search[:name=value,...] --workdir=DIR
                                 [--preview] [--config.FIELD=VALUE ...]
 
 Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or frozen (lwft), for a third
 of what training every unit costs (method=bayesian; docs/search.md compares the methods).
 Selection is on validation; the test split is looked at once, for the winner. The same command again
 trains nothing. kind=all searches all three, trains the winners of both stages with search.seeds seeds
-and prints the TTL paper's table (configs/ttl.py). --preview ranks the units from one forward pass
+and prints the TTL paper's table (--config=ttl). --preview ranks the units from one forward pass
 instead of training.
 
 examples:
-  python -m ttl_jax search --config=configs/search.py:dataset=phantom/mri,kind=ttl --workdir=runs/cut
-  python -m ttl_jax search --config=configs/search.py:dataset=ham10000,method=two_stage \\
+  python -m ttl_jax search --config=search:dataset=phantom/mri,kind=ttl --workdir=runs/cut
+  python -m ttl_jax search --config=search:dataset=ham10000,method=two_stage \\
       --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
-  python -m ttl_jax search --config=configs/search.py:dataset=ham10000 --workdir=runs/look --preview
-  python -m ttl_jax search --config=configs/ttl.py:dataset=ham10000 --workdir=runs/ttl
+  python -m ttl_jax search --config=search:dataset=ham10000 --workdir=runs/look --preview
+  python -m ttl_jax search --config=ttl:dataset=ham10000 --workdir=runs/ttl
 """
 
 

@@ -20,12 +20,12 @@ The same command again resumes, or shows the finished result; --fresh moves what
 (or .2, ...) and starts anew. SIGTERM, Ctrl-C and a cloud's notice save and end with status 75.
 
 examples:
-  python -m ttl_jax train --config=configs/train.py:dataset=phantom/mri,strategy=linear_probe \\
+  python -m ttl_jax train --config=train:dataset=phantom/mri,strategy=linear_probe \\
       --workdir=runs/mri
-  python -m ttl_jax train --config=configs/train.py:model=resnet50,weights=/data/resnet50.pth,strategy=full \\
+  python -m ttl_jax train --config=train:model=resnet50,weights=/data/resnet50.pth,strategy=full \\
       --config.data.name=folder --config.data.path=/data/xrays \\
       --config.data.image_size=224 --workdir=runs/xrays
-  python -m ttl_jax train --config=configs/train.py --workdir=runs/csv --config.data.name=csv \\
+  python -m ttl_jax train --config=train --workdir=runs/csv --config.data.name=csv \\
       --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
       --config.data.label=diagnosis --config.data.group=patient_id
 """
