@@ -267,9 +267,7 @@ def main(arguments: list[str]) -> None:
     if given.repeats < 1:
         parser.error(f"--repeats={given.repeats}: give 1 or more")
     if find_spec("torch") is None or not (ROOT / "parity").is_dir():
-        raise UserError(
-            "bench cpu runs PyTorch beside us: say `make parity` in a checkout of the project"
-        )
+        raise UserError("bench cpu runs PyTorch beside us: say `make parity` in a checkout of the project")
     for model, _, size in cases:
         for mode in given.modes.split(","):
             rows.append(compare(model, int(size), given.batch, mode, given.repeats, given.same_malloc))

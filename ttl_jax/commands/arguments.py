@@ -31,18 +31,53 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str) -> None:
         super().__init__(prog=command, add_help=False, allow_abbrev=False)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads words that are all understood; a hyphen within a flag's name is read as an underscore."""
+        given, rest = self.parse_known_args([self._spelled(word) for word in args], namespace)
+        if rest:
+            raise unknown_argument(rest[0], tuple(self._option_string_actions))
+        return given
+
+    def _spelled(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        underscored = "--" + name[2:].replace("-", "_")
+        if name in self._option_string_actions or underscored not in self._option_string_actions:
+            return word
+        print(f"note: {name} is now written {underscored}", file=sys.stderr)
+        return underscored + equals + value
+
     def error(self, message: str) -> NoReturn:
         """See the class."""
-        raise UserError(f"{message}; see `python -m ttl_jax {self.prog.split()[0]} --help`")
+        raise UserError(f"{message}; see `ttl-jax {self.prog.split()[0]} --help`")
 
 
-def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool = True) -> tuple[S, str]:
-    """Reads --config=FILE:ARG, --config.x.y=z and --workdir.
+def unknown_argument(word: str, flags: tuple[str, ...], fields: tuple[str, ...] = ()) -> UserError:
+    """Returns the error for a word that a command does not take.
+
+    Args:
+        word: the word.
+        flags: the flags that the command takes.
+        fields: dotted names of its config, which are typed as --config.NAME.
+    """
+    name = word.partition("=")[0]
+    hint = nearest(name, flags) if word.startswith("-") else ""
+    if fields and "did you mean" not in hint:
+        last = name.removeprefix("--config.").lstrip("-").replace("-", "_")
+        near = [f"--config.{path}" for path in fields if path == last or path.endswith(f".{last}")]
+        hint = f" (did you mean {' or '.join(near)}?)" if near else "; fields are --config.NAME=VALUE"
+    return UserError(f"argument {word!r} is not understood{hint}")
+
+
+def config_and_workdir(
+    arguments: list[str], kind: type[S], needs_workdir: bool = True, switches: tuple[str, ...] = ()
+) -> tuple[S, str]:
+    """Reads --config=NAME:ARG or FILE:ARG, --config.x.y=z and --workdir.
 
     Args:
         arguments: behind the command's name.
         kind: dataclass of the command's config: RunConfig, or that of a search or a comparison.
         needs_workdir: refuse arguments without --workdir.
+        switches: flags of the command's own, without a value, as --fresh; left to the command.
 
     Returns:
         The checked config, and the work folder ("" without one).
@@ -50,19 +85,24 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
     Raises:
         UserError: naming what was typed.
     """
-    arguments = [_found(word) if word.startswith("--config=") else word for word in arguments]
+    arguments = [_found(word) for word in _joined(arguments) if word not in switches]
     overrides = [word for word in arguments if word.startswith("--config.")]
-    values = _flags([word for word in arguments if word not in overrides])
+    others = [word for word in arguments if word not in overrides]
+    known = [word for word in others if word.startswith(("--config=", "--workdir="))]
+    values = _flags(known)
     if values["config"].value is None:
         raise UserError(
             f"--config=NAME is missing, as in {_preset(kind)}; NAME is one of "
             f"{', '.join(shipped.names('configs'))}, or the path of a file of your own"
         )
-    known = paths(values["config"].value)
+    names = paths(values["config"].value)
+    for word in others:
+        if word not in known:
+            raise unknown_argument(word, ("--config", "--workdir", *switches), names)
     for word in overrides:
         name = word.partition("=")[0].removeprefix("--config.")
-        if name not in known:
-            raise unknown_field(name, known)
+        if name not in names:
+            raise unknown_field(name, names)
         if "=" not in word:
             raise UserError(f"{word} has no value: write {word}=VALUE")
     values = _flags(arguments)
@@ -75,8 +115,19 @@ def config_and_workdir(arguments: list[str], kind: type[S], needs_workdir: bool 
     return typed(kind, config), values["workdir"].value or ""
 
 
+def _joined(words: list[str]) -> list[str]:
+    """The words with `--workdir DIR` as `--workdir=DIR`, and --config likewise."""
+    joined, rest = [], iter(words)
+    for word in rest:
+        value = next(rest, None) if word in ("--config", "--workdir") else None
+        joined.append(word if value is None else f"{word}={value}")
+    return joined
+
+
 def _found(word: str) -> str:
-    """--config=NAME:ARG with the path of that preset in the place of its name; a path as it is."""
+    """--config=NAME:ARG with the path of that preset in the place of its name; other words as they are."""
+    if not word.startswith("--config="):
+        return word
     name, colon, arg = word.removeprefix("--config=").partition(":")
     presets = shipped.names("configs")
     if name in presets:
@@ -103,7 +154,7 @@ def _flags(words: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("workdir", None, "work folder", flag_values=values)
     before, sys.argv = sys.argv, ["ttl_jax", *words]  # where config_flags looks for overrides
     try:
-        rest = values(sys.argv)
+        values(sys.argv)
     except flags.IllegalFlagValueError as error:
         word = str(error).removeprefix("flag ").partition(": ")[0]
         raise UserError(f"{word} is not of the type of this field's default, which --help shows") from None
@@ -115,8 +166,6 @@ def _flags(words: list[str]) -> flags.FlagValues:
         raise UserError(f"--config: {str(error).splitlines()[0]}") from None
     finally:
         sys.argv = before
-    if len(rest) > 1:
-        raise UserError(f"argument {rest[1]!r} is not understood; fields are --config.NAME=VALUE")
     return values
 
 

@@ -7,15 +7,20 @@ from ttl_jax.commands.arguments import Parser
 
 SUMMARY = "the first run: two trainings on generated images, and their report"
 
-HELP = """usage: python -m ttl_jax quickstart [--workdir=runs/quickstart] [--config.FIELD=VALUE ...]
+HELP = """usage: ttl-jax quickstart [--workdir=DIR] [--config.FIELD=VALUE ...]
 
-Trains EfficientNet-Lite0 (ImageNet weights) twice on generated skin lesions, by linear probing and by full
-fine-tuning, and writes one report over both. Takes under 5 minutes on two cores; downloads nothing. The
-same command again resumes, or shows the finished result.
+Trains EfficientNet-Lite0 (ImageNet weights) twice on generated skin lesions, by
+linear probing and by full fine-tuning, and writes one report over both. Takes
+under 5 minutes on two cores; downloads nothing. The same command again resumes,
+or shows the finished result.
+
+  --workdir=runs/quickstart
+                           folder that both runs write to
+  --config.FIELD=VALUE     any field of `ttl-jax train --help`
 
 examples:
-  python -m ttl_jax quickstart
-  python -m ttl_jax quickstart --workdir=/tmp/first --config.total_epochs=2
+  ttl-jax quickstart
+  ttl-jax quickstart --workdir=/tmp/first --config.total_epochs=2
 """
 STRATEGIES = ("linear_probe", "full")
 

@@ -9,14 +9,16 @@ from ttl_jax.errors import UserError
 
 SUMMARY = "table and HTML report of finished runs"
 
-HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
+HELP = """usage: ttl-jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
-Prints the table of runs and writes one HTML report over all of them. The work folder of a
-comparison gives the comparison's report.
+Prints the table of runs and writes one HTML report over all of them. The work
+folder of a comparison gives the comparison's report.
+
+  --out=FILE               the page; report.html where none is named
 
 examples:
-  python -m ttl_jax report runs/skin-* --out=runs/skin.html
-  python -m ttl_jax report runs/compare --out=runs/compare.html
+  ttl-jax report runs/skin-* --out=runs/skin.html
+  ttl-jax report runs/compare --out=runs/compare.html
 """
 
 

@@ -9,22 +9,26 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "find the best unit to cut, slim or freeze at"
 
-HELP = """usage: python -m ttl_jax search --config=search[:name=value,...] --workdir=DIR
-                                [--preview] [--config.FIELD=VALUE ...]
+HELP = """usage: ttl-jax search --config=NAME[:name=value,...] --workdir=DIR [--preview]
+                      [--config.FIELD=VALUE ...]
 
-Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or frozen (lwft), for a third
-of what training every unit costs (method=bayesian; docs/search.md compares the methods).
-Selection is on validation; the test split is looked at once, for the winner. The same command again
-trains nothing. kind=all searches all three, trains the winners of both stages with search.seeds seeds
-and prints the TTL paper's table (--config=ttl). --preview ranks the units from one forward pass
-instead of training.
+Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or
+frozen (lwft), for a third of what training every unit costs (docs/search.md).
+Selection is on validation; the test split is looked at once, for the winner.
+The same command again trains nothing. kind=all searches all three, trains the
+winners with search.seeds seeds and prints the TTL paper's table (--config=ttl).
+
+  --config=NAME            search, ttl, or the path of a config file
+  --workdir=DIR            folder that the search writes to
+  --preview                ranks the units from one forward pass, untrained
+  --config.FIELD=VALUE     any field below
 
 examples:
-  python -m ttl_jax search --config=search:dataset=phantom/mri,kind=ttl --workdir=runs/cut
-  python -m ttl_jax search --config=search:dataset=ham10000,method=two_stage \\
+  ttl-jax search --config=search:dataset=phantom/mri,kind=ttl --workdir=runs/cut
+  ttl-jax search --config=search:dataset=ham10000,method=two_stage \\
       --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
-  python -m ttl_jax search --config=search:dataset=ham10000 --workdir=runs/look --preview
-  python -m ttl_jax search --config=ttl:dataset=ham10000 --workdir=runs/ttl
+  ttl-jax search --config=search:dataset=ham10000 --workdir=runs/look --preview
+  ttl-jax search --config=ttl:dataset=ham10000 --workdir=runs/ttl
 """
 
 
@@ -33,8 +37,7 @@ def run(arguments: list[str]) -> None:
     preview = "--preview" in arguments
     from ttl_jax.search.config import SearchConfig
 
-    words = [word for word in arguments if word != "--preview"]
-    config, workdir = config_and_workdir(words, SearchConfig)
+    config, workdir = config_and_workdir(arguments, SearchConfig, switches=("--preview",))
     host.set_deterministic(config.deterministic)
     set_up_jax()
     from ttl_jax.engines import one_machine

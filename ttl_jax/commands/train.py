@@ -12,28 +12,34 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "train and evaluate one model"
 
-HELP = """usage: python -m ttl_jax train --config=FILE[:name=value,...] --workdir=DIR
-                               [--fresh] [--config.FIELD=VALUE ...]
+HELP = """usage: ttl-jax train --config=NAME[:name=value,...] --workdir=DIR [--fresh]
+                     [--config.FIELD=VALUE ...]
 
-Fine-tunes a pretrained network, evaluates it once on the test split, writes a report.
-The same command again resumes, or shows the finished result; --fresh moves what is in DIR to DIR.1
-(or .2, ...) and starts anew. SIGTERM, Ctrl-C and a cloud's notice save and end with status 75.
+Fine-tunes a pretrained network, evaluates it once on the test split, writes a
+report. The same command again resumes, or shows the finished result. SIGTERM,
+Ctrl-C and a cloud's notice save and end with status 75.
+
+  --config=NAME            train, another preset, or the path of a config file
+  --workdir=DIR            folder that the run writes to; may be gs://...
+  --fresh                  moves what is in DIR to DIR.1 (.2, ...), starts anew
+  --config.FIELD=VALUE     any field below
 
 examples:
-  python -m ttl_jax train --config=train:dataset=phantom/mri,strategy=linear_probe \\
+  ttl-jax train --config=train:dataset=phantom/mri,strategy=linear_probe \\
       --workdir=runs/mri
-  python -m ttl_jax train --config=train:model=resnet50,weights=/data/resnet50.pth,strategy=full \\
+  ttl-jax train --config=train:model=resnet50,weights=/data/resnet50.pth \\
       --config.data.name=folder --config.data.path=/data/xrays \\
       --config.data.image_size=224 --workdir=runs/xrays
-  python -m ttl_jax train --config=train --workdir=runs/csv --config.data.name=csv \\
-      --config.data.path=table.csv --config.data.root=images --config.data.image=file \\
-      --config.data.label=diagnosis --config.data.group=patient_id
+  ttl-jax train --config=train --workdir=runs/csv --config.data.name=csv \\
+      --config.data.path=table.csv --config.data.root=images \\
+      --config.data.image=file --config.data.label=diagnosis \\
+      --config.data.group=patient_id
 """
 
 
 def run(arguments: list[str]) -> None:
     """Trains, evaluates, writes the report, prints the table."""
-    config, workdir = config_and_workdir([word for word in arguments if word != "--fresh"], RunConfig)
+    config, workdir = config_and_workdir(arguments, RunConfig, switches=("--fresh",))
     host.set_deterministic(config.deterministic)
     set_up_jax()
     import jax

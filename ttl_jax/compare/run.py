@@ -23,7 +23,7 @@ from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.report import comparisons, headlines, warned
-from ttl_jax.system import remote
+from ttl_jax.system import remote, terminal
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
@@ -79,8 +79,12 @@ def compare(
         provenance.write_json(workdir / "compare.json", comparison)
         paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
-    for line in (*wrote, *warned(comparison), *comparisons(comparison), *headlines(comparison)):
-        print(line, flush=True)
+    out = terminal.console(elsewhere=140)
+    terminal.say(*wrote, *warned(comparison))
+    said, rows = terminal.without_constants(comparisons(comparison), ("model",))
+    if rows:
+        out.print(terminal.table(rows, out.width, caption=said.rstrip("; ")))
+    terminal.say(*headlines(comparison))
     if failures:
         first = next(iter(failures.items()))
         raise FailedCellsError(

@@ -272,8 +272,8 @@ def _place(each: Found) -> tuple[str, str, str]:
     return each["dataset"] or "data", each["model"], each["strategy"]
 
 
-def comparisons(found: Found) -> list[str]:
-    """Every comparison in a line for the terminal, those over data sets last."""
+def comparisons(found: Found) -> list[dict[str, str]]:
+    """Every comparison as a row of the terminal's table, those over data sets last."""
     statistics, rows = found["statistics"], lines(found)
     tested = [line for line in rows if line.difference is not None]
     if not tested:
@@ -290,9 +290,7 @@ def comparisons(found: Found) -> list[str]:
          between(each["estimate"], each["low"], each["high"]), p_value(each["p_holm"]), ""]
         for each in pooled(found)
     ]  # fmt: skip
-    widths = [max(len(row[place]) for row in [head, *body]) for place in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [head, *body]]  # fmt: skip
+    return [dict(zip(head, row, strict=True)) for row in body]
 
 
 def warned(found: Found) -> list[str]:
