@@ -154,9 +154,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, config, datasets):
 
 
 @pytest.mark.parametrize(("share", "end"), [(0.25, 4), (0.375, 6)])
-def test_where_phases_meet_beside_an_epochs_end_there_is_one_validation(
-    tmp_path, config, datasets, share, end
-):
+def test_phases_that_meet_beside_an_epochs_end_have_one_validation(tmp_path, config, datasets, share, end):
     config.total_steps, config.eval_every_epochs = 16, 2.0  # of 2.5 steps: epochs end at 5, 10, 15
     config.strategy = f"lp_ft(share={share})"
     train(config, tmp_path, datasets)

@@ -38,10 +38,11 @@ def run(arguments: list[str]) -> None:
     print_rows(rows, given.json)
     if not given.json:
         last, cut = rows[-1], rows[max(0, len(rows) // 2 - 1)]
-        say, unit = terminal.console().print, f"truncated({cut['unit']})"
-        say(f"{last['parameters up to it']:,} parameters, and those of the head")
-        say(f"weights that fit: {', '.join(_weights(given.name))}, or none")
-        say(f'cut after {cut["name"]}: --config.strategy="{unit}"')
+        terminal.say(
+            f"{last['parameters up to it']:,} parameters, and those of the head",
+            f"weights that fit: {', '.join(_weights(given.name))}, or none",
+            f'cut after {cut["name"]}: --config.strategy="truncated({cut["unit"]})"',
+        )
 
 
 def _models() -> list[dict[str, Any]]:
