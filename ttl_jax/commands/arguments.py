@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -85,7 +85,7 @@ def config_and_workdir(
     Raises:
         UserError: naming what was typed.
     """
-    arguments = [_found(word) for word in _joined(arguments) if word not in switches]
+    arguments = [_found(word) for word in joined(arguments) if word not in switches]
     overrides = [word for word in arguments if word.startswith("--config.")]
     others = [word for word in arguments if word not in overrides]
     known = [word for word in others if word.startswith(("--config=", "--workdir="))]
@@ -115,7 +115,7 @@ def config_and_workdir(
     return typed(kind, config), values["workdir"].value or ""
 
 
-def _joined(words: list[str]) -> list[str]:
+def joined(words: Sequence[str]) -> list[str]:
     """The words with `--workdir DIR` as `--workdir=DIR`, and --config likewise."""
     joined, rest = [], iter(words)
     for word in rest:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
+from ttl_jax.system import terminal
 
 SUMMARY = "strategies x models x data sets x seeds"
 
@@ -41,7 +43,8 @@ def run(arguments: list[str]) -> None:
         remote.workfolder(workdir) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
-        compare(config, folder, notice, push)
+        comparison = compare(config, folder, notice, push)
+    terminal.say(next_step.more_seeds(comparison))
 
 
 def fields(arguments: list[str]) -> str:

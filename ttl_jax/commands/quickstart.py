@@ -33,5 +33,6 @@ def run(arguments: list[str]) -> None:
     given = parser.parse_args([word for word in arguments if word not in fields])
     folders = [f"{given.workdir.rstrip('/')}/{strategy}" for strategy in STRATEGIES]
     for strategy, folder in zip(STRATEGIES, folders, strict=True):
-        train.run([f"--config=quickstart:strategy={strategy}", f"--workdir={folder}", *fields])
+        train.train_once([f"--config=quickstart:strategy={strategy}", f"--workdir={folder}", *fields])
     report.run([*folders, f"--out={given.workdir.rstrip('/')}/report.html"])
+    print("next, your own images: ttl-jax train --config=train --config.data.path=IMAGES --workdir=runs/mine")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
 from ttl_jax.commands.printing import print_rows
-from ttl_jax.system import host
+from ttl_jax.system import host, terminal
 from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "find the best unit to cut, slim or freeze at"
@@ -55,6 +56,7 @@ def run(arguments: list[str]) -> None:
             record = look(config, folder)
             print_rows(record["table"])
             print(record["proposal"])
+            print("next, the search itself: the same command without --preview")
         elif config.search.kind == "all":
             from ttl_jax.search import paper
 
@@ -72,6 +74,8 @@ def run(arguments: list[str]) -> None:
             for warning in record["warnings"]:
                 print(f"WARNING the winner: {warning['message']}. {warning['remedy']}.")
             print(f"figure: {workdir.rstrip('/')}/figures/search.png")
+            against = (record["strategy"], "full", "linear_probe")
+            terminal.say(next_step.compare_with(arguments, workdir, against))
 
 
 def fields(arguments: list[str]) -> str:

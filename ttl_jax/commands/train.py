@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
 from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
-from ttl_jax.system import host
+from ttl_jax.system import host, terminal
 from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "train and evaluate one model"
@@ -37,8 +38,21 @@ examples:
 """
 
 
+ALSO = ("full", "linear_probe", "lp_ft")  # strategies to compare a trained one with
+
+
 def run(arguments: list[str]) -> None:
-    """Trains, evaluates, writes the report, prints the table."""
+    """Trains, evaluates, writes the report, prints the table, and says what to do next."""
+    from ttl_jax.strategies import text_of
+
+    finished = train_once(arguments)
+    if finished is not None:
+        config, workdir = finished
+        terminal.say(next_step.compare_with(arguments, workdir, (text_of(config.strategy), *ALSO)))
+
+
+def train_once(arguments: list[str]) -> tuple[RunConfig, str] | None:
+    """`run` without a word on what is next; returns config and folder, in the first process."""
     config, workdir = config_and_workdir(arguments, RunConfig, switches=("--fresh",))
     host.set_deterministic(config.deterministic)
     set_up_jax()
@@ -69,10 +83,11 @@ def run(arguments: list[str]) -> None:
         session = Session(notice=notice, committed=push)
         result = train(config, folder, hooks=(Gallery(),), session=session)
     if not first:
-        return
+        return None
     report.print_table(report.rows([result.workdir]))
     if config.report:
         print(f"report: {workdir.rstrip('/')}/report.html")
+    return config, workdir
 
 
 def fields(arguments: list[str]) -> str:

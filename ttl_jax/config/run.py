@@ -241,7 +241,7 @@ def parse_arg(arg: str | None, **known: str) -> dict[str, str]:
         UserError: not of that form, or an unknown name.
     """
     values = dict(known)
-    for item in _split_top_level(arg or ""):
+    for item in split_top_level(arg or ""):
         name, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"--config argument {item!r} is not of the form name=value")
@@ -253,7 +253,7 @@ def parse_arg(arg: str | None, **known: str) -> dict[str, str]:
     return values
 
 
-def _split_top_level(text: str) -> list[str]:
+def split_top_level(text: str) -> list[str]:
     """Splits at commas outside parentheses, so that a strategy's options may hold commas."""
     items, depth, start = [], 0, 0
     for place, letter in enumerate(text + ","):

@@ -216,11 +216,11 @@ def command() -> str:
     """This process's command as a shell takes it."""
     program, *words = sys.argv
     started = ["python", "-m", "ttl_jax"] if Path(program).name == "__main__.py" else [program]
-    return " ".join(_quoted(word) for word in [*started, *words])
+    return " ".join(quoted(word) for word in [*started, *words])
 
 
-def _quoted(word: str) -> str:
-    """As one would type it: --config.x="('full', 'lp_ft')"."""
+def quoted(word: str) -> str:
+    """A word as one would type it: --config.x="('full', 'lp_ft')"."""
     flag, sign, value = word.partition("=")
     if not sign or shlex.quote(flag) != flag:
         flag, sign, value = "", "", word
