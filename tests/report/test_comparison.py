@@ -21,7 +21,7 @@ from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
 from ttl_jax.evaluation import predictions, score
 from ttl_jax.report import exports, html
-from ttl_jax.report.comparison import figures
+from ttl_jax.report.comparison import comparison_page, figures
 from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.read import read_runs
 from ttl_jax.report.surest_errors import confident_errors
@@ -312,24 +312,25 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
 
 
 def test_what_the_differences_are_over_is_said_as_it_was_found(found, made, tmp_path):
-    assert html._difference_over(found) == {"patients"}
+    assert comparison_page.difference_over(found) == {"patients"}
     found["statistics"]["differences"][0]["over"] = "folds"
-    assert html._difference_over(found) == {"patients", "folds"}
+    assert comparison_page.difference_over(found) == {"patients", "folds"}
     for each in found["statistics"]["differences"]:
         del each["over"]
-    assert html._difference_over(found) == {"patients"}
+    assert comparison_page.difference_over(found) == {"patients"}
     found["protocol"]["folds"] = 5
-    assert html._difference_over(found) == {"folds"}
+    assert comparison_page.difference_over(found) == {"folds"}
 
 
 def test_what_the_intervals_are_over_is_said_as_they_were_found(found):
-    assert html._interval_over(found) == "Student's over seeds"  # an older compare.json does not say it
+    interval_over = comparison_page.interval_over
+    assert interval_over(found) == "Student's over seeds"  # an older compare.json does not say it
     for each in found["settings"]:
         each["test"]["auroc"]["over"] = "patients"
-    assert html._interval_over(found) == "over patients and seeds (ECE: over seeds alone)"
+    assert interval_over(found) == "over patients and seeds (ECE: over seeds alone)"
     found["protocol"]["folds"] = 5
     found["settings"][0]["test"]["auroc"]["over"] = "folds"
-    assert html._interval_over(found).startswith("Student's over folds, or, on other data sets, over pat")
+    assert interval_over(found).startswith("Student's over folds, or, on other data sets, over pat")
 
 
 def test_the_cost_that_differs_is_shown_first(found):
@@ -458,7 +459,7 @@ def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
         {"strategy": name, "model": "resnet50", "svg": picture} for name in ("full", "lp_ft")
     ]
     monkeypatch.setattr(html, "MAX_FIGURE_BYTES", 10)
-    monkeypatch.setattr(html, "MAX_PICTURE_BYTES", 150)
+    monkeypatch.setattr(comparison_page, "MAX_PICTURE_BYTES", 150)
     text = write(found, made[0], tmp_path).read_text()
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
     assert "Figures of 1 settings are shown" in text

@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> None:
             print(paper.sentence(comparison))
             print(f"table: {workdir.rstrip('/')}/paper.md")
         else:
-            from ttl_jax.search.figure import rows, sentence
+            from ttl_jax.report.search_text import rows, sentence
             from ttl_jax.search.search import search
 
             record = search(config, folder, notice=notice, committed=push)
@@ -73,7 +73,8 @@ def run(arguments: list[str]) -> None:
             print(sentence(record))
             for warning in record["warnings"]:
                 print(f"WARNING the winner: {warning['message']}. {warning['remedy']}.")
-            print(f"figure: {workdir.rstrip('/')}/figures/search.png")
+            if config.report:
+                print(f"report: {workdir.rstrip('/')}/report.html")
             against = (record["strategy"], "full", "linear_probe")
             terminal.say(next_step.compare_with(arguments, workdir, against))
 

@@ -220,6 +220,16 @@ class RunConfig(Section):
     early_stop: EarlyStopConfig = EarlyStopConfig()
 
 
+# Fields that may differ between the start of a run and its continuation: they change no result.
+FREE = frozenset(
+    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
+     "nan_check_steps", "report", "report_images", "loggers", "cache_features", "cache_disk_gb",
+     "data.eval_batch_size", "evaluate_test",
+     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
+     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
+)  # fmt: skip
+
+
 def default_config() -> ConfigDict:
     """Returns the locked ConfigDict with every field that a run reads, for config files to fill in."""
     return defaults(RunConfig)

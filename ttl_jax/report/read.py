@@ -128,6 +128,18 @@ def dataset_name(data: Mapping[str, Any]) -> str:
     return stem if parts and kind in SOURCES else name
 
 
+def inside(folder: Path, name: str) -> Path:
+    """A path within a folder, as a file that others may have written names it.
+
+    Raises:
+        UserError: it leads out of the folder.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{name!r} leads out of {folder}; such a file is not read")
+    return path
+
+
 def look_up(tree: Any, *place: str) -> Any:
     """The value at a place in nested mappings, None where there is none."""
     for key in place:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttl_jax import registry
-from ttl_jax.config import RunConfig, paths, replace_fields, run_config
+from ttl_jax.config import FREE, RunConfig, paths, replace_fields, run_config
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import terms, text_of
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
-# Fields that may differ between the start of a run and its continuation: they change no result.
-FREE = frozenset(
-    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "report_images", "loggers", "cache_features", "cache_disk_gb",
-     "data.eval_batch_size", "evaluate_test",
-     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
-     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
-)  # fmt: skip
-
-
 # Fields that name a registered thing, and of which kind.
 NAMES: dict[str, registry.Kind] = {
     "strategy": "strategy", "model.name": "backbone", "data.name": "source", "loss.name": "loss",
