@@ -36,7 +36,7 @@ $(VENV)/installed-lint: $(VENV)/installed
 # torch first and by its exact version (a CPU build), then what stands on it without its dependencies.
 $(VENV)/installed-parity: $(VENV)/installed-test
 	$(PIP) torch
-	$(PIP) --no-deps torchvision efficientnet-lite-pytorch
+	$(PIP) --no-deps torchvision efficientnet-lite-pytorch captum grad-cam opencv-python-headless ttach
 	@touch $@
 
 quickstart: $(VENV)/installed  ## real transfer learning on generated images, under 5 minutes

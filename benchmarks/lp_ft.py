@@ -19,7 +19,7 @@ import numpy as np
 
 from ttl_jax import evaluation
 from ttl_jax.compare import cells, presets
-from ttl_jax.config import set_fields
+from ttl_jax.config import replace_fields
 from ttl_jax.engines import worker_cache
 from ttl_jax.evaluation.selection import merit
 from ttl_jax.training.frozen.store import FeatureStore
@@ -36,8 +36,7 @@ def config_of(given: argparse.Namespace, dataset: str, lr: float, seed: int, fin
     whole = presets.study(presets.STRATEGIES, {"total_steps": given.steps, "eval_every_epochs": given.every})
     setting = cells.Setting(dataset, "efficientnet_lite0", f"{given.strategy}+wise_ft(1.0)")
     config = cells.cell_config(whole, cells.Cell(setting, lr, seed, final))
-    set_fields(config, {"loggers": (), "hand_over": given.hand_over})
-    return config
+    return replace_fields(config, {"loggers": (), "hand_over": given.hand_over})
 
 
 def once(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: bool) -> dict[str, Any]:

@@ -27,10 +27,6 @@ import cpu as bench  # noqa: E402
 COUNT = 3  # steps of a turn that count, after one that does not
 
 
-def identity(value: Any) -> Any:
-    return value
-
-
 def depthwise() -> None:
     from ttl_jax.models.cpu.convolution import Geometry
 
@@ -97,12 +93,6 @@ def recompute() -> None:
     basic.normalised_convolution = without
 
 
-def gradient_once() -> None:
-    from ttl_jax.models.cpu import moments, recompute
-
-    moments.gradient_once = recompute.gradient_once = identity
-
-
 def folding() -> None:
     from ttl_jax.models.cpu import folding
 
@@ -144,11 +134,10 @@ TRICKS = {
     "wide": Trick(wide, "resnet50"),
     "winograd": Trick(winograd, "vgg16"),
     "late": Trick(late, "vgg16"),
-    "written": Trick(written, "vgg16"),
+    "written": Trick(written, "densenet121", px=224),
     "max_pool": Trick(max_pool, "resnet50"),
     "moments": Trick(moments, "densenet121"),
     "recompute": Trick(recompute, "densenet121"),
-    "gradient_once": Trick(gradient_once, "densenet121"),
     "folding": Trick(folding, "densenet121", mode="infer"),
     "xla_flags": Trick(nothing, "resnet50", flags=False),
     "huge_pages": Trick(nothing, "resnet50", malloc=False),

@@ -97,6 +97,13 @@ def run(arguments):
     """Says it."""
     print("hello from a command")
 '''
+ATTRIBUTION = '''
+
+@register("attribution")
+def brightness(network: Network, variables: Variables, images: Array, classes: Array) -> Array:
+    """The image."""
+    return images.mean(axis=-1)
+'''
 FIELD = '    lookahead: int = option(5, "steps that are looked ahead", at_least=1)\n'
 CATALOGUE, PRESETS = "strategies/catalogue.py", "data/published/presets.py"
 # what is added: ({file of the package: (text before which, what)}, a check that it is there)
@@ -125,6 +132,10 @@ ADDITIONS = {
         {"evaluation/metrics.py": (NEW, METRIC)},
         "assert evaluation.score(*TWO, ('a', 'b'), 'multiclass')['all_right'] == 1.0",
     ),
+    "attribution method": (
+        {"analysis/attribution.py": (NEW, ATTRIBUTION)},
+        "assert 'brightness' in registry.names('attribution') and not attribution.takes_unit('brightness')",
+    ),
     "config field": (
         {"config/run.py": ('    lr: float = option(1e-3, "learning rate', FIELD)},
         "said = train.fields([]); assert '--config.optimizer.lookahead=5' in said\n"
@@ -138,7 +149,8 @@ ADDITIONS = {
 CHECKS = """
 import numpy as np
 import ttl_jax
-from ttl_jax import cli, data, evaluation, models, strategies
+from ttl_jax import cli, data, evaluation, models, registry, strategies
+from ttl_jax.analysis import attribution
 from ttl_jax.commands import train
 from ttl_jax.config import DataConfig, default_config
 from ttl_jax.data.published import presets
@@ -174,13 +186,7 @@ def test_all_of_them_work_together(scratch):
 
 def test_the_table_counts_the_files():
     page = (ROOT / "docs" / "architecture.md").read_text()
-    table = dict(
-        re.findall(
-            r"^\| (strategy|behaviour|backbone|source|data set|metric|config field|command) \| (\d)",
-            page,
-            re.M,
-        )
-    )
+    table = dict(re.findall(rf"^\| ({'|'.join(ADDITIONS)}) \| (\d)", page, re.M))
     of_its_own = {"behaviour": {CATALOGUE}}  # the strategy that names it is counted as that
     counted = {name: len(set(files) - of_its_own.get(name, set())) for name, (files, _) in ADDITIONS.items()}
     assert {name: int(count) for name, count in table.items()} == counted

@@ -11,10 +11,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "analysis", "compare", "data", "evaluation", "models", "report", "search", "strategies", "training",
-    "weights",
+    "analysis", "compare", "data", "deploy", "evaluation", "models", "report", "search", "strategies",
+    "training", "weights",
 )  # fmt: skip
-_FUNCTIONS = {"finetune": "ttl_jax.training.finetune"}
+_FUNCTIONS = {"finetune": "ttl_jax.training.finetune", "load": "ttl_jax.deploy.run"}
 
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]
 

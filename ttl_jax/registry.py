@@ -1,4 +1,4 @@
-"""Registry of the names in a config: strategies, backbones, data sources, metrics and losses.
+"""Registry of names: strategies, backbones, data sources, metrics, losses and attribution methods.
 
     @register("loss")
     def brier(logits, target): ...
@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from ttl_jax.errors import UserError, nearest
 
-Kind = Literal["strategy", "backbone", "source", "metric", "loss"]
+Kind = Literal["strategy", "backbone", "source", "metric", "loss", "attribution"]
 T = TypeVar("T")
 
 

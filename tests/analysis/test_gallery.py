@@ -12,9 +12,14 @@ from PIL import Image
 
 from ttl_jax import models
 from ttl_jax.analysis.cam_gallery import ERRORS, RIGHT, write_gallery
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import ArrayReader, Dataset
+from ttl_jax.data.images.decode import Geometry
+from ttl_jax.data.read_images import SourceOptions
 from ttl_jax.evaluation import predictions, probabilities
+from ttl_jax.training.records.signature import Architecture, Signature
 from ttl_jax.training.result import Result
+from ttl_jax.weights.preprocessing import IMAGENET
 
 
 @pytest.fixture
@@ -34,7 +39,9 @@ def left(tmp_path):
     split = Dataset("test", labels, ids, ids, names, task, ArrayReader(images))
     predictions.save(tmp_path / "predictions" / "test.npz", ids=ids, groups=ids, labels=labels,
                      logits=logits, class_names=names, task=task)  # fmt: skip
-    return Result({}, tmp_path, network, variables, names, lambda *_: logits, task), {"test": split}, logits
+    known = Signature(Architecture("cbr_tiny"), Geometry(64), IMAGENET, SourceOptions(), "none", task, names)
+    result = Result({}, tmp_path, RunConfig(), network, variables, known, lambda *_: logits)
+    return result, {"test": split}, logits
 
 
 def normalise(images):

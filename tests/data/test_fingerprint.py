@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from ttl_jax.data.splits.fingerprint import hash_bits, near_pairs, thumbnail
+from ttl_jax.data.splits.fingerprint import (
+    alike,
+    hash_bits,
+    low_frequencies,
+    near_pairs,
+    thumbnail,
+)
 
 
 def smooth(seed: int, size: int = 120) -> Image.Image:
@@ -100,3 +106,17 @@ def test_turned_pairs_must_be_more_alike():
     upright = near_pairs(np.stack([base, noisy]).astype(np.uint8), 0.97)
     assert 0.97 < upright.likeness[0] < 0.985
     assert not len(near_pairs(np.stack([base, noisy[::-1]]).astype(np.uint8), 0.97).first)
+
+
+def test_fingerprints_find_copies_of_images_that_are_at_hand_no_more():
+    pictures = [smooth(seed) for seed in range(60)]
+    flat = Image.new("RGB", (120, 120), (9, 9, 9))
+    known = low_frequencies(np.stack([thumbnail(image) for image in [*pictures[:40], flat]]))
+    assert np.linalg.norm(known[:40], axis=1) == pytest.approx(1, abs=1e-5) and not known[40].any()
+    changed = [jpeg(pictures[5], 40), ImageOps.mirror(pictures[9]), pictures[17].rotate(90), flat]
+    asked = np.stack([thumbnail(image) for image in [*pictures[40:], *changed]])
+    found = alike(known.astype(np.float16), low_frequencies(asked).astype(np.float16), 0.97)
+    assert list(zip(found.first, found.second, strict=True)) == [(5, 20), (9, 21), (17, 22)]
+    # the product of two fingerprints is the correlation of thumbnails without their detail
+    one, other = (thumbnail(image).astype(np.float64) for image in (pictures[5], jpeg(pictures[5], 40)))
+    assert found.likeness[0] == pytest.approx(np.corrcoef(one.ravel(), other.ravel())[0, 1], abs=0.01)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
-from ttl_jax.evaluation import predictions, subgroups
+from ttl_jax.evaluation import Predictions, predictions, subgroups
+from ttl_jax.evaluation.subgroups import gaps
 
 
 def saved(tmp_path):
@@ -55,3 +58,57 @@ def test_a_group_of_one_class_has_no_auroc(tmp_path):
     assert [each.auroc.estimate for each in found] == [None, None]
     with pytest.raises(ValueError, match="3 cells for 120"):
         subgroups(held, {"site": site[:3]})
+
+
+def hospitals(seed, sizes=(90, 45), prevalence=(0.5, 0.25), signal=(1.5, 1.5), images=3):
+    """Patients of several sites, one to `images` images each, and how well they are told apart at each."""
+    random, parts, first = np.random.default_rng(seed), [], 0
+    for site, (size, share, apart) in enumerate(zip(sizes, prevalence, signal, strict=True)):
+        labels = (random.random(size) < share).astype(int)
+        labels[:2], labels[-2:] = 1, 0
+        of = np.repeat(np.arange(size), random.integers(1, images + 1, size=size))
+        shared = random.normal(size=size)[of] * 0.7
+        scores = apart * (labels[of] - 0.5) + shared + random.normal(size=len(of)) * 0.714
+        parts.append((of + first, labels[of], scores, np.full(len(of), f"site {site}")))
+        first += size
+    groups, labels, scores, sites = (np.concatenate(each) for each in zip(*parts, strict=True))
+    logits = np.stack([np.zeros(len(scores)), scores], axis=1)
+    return Predictions(groups, groups, labels, logits, ("a", "b"), "multiclass", {"site": sites})
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_sites_alike_are_found_to_differ_in_one_of_twenty(images):
+    """Another prevalence and several images a patient; of 400 tests .05 is .03 to .08 at 99 %."""
+    found, covered = {"auroc": [], "accuracy": []}, []
+    truth = {"auroc": stats.norm.cdf(1.5 / 2**0.5), "accuracy": stats.norm.cdf(0.75)}
+    for seed in range(400):
+        for gap in gaps(hospitals(seed, images=images)):
+            found[gap.metric].append(gap.p < 0.05)
+            covered.append(gap.low <= truth[gap.metric] <= gap.high)
+    for metric, hits in found.items():
+        assert len(hits) == 400 and 0.015 < np.mean(hits) < 0.08, metric
+    assert np.mean(covered) > 0.935  # the worst of two, although it was picked out
+
+
+def test_a_site_that_is_worse_is_named():
+    held = hospitals(1, sizes=(300, 150), signal=(3.0, 0.5))
+    columns = {"site": held.columns["site"], "noise": np.arange(len(held)).astype(str)}
+    found = {(each.column, each.metric): each for each in gaps(held, columns)}
+    site = found["site", "auroc"]
+    assert site.worst == "site 1" and site.p < 1e-6 and site.values == ("site 0", "site 1")
+    assert site.low < site.estimate < site.high < 0.8 and site.gap > 0.2
+    rows = {each.value: each for each in subgroups(held, {"site": columns["site"]})}
+    assert site.estimate == pytest.approx(rows["site 1"].auroc.estimate)
+    assert site.low < rows["site 1"].auroc.low  # it allows for its being picked
+    holm = multipletests([each.p for each in found.values()], method="holm")[1]
+    assert [each.p_holm for each in found.values()] == pytest.approx(list(holm))
+
+
+def test_a_column_with_one_value_or_one_class_a_value_is_not_tested(tmp_path):
+    held = saved(tmp_path)
+    one = {"country": np.full(120, "x"), "label": np.where(held.labels == 1, "up", "down")}
+    assert [(each.column, each.metric) for each in gaps(held, one)] == [("label", "accuracy")]
+    sure = held.__class__(**vars(held) | {"logits": 9 * np.eye(2)[held.labels]})
+    assert all(
+        each.p == 1 and each.low < 1 == each.estimate for each in gaps(sure, {"sex": held.columns["sex"]})
+    )

@@ -42,7 +42,7 @@ def config():
         {
             "model.name": "resnet18", "model.weights": "none", "data.image_size": 32,
             "data.batch_size": 8, "data.eval_batch_size": 4, "data.augment": "flip",
-            "total_steps": 6, "optimizer.lr": 1e-3, "report": False,
+            "total_steps": 6, "optimizer.lr": 1e-3, "report": False, "training_features": False,
         },
     )  # fmt: skip
     return settings

@@ -13,18 +13,18 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax.analysis.grad_cam import last_map, make_grad_cam
+from ttl_jax.analysis.attribution import last_map, make_attribution
+from ttl_jax.analysis.overlay import overlay
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import predictions
 from ttl_jax.report.surest_errors import confident_errors, confident_right
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.result import Result
 from ttl_jax.training.trainer import Hook, Trainer
-from ttl_jax.typing import Array, Float, UInt8
+from ttl_jax.typing import Array
 
 ERRORS, RIGHT = 8, 4
 PIXELS = 160  # the longer side of an image in the gallery: small, for the page holds many
-STRENGTH = 0.65  # of the colour where the evidence is strongest
 
 
 class Gallery(Hook):
@@ -57,12 +57,13 @@ def write_gallery(
     images = datasets[split].images.read(np.array([each.row for each in shown]))
     if images.ndim != 4:
         return None  # volumes
-    unit = last_map(result.model, result.variables, images.shape[1:])  # type: ignore[arg-type]
+    network, variables = result.model, dict(result.variables)
+    unit = last_map(network, variables, normalise, images.shape[1:])
     if unit is None:
         return None
-    find = make_grad_cam(result.model, normalise, unit)  # type: ignore[arg-type]
+    find = make_attribution("grad_cam", network, normalise, unit)
     classes = jnp.asarray([each.place for each in shown])
-    maps = np.asarray(find(dict(result.variables), jnp.asarray(images), classes))
+    maps = np.asarray(find(variables, jnp.asarray(images), classes))
     beside = place.with_name("gallery.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
@@ -75,20 +76,6 @@ def write_gallery(
     write_json(beside / "index.json", {"split": split, "unit": unit, "entries": entries})
     beside.rename(place)
     return place
-
-
-def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "a b"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The image under its map: enlarged to it bilinearly, scaled to its own maximum, in colours that
-    keep their order in grey (inferno); where there is no evidence the image stays as it is."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    scaled = heat / max(float(heat.max()), 1e-12)
-    large = Image.fromarray(scaled.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    share = np.clip(np.asarray(large), 0, 1)[..., None]
-    colours = 255 * colormaps["inferno"](share[..., 0])[..., :3]
-    return np.round(image * (1 - STRENGTH * share) + colours * STRENGTH * share).astype(np.uint8)
 
 
 def _save(image: np.ndarray, path: Path) -> None:

@@ -85,6 +85,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     checkpoints.save_best(1, whole)
     checkpoints.close()
     result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
+    result.pop("after", None)  # the first run's own average
     result |= evaluate_once(workdir, sets, lambda split: logits(split, whole))
     result |= {
         "strategy": f"{kind} soup of {len(kept)} from {len(runs)} runs",

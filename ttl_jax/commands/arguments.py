@@ -11,12 +11,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ttl_jax.config.fields import Option, Section, leaves, paths, typed, unknown_field
+from ttl_jax.config.fields import Option, Section, defaults, leaves, paths, typed, unknown_field
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import shipped
 
 if TYPE_CHECKING:
     from absl import flags
+    from ml_collections import ConfigDict
 
 S = TypeVar("S", bound=Section)
 
@@ -100,11 +101,7 @@ def config_and_workdir(
         if word not in known:
             raise unknown_argument(word, ("--config", "--workdir", *switches), names)
     for word in overrides:
-        name = word.partition("=")[0].removeprefix("--config.")
-        if name not in names:
-            raise unknown_field(name, names)
-        if "=" not in word:
-            raise UserError(f"{word} has no value: write {word}=VALUE")
+        _refuse_override(word, names)
     values = _flags(arguments)
     if needs_workdir and not values["workdir"].value:
         raise UserError("--workdir=DIR is missing: the folder that the run writes to")
@@ -144,13 +141,40 @@ def _preset(kind: type[Section]) -> str:
     return f"--config={next(iter(sections), 'train')}"
 
 
-def _flags(words: list[str]) -> flags.FlagValues:
-    """Parses --config and --workdir; errors as `config_and_workdir`."""
+def overridden(arguments: list[str], kind: type[S]) -> S:
+    """Reads --config.x.y=z over the program's defaults, without a config file.
+
+    Args:
+        arguments: of this form alone.
+        kind: dataclass of the config.
+
+    Raises:
+        UserError: naming what was typed.
+    """
+    known = paths(kind().to_dict())
+    for word in arguments:
+        _refuse_override(word, known)
+    return typed(kind, _flags(arguments, defaults(kind))["config"].value)
+
+
+def _refuse_override(word: str, known: tuple[str, ...]) -> None:
+    name, sign, _ = word.removeprefix("--config.").partition("=")
+    if name not in known:
+        raise unknown_field(name, known)
+    if not sign:
+        raise UserError(f"{word} has no value: write {word}=VALUE")
+
+
+def _flags(words: list[str], given: ConfigDict | None = None) -> flags.FlagValues:
+    """Parses --config (or overrides of a config that is given) and --workdir; errors as above."""
     from absl import flags
     from ml_collections import config_flags
 
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    if given is None:
+        config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    else:
+        config_flags.DEFINE_config_dict("config", given, lock_config=True, flag_values=values)
     flags.DEFINE_string("workdir", None, "work folder", flag_values=values)
     before, sys.argv = sys.argv, ["ttl_jax", *words]  # where config_flags looks for overrides
     try:

@@ -13,8 +13,8 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "train and evaluate one model"
 
-HELP = """usage: ttl-jax train --config=NAME[:name=value,...] --workdir=DIR [--fresh]
-                     [--config.FIELD=VALUE ...]
+HELP = """usage: ttl-jax train --config=NAME[:name=value,...] --workdir=DIR
+                     [--fresh | --continue] [--config.FIELD=VALUE ...]
 
 Fine-tunes a pretrained network, evaluates it once on the test split, writes a
 report. The same command again resumes, or shows the finished result. SIGTERM,
@@ -23,6 +23,8 @@ Ctrl-C and a cloud's notice save and end with status 75.
   --config=NAME            train, another preset, or the path of a config file
   --workdir=DIR            folder that the run writes to; may be gs://...
   --fresh                  moves what is in DIR to DIR.1 (.2, ...), starts anew
+  --continue               gives a finished run the greater total_epochs
+                           (docs/deploy.md)
   --config.FIELD=VALUE     any field below
 
 examples:
@@ -53,7 +55,11 @@ def run(arguments: list[str]) -> None:
 
 def train_once(arguments: list[str]) -> tuple[RunConfig, str] | None:
     """`run` without a word on what is next; returns config and folder, in the first process."""
-    config, workdir = config_and_workdir(arguments, RunConfig, switches=("--fresh",))
+    switches = ("--fresh", "--continue")
+    options = set(switches) & set(arguments)
+    config, workdir = config_and_workdir(arguments, RunConfig, switches=switches)
+    if len(options) > 1:
+        raise UserError("--fresh starts anew and --continue goes on: give one of them")
     host.set_deterministic(config.deterministic)
     set_up_jax()
     import jax
@@ -63,12 +69,13 @@ def train_once(arguments: list[str]) -> tuple[RunConfig, str] | None:
     from ttl_jax.system import preemption, remote
     from ttl_jax.training import devices
     from ttl_jax.training.check import check
+    from ttl_jax.training.extend import extend
     from ttl_jax.training.records import provenance
     from ttl_jax.training.run import train
     from ttl_jax.training.session import Session
 
     devices.connect(config.parallel.hosts)
-    fresh, first = "--fresh" in arguments, jax.process_index() == 0
+    fresh, first = "--fresh" in options, jax.process_index() == 0
     if fresh and first:
         check(config)
         if remote.is_remote(workdir) and jax.process_count() > 1:
@@ -80,6 +87,9 @@ def train_once(arguments: list[str]) -> tuple[RunConfig, str] | None:
         remote.workfolder(workdir, jax.process_index(), fresh) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
+        if "--continue" in options and first:
+            with provenance.alone(folder):
+                extend(folder, config)
         session = Session(notice=notice, committed=push)
         result = train(config, folder, hooks=(Gallery(),), session=session)
     if not first:

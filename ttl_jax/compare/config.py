@@ -100,6 +100,7 @@ class CompareConfig(RunConfig):
     """
 
     report_images: bool = another_default(RunConfig, "report_images", False)  # the report is handed on
+    training_features: bool = another_default(RunConfig, "training_features", False)  # of so many runs
     # WORKDIR/features holds the outputs of frozen units, computed once for all cells
     cache_disk_gb: float = another_default(RunConfig, "cache_disk_gb", 4.0)
     compare: CompareOptions = CompareOptions()

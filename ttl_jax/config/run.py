@@ -23,7 +23,9 @@ class ModelConfig(Section):
     """The network and the weights that it starts from."""
 
     name: str = option("resnet50", "see `python -m ttl_jax models`")
-    weights: str = option("imagenet", "a key of `python -m ttl_jax weights`, a path, or none")
+    weights: str = option(
+        "imagenet", "a key of `python -m ttl_jax weights`, a path, the folder of a finished run, or none"
+    )
     partial: bool = option(False, "let units that the weights file lacks start fresh (they are listed)")
     head: str = option("", "gap (global average pooling), flatten or mlp; empty is the architecture's own")
     bn_momentum: float = option(
@@ -202,6 +204,11 @@ class RunConfig(Section):
     report_images: bool = option(
         True, "show images of the test split in the report: errors, and where the network looked"
     )
+    training_features: bool = option(
+        True,
+        "keep features and fingerprints of the training images (ids, no pixels): out-of-distribution scores, "
+        "nearest cases and the leak check of `evaluate` need them",
+    )
     loggers: tuple[str, ...] = option(
         ("csv",), "loggers besides metrics.jsonl: csv, tensorboard, wandb, mlflow; () is none"
     )
@@ -223,8 +230,8 @@ class RunConfig(Section):
 # Fields that may differ between the start of a run and its continuation: they change no result.
 FREE = frozenset(
     {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "report_images", "loggers", "cache_features", "cache_disk_gb",
-     "data.eval_batch_size", "evaluate_test",
+     "nan_check_steps", "report", "report_images", "training_features", "loggers", "cache_features",
+     "cache_disk_gb", "data.eval_batch_size", "evaluate_test",
      "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
      "parallel.devices", "parallel.hosts", "parallel.shard_above"}
 )  # fmt: skip

@@ -5,6 +5,7 @@ from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
 from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
 from ttl_jax.evaluation.calibration import Calibration, calibration, fit_temperature
 from ttl_jax.evaluation.components import Component, Components, paired_components
+from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.influence import Influence, influence, jackknife
 from ttl_jax.evaluation.intervals import Proportion, clustered_proportion, intervals_of, score_interval
@@ -45,15 +46,15 @@ from ttl_jax.evaluation.thresholds import (
 )
 
 __all__ = [
-    "Brier", "Calibration", "Components", "DeLong", "DecisionCurve", "Difference", "Friedman",
-    "Influence", "Interval", "McNemar", "MeanInterval", "Metric", "Needed", "Operating", "Outcomes",
-    "Component", "Pooled", "Predictions", "Prior", "Proportion", "Question", "SignedRank", "Subgroup",
-    "bayesian_signed_rank", "bootstrap_ci", "brier_decomposition", "brier_parts", "calibration",
-    "cliques", "clustered_proportion", "confusion", "decide", "decision_curve", "delong",
-    "delong_covariance", "difference_of", "fit_temperature", "fold_difference", "friedman_nemenyi",
-    "holm", "influence", "intervals_of", "jackknife", "log_odds", "mcnemar", "mean_interval", "moderated",
-    "needed", "of_counts", "of_errors", "of_outcomes", "operating_point", "outcomes", "paired_components",
-    "paired_difference", "paired_permutation", "pooled_difference", "predictions", "probabilities",
-    "questions", "registry", "score", "score_interval", "score_many", "subgroups", "threshold_at",
-    "variance_prior",
+    "Abstention", "Brier", "Calibration", "Component", "Components", "ConformalSets", "DeLong",
+    "DecisionCurve", "Difference", "Friedman", "Influence", "Interval", "McNemar", "MeanInterval",
+    "Metric", "Needed", "Operating", "Outcomes", "Pooled", "Predictions", "Prior", "Proportion",
+    "Question", "SignedRank", "Subgroup", "bayesian_signed_rank", "bootstrap_ci", "brier_decomposition",
+    "brier_parts", "calibration", "cliques", "clustered_proportion", "confusion", "decide",
+    "decision_curve", "delong", "delong_covariance", "difference_of", "fit_abstention", "fit_sets",
+    "fit_temperature", "fold_difference", "friedman_nemenyi", "holm", "influence", "intervals_of",
+    "jackknife", "log_odds", "mcnemar", "mean_interval", "moderated", "needed", "of_counts", "of_errors",
+    "of_outcomes", "operating_point", "outcomes", "paired_components", "paired_difference",
+    "paired_permutation", "pooled_difference", "predictions", "probabilities", "questions", "registry",
+    "score", "score_interval", "score_many", "subgroups", "threshold_at", "variance_prior",
 ]  # fmt: skip

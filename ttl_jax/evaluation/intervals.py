@@ -158,58 +158,107 @@ def _interval(
     """low and high; bounds: of the metric; seeds: the variance of the mean over `runs` seeds."""
     from scipy import special
 
-    patients = int(place.max()) + 1
-    if patients < 2:
+    if int(place.max()) < 1:
         return None, None
-    sums = np.bincount(place, weights=part.values)
-    variance = patients / (patients - 1) * float(sums @ sums)
     tail = (1 + level) / 2
+    found = spread(part, place, bounds, level)
+
+    def quantile(of_patients: float) -> float:
+        """Student's, its degrees of freedom those of the sum of two variances (Satterthwaite 1946)."""
+        if not found.behind and seeds == 0.0:
+            return float(special.ndtri(tail))
+        if runs == 1 or seeds == 0.0:
+            return float(special.stdtrit(found.freedom, tail))
+        sum_of_both = of_patients**2 / found.freedom + seeds**2 / (runs - 1)
+        return float(special.stdtrit((of_patients + seeds) ** 2 / sum_of_both, tail))
+
+    if np.isinf(bounds[1]):
+        if part.estimate <= 0 or found.seen + seeds == 0:
+            return None, None
+        half = quantile(found.seen) * float(np.sqrt(found.seen + seeds)) / part.estimate
+        if half > 10:  # from a millionth of it to a million times: nothing is known
+            return None, None
+        return part.estimate * float(np.exp(-half)), part.estimate * float(np.exp(half))
+    effect = found.effect
+    if found.plain and runs == 1:
+        low, high = found.model.interval(found.theta, 1.0, float(special.ndtri(tail)), level)
+    else:
+        q = quantile(effect * found.at)
+        if seeds:
+            # At the edge itself the model's variance is none: seeds that differ leave it.
+            effect += seeds / found.at
+        low, high = found.model.interval(found.theta, effect, q, level)
+    return low * found.scale + bounds[0], high * found.scale + bounds[0]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a figure spreads over patients.
+
+    Attributes:
+        theta: the figure on a scale from 0 to 1.
+        scale: width of its range.
+        model: its variance at any value, of independent examples.
+        effect: the design effect D.
+        at: variance of independent examples at the estimate.
+        seen: variance by patients at the estimate.
+        behind: number of patients behind that.
+        freedom: degrees of freedom of it.
+        plain: a share of independent examples, of which D is 1.
+    """
+
+    theta: float
+    scale: float
+    model: _Share | _Auroc
+    effect: float
+    at: float
+    seen: float
+    behind: float
+    freedom: float
+    plain: bool
+
+    def variance(self, theta: float) -> float:
+        """The variance that the figure would have at another value, on the scale from 0 to 1."""
+        return self.effect * self.model.variance(theta)
+
+
+def spread(
+    part: Linearised, place: Int[np.ndarray, "n"], bounds: tuple[float, float], level: float
+) -> Spread:
+    """The spread of a figure over two patients or more.
+
+    Args:
+        part: the figure and the influences of its examples.
+        place: the number of each example's patient.
+        bounds: of the metric; of an unbounded one (loss) only `seen`, `behind` and `freedom` are given.
+        level: confidence of the interval, by which the prior weighs.
+    """
+    from scipy import special
+
+    patients = int(place.max()) + 1
+    sums = np.bincount(place, weights=part.values)
+    seen = patients / (patients - 1) * float(sums @ sums)
+    behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if seen > 1e-18 else 0.0
     counts = [tuple(int(each.sum()) for each in parts) for parts in part.classes]
     clusters = [tuple(int((np.bincount(place[each]) > 0).sum()) for each in parts) for parts in part.classes]
     rarest = min((min(each) for each in clusters), default=patients)
     freedom: float = max(rarest - 1, 1)
-    behind = float(sums @ sums) ** 2 / float((sums**4).sum()) if variance > 1e-18 else 0.0
-    unbounded = np.isinf(bounds[1])
-    if unbounded:  # a few large losses make up a heavy tail
-        freedom = max(min(freedom, behind), 1.0)
-
-    def quantile(of_patients: float) -> float:
-        """Student's, its degrees of freedom those of the sum of two variances (Satterthwaite 1946)."""
-        if not behind and seeds == 0.0:
-            return float(special.ndtri(tail))
-        if runs == 1 or seeds == 0.0:
-            return float(special.stdtrit(freedom, tail))
-        spread = of_patients**2 / freedom + seeds**2 / (runs - 1)
-        return float(special.stdtrit((of_patients + seeds) ** 2 / spread, tail))
-
-    if unbounded:
-        if part.estimate <= 0 or variance + seeds == 0:
-            return None, None
-        half = quantile(variance) * float(np.sqrt(variance + seeds)) / part.estimate
-        if half > 10:  # from a millionth of it to a million times: nothing is known
-            return None, None
-        return part.estimate * float(np.exp(-half)), part.estimate * float(np.exp(half))
     bottom, top = bounds
-    scale = top - bottom
-    theta = (part.estimate - bottom) / scale
     kind = _Auroc if part.kind == "pairs" else _Share
     model = kind(counts)
+    if np.isinf(top):  # a few large losses make up a heavy tail
+        return Spread(np.nan, np.nan, model, np.nan, np.nan, seen, behind,
+                      max(min(freedom, behind), 1.0), False)  # fmt: skip
+    scale = top - bottom
+    theta = (part.estimate - bottom) / scale
+    plain = part.kind == "share" and len(part.classes) == 1 and patients == len(place)
+    least = min(min(each) for each in counts)
+    at = model.variance(theta) * scale**2 * least / max(least - 1, 1)
     worst = kind(clusters).variance(0.5) / model.variance(0.5)
-    if part.kind == "share" and runs == 1 and len(part.classes) == 1 and patients == len(place):
-        low, high = model.interval(theta, 1.0, float(special.ndtri(tail)), level)
-    else:
-        least = min(min(each) for each in counts)
-        at = model.variance(theta) * scale**2 * least / max(least - 1, 1)
-        prior = float(special.ndtri(tail)) ** 2 / 2
-        seen = variance / at if behind else 0.0
-        effect = (behind * seen + prior * worst) / (behind + prior)
-        effect = effect if part.kind == "errors" else max(effect, 1.0)
-        q = quantile(effect * at)
-        if seeds:
-            # At the edge itself the model's variance is none: seeds that differ leave it.
-            effect += seeds / at
-        low, high = model.interval(theta, effect, q, level)
-    return low * scale + bottom, high * scale + bottom
+    prior = float(special.ndtri((1 + level) / 2)) ** 2 / 2
+    effect = (behind * (seen / at if behind else 0.0) + prior * worst) / (behind + prior)
+    effect = effect if part.kind == "errors" else max(effect, 1.0)
+    return Spread(theta, scale, model, effect, at, seen, behind, freedom, plain)
 
 
 Counts = Sequence[tuple[int, ...]]  # of each part: examples (or patients) of its classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -135,6 +135,10 @@ class Network(nn.Module):
                 captured[spec.name] = x
         logits = self._head(x, keys if train and "head" not in still else None)
         return (logits, captured) if capture else logits
+
+    def pooled(self) -> Network:
+        """The network without its last layers: it gives the pooled features of the last unit, (N, C)."""
+        return self.clone(head=replace(self.head, classes=0))
 
     def _head(self, x: Array, keys: Array | None) -> Array:
         kind, classes, rate = self.head.kind, self.head.classes, self.head.dropout

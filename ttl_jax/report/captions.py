@@ -16,6 +16,10 @@ LEARNING = (
     f"{_READ}both losses should fall; where that on validation rises while that of training falls, the "
     "network learns its training images by heart. The training loss is averaged over stretches of steps."
 )
+HISTOGRAMS = (
+    f"{_READ}where the two outlines part, the images here are unlike those of validation. Calibrated "
+    "probabilities, each data set as shares of its images."
+)
 RANKING = f"{_READ}the closer to the upper left (ROC) or the upper right (precision), the better."
 CONFUSION = (
     f"{_READ}a row is a true class, a column a decision; the diagonal is right. Depth of colour is the share "

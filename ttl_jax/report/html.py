@@ -17,12 +17,13 @@ from ttl_jax.evaluation.intervals import Proportion, clustered_proportion
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide
-from ttl_jax.evaluation.subgroups import subgroups
+from ttl_jax.evaluation.subgroups import gaps, subgroups
 from ttl_jax.report import captions, curves, decision_figures, figures, search_page, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled
 from ttl_jax.report.comparison import comparison_page
 from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.gallery import gallery
+from ttl_jax.report.histograms import histograms
 from ttl_jax.report.operating import OperatingRow, operating_rows
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 from ttl_jax.report.rows import (
@@ -299,11 +300,8 @@ def _detail(row: Row) -> dict[str, Any]:
     calibrated: Rescaled | None = None
     operating: tuple[OperatingRow, ...] = ()
     drawn = [
-        (
-            curves.learning_curve(run),
-            captions.LEARNING,
-            "wide",
-        )
+        (curves.learning_curve(run), captions.LEARNING, "wide"),
+        (histograms(run), captions.HISTOGRAMS, "wide"),
     ]
     if predictions is not None and len(predictions):
         calibrated = rescaled(validation, predictions)
@@ -338,6 +336,8 @@ def _detail(row: Row) -> dict[str, Any]:
         "per_class": _per_class(scores, predictions),
         "decisions": _decisions(predictions),
         "subgroups": () if predictions is None else subgroups(predictions),
+        "gaps": () if predictions is None else gaps(predictions),
+        "external": look_up(run.result, "external"),
         "errors": () if predictions is None else confident_errors(predictions),
         "absent": look_up(scores, "absent") or [],
         "gallery": gallery(run),

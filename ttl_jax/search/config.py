@@ -71,6 +71,7 @@ class SearchOptions(Section):
 class SearchConfig(RunConfig):
     """A search, and the trainings that it asks for."""
 
+    training_features: bool = another_default(RunConfig, "training_features", False)  # of so many trials
     # WORKDIR/features holds the outputs of frozen units, computed once for all trials
     cache_disk_gb: float = another_default(RunConfig, "cache_disk_gb", 4.0)
     search: SearchOptions = SearchOptions()

@@ -17,6 +17,8 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.parts import Start
 from ttl_jax.training.devices import Layout
+from ttl_jax.training.from_run import variables_from_run
+from ttl_jax.training.kept import is_run, preprocessing_of, read_kept
 from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.schedule import phase_lengths
 from ttl_jax.training.start import restart, with_source_head
@@ -27,32 +29,47 @@ from ttl_jax.weights.initialise import template, unflatten
 
 
 def build_model(
-    config: RunConfig, strategy: strategies.Strategy, num_classes: int
+    config: RunConfig, strategy: strategies.Strategy, num_classes: int, class_names: Sequence[str] = ()
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
-    """Creates the network after the strategy's surgery, with its weights and their preprocessing."""
+    """Creates the network after the strategy's surgery, with its weights and their preprocessing.
+
+    Args:
+        config: the run's config.
+        strategy: the run's strategy.
+        num_classes: outputs of the head.
+        class_names: their names, by which the head of another run is kept.
+    """
     surgery, source, size = strategy.surgery, config.model.weights, config.data.image_size
     network, shape = _network(config, strategy, num_classes)
+    from_run = source != "none" and is_run(source)
+    if from_run and strategy.keeps_source_head:
+        raise UserError(f"cotuning needs the head of pretrained weights: model.weights={source} is a run")
     if source == "none" or surgery.init == "scratch":
         variables = weights.initialise(
             config.model.name, num_classes, seed=config.seed, **shape, image_size=size
         )
     else:
-        variables, report = weights.load_with_report(
-            source,
-            config.model.name,
-            num_classes=num_classes,
-            partial=config.model.partial,
-            seed=config.seed,
-            image_size=size,
-            **shape,
-        )
+        if from_run:
+            names = class_names or [str(number) for number in range(num_classes)]
+            variables, report = variables_from_run(read_kept(source), config, shape, names)
+            print(f"weights of {source}: its head {'is kept' if 'head' in report.loaded else 'starts fresh'}")
+        else:
+            variables, report = weights.load_with_report(
+                source,
+                config.model.name,
+                num_classes=num_classes,
+                partial=config.model.partial,
+                seed=config.seed,
+                image_size=size,
+                **shape,
+            )
         started_fresh = [unit for unit in report.fresh if unit != "head"]
         if started_fresh:
             print(f"units that start fresh: {', '.join(started_fresh)}", flush=True)
         variables = restart(variables, surgery.starts, config.model.name, config.seed)
     if strategy.keeps_source_head:
         variables = with_source_head(variables, source, config.model.name, network)
-    return network, variables, _preprocessing(config)
+    return network, variables, preprocessing_of(config)
 
 
 def build_shapes(
@@ -60,7 +77,7 @@ def build_shapes(
 ) -> tuple[models.Network, Variables, weights.Preprocessing]:
     """Build what `build_model` builds with shapes in the place of weights, and no source head."""
     network, shape = _network(config, strategy, num_classes)
-    preprocessing = _preprocessing(config)
+    preprocessing = preprocessing_of(config)
     leaves = template(
         config.model.name,
         num_classes,
@@ -78,12 +95,6 @@ def _network(
     shape = strategy.surgery.shape(config.model.name)
     shape["head"] = config.model.head or shape["head"]
     return models.create(config.model.name, num_classes, dtype=jnp.dtype(config.model.dtype), **shape), shape
-
-
-def _preprocessing(config: RunConfig) -> weights.Preprocessing:
-    # From scratch the images are scaled as the architecture's own weights would have them.
-    known = config.model.weights if config.model.weights != "none" else "imagenet"
-    return weights.preprocessing(known, config.model.name)
 
 
 def loss_of(config: RunConfig, training: Dataset) -> Loss:

@@ -12,13 +12,16 @@ import numpy as np
 
 from ttl_jax import strategies
 from ttl_jax.data.card import card, looked_for
+from ttl_jax.evaluation import predictions
 from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD, variables_of
 from ttl_jax.strategies.parts import Ended
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records import loggers, provenance
+from ttl_jax.training.records import loggers, provenance, signature
+from ttl_jax.training.records.signature import Signature
+from ttl_jax.training.records.training_features import write_training_features
 from ttl_jax.training.result import Result, evaluate_once
 from ttl_jax.training.start import without_source_head
 from ttl_jax.training.trainer import Trainer
@@ -57,7 +60,7 @@ def best_weights(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[
 
 
 def make_result(trainer: Trainer, progress: Progress, best: Variables, averaged: dict[str, Any]) -> Result:
-    """Scores what was held out, once; then the caller's hooks, then the report.
+    """Scores what was held out, once; then features of the training images, the caller's hooks, the report.
 
     Args:
         trainer: the run's trainer.
@@ -68,14 +71,30 @@ def make_result(trainer: Trainer, progress: Progress, best: Variables, averaged:
     best = layout.replicate(without_source_head(best))
     metrics = _scored(trainer, best, _costs(trainer, progress) | averaged)
     best = best if layout.plain else jax.device_put(jax.device_get(best))
-    training, predict = inputs.sets["train"], inputs.predictor(trainer.config.data.tta)
-    names, task = training.class_names, training.task
-    result = Result(metrics, inputs.workdir, inputs.network, best, names, predict, task)
+    predict, found = inputs.predictor(trainer.config.data.tta), _signature(trainer)
+    result = Result(metrics, inputs.workdir, trainer.config, inputs.network, best, found, predict)
     if layout.first:
+        write_training_features(trainer, best)
         for hook in trainer.hooks:
             hook.on_result(trainer, result)
         _report(trainer)
     return result
+
+
+def _signature(trainer: Trainer) -> Signature:
+    """The run's signature, written where it is not there yet."""
+    inputs = trainer.inputs
+
+    def known() -> dict[str, Any]:
+        found = signature.read(inputs.workdir)
+        if found is None:
+            validation = predictions.load(inputs.workdir / "predictions" / "val.npz")
+            shape = inputs.one_image().shape
+            found = signature.signature_of(trainer.config, validation, inputs.preprocessing, shape)
+            signature.write(inputs.workdir, found)
+        return found.to_json()
+
+    return signature.from_json(trainer.layout.json_from_first(known))
 
 
 def _scored(trainer: Trainer, best: Variables, about: dict[str, Any]) -> dict[str, Any]:

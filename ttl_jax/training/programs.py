@@ -22,7 +22,7 @@ from ttl_jax.models import cpu
 from ttl_jax.system import host
 
 # What the programs take as an argument, or never see.
-ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "loggers")
+ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "training_features", "loggers")
 
 CROWDED = 0.25  # of the machine's memory
 FORESEEN = "foreseen"  # the key of what begins a config's programs before it is claimed

@@ -43,8 +43,9 @@ def load_run(folder: Path) -> Loaded:
     if not (folder / "config.json").exists() or not (folder / "result.json").exists():
         raise UserError(f"{folder} is not the folder of a finished run: it has no result.json")
     config = provenance.begun_with(folder)
-    classes = len(evaluation.predictions.load(folder / "predictions" / "val.npz").class_names)
-    network, start, preprocessing = build_model(config, strategies.parse(config.strategy), classes)
+    names = evaluation.predictions.load(folder / "predictions" / "val.npz").class_names
+    strategy = strategies.parse(config.strategy)
+    network, start, preprocessing = build_model(config, strategy, len(names), names)
     kept = {"params": start["params"], "batch_stats": start["batch_stats"]}
     checkpoints = Checkpoints(folder)
     try:

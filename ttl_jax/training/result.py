@@ -3,52 +3,153 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import evaluation
+from ttl_jax import evaluation, strategies
+from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.read_images import read_images
+from ttl_jax.errors import UserError
 from ttl_jax.evaluation import sanity
-from ttl_jax.training.predict import Predict
-from ttl_jax.typing import Variables
+from ttl_jax.models import Network
+from ttl_jax.strategies import Strategy
+from ttl_jax.training.predict import Predict, Predictor
+from ttl_jax.training.records.signature import Signature
+from ttl_jax.typing import Array, Float, UInt8, Variables
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """A finished run.
+    """A finished run: its scores, and the model that it leaves.
 
     Attributes:
         metrics: the content of result.json.
         workdir: the run's folder.
+        config: the run's config.
         model: the Flax module.
         variables: the best parameters and statistics.
-        class_names: the order of the columns of `predict`.
+        signature: all that turns an image into a decision.
     """
 
     metrics: dict[str, Any]
     workdir: Path
-    model: nn.Module
+    config: RunConfig
+    model: Network
     variables: Variables
-    class_names: tuple[str, ...]
+    signature: Signature
     _predict: Predict
-    _task: str
+    _programs: dict[tuple[int, ...], Callable[[Any], Array]] = field(default_factory=dict)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, classes) for uint8 images (N, S, S, C) at the size trained on."""
-        logits = self._predict(self.variables, jnp.asarray(images))
-        probability = jax.nn.softmax if self._task == "multiclass" else jax.nn.sigmoid
-        return np.asarray(probability(logits))
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The order of the columns of `predict`."""
+        return self.signature.class_names
+
+    @property
+    def strategy(self) -> Strategy:
+        """The run's strategy."""
+        return strategies.parse(self.config.strategy)
+
+    def preprocess(self, images: Any) -> UInt8[np.ndarray, "n ... s s 3"]:
+        """Bring images to the size and the colours that the network was trained on.
+
+        Args:
+            images: arrays, files, folders: see `data.read_images.list_images`.
+
+        Raises:
+            UserError: an image that cannot be read, or arrays that are refused.
+        """
+        shape = self.signature.geometry.shape
+        return np.concatenate([np.empty((0, *shape), np.uint8), *self._batches(images)])
+
+    def _batches(self, images: Any) -> Iterator[UInt8[np.ndarray, "n ... s s 3"]]:
+        most, batch = self.config.data.eval_batch_size, list[np.ndarray]()
+        for name, pixels in read_images(images, self.signature.geometry, self.signature.source):
+            if isinstance(pixels, str):
+                raise UserError(f"image {name} {pixels}; the command `predict` goes on without such images")
+            batch.append(pixels)
+            if len(batch) == most:
+                yield np.stack(batch)
+                batch = []
+        if batch:
+            yield np.stack(batch)
+
+    def logits(self, images: UInt8[np.ndarray, "n ... s s 3"]) -> Float[np.ndarray, "n classes"]:
+        """Compute logits, unscaled, of images from `preprocess`, in padded batches of few sizes.
+
+        Raises:
+            UserError: other images than `preprocess` returns.
+        """
+        wanted = self.signature.geometry.shape
+        if images.dtype != np.uint8 or images.shape[1:] != wanted:
+            raise UserError(
+                f"logits takes uint8 images (N, {', '.join(map(str, wanted))}), as preprocess returns them, "
+                f"not {images.dtype} {images.shape}"
+            )
+        parts = [np.empty((0, len(self.class_names)), np.float32)]
+        most = self.config.data.eval_batch_size
+        for start in range(0, len(images), most):
+            batch = images[start : start + most]
+            rows = min(most, 1 << (len(batch) - 1).bit_length())
+            padded = np.concatenate([batch, np.repeat(batch[-1:], rows - len(batch), axis=0)])
+            parts.append(np.asarray(self._program(padded)(padded), np.float32)[: len(batch)])
+        return np.concatenate(parts)
+
+    def predict(self, images: Any, calibrated: bool = False) -> Float[np.ndarray, "n classes"]:
+        """Compute probabilities of images of any size, prepared as the training images were.
+
+        Args:
+            images: as for `preprocess`; a file of many frames or slices has a row for each.
+            calibrated: divide the logits by the run's temperature, as the command `predict` does; by default
+                they are those of the prediction files.
+
+        Returns:
+            float32; a row sums to 1, or of several labels each lies between 0 and 1.
+
+        Raises:
+            UserError: as `preprocess`.
+        """
+        none = np.empty((0, len(self.class_names)), np.float32)
+        logits = np.concatenate([none, *map(self.logits, self._batches(images))])
+        return self.signature.probabilities(logits, calibrated)
 
     def report(self) -> Path:
         """The run's one-file HTML report."""
         return self.workdir / "report.html"
+
+    def __repr__(self) -> str:
+        said, geometry = self.signature, self.signature.geometry
+        names = ", ".join(said.class_names[:6]) + (", ..." if len(said.class_names) > 6 else "")
+        depth = f"{geometry.depth} x " if geometry.depth else ""
+        split = "test" if "test" in self.metrics else "val"
+        scores = self.metrics[split] if split in self.metrics else {}
+        found = [
+            f"{name} {scores[name]:.3f}" for name in ("auroc", "accuracy") if scores.get(name) is not None
+        ]
+        return (
+            f"{type(self).__name__} {self.workdir}\n"
+            f"  {said.network.name}, {said.network.strategy}; {depth}{geometry.size} x {geometry.size} px; "
+            f"{said.task}, {len(said.class_names)} classes: {names}\n"
+            f"  {split}: {', '.join(found) or 'no scores'}; temperature {said.temperature:.3f}; "
+            f"ttl_jax {said.version}"
+        )
+
+    def _program(self, images: UInt8[np.ndarray, "n ..."]) -> Callable[[Any], Array]:
+        """The compiled program for batches of this shape; two are kept, as each folds the weights."""
+        if images.shape not in self._programs:
+            while len(self._programs) > 1:
+                self._programs.pop(next(iter(self._programs)))
+            given, predict = dict(self.variables), self._predict
+            fixed = predict.fixed if isinstance(predict, Predictor) else None
+            made = fixed(given, images) if fixed else partial(predict, given)
+            self._programs[images.shape] = made
+        return self._programs[images.shape]
 
 
 def evaluate_once(

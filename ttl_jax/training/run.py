@@ -24,6 +24,7 @@ from ttl_jax.system import host, remote
 from ttl_jax.training import devices
 from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
 from ttl_jax.training.check import check
+from ttl_jax.training.extend import continued, extended_lengths
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.hooks.pause import Paused
 from ttl_jax.training.loop import run_phases
@@ -34,6 +35,7 @@ from ttl_jax.training.records.header import print_header
 from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
+from ttl_jax.training.start import without_source_head
 from ttl_jax.training.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
@@ -104,7 +106,9 @@ def _trainer(
     training = sets["train"]
     # ---- Network, and who of it trains when.
     strategy = strategies.parse(config.strategy)
-    network, variables, preprocessing = build_model(config, strategy, len(training.class_names))
+    network, variables, preprocessing = build_model(
+        config, strategy, len(training.class_names), training.class_names
+    )
     phases = strategies.bind(strategy, variables["params"], config.model.name)
     constants = build_constants(
         phases, network, variables, training, preprocessing.normalise, config.data.eval_batch_size
@@ -126,7 +130,11 @@ def _trainer(
         inputs=inputs,
         strategy=strategy,
         phases=phases,
-        lengths=lengths_of(config, phases, len(training) / config.data.batch_size),
+        lengths=extended_lengths(
+            config,
+            continued(workdir),
+            lambda config: lengths_of(config, phases, len(training) / config.data.batch_size),
+        ),
         variables=variables,
         loss=loss_of(config, training),
         constants=constants,
@@ -167,5 +175,7 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
         if layout.first:
             print(f"kept: {where}", flush=True)
         best, averaged = best_weights(trainer, progress)
+        if averaged:  # they are no validation's: without a place of their own they would be gone
+            trainer.checkpoints.save_end(progress.best_step, without_source_head(best))
     # ---- The result: scores, costs, report.
     return make_result(trainer, progress, best, averaged)

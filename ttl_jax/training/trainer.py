@@ -14,6 +14,7 @@ from ttl_jax.strategies import LabelledPhase, Strategy
 from ttl_jax.training.batch_statistics import Estimate, estimate_of
 from ttl_jax.training.build import phase_constants
 from ttl_jax.training.devices import Layout
+from ttl_jax.training.extend import as_extended, continued
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData, phase_data
 from ttl_jax.training.loop_state import LoopState
@@ -143,7 +144,7 @@ class Trainer:
                 f"{self.log.folder} holds a run of several phases that an earlier version of ttl_jax began, "
                 "which chose among all of them: finish it with that version, or start it again with --fresh"
             )
-        return Progress.from_json(saved) if saved else None
+        return as_extended(Progress.from_json(saved), continued(self.inputs.workdir)) if saved else None
 
     def restored(self, saved: Progress | None) -> TrainState:
         """The whole state of a checkpoint's progress, or that in which a run begins.

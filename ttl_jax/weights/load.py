@@ -100,7 +100,7 @@ def load_with_report(
         name, classes, channels=_channels(given, name), image_size=image_size, depth=depth,
         cut=cut, slim_from=slim_from, slim=slim, head=head,
     )  # fmt: skip
-    start_fresh = _slim_units(wanted, whole, name) if slim_from is not None else set()
+    start_fresh = slim_units(wanted, whole, name) if slim_from is not None else set()
     if file_classes != classes or start_fresh or not _takes_head(given, wanted, whole, theirs, partial):
         start_fresh.add("head")
     return merge(given, wanted, theirs, name, start_fresh=start_fresh, partial=partial, seed=seed, said=said)
@@ -199,7 +199,7 @@ def _takes_head(
     return HEAD in wanted and kernel in given and given[kernel].shape == wanted[HEAD].shape[::-1]
 
 
-def _slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) -> set[str]:
+def slim_units(wanted: Mapping[str, Any], whole: Mapping[str, Any], name: str) -> set[str]:
     """Return the units from the first one whose widths differ from the whole network's."""
     changed = {
         models.unit_of(name, path.split("/")[1:])

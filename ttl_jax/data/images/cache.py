@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from ttl_jax.data.images.decode import Geometry, ImageSource, UnreadableImageErr
 from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.data.splits.altered import SIDE as CONTENT_SIDE
 from ttl_jax.data.splits.altered import content
-from ttl_jax.data.splits.fingerprint import SIDE, thumbnail
+from ttl_jax.data.splits.fingerprint import SIDE, pixel_hash, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Int, UInt8
 
@@ -113,9 +112,7 @@ def read_all(
         contents[index] = content(shown)
         if held:
             pixels[index] = image
-        if (image == image.reshape(-1, 3)[0]).all():
-            return b"", ""
-        return hashlib.blake2b(image.tobytes(), digest_size=16).digest(), ""
+        return pixel_hash(image), ""
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         outcomes = []

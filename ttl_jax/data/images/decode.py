@@ -180,7 +180,7 @@ def read_stream(file: IO[bytes]) -> Image:
         if frames > 1:
             raise UnreadableImageError(f"holds {frames} frames; save the one to be used")
         opened.load()
-        return _plain(ImageOps.exif_transpose(opened))
+        return plain(ImageOps.exif_transpose(opened))
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, MemoryError):
@@ -223,8 +223,8 @@ def _open(file: IO[bytes]) -> ImageFile:
     raise UnreadableImageError("is not an image that PIL can read")
 
 
-def _plain(image: Image) -> Image:
-    """Convert any mode of PIL's to "L", "RGB" or "RGBA"."""
+def plain(image: Image) -> Image:
+    """Convert any mode of PIL's to "L", "RGB" or "RGBA"; raises as `stretch`."""
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
         return stretch(np.asarray(image))

@@ -42,7 +42,7 @@ def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     images = table.column(config.image, "image")
     _refuse_repeated(table, images)
     root = Path(config.root) if config.root else Path(config.path).parent
-    files = _find(table, images, root, config.on_error, kind)
+    files = find_files(table, images, root, config.on_error, kind)
     task: Task = "multilabel" if len(names) > 1 else "multiclass"
     if task == "multilabel":
         labels, class_names = known_labels(names, cells, table.at), names
@@ -83,7 +83,7 @@ def _refuse_repeated(table: CsvFile, images: list[str]) -> None:
         first[image] = row
 
 
-def _find(table: CsvFile, images: list[str], root: Path, on_error: str, kind: FileKind) -> list[Path]:
+def find_files(table: CsvFile, images: list[str], root: Path, on_error: str, kind: FileKind) -> list[Path]:
     """Return the file of each row: the name as it stands, or with the ending of the one file that fits."""
     if not root.is_dir():
         raise UserError(f"data.root={str(root)!r} is not a folder; name the one with the images")

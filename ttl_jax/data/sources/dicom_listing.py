@@ -64,10 +64,7 @@ def read_dicom(config: DataConfig) -> Listing:
         UserError: pydicom is not installed, a field makes no sense, a file without the group's
             attribute, a series in two classes or splits, or a fault of the folder or the table.
     """
-    try:
-        import pydicom  # noqa: F401
-    except ImportError:
-        raise UserError("data.name=dicom needs pydicom: pip install 'ttl-jax[dicom]'") from None
+    _need_pydicom("data.name=dicom")
     window = parse_window(config.window)
     check_slices(config.slices)
     table = not Path(config.path).is_dir()
@@ -107,6 +104,50 @@ def read_dicom(config: DataConfig) -> Listing:
     pictures = [_examples(each, config.slices, window, config.spacing) for each in listed_files]
     listed = replace(files, ids=np.array([each.name for each in listed_files]))
     return listed.expand(pictures, np.array([each.group for each in listed_files]))
+
+
+def dicom_images(path: Path, slices: str, window: Window | str, spacing: float) -> list[ImageSource]:
+    """List the images of a file: its frames, or the volume of them; arguments are the fields of the config.
+
+    Raises:
+        UserError: pydicom is not installed.
+        UnreadableImageError: missing, damaged, or without an image.
+    """
+    _need_pydicom(f"{path}: DICOM")
+    frames = read_header(path, "").frames
+    return examples_of(frames, slices, lambda number: DicomFrame(path, number, window, spacing))
+
+
+def series_volume(paths: Sequence[Path], window: Window | str, spacing: float) -> ImageSource:
+    """Return the volume of a series' files, sorted along the normal of their planes.
+
+    Raises:
+        UnreadableImageError: a file that is missing or damaged.
+    """
+    _need_pydicom(f"{paths[0]}: DICOM")
+    found = [Found(0, path, read_header(path, ""), "", "") for path in paths]
+    return _stack(found, window, spacing)
+
+
+def by_series(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Group single-frame files by their SeriesInstanceUID, in the order of the first; others stay alone."""
+    _need_pydicom(f"{paths[0]}: DICOM")
+    series: dict[str, list[Path]] = defaultdict(list)
+    for number, path in enumerate(paths):
+        try:
+            header = read_header(path, "")
+            known = header.place.series if header.frames == 1 else ""
+        except UnreadableImageError:
+            known = ""
+        series[known or f"file {number}"].append(path)
+    return [tuple(own) for own in series.values()]
+
+
+def _need_pydicom(what: str) -> None:
+    try:
+        import pydicom  # noqa: F401
+    except ImportError:
+        raise UserError(f"{what} needs pydicom: pip install 'ttl-jax[dicom]'") from None
 
 
 def _paths(files: Listing, whole: bool) -> Iterator[tuple[int, Path]]:

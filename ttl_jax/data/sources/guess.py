@@ -9,7 +9,7 @@ from ttl_jax.data.sources.file_kinds import KINDS
 from ttl_jax.data.sources.record import MANIFEST
 from ttl_jax.errors import UserError
 
-_TABLES = (".csv", ".tsv", ".txt")
+TABLES = (".csv", ".tsv", ".txt")
 
 
 def guess_source(path: str | Path) -> str:
@@ -19,7 +19,7 @@ def guess_source(path: str | Path) -> str:
         UserError: nothing there, or nothing known in it.
     """
     path = Path(path)
-    if path.suffix.lower() in _TABLES and path.is_file():
+    if path.suffix.lower() in TABLES and path.is_file():
         return "csv"
     if path.suffix.lower() == ".npz" and path.is_file():
         return "npz"

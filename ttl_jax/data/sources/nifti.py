@@ -126,17 +126,9 @@ def read_nifti(config: DataConfig) -> Listing:
     for path in files.images:
         assert isinstance(path, Path)
         try:
-            opened = _open(path)
-            count = _shape(opened)[PLANES[config.plane]]
+            pictures.append(nifti_images(path, config.plane, config.slices, window, config.spacing))
         except UnreadableImageError as error:
             pictures.append([Unreadable.example(str(error), config.slices)])
-            continue
-
-        def cut(number: int, path: Path = path) -> NiftiSlice:
-            return NiftiSlice(path, config.plane, number, window, config.spacing)
-
-        millimetres = _millimetres(opened, config.plane, config.spacing)
-        pictures.append(examples_of(count, config.slices, cut, millimetres))
     groups = files.groups
     if not config.group:
         subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]
@@ -144,6 +136,27 @@ def read_nifti(config: DataConfig) -> Listing:
             [match[1] if match else name for match, name in zip(subjects, files.ids.tolist(), strict=True)]
         )
     return files.expand(pictures, groups)
+
+
+def nifti_images(
+    path: Path, plane: str, slices: str, window: Window | str, spacing: float
+) -> list[ImageSource]:
+    """List the images of a file: slices of a plane, or the volume; arguments are the fields of the config.
+
+    Raises:
+        UserError: nibabel is not installed.
+        UnreadableImageError: missing, damaged, or not one volume.
+    """
+    try:
+        import nibabel  # noqa: F401
+    except ImportError:
+        raise UserError(f"{path}: NIfTI needs nibabel: pip install 'ttl-jax[nifti]'") from None
+    opened = _open(path)
+    count = _shape(opened)[PLANES[plane]]
+    millimetres = _millimetres(opened, plane, spacing)
+    return examples_of(
+        count, slices, lambda number: NiftiSlice(path, plane, number, window, spacing), millimetres
+    )
 
 
 def _millimetres(opened: Nifti1Image, plane: str, spacing: float) -> tuple[float, float, float]:

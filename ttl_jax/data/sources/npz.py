@@ -29,7 +29,7 @@ def read_npz(path: str | Path) -> Listing:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"data.path={str(path)!r} does not exist; name the .npz file")
-    arrays = _arrays(path)
+    arrays = read_npz_arrays(path)
     images, labels, splits, ids = [], [], [], []
     for split in SPLITS:
         names = (f"{split}_images", f"{split}_labels")
@@ -78,7 +78,7 @@ def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
     return make_listing("the arrays given", _each(images), where, ids, numbers, names)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return every array of the file, its checksum verified.
 
     Raises:

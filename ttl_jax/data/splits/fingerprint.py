@@ -7,6 +7,7 @@ be cheaper, but noise in one bit of its hash would choose another one.)
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,6 +87,58 @@ def _orient_low(low: Float[np.ndarray, "N 8 8"], orientation: tuple[bool, ...]) 
     odd = np.where(np.arange(HASH_SIDE) % 2, -1, 1).astype(low.dtype)
     turned = low.swapaxes(1, 2) if transposed else low
     return turned * (odd[:, None] if down else 1) * (odd if across else 1)
+
+
+def pixel_hash(image: UInt8[np.ndarray, "... S S 3"]) -> bytes:
+    """A digest of decoded pixels, 16 bytes; none for one colour throughout, which is a copy of nothing."""
+    if (image == image.reshape(-1, image.shape[-1])[0]).all():
+        return b""
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
+def low_frequencies(thumbnails: UInt8[np.ndarray, "N 32 32"]) -> Float[np.ndarray, "N 63"]:
+    """Return the waves that the hash is made of, at length 1; 0 for a flat thumbnail.
+
+    The product of two is the correlation of the thumbnails without their detail.
+    """
+    waves = _low(thumbnails).reshape(len(thumbnails), -1)[:, 1:]
+    waves = waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
+    return waves * (thumbnails.reshape(len(thumbnails), -1).std(axis=1) >= _FLAT)[:, None]
+
+
+def alike(known: Float[np.ndarray, "N 63"], asked: Float[np.ndarray, "M 63"], likeness: float) -> Pairs:
+    """Return the pairs of a known and an asked image that `low_frequencies` tell alike, in any orientation.
+
+    Args:
+        known: Fingerprints of images at hand no more.
+        asked: Those of other images.
+        likeness: Lowest correlation, as for `near_pairs`.
+
+    Returns:
+        Pairs whose `first` are positions in `known` and `second` in `asked`.
+    """
+    square = _square(known)
+    signs, upright = _signs(_bits(square)), square.reshape(len(known), HASH_SIDE**2)
+    firsts, seconds, likenesses = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    step = max(1, 4_000_000 // max(len(asked), 1))
+    for orientation in ORIENTATIONS:
+        turned = _orient_low(_square(asked), orientation)
+        turned_signs, flat = _signs(_bits(turned)), turned.reshape(len(asked), HASH_SIDE**2)
+        least = _turned_likeness(likeness) if any(orientation) else likeness
+        for start in range(0, len(known), step):
+            rows = slice(start, start + step)
+            agreement, correlation = signs[rows] @ turned_signs.T, upright[rows] @ flat.T
+            first, second = np.nonzero((agreement >= signs.shape[1] - 2 * MOST_BITS) & (correlation >= least))
+            firsts.append(first + start)
+            seconds.append(second)
+            likenesses.append(correlation[first, second])
+    return _best(np.concatenate(firsts), np.concatenate(seconds), np.concatenate(likenesses))
+
+
+def _square(fingerprints: Float[np.ndarray, "N 63"]) -> Float[np.ndarray, "N 8 8"]:
+    """Return fingerprints with the constant frequency that they lack, as 0."""
+    whole = np.pad(np.asarray(fingerprints, np.float32), ((0, 0), (1, 0)))
+    return whole.reshape(-1, HASH_SIDE, HASH_SIDE)
 
 
 def near_pairs(

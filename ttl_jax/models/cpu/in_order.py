@@ -9,8 +9,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from ttl_jax.models import cpu
-from ttl_jax.models.cpu.operation import linear_in_last, operation
 from ttl_jax.typing import Array, Float
 
 
@@ -45,18 +43,3 @@ def made_once(value: Array) -> Array:
     A division counts as dear; it is by 1, but for NaN, which stays NaN.
     """
     return value / jnp.where(jnp.isnan(value), value, jnp.ones((), value.dtype))
-
-
-def gradient_once(value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return the value; on a CPU its gradient is made once, before whatever it is spread over.
-
-    The gradients of a BatchNorm's sums are chains of some twenty operations on its channels, which XLA:CPU
-    would go through again for every position; that of a dense layer is the sum over all layers above.
-    """
-    return _PASSED.bind(value, how=None) if cpu.enabled() else value
-
-
-_PASSED = operation("gradient_once", lambda _, value: value, lambda _, value: value, rows=(0,))
-_ONCE = operation("made_once", lambda _, value: value, lambda _, value: made_once(value), rows=(0,))
-linear_in_last(_PASSED, lambda g, how: _ONCE.bind(g, how=how))
-linear_in_last(_ONCE, lambda g, how: _PASSED.bind(g, how=how))

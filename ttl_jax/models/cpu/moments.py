@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.models import cpu
-from ttl_jax.models.cpu.in_order import gradient_once
 from ttl_jax.models.layers.batch_scope import current
 from ttl_jax.typing import Array, Float
 
@@ -81,7 +80,7 @@ def _made(x: Array, anchor: Array) -> Moments:
     centred = x.astype(jnp.float32) - anchor  # one pass over x for both moments
     if scope is None or scope.whole:
         sums = centred.sum(axes), jnp.square(centred).sum(axes)
-        first, second = (gradient_once(total) / count for total in sums)
+        first, second = (total / count for total in sums)
         bessel: Array | float = count / max(count - 1, 1)
     else:
         first, second, bessel = scope.moments(centred)

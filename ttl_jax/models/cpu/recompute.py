@@ -21,7 +21,7 @@ from jax.interpreters import ad
 from ttl_jax.models import cpu
 from ttl_jax.models.cpu import convolution as forms
 from ttl_jax.models.cpu.convolution import CONVOLVE, KERNEL_GRADIENT, Geometry, Padding, convolution
-from ttl_jax.models.cpu.in_order import gradient_once, made_once, zero_of
+from ttl_jax.models.cpu.in_order import made_once, zero_of
 from ttl_jax.models.cpu.operation import linear_in_last, operation
 from ttl_jax.typing import Array, Float
 
@@ -39,7 +39,7 @@ def normalised_convolution(
     if not cpu.enabled(x):
         return convolution(nn.relu(x * factor + offset), kernel, strides, padding, groups)
     geometry = forms.geometry_of(x, kernel, strides, padding, groups)
-    return gradient_once(_CONVOLVE.bind(x, factor, offset, kernel, how=geometry))
+    return _CONVOLVE.bind(x, factor, offset, kernel, how=geometry)
 
 
 def _normalise(x: Array, factor: Array, offset: Array) -> Array:

@@ -97,6 +97,11 @@ class Inputs:
         make = partial(make_predict, self.network, self.preprocessing.normalise, tta=tta)
         return self.session.programs.get("predict" if tta == "none" else "views", make)
 
+    def featurizer(self) -> Predictor:
+        """The program from images to the pooled features of the last unit."""
+        make = partial(make_predict, self.network.pooled(), self.preprocessing.normalise)
+        return self.session.programs.get("pooled", make)
+
     def logits(
         self, split: Dataset, variables: Variables, predict: Predict
     ) -> Float[np.ndarray, "n classes"]:

@@ -128,8 +128,8 @@ def prepare(
     layout = devices.make_layout(config.parallel, config.data.batch_size)
     if not layout.plain:
         return None
-    strategy, classes = strategies.parse(config.strategy), len(datasets["train"].class_names)
-    built = [build_model(config, strategy, classes) for config, _ in each]
+    strategy, names = strategies.parse(config.strategy), datasets["train"].class_names
+    built = [build_model(config, strategy, len(names), names) for config, _ in each]
     network, variables, preprocessing = built[0]
     bound = strategies.bind(strategy, variables["params"], config.model.name)
     if len(bound) > 1 or bound[0].parts:

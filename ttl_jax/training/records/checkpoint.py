@@ -42,8 +42,8 @@ _WAITING = 3  # saves under way at once: each holds a copy of its arrays
 class Checkpoints:
     """The folders of a run: checkpoints/last (two newest kept) and checkpoints/best.
 
-    Where a strategy asks for it, also checkpoints/start (the weights at the start of the last phase)
-    and checkpoints/soup (those of the last validations).
+    Where a strategy asks for it, also checkpoints/start (the weights at the start of the last phase),
+    checkpoints/soup (those of the last validations) and checkpoints/end (what was made of them).
     """
 
     def __init__(
@@ -119,6 +119,10 @@ class Checkpoints:
     def save_ingredient(self, step: int, variables: Variables, keep: int) -> None:
         """Keeps the weights of a validation, the newest so many."""
         self._submit("soup", step, {"default": variables}, keep)
+
+    def save_end(self, step: int, variables: Variables) -> None:
+        """Keeps the weights that a part makes at the end, in the place of the best ones."""
+        self._submit("end", step, {"default": variables}, 1)
 
     def _submit(self, name: str, number: int, trees: dict[str, Any], keep: int, progress: Any = None) -> None:
         if not self._writes:
@@ -254,12 +258,35 @@ class Checkpoints:
             self._checked("soup", number, variables) for number in _numbers(self._folder / "soup")[-keep:]
         ]
 
-    def _checked(self, name: str, number: int, variables: Variables) -> Variables:
+    def kept(self, averaged: bool = False) -> Variables:
+        """The weights that a finished run was evaluated with, as they lie on disk.
+
+        Args:
+            averaged: they are an average that was made at the end.
+
+        Raises:
+            UserError: they are broken or gone.
+        """
+        self.wait()
+        name = "end" if averaged else "best"
+        known = _numbers(self._folder / name)
+        if averaged and not known:
+            raise UserError(
+                f"{self._folder.parent} was finished by a version of ttl_jax that kept no averaged weights; "
+                "run its train command once more, which makes them again without training"
+            )
+        return self._checked(name, max(known, default=0))
+
+    def _checked(self, name: str, number: int, variables: Variables | None = None) -> Variables:
         bundle = self._folder / name / str(number)
         why = fault(bundle)
         if why is not None:
             raise UserError(f"{bundle} cannot be used ({why}); start the run again with --fresh")
-        restored: Variables = self._read(bundle / "default", variables)
+        restored: Variables
+        if variables is None:
+            restored = self._orbax.restore(bundle / "default")
+        else:
+            restored = self._read(bundle / "default", variables)
         return restored
 
     def _read(self, folder: Path, template: Any) -> Any:

@@ -23,7 +23,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        raise UserError(f"weights {path}: this is a folder; give the file of weights")
+        raise UserError(
+            f"weights {path}: this is a folder; give the file of weights, or the folder of a finished run"
+        )
     if not path.is_file():
         raise UserError(f"weights {path}: there is no such file; check the path")
     with path.open("rb") as file:

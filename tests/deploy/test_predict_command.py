@@ -1,0 +1,194 @@
+"""The command `predict`: its table, killed and resumed, several runs, and what it refuses."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ttl_jax
+from ttl_jax.cli import main
+from ttl_jax.deploy import prediction_table
+from ttl_jax.deploy.predict import ensemble, mutual_information, with_probabilities
+from ttl_jax.evaluation import predictions
+from ttl_jax.training.run import train
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 120, (40, 30, 3)) + 100 * (number % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory, make_config, make_sets):
+    """Another seed on the same data, and another size: a member of an ensemble."""
+    sets = make_sets()
+    return train(make_config(seed=1), tmp_path_factory.mktemp("second") / "run", sets)
+
+
+def predict(*words):
+    return main(["ttl_jax", "predict", *map(str, words)])
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_an_image_with_calibrated_probabilities_and_decisions(finished, images, tmp_path, capsys):
+    run = ttl_jax.load(finished[0].workdir)
+    (images / "05.png").write_text("no image")
+    out = tmp_path / "x.csv"
+    assert predict(run.folder, images, f"--out={out}") == 0
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == [f"{images}/{number:02}.png" for number in range(12)]
+    assert rows[5]["error"] == "is not an image that PIL can read" and rows[5]["class"] == ""
+    good = [row for row in rows if not row["error"]]
+    files = [row["id"] for row in good]
+    logits = run.logits(run.preprocess(files)).astype(np.float64) / run.signature.temperature
+    wanted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose([float(row["p_bright"]) for row in good], wanted[:, 1], rtol=0, atol=1e-6)
+    assert [row["class"] for row in good] == [run.class_names[place] for place in wanted.argmax(1)]
+    at = run.signature.thresholds["bright"]["sensitivity 0.90"]
+    assert [row["decision"] for row in good] == [("dark", "bright")[int(p >= at)] for p in wanted[:, 1]]
+    about = json.loads((tmp_path / "x.csv.json").read_text())
+    assert (about["rows"], about["unreadable"]) == (12, 1) and about["thresholds"] == {"bright": at}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "x.csv", "x.csv.json"]
+    before = out.stat().st_mtime_ns
+    assert predict(run.folder, images, f"--out={out}") == 0 and out.stat().st_mtime_ns == before
+    assert "is finished already" in capsys.readouterr().out
+
+
+def test_a_tables_columns_are_kept_and_formulas_are_text(finished, images, tmp_path):
+    cells = ["=1+1", "-0.5", "@x", "+4912", "- no", "plain, with a comma"]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "class", "note"])
+        table.writerows([f"{number:02}", "known", note] for number, note in enumerate(cells))
+        table.writerow(["missing", "known", ""])
+    given = (finished[0].workdir, tmp_path / "t.csv", "--image=file", f"--root={images}", "--threshold=none")
+    for ending in ("csv", "jsonl"):
+        assert predict(*given, f"--out={tmp_path}/x.{ending}") == 0
+    rows = rows_of(tmp_path / "x.csv")
+    assert [row["note"] for row in rows[:6]] == ["'=1+1", "-0.5", "'@x", "+4912", "'- no", cells[-1]]
+    assert rows[6]["error"] == "does not exist" and rows[6]["id"] == "missing"
+    assert list(rows[0]) == ["id", "class_given", "note", "p_dark", "p_bright", "class", "error"]
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [line["note"] for line in lines[:6]] == cells
+    np.testing.assert_allclose(
+        [line["p_dark"] for line in lines[:6]], [float(row["p_dark"]) for row in rows[:6]], rtol=1e-6
+    )
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert predict(*given, f"--out={tmp_path}/x.parquet") == 0
+    held = parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [row["note"] for row in held[:6]] == cells and held[6]["p_dark"] is None
+    assert held[0]["p_dark"] == pytest.approx(lines[0]["p_dark"])
+
+
+def test_a_killed_command_goes_on(finished, tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "x.csv"
+    folder.mkdir()
+    for number in range(3 * prediction_table.PART_ROWS + 10):
+        pixels = np.full((4, 4, 3), number % 256, np.uint8)
+        pixels[0, 0] = number // 256
+        Image.fromarray(pixels).save(folder / f"{number:05}.png")
+    words = [
+        sys.executable,
+        "-m",
+        "ttl_jax",
+        "predict",
+        str(finished[0].workdir),
+        str(folder),
+        f"--out={out}",
+    ]
+    started = subprocess.Popen(words, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    first = tmp_path / "x.csv.parts" / "part-000000.jsonl"
+    while not first.exists() and started.poll() is None:
+        time.sleep(0.01)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert first.exists() and not out.exists()
+    kept = first.stat().st_mtime_ns
+    parts = len(list(first.parent.glob("part-*.jsonl")))
+    moved = folder / "00000.png"
+    moved.rename(folder / "0000a.png")
+    assert predict(finished[0].workdir, folder, f"--out={out}") == 2  # another image stands first
+    (folder / "0000a.png").rename(moved)
+    assert first.stat().st_mtime_ns == kept and len(list(first.parent.glob("part-*.jsonl"))) == parts
+    assert predict(finished[0].workdir, folder, f"--out={out}") == 0
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == sorted(str(path) for path in folder.iterdir())
+    whole = ttl_jax.load(finished[0].workdir).predict([row["id"] for row in rows], calibrated=True)
+    np.testing.assert_allclose([float(row["p_bright"]) for row in rows], whole[:, 1], rtol=0, atol=1e-6)
+
+
+def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):
+    one, two = (ttl_jax.load(each.workdir) for each in (finished[0], second))
+    assert predict(one.folder, two.folder, images, f"--out={tmp_path}/x.jsonl") == 0
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    each = np.stack([run.predict(str(images), calibrated=True) for run in (one, two)]).astype(float)
+    mean = each.mean(0)
+    np.testing.assert_allclose([row["p_bright"] for row in rows], mean[:, 1], atol=1e-6)
+    np.testing.assert_allclose([row["sd"] for row in rows], each.std(0)[:, 1], atol=1e-6)
+    entropy = -(mean * np.log(mean)).sum(1) + (each * np.log(each)).sum(2).mean(0)
+    np.testing.assert_allclose([row["mutual_information"] for row in rows], entropy, atol=1e-6)
+    val = predictions.load(one.folder / "predictions" / "val.npz")
+    joint = ensemble([one, two], "sensitivity 0.90")
+    held = [predictions.load(run.folder / "predictions" / "val.npz").logits for run in (one, two)]
+    pairs = zip((one, two), held, strict=True)
+    p = np.mean([run.signature.probabilities(logits, True)[:, 1] for run, logits in pairs], 0)
+    assert (p[val.labels == 1] >= joint.threshold["bright"]).mean() >= 0.9
+    np.testing.assert_allclose(
+        probabilities(with_probabilities(val, np.stack([1 - p, p], 1)).logits, "multiclass")[:, 1],
+        p,
+        atol=1e-6,
+    )
+
+
+def test_disagreement_is_nothing_where_all_agree_and_most_where_they_are_sure_of_two_things():
+    same = np.tile(np.array([[0.2, 0.8], [1.0, 0.0]]), (3, 1, 1))
+    np.testing.assert_allclose(mutual_information(same, False), 0, atol=1e-12)
+    apart = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    np.testing.assert_allclose(mutual_information(apart, False), np.log(2))
+    np.testing.assert_allclose(mutual_information(apart, True), 2 * np.log(2))
+
+
+def test_what_cannot_be_is_one_sentence(finished, images, tmp_path, capsys):
+    run = finished[0].workdir
+    (tmp_path / "mine.csv").write_text("precious")
+    shutil.copytree(run, tmp_path / "other")
+    held = json.loads((tmp_path / "other" / "signature.json").read_text())
+    (tmp_path / "other" / "signature.json").write_text(json.dumps(held | {"class_names": ["dark", "light"]}))
+    for words, said in (
+        ([images, "--out=x.csv"], "is not the folder of a finished run"),
+        ([run, "--out=x.csv"], "predict needs images behind the run"),
+        ([run, images], "--out"),
+        ([run, images, f"--out={tmp_path}/x.xlsx"], "does not end in a kind of table"),
+        ([run, images, f"--out={tmp_path}/no/x.csv"], "there is no folder"),
+        ([run, images, f"--out={tmp_path}/mine.csv"], "is there already and not of this command"),
+        ([run, tmp_path / "nothing.png", f"--out={tmp_path}/x.csv"], "there is nothing at"),
+        (
+            [run, images, f"--out={tmp_path}/x.csv", "--threshold=often"],
+            "--threshold=often is no probability",
+        ),
+        ([run, images, f"--out={tmp_path}/x.csv", "--threshold=sensitivity0.5"], "gave no such one"),
+        ([run, images, f"--out={tmp_path}/x.csv", "--tta=spin"], "data.tta='spin' does not exist"),
+        ([run, tmp_path / "other", images, f"--out={tmp_path}/x.csv"], "classes are ('dark', 'light') there"),
+    ):
+        assert predict(*words) == 2
+        err = capsys.readouterr().err
+        assert said in err and len(err.strip().splitlines()) == 1, err
+    assert (tmp_path / "mine.csv").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "mine.csv", "other"]

@@ -1,0 +1,305 @@
+"""A table of predictions: .csv, .parquet or .jsonl, made in parts so that a killed command goes on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.read_images import Entry, list_images
+from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict
+from ttl_jax.errors import UserError, nearest
+from ttl_jax.system import remote
+from ttl_jax.system.lock import held
+from ttl_jax.training.records.provenance import command, write_json
+
+ENDINGS = (".csv", ".parquet", ".jsonl")
+PART_ROWS, PART_SECONDS = 1000, 15.0  # a part is written after so much: what a kill may cost
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs cells that begin so
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def predict_table(
+    joint: Ensemble, paths: Sequence[str], out: str, batch_size: int, image: str = "image", root: str = ""
+) -> dict[str, Any]:
+    """Predict images and write a row for each; the same call goes on after a kill, or finds all done.
+
+    Args:
+        joint: the runs.
+        paths: images, as for `list_images`.
+        out: file to write; its ending decides on the kind. Beside it OUT.json says what made it, and
+            OUT.parts holds what is done as long as not all is.
+        batch_size: images a batch.
+        image, root: of tables, see `list_images`.
+
+    Returns:
+        the content of OUT.json.
+
+    Raises:
+        UserError: a file there that something else wrote, or images that changed meanwhile.
+    """
+    check_out(out)
+    volumes = bool(joint.runs[0].signature.geometry.depth)
+
+    def entries() -> Iterator[Entry]:
+        return list_images(list(paths), volumes, image, root)
+
+    about = _about(joint, paths, image, root)
+    if (done := _finished(out, about)) is not None:
+        return done
+    total = sum(1 for _ in entries())
+    with ExitStack() as closing:
+        folder, push = closing.enter_context(remote.workfolder(f"{out}.parts"))
+        folder.mkdir(parents=True, exist_ok=True)
+        closing.enter_context(held(folder / "lock", wait=False, name=f"{out}.parts"))
+        _claim(folder, about, out)
+        _predict_parts(joint, entries, folder, total, batch_size, out)
+        record = about | _summary(folder)
+        with remote.output(f"{out}.json") as place:
+            write_json(place, record)
+        with remote.output(out) as place:
+            _write(place, Path(out).suffix.lower(), joint, folder)
+        for part in folder.iterdir():
+            part.unlink()
+        push()
+    if not remote.is_remote(out):
+        folder.rmdir()
+    return record
+
+
+def check_out(out: str) -> None:
+    """Raise UserError unless a table can be written there."""
+    ending = Path(out).suffix.lower()
+    if ending not in ENDINGS:
+        raise UserError(f"--out={out} does not end in a kind of table{nearest(ending, ENDINGS)}")
+    if ending == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise UserError(f"--out={out} needs pyarrow: pip install 'ttl-jax[parquet]'") from None
+    if remote.is_remote(out):
+        return
+    place = Path(out)
+    if place.is_dir():
+        raise UserError(f"--out={out} is a folder: name a file in it")
+    if not place.parent.is_dir():
+        raise UserError(f"--out={out}: there is no folder {place.parent}; make it first")
+    if not os.access(place.parent, os.W_OK):
+        raise UserError(f"--out={out}: {place.parent} may not be written to")
+
+
+def _about(joint: Ensemble, paths: Sequence[str], image: str, root: str) -> dict[str, Any]:
+    """What decides about every row."""
+    runs = [
+        {"run": str(run.folder), "weights": weights_digest(run.variables), **run.signature.to_json()}
+        for run in joint.runs
+    ]
+    thresholds = {name: None if np.isinf(at) else at for name, at in joint.threshold.items()}
+    images = {"paths": list(paths), "image": image, "root": root}
+    return {"runs": runs, "images": images, "thresholds": thresholds, "columns": list(joint.columns)}
+
+
+def weights_digest(variables: Mapping[str, Any]) -> str:
+    """BLAKE2 of all parameters and statistics, sixteen hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def _exists(path: str) -> bool:
+    return remote.bucket(path).exists() if remote.is_remote(path) else Path(path).exists()
+
+
+def _finished(out: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the same command's finished table; None where there is no table."""
+    if not _exists(out):
+        return None
+    try:
+        record: dict[str, Any] = json.loads(Path(remote.local(f"{out}.json")).read_text())
+    except (OSError, ValueError, UserError):
+        record = {}
+    if {name: record.get(name) for name in about} != json.loads(json.dumps(about)):
+        raise UserError(
+            f"{out} is there already, and is not of this command: remove it, or name another --out"
+        )
+    print(f"{out} is finished already", flush=True)
+    return record
+
+
+def _claim(folder: Path, about: Mapping[str, Any], out: str) -> None:
+    path = folder / "about.json"
+    if path.exists():
+        if json.loads(path.read_text()) != json.loads(json.dumps(about)):
+            raise UserError(
+                f"{out}.parts is of another command: finish that one, remove it, or name another --out"
+            )
+        return
+    write_json(path, about)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.jsonl"))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _predict_parts(
+    joint: Ensemble, entries: Any, folder: Path, total: int, batch_size: int, out: str
+) -> None:
+    """Write the parts that are missing. The first line of each says how many entries are done, and which."""
+    parts = _parts(folder)
+    state: dict[str, Any] = next(_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
+    before, number = state["entries"], len(parts)
+    streams = [entries() for _ in geometries(joint)]
+    names = ""
+    for stream in streams:
+        names = ""
+        for _ in range(before):
+            names = _chained(names, next(stream, None))
+    if names != state["names"]:
+        raise UserError(f"the images have changed since {out}.parts was begun: remove it to start anew")
+    if before:
+        print(f"going on after {before} of {total} images", flush=True)
+    say, pending, since = progress_lines("predicted"), list[Row](), time.monotonic()
+    seen = _Names(streams[0], names)
+    done = 0
+
+    def flush(rows: Sequence[Row], done: int) -> None:
+        nonlocal number
+        first = {"entries": before + done, "names": seen.after(done)}
+        place = folder / f"part-{number:06d}.jsonl"
+        beside = place.with_suffix(".tmp")
+        with beside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(each) + "\n" for each in (first, *rows))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(place)
+        number += 1
+
+    for rows in predict(joint, [seen, *streams[1:]], batch_size):
+        pending += rows
+        done = pending[-1]["entry"]
+        say(done, max(total - before, done))
+        if len(pending) >= PART_ROWS or time.monotonic() - since > PART_SECONDS:
+            whole = [row for row in pending if row["entry"] < done]  # the last one may have more rows
+            if whole:
+                flush(whole, done - 1)
+                pending, since = pending[len(whole) :], time.monotonic()
+    if pending:
+        flush(pending, done)
+
+
+def _chained(names: str, entry: Entry | None) -> str:
+    """The digest of all names up to an entry."""
+    return hashlib.blake2b(f"{names}\n{entry and entry.name}".encode(), digest_size=8).hexdigest()
+
+
+class _Names:
+    """Entries as they go by, with the digest of all names up to each of the last ones."""
+
+    def __init__(self, entries: Iterator[Entry], names: str) -> None:
+        self._entries, self._last = entries, names
+        self._count, self._known = 0, {0: names}
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entry in self._entries:
+            self._count, self._last = self._count + 1, _chained(self._last, entry)
+            self._known[self._count] = self._last
+            yield entry
+
+    def after(self, count: int) -> str:
+        """The digest after so many entries; what came before is forgotten."""
+        self._known = {number: names for number, names in self._known.items() if number >= count}
+        return self._known[count]
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    for part in _parts(folder):
+        rows = _lines(part)
+        next(rows)
+        yield from rows
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    rows = unreadable = 0
+    for row in _rows(folder):
+        rows, unreadable = rows + 1, unreadable + ("error" in row)
+    return {"rows": rows, "unreadable": unreadable, "command": command()}
+
+
+def _flat(folder: Path, joint: Ensemble) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The columns of the table, the user's own behind the id, and its rows."""
+    own: dict[str, str] = {}
+    for row in _rows(folder):
+        for name in row["columns"]:
+            own.setdefault(name, f"{name}_given" if name in joint.columns else name)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in _rows(folder):
+            columns = row.pop("columns")
+            yield {**row, **{place: columns.get(name, "") for name, place in own.items()}}
+
+    first, *others = joint.columns
+    return [first, *own.values(), *others], rows()
+
+
+def _write(place: Path, ending: str, joint: Ensemble, folder: Path) -> None:
+    """Write the table beside its place, and rename it there."""
+    columns, rows = _flat(folder, joint)
+    beside = place.with_name(f".{place.name}.tmp")
+    {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending](beside, columns, rows)
+    beside.replace(place)
+
+
+def cell(value: Any) -> str:
+    """A value as a cell of CSV: text that a spreadsheet would run as a formula is made plain by a quote."""
+    if isinstance(value, float):
+        return str(np.float32(value))
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def _csv(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with place.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([cell(name) for name in columns])
+        table.writerows([cell(row.get(name)) for name in columns] for row in rows)
+
+
+def _jsonl(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with place.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps({name: row[name] for name in columns if name in row}) + "\n")
+
+
+def _parquet(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    numbers = {name for name in columns if name.startswith("p_") or name in ("mutual_information", "sd")}
+    schema = pa.schema([(name, pa.float32() if name in numbers else pa.string()) for name in columns])
+    with parquet.ParquetWriter(place, schema) as writer:
+        batch: list[Mapping[str, Any]] = []
+        for row in rows:
+            batch.append({name: row.get(name) for name in columns})
+            if len(batch) == PART_ROWS:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                batch = []
+        writer.write_table(pa.Table.from_pylist(batch, schema=schema))
