@@ -34,7 +34,14 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Reads words that are all understood; a hyphen within a flag's name is read as an underscore."""
-        given, rest = self.parse_known_args([self._spelled(word) for word in args], namespace)
+        return self._understood(*self.parse_known_args([self._spelled(word) for word in args], namespace))
+
+    def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The same, where flags may stand between the words of a list."""
+        words = [self._spelled(word) for word in args]
+        return self._understood(*self.parse_known_intermixed_args(words, namespace))
+
+    def _understood(self, given: Any, rest: list[str]) -> Any:
         if rest:
             raise unknown_argument(rest[0], tuple(self._option_string_actions))
         return given

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class ModelConfig(Section):
     """The network and the weights that it starts from."""
 
-    name: str = option("resnet50", "see `python -m ttl_jax models`")
+    name: str = option("resnet50", "see `ttl-jax models`")
     weights: str = option(
-        "imagenet", "a key of `python -m ttl_jax weights`, a path, the folder of a finished run, or none"
+        "imagenet", "a key of `ttl-jax weights`, a path, the folder of a finished run, or none"
     )
     partial: bool = option(False, "let units that the weights file lacks start fresh (they are listed)")
     head: str = option("", "gap (global average pooling), flatten or mlp; empty is the architecture's own")
@@ -157,7 +157,7 @@ class RunConfig(Section):
 
     seed: int = option(0, "seed of initialisation, order of examples, augmentation and dropout")
     strategy: str | Strategy = option(
-        "full", "see `python -m ttl_jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
+        "full", "see `ttl-jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
     )
     total_epochs: float = option(10.0, "passes over the training split, of all phases together")
     total_steps: int = option(0, "if positive, the length in steps instead of epochs")
