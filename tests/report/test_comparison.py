@@ -19,6 +19,7 @@ from ttl_jax import report
 from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
+from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions, score
 from ttl_jax.report import exports, html
 from ttl_jax.report.comparison import comparison_page, figures
@@ -449,6 +450,30 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     odds = held.logits[:, 1] - held.logits[:, 0]
     assert f"{roc_auc_score(held.labels[women], odds[women]):.3f}" in text.split("<h3>Subgroups</h3>")[1]
     assert "&lt;i&gt;" in text and "<i>" not in text  # ids of the surest errors are text
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_text(found):
+    found["settings"][0] |= {"note": '=HYPERLINK("x")', "dataset": "@set"}
+    table = list(csv.DictReader(io.StringIO(exports.as_csv(compared.lines(found)))))
+    assert table[0]["note"] == '\'=HYPERLINK("x")' and table[0]["dataset"] == "'@set"
+    assert float(table[1]["difference"]) == found["statistics"]["differences"][0]["estimate"]
+
+
+def test_drawings_of_a_work_folder_are_images_that_run_nothing(found, made, tmp_path):
+    found["pictures"] = [
+        {"strategy": "full", "model": "resnet50", "svg": "<svg><script>alert(1)</script></svg>"}
+    ]
+    text = write(found, made[0], tmp_path).read_text()
+    assert "alert(1)" not in text and '<img class="drawn" src="data:image/svg+xml;base64,' in text
+    (tmp_path / "compare.json").write_text(json.dumps(found | {"pictures": [{"path": "../x.svg"}]}))
+    with pytest.raises(UserError, match="leads out of"):
+        report.read_comparison(tmp_path)
+
+
+def test_the_picture_beside_the_answer_has_every_difference(found):
+    svg = figures.differences(compared.lines(found), "full", "AUROC")
+    assert svg.count("lp_ft, breast") == svg.count("lp_ft, ham_10000") == 1
+    assert figures.differences(compared.lines(found)[:1], "full", "AUROC") is None  # the reference alone
 
 
 def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):

@@ -50,7 +50,10 @@ def run(arguments: list[str]) -> None:
     finished = train_once(arguments)
     if finished is not None:
         config, workdir = finished
-        terminal.say(next_step.compare_with(arguments, workdir, (text_of(config.strategy), *ALSO)))
+        terminal.say(
+            f"next, on new images: ttl-jax predict {workdir} IMAGES --out=predictions.csv",
+            next_step.compare_with(arguments, workdir, (text_of(config.strategy), *ALSO)),
+        )
 
 
 def train_once(arguments: list[str]) -> tuple[RunConfig, str] | None:
