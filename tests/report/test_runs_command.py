@@ -90,6 +90,7 @@ def test_no_runs_and_no_folder_are_said(tmp_path, capsys):
     [
         ({"name": "npz", "path": "../shared/medmnist/pneumoniamnist.npz"}, "pneumoniamnist"),
         ({"name": "csv", "path": "/data/ham10000/metadata.csv"}, "ham10000"),
+        ({"name": "npz", "path": "breastmnist.npz", "resplit": True}, "breastmnist, split anew"),
         ({"name": "folder", "path": "/data/xrays/"}, "xrays"),
         ({"name": "folder", "path": "gs://bucket/skin/train"}, "skin"),
         ({"name": "phantom/mri", "path": ""}, "phantom/mri"),

@@ -19,23 +19,21 @@ def searched(run, tmp_path):
     """A search of four units, one of them stopped early; unit 3 is chosen."""
     trials, units = [], []
     for unit, score in UNITS.items():
-        name = f"trials/unit{unit:02d}_seed0"
-        budget = 1.0 if unit in WHOLE else 0.11
-        trials.append(
-            {"unit": unit, "seed": 0, "budget": budget, "score": score, "cost": budget, "folder": name}
-        )
+        name, budget = f"trials/unit{unit:02d}_seed0", 1.0 if unit in WHOLE else 0.11
+        trials.append({"unit": unit, "seed": 0, "budget": budget, "score": score, "cost": budget,
+                       "folder": name})  # fmt: skip
         units.append({"unit": unit, "name": f"stage{unit}", "strategy": f"truncated({unit})",
-                      "score": score if unit in WHOLE else None, "params": 1000 * unit, "macs": 10_000 * unit,
-                      "price": unit / 4})  # fmt: skip
+                      "score": score if unit in WHOLE else None, "params": 1000 * unit,
+                      "macs": 10_000 * unit, "price": unit / 4})  # fmt: skip
         if unit in WHOLE:
             place = run(name, strategy=f"truncated({unit})")
             result = json.loads((place / "result.json").read_text())
             result["intervals"] = {"val": {"auprc": [score - 0.03, score + 0.02]}}
             (place / "result.json").write_text(json.dumps(result))
     record = {
-        "kind": "ttl", "method": "bayesian", "model": "resnet50", "dataset": "x", "select": "auprc", "best": 3,
-        "unit": "stage3", "strategy": "truncated(3)", "score": 0.90, "stages": [2, 4], "tolerance": 0.01,
-        "confidence": 0.95, "reason": "the highest expected score", "cost": 3.11, "exhaustive_cost": 4,
+        "kind": "ttl", "method": "bayesian", "model": "resnet50", "dataset": "x", "select": "auprc",
+        "best": 3, "unit": "stage3", "strategy": "truncated(3)", "score": 0.90, "stages": [2, 4],
+        "tolerance": 0.01, "confidence": 0.95, "reason": "the highest expected score", "cost": 3.11, "exhaustive_cost": 4,
         "price": "macs", "weight": 0.0, "front": [2, 3], "units": units, "trials": trials,
         "test": {"seeds": 1, "auprc": 0.87, "auroc": 0.9},
     }  # fmt: skip

@@ -125,7 +125,8 @@ def dataset_name(data: Mapping[str, Any]) -> str:
     parts = [part for part in (path or detail).replace("\\", "/").split("/") if part not in ("", ".", "..")]
     while parts and (stem := parts[-1].partition(".")[0]).lower() in GENERIC:
         parts.pop()
-    return stem if parts and kind in SOURCES else name
+    known = stem if parts and kind in SOURCES else name
+    return known + ", split anew" * bool(look_up(data, "resplit"))
 
 
 def inside(folder: Path, name: str) -> Path:
