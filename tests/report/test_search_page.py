@@ -34,7 +34,8 @@ def searched(run, tmp_path):
         "kind": "ttl", "method": "bayesian", "model": "resnet50", "dataset": "x", "select": "auprc",
         "best": 3, "unit": "stage3", "strategy": "truncated(3)", "score": 0.90, "stages": [2, 4],
         "tolerance": 0.01, "confidence": 0.95, "reason": "the highest expected score", "cost": 3.11,
-        "exhaustive_cost": 4, "price": "macs", "weight": 0.0, "front": [2, 3], "units": units, "trials": trials,
+        "exhaustive_cost": 4, "price": "macs", "weight": 0.0, "front": [2, 3], "units": units,
+        "trials": trials,
         "test": {"seeds": 1, "auprc": 0.87, "auroc": 0.9},
     }  # fmt: skip
     (tmp_path / "search.json").write_text(json.dumps(record))
