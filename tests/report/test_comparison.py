@@ -471,9 +471,15 @@ def test_drawings_of_a_work_folder_are_images_that_run_nothing(found, made, tmp_
 
 
 def test_the_picture_beside_the_answer_has_every_difference(found):
-    svg = figures.differences(compared.lines(found), "full", "AUROC")
-    assert svg.count("lp_ft, breast") == svg.count("lp_ft, ham_10000") == 1
-    assert figures.differences(compared.lines(found)[:1], "full", "AUROC") is None  # the reference alone
+    rows = compared.lines(found)
+    lead = comparison_page._lead(found, rows)
+    assert lead.svg.count("lp_ft, breast") == lead.svg.count("lp_ft, ham_10000") == 1
+    assert comparison_page._lead(found, rows[:1]) is None  # the reference alone
+    found["statistics"]["pooled"] = [
+        {"strategy": "lp_ft", "estimate": 0.02, "low": 0.01, "high": 0.03, "p_holm": 0.01}
+    ]
+    lead = comparison_page._lead(found, rows)
+    assert "lp_ft, breast" not in lead.svg and lead.caption.endswith("Over all data sets together.")
 
 
 def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):

@@ -12,10 +12,12 @@ from ttl_jax.report import captions, wording
 from ttl_jax.report.comparison import figures as compared_figures
 from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.comparison.decisions import decision_tests, trusts
+from ttl_jax.report.comparison.figures import Difference
 from ttl_jax.report.read import Run, look_up
 from ttl_jax.report.svg import Drawn, as_image
 
 MAX_PICTURE_BYTES = 600_000  # of plans of strategies
+MAX_DIFFERENCES = 16  # in the picture beside the answer, so that both are seen at once
 
 
 def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     sizes = itertools.accumulate(len(drawn.svg) for drawn in pictures)
     fitting = sum(size <= MAX_PICTURE_BYTES for size in sizes)
     return {
-        "lead": _lead(rows, statistics),
+        "lead": _lead(found, rows),
         "lines": rows,
         "reference": statistics["reference"],
         "preferred": compared.preferred(found),
@@ -86,11 +88,33 @@ def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _lead(rows: Sequence[compared.Line], statistics: Mapping[str, Any]) -> Drawn | None:
-    """The picture beside the answer: what each strategy gains."""
-    metric = wording.title(statistics["metric"])
-    svg = compared_figures.differences(rows, statistics["reference"], metric)
+def _lead(found: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | None:
+    """The picture beside the answer: what each strategy gains, over the data sets where that is known."""
+    statistics = found["statistics"]
+    several = len({(row.dataset, row.model) for row in rows}) > 1
+    all_of_them = [
+        Difference(
+            f"{row.strategy}, {row.dataset}" if several else row.strategy,
+            row.difference,
+            row.d_low,
+            row.d_high,
+            row.p,
+        )
+        for row in rows
+        if row.difference is not None
+    ]
+    pooled = [
+        Difference(each["strategy"], each["estimate"], each["low"], each["high"], each["p_holm"])
+        for each in compared.pooled(found)
+    ]
+    one_network = len({row.model for row in rows}) == 1
+    shown = pooled if pooled and one_network else all_of_them
+    by_size = sorted(shown, key=lambda each: -abs(each.estimate))[:MAX_DIFFERENCES]
+    picked = [each for each in shown if each in by_size]
+    svg = compared_figures.differences(picked, statistics["reference"], wording.title(statistics["metric"]))
     about = captions.DIFFERENCES.format(reference=statistics["reference"])
+    about += f" The {len(picked)} largest of {len(shown)}." if len(picked) < len(shown) else ""
+    about += " Over all data sets together." if shown is pooled else ""
     return None if svg is None else Drawn(svg, about)
 
 

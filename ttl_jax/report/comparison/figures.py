@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,39 +25,33 @@ COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-def differences(lines: Sequence[Line], reference: str, metric: str) -> str | None:
-    """Each strategy's difference from the reference in points, with its 95% interval; None without one.
+class Difference(NamedTuple):
+    """A strategy's difference from the reference, its 95% interval, and p after Holm's correction."""
 
-    Coloured where the interval is of one sign after Holm's correction (p below 0.05), else grey; one row a
-    strategy, its data sets and networks below each other.
-    """
-    known = [line for line in lines if line.difference is not None]
-    if not known:
+    name: str
+    estimate: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def differences(found: Sequence[Difference], reference: str, metric: str) -> str | None:
+    """Differences in points with their intervals, coloured where p is below 0.05; None without one."""
+    if not found:
         return None
-    places = {(line.dataset, line.model) for line in known}
-    known = sorted(known, key=lambda line: [other.strategy for other in known].index(line.strategy))
-    width = max(5.6, min(8.0, 3.4 + 0.07 * max(len(_place_of(line, places)) for line in known)))
-    with drawing(width, 0.8 + 0.3 * len(known), f"Differences from {reference}, {metric} points") as made:
+    width = max(5.6, min(8.0, 3.4 + 0.07 * max(len(each.name) for each in found)))
+    with drawing(width, 0.8 + 0.3 * len(found), f"Differences from {reference}, {metric} points") as made:
         axes = made.figure.subplots()
         axes.axvline(0, color=MUTED, linewidth=1)
-        for height, line in enumerate(reversed(known)):
-            sure = line.p is not None and line.p < 0.05
-            colour = SERIES[0] if sure else MUTED
-            if line.d_low is not None and line.d_high is not None:
-                axes.plot([100 * line.d_low, 100 * line.d_high], [height] * 2, color=colour, linewidth=2)
-            axes.plot([100 * (line.difference or 0)], [height], "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(known)), [_place_of(line, places) for line in reversed(known)])
-        axes.set(xlabel=f"{metric} points against {reference}", ylim=(-0.6, len(known) - 0.4))
+        for height, each in enumerate(reversed(found)):
+            colour = SERIES[0] if each.p is not None and each.p < 0.05 else MUTED
+            if each.low is not None and each.high is not None:
+                axes.plot([100 * each.low, 100 * each.high], [height] * 2, color=colour, linewidth=2)
+            axes.plot([100 * each.estimate], [height], "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(found)), [each.name for each in reversed(found)])
+        axes.set(xlabel=f"{metric} points against {reference}", ylim=(-0.6, len(found) - 0.4))
         axes.grid(axis="y", visible=False)
     return made.svg
-
-
-def _place_of(line: Line, places: set[tuple[str, str]]) -> str:
-    """The strategy, with what tells its place from others."""
-    parts = [line.strategy]
-    parts += [line.dataset] if len({dataset for dataset, _ in places}) > 1 else []
-    parts += [line.model] if len({model for _, model in places}) > 1 else []
-    return ", ".join(parts)
 
 
 def critical_difference(friedman: Mapping[str, Any]) -> str:
