@@ -157,7 +157,7 @@ def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):
 
 def test_sets_abstention_and_distance_are_columns_on_request(finished, images, tmp_path, capsys):
     run = ttl_jax.load(finished[0].workdir)
-    given = (run.folder, images, "--set=0.8", "--by-class", "--abstain=0.7", "--ood")
+    given = (run.folder, images, "--set=0.8", "--by_class", "--abstain=0.7", "--ood")
     assert predict(*given, f"--out={tmp_path}/x.jsonl") == 0
     rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     val = predictions.load(run.folder / "predictions" / "val.npz")
