@@ -1,4 +1,4 @@
-"""Files of weights that somebody made to run code, to take all memory or to be read for ever; none is damaged."""
+"""Files of weights made to run code, to take all memory or to be read for ever; none is damaged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def storage(key=b"V0\n", length=b"I10\n", kind=b"FloatStorage"):
     return b"(Vstorage\nctorch\n" + kind + b"\n" + key + b"Vcpu\n" + length + b"tQ"
 
 
-def tensor(store=None, offset=b"I0\n", size=numbers([10]), stride=numbers([1])):
+def tensor(store=None, offset=b"I0\n", size=None, stride=None):
+    size, stride = size or numbers([10]), stride or numbers([1])
     return (
         b"ctorch._utils\n_rebuild_tensor_v2\n(" + (store or storage()) + offset + size + stride + b"I00\n"
         b"ccollections\nOrderedDict\n)RtR"
@@ -66,18 +67,23 @@ def doubled(depth, leaf=b"I1\n"):
 
 TEN = [("0", np.arange(10, dtype=np.float32).tobytes())]
 CALLS = [
-    ("os", "system"), ("posix", "system"), ("nt", "system"), ("subprocess", "call"), ("subprocess", "getoutput"),
+    ("os", "system"), ("posix", "system"), ("nt", "system"), ("subprocess", "call"),
+    ("subprocess", "getoutput"),
     ("builtins", "eval"), ("builtins", "exec"), ("__builtin__", "eval"), ("builtins", "compile"),
     ("builtins", "getattr"), ("builtins", "__import__"), ("builtins", "open"), ("builtins", "bytearray"),
     ("torch.storage", "_load_from_bytes"), ("torch", "load"), ("torch.hub", "load"), ("torch.jit", "load"),
     ("torch.serialization", "load"), ("torch._utils", "_rebuild_wrapper_subclass"), ("numpy", "load"),
-    ("numpy.core.multiarray", "_reconstruct"), ("pickle", "loads"), ("_pickle", "loads"), ("runpy", "run_path"),
+    ("numpy.core.multiarray", "_reconstruct"), ("pickle", "loads"), ("_pickle", "loads"),
+    ("runpy", "run_path"),
     ("importlib", "import_module"), ("ctypes", "CDLL"), ("functools", "partial"), ("operator", "attrgetter"),
     ("operator", "methodcaller"), ("shutil", "rmtree"), ("pathlib", "Path"), ("socket", "create_connection"),
     ("webbrowser", "open"), ("code", "interact"), ("timeit", "timeit"), ("pdb", "run"), ("bdb", "Bdb"),
-    ("collections", "Counter"), ("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"), ("types", "CodeType"),
-    ("types", "FunctionType"), ("ttl_jax.weights.readers.torch_pickle", "np.load"), ("torch", "FloatStorage.from_file"),
-    ("", ""), ("a" * 100_000, "b"), ("os\x1b[2J", "system"), ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+    ("collections", "Counter"), ("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"),
+    ("types", "CodeType"),
+    ("types", "FunctionType"), ("ttl_jax.weights.readers.torch_pickle", "np.load"),
+    ("torch", "FloatStorage.from_file"),
+    ("", ""), ("a" * 100_000, "b"), ("os\x1b[2J", "system"),
+    ("torch._utils", "_rebuild_tensor_v2.__globals__"),
 ]  # fmt: skip
 
 
@@ -131,7 +137,8 @@ def pickles(rng: random.Random) -> Iterator[tuple[str, bytes]]:
             f"put-{power}": b"I1\np%d\n." % (1 << (2 * power)),
         }
     for opcode, form in (
-        (b"X", "<I"), (b"T", "<I"), (b"B", "<I"), (b"\x8b", "<I"), (b"\x8d", "<Q"), (b"\x8e", "<Q"), (b"\x96", "<Q"),
+        (b"X", "<I"), (b"T", "<I"), (b"B", "<I"), (b"\x8b", "<I"), (b"\x8d", "<Q"), (b"\x8e", "<Q"),
+        (b"\x96", "<Q"),
         (b"\x95", "<Q"),
     ):  # fmt: skip
         for power in (28, 30, 31, 40, 62):
@@ -150,7 +157,8 @@ def pickles(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         "many sizes": b"(B" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20) + b"q\x000"
         + b"ctorch\nSize\nh\x00\x85R" * 5000 + b"t.",
         "pairs again": b"(l(Va\nI1\ntaq\x000" + b"ccollections\nOrderedDict\nh\x00\x85R0" * 50_000 + b"N.",
-        "no end": b"(d", "no mark": b"u.", "no value": b".", "no memo": b"h\x05.", "marks": b"(" * 100_000 + b".",
+        "no end": b"(d", "no mark": b"u.", "no value": b".", "no memo": b"h\x05.",
+        "marks": b"(" * 100_000 + b".",
         "extension": b"\x82\x01.", "persistent": b"Pos.system\n.", "keys of one hash": b"(d" + b"".join(
             b"\x8a\x10" + ((2**61 - 1) * n).to_bytes(16, "little") + b"Ns" for n in range(1, 60_000)) + b".",
     }  # fmt: skip
@@ -270,7 +278,7 @@ def h5(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         file["a/w"] = np.ones(3, "f4")
 
     def lying(file):
-        for number in range(200):
+        for number in range(25):
             file.create_dataset(f"w{number}", (10**6,), "f4", compression="gzip", chunks=(10**6,))[:] = 0
 
     yield "plain.h5", made(lambda file: file.create_dataset("w/kernel:0", data=np.ones((3, 4), "f4")))
@@ -361,8 +369,10 @@ def h5(rng: random.Random) -> Iterator[tuple[str, bytes]]:
 def npz(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """Arrays that claim more than their bytes, or are objects."""
     claims = [
-        ((1 << 40,), "<f4"), ((1 << 31, 4), "<f8"), ((0, 1 << 40), "<f4"), ((-1,), "<f4"), ((10,), "|O"), ((10,), "<U0"),
-        ((1 << 62,), "|V0"), ((10,), "<f16"), ((10,), "nonsense"), ((2,) * 40, "<f4"), ((1.5,), "<f4"), ((), "<f4"),
+        ((1 << 40,), "<f4"), ((1 << 31, 4), "<f8"), ((0, 1 << 40), "<f4"), ((-1,), "<f4"), ((10,), "|O"),
+        ((10,), "<U0"),
+        ((1 << 62,), "|V0"), ((10,), "<f16"), ((10,), "nonsense"), ((2,) * 40, "<f4"), ((1.5,), "<f4"),
+        ((), "<f4"),
         ((10, True), "<f4"), ((10,), "<M8[ns]"), ((10,), "|S100000000"), ((10**30,), "<f4"),
     ]  # fmt: skip
     for shape, kind in claims:
@@ -404,10 +414,13 @@ def safetensors(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     for length in (0, 1, 2**31, 2**40, 2**62, 2**64 - 1, 99_999_999):
         yield "length.safetensors", made(one(), length=length)
     for change in (
-        {"shape": [2**62]}, {"shape": [2**63]}, {"shape": [2**64]}, {"shape": [-1]}, {"shape": [0, 2**62]}, {"shape": 1},
+        {"shape": [2**62]}, {"shape": [2**63]}, {"shape": [2**64]}, {"shape": [-1]}, {"shape": [0, 2**62]},
+        {"shape": 1},
         {"shape": [1.5]}, {"shape": [1] * 100 + [10]}, {"dtype": "F31"}, {"dtype": "BF16"}, {"dtype": 5},
-        {"data_offsets": [0, 2**62]}, {"data_offsets": [40, 0]}, {"data_offsets": [1, 41]}, {"data_offsets": [0]},
-        {"data_offsets": [-8, 32]}, {"dtype": "F8_E4M3", "shape": [40]}, {"dtype": "I64", "shape": [5]}, {"shape": []},
+        {"data_offsets": [0, 2**62]}, {"data_offsets": [40, 0]}, {"data_offsets": [1, 41]},
+        {"data_offsets": [0]},
+        {"data_offsets": [-8, 32]}, {"dtype": "F8_E4M3", "shape": [40]}, {"dtype": "I64", "shape": [5]},
+        {"shape": []},
     ):  # fmt: skip
         yield "change.safetensors", made(one(**change))
     tensors = {f"w{n}": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]} for n in range(1000)}
@@ -423,12 +436,16 @@ def safetensors(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     yield "names.safetensors", made({"\x1b[2J" + "n" * 10**5: one()["w"]})
 
 
-def hostile(seed: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (kind, name, bytes) of every file; the seed chooses where things stand and what they ask for."""
+def hostile(seed: int, most: int = 1 << 40) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (kind, name, bytes) of every file of at most so many bytes.
+
+    The seed chooses where things stand in the files and what they ask for.
+    """
     count = itertools.count()
     for make in (code, pickles, tensors, zips, h5, npz, safetensors):
         for name, content in make(random.Random(f"{seed} {make.__name__}")):
-            yield f"hostile {make.__name__}", f"weights-{next(count)}-{name}", content
+            if len(content) <= most:
+                yield f"hostile {make.__name__}", f"weights-{next(count)}-{name}", content
 
 
 def honest() -> dict[str, bytes]:

@@ -84,7 +84,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
     if config.name == "nifti" and isinstance(checked.reader, DecodingReader):
         print(
             f"the slices are larger than data.cache_gb={config.cache_gb}, so each is cut from its volume at "
-            "every read, which is slow; prepare them once (python -m ttl_jax prepare)",
+            "every read, which is slow; prepare them once (ttl-jax prepare)",
             flush=True,
         )
     skipped = refuse_or_report(listing, checked.faults, config.on_error)
