@@ -10,7 +10,7 @@ from ttl_jax.errors import UserError
 NETWORKS = [
     ("resnet18", 32, "stage2/block1"),
     ("densenet121", 32, "transition1"),
-    ("vgg16", 32, None),
+    ("vgg16", 64, None),
     ("efficientnet_lite0", 33, "stage3/block1"),
     ("bit_r50x1", 32, "stage1/block1"),
 ]

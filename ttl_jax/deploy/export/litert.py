@@ -55,7 +55,12 @@ def open(forward: Forward, path: Path) -> Runnable:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter: Any = Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
+    try:
+        interpreter.allocate_tensors()
+    except RuntimeError as error:  # VGG on images below 64 px, whose last map is one pixel
+        raise UserError(
+            f"--format=litert: LiteRT does not run {forward.name} at this size ({error}); use onnx"
+        ) from None
     (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def one(image: np.ndarray) -> np.ndarray:
