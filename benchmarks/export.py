@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,11 @@ def cuts(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any
 def torch_export(name: str, size: int, path: Path) -> bool:
     """Writes what PyTorch exports of torchvision's network; False where there is none."""
     import torch
+
+    operations = torch.library.Library("torchvision", "DEF")  # a CPU build lacks these two
+    for operation in ("nms", "qnms"):
+        with suppress(RuntimeError):  # declared already
+            operations.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision.models as theirs
 
     if name not in theirs.list_models():
