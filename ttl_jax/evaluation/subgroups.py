@@ -97,9 +97,9 @@ def gaps(
 ) -> tuple[Gap, ...]:
     """Test whether the subgroups of each column have the same figure.
 
-    An F test of the subgroups' figures, each weighted by the variance that it would have at their common
-    figure: a score test, whose variance is not 0 where a small subgroup is all right. Variances and degrees
-    of freedom are those of `score_interval`, over patients. Of the worst of G subgroups the interval is that
+    Welch's test (1951, Biometrika 38:330) of the subgroups' figures, with the variance that each would have
+    at their common figure: a score test, whose variance is not 0 where a small subgroup is all right.
+    Variances are those of `score_interval`, over patients. Of the worst of G subgroups the interval is that
     of level 1 - (1 - level) / G (Bonferroni): it covers whichever is picked.
 
     Args:
@@ -150,7 +150,7 @@ def _spread(held: Predictions, members: Bool[np.ndarray, "n"], metric: str) -> S
 
 
 def _same(figures: Float[np.ndarray, "g"], spreads: Sequence[Spread]) -> float:
-    """p that the figures are one, with the variances that they would have at it."""
+    """p of Welch's test, with the variances at the common figure."""
     from scipy import stats
 
     common = float(figures.mean())
@@ -158,9 +158,11 @@ def _same(figures: Float[np.ndarray, "g"], spreads: Sequence[Spread]) -> float:
         inside = min(max(common, 1e-3), 1 - 1e-3)
         weights = 1 / np.array([each.variance(inside) for each in spreads])
         common = float(weights @ figures / weights.sum())
-    between = float(weights @ (figures - common) ** 2) / (len(figures) - 1)
-    freedom = min(sum(np.inf if each.plain else each.freedom for each in spreads), 1e9)
-    return float(stats.f.sf(between, len(figures) - 1, freedom))
+    count, freedom = len(figures), np.array([each.patients - 1 for each in spreads])
+    between = float(weights @ (figures - common) ** 2) / (count - 1)
+    spare = float(((1 - weights / weights.sum()) ** 2 / freedom).sum())
+    statistic = between / (1 + 2 * (count - 2) / (count**2 - 1) * spare)
+    return float(stats.f.sf(statistic, count - 1, (count**2 - 1) / (3 * spare)))
 
 
 def _parts(cells: np.ndarray, bins: int, most: int) -> list[tuple[str, np.ndarray]]:
