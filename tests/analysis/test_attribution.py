@@ -78,8 +78,14 @@ def test_through_a_hidden_layer_only_active_units_count():
     hidden = made.features.mean(axis=(1, 2)) @ made.head["hidden"]["kernel"] + made.head["hidden"]["bias"]
     active = (hidden > 0)[:, :, None] * made.head["out"]["kernel"][None]
     slope = np.einsum("ch,nhk->nck", made.head["hidden"]["kernel"], active)  # of each logit by the mean
-    picked = slope[np.arange(2), :, CLASSES] / made.places
-    close(made.maps("grad_cam"), np.maximum(np.einsum("nhwc,nc->nhw", made.features, picked), 0))
+    seen = 0.0  # some classes have evidence against them only: an empty map
+    for place in range(3):
+        want = np.maximum(np.einsum("nhwc,nc->nhw", made.features, slope[..., place] / made.places), 0)
+        seen = max(seen, want.max())
+        np.testing.assert_allclose(
+            made.maps("grad_cam", np.full(2, place)), want, rtol=1e-4, atol=1e-5 * want.max() + 1e-9
+        )
+    assert seen > 0
 
 
 def test_grad_cam_pp(made):
@@ -116,6 +122,8 @@ def test_integrated_gradients_add_up_and_agree_with_a_fine_sum(made):
     picked = np.arange(2), CLASSES
     whole = made.logits(inputs)[picked] - made.logits(np.zeros_like(inputs))[picked]
     np.testing.assert_allclose(found.sum(axis=made.space), whole, rtol=2e-3)
+    if len(made.space) == 3:
+        return  # XLA takes a second for a derivative by a volume on a CPU
 
     @jax.jit
     def slope(images):
@@ -144,14 +152,14 @@ def test_occlusion_is_what_the_logit_loses_patch_by_patch(made):
 
 
 def test_every_method_is_registered_with_maps_that_fit():
-    made = Made("cbr_tiny", "stage2/pool", (16, 20))  # sides that 8 does not divide
+    made = Made("cbr_tiny", "stage2/pool", (36, 44))  # sides that 8 does not divide
     names = registry.names("attribution")
     assert {"grad_cam", "grad_cam_pp", "hires_cam", "eigen_cam", "integrated_gradients", "occlusion"} == {
         *names
     }
     for name in names:
         maps = made.maps(name)
-        assert np.isfinite(maps).all() and enlarged(maps, (16, 20)).shape == (2, 16, 20)
+        assert np.isfinite(maps).all() and enlarged(maps, (36, 44)).shape == (2, 36, 44)
         assert attribution.takes_unit(name) == (maps.shape[1:] == made.features.shape[1:-1])
 
 
@@ -167,7 +175,7 @@ def test_the_topmost_map_with_places_enough_is_taken(size, unit):
 
 
 def test_a_unit_by_name_by_number_and_wrongly():
-    network = models.create("vgg11", 2)
+    network = models.create("vgg16", 2)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     given = network, shapes, normalise, (224, 224, 3)
     assert map_unit(*given) == "stage5/pool" and map_unit(*given, "1") == "stage1/conv1"

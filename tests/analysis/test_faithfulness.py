@@ -14,7 +14,7 @@ from ttl_jax.analysis.faithfulness import curves, inside, randomised, rank_corre
 
 def test_weights_are_shuffled_from_the_head_down_unit_by_unit():
     network = models.create("cbr_tiny", 3, cut="stage3/pool")
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), variables)
     flat = dict(jax.tree_util.tree_flatten_with_path(variables)[0])

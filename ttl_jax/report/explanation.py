@@ -72,7 +72,7 @@ def _judge(found: Mapping[str, Any], run: str, method: str) -> Judged:
         row["random weights"] = f"{last:.2f}"
         if last > ALIKE:
             said.append(f"the map is much the same with random weights (rank correlation {last:.2f})")
-        elif first > SAME:
+        if first > SAME:
             said.append("the map is the same with a random head: it knows no class")
     inside = [held["inside"][method] for held in _held(found, run) if "inside" in held]
     if inside:
