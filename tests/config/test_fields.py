@@ -63,7 +63,9 @@ def test_a_preset_comes_back_from_its_dataclass(path):
 
 def test_a_part_of_a_comparison_or_search_is_a_run():
     for made in (compare_config(), search_config(), typed(SearchConfig, search_config())):
-        assert run_config(made) == replace(RunConfig(), cache_disk_gb=4.0, report_images=made.report_images)
+        assert run_config(made) == replace(
+            RunConfig(), cache_disk_gb=4.0, report_images=made.report_images, training_features=False
+        )
 
 
 @pytest.mark.parametrize(

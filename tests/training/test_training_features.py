@@ -31,7 +31,7 @@ def test_features_are_those_that_the_logits_follow_from(tmp_path, config, datase
     read = read_all(list(images), kept.ids.tolist(), Geometry(32), 1.0)
     assert [digest.tobytes() for digest in kept.hashes] == list(read.hashes)
     # nothing that could be looked at
-    assert kept.fingerprints.shape == (20, 63) and kept.features.shape == (20, 512)
+    assert kept.fingerprints.shape == (20, 143) and kept.features.shape == (20, 512)
     unit = kept.features.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     wanted = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(unit).kneighbors(unit)[0][:, -1]

@@ -1,7 +1,7 @@
 """What a run keeps of its training images: features and fingerprints by which others are compared with them.
 
 No pixels are kept, and no names but the ids that prediction files hold too. A fingerprint is the sign and
-size of 63 waves across the image, the longest ones.
+size of 143 waves across the image, the longest ones: as much as a picture of 12 x 12 pixels.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Described:
     Attributes:
         features: pooled outputs of the last unit, float16 (N, D).
         hashes: digests of the pixels at the size trained on, (N, 16); 0 for an image of one colour.
-        fingerprints: `fingerprint.low_frequencies` of thumbnails, float16 (N, 63).
+        fingerprints: `fingerprint.low_frequencies` of thumbnails, float16 (N, 143).
     """
 
     features: Float[np.ndarray, "n d"]
     hashes: UInt8[np.ndarray, "n 16"]
-    fingerprints: Float[np.ndarray, "n 63"]
+    fingerprints: Float[np.ndarray, "n 143"]
 
 
 @dataclass(frozen=True)
