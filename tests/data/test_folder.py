@@ -103,3 +103,68 @@ def test_faults_are_one_sentence(tmp_path, class_folders, split_folders, save):
     shutil.rmtree(split_folders / "Training")
     with pytest.raises(UserError, match="no train folder"):
         read_folder(split_folders)
+
+
+def patients(root, save, masks=False):
+    """Two classes of four patients of three scans; patient P0 in both."""
+    for number, label in enumerate("ab"):
+        for patient in range(4):
+            name = f"P{patient + 4 * number if patient else 0}"
+            for scan in range(3):
+                save(root / label / name / f"{scan}.png", 100 * number + 10 * patient + scan)
+                if masks:
+                    save(root / label / name / f"{scan}_mask.png", 500 + 100 * number + 10 * patient + scan)
+    return root
+
+
+def test_folders_within_classes_are_patients(tmp_path, save, capsys):
+    found = read_folder(patients(tmp_path / "set", save))
+    assert found.groups.tolist() == [name.split("/")[1] for name in found.ids] and len(set(found.groups)) == 7
+    assert "the 7 folders within the classes are patients" in found.notes[0]
+    assert found.notes[0] in capsys.readouterr().out
+    assert read_folder(tmp_path / "set", group="file").groups.tolist() == found.ids.tolist()
+    with pytest.raises(UserError, match="data.group='patient' is for a table"):
+        read_folder(tmp_path / "set", group="patient")
+
+
+def test_folders_that_part_a_class_are_not_patients(tmp_path, save):
+    for label in "ab":
+        for side in ("left1", "right1"):
+            for number in range(4):
+                save(tmp_path / "set" / label / side / f"{number}.png", ord(label) + number)
+    found = read_folder(tmp_path / "set")
+    assert found.groups.tolist() == found.ids.tolist() and "not taken for patients" in found.notes[0]
+    assert set(read_folder(tmp_path / "set", group="folder").groups) == {"left1", "right1"}
+
+
+def test_masks_beside_images_are_no_images(tmp_path, save, capsys):
+    found = read_folder(patients(tmp_path / "set", save, masks=True))
+    assert len(found.ids) == 24 and not any("mask" in name for name in found.ids)
+    assert "left out 24 masks beside the images, as a/P0/0_mask.png" in capsys.readouterr().out
+    for number in range(4):
+        save(tmp_path / "apart" / "ab"[number % 2] / "images" / f"{number}.png", number)
+        save(tmp_path / "apart" / "ab"[number % 2] / "masks" / f"{number}.png", number + 50)
+        save(tmp_path / "plain" / "ab"[number % 2] / f"unmask_{number}.png", number)
+        save(tmp_path / "plain" / "ab"[number % 2] / f"face_mask_{number}.png", number + 90)
+    assert read_folder(tmp_path / "apart").ids.tolist() == [
+        f"{'ab'[n % 2]}/images/{n}.png" for n in (0, 2, 1, 3)
+    ]
+    assert len(read_folder(tmp_path / "plain").ids) == 8  # no image stands beside them under the same name
+    with pytest.raises(UserError, match="images and their masks"):
+        read_folder(tmp_path / "apart" / "a")
+
+
+def test_a_path_that_is_off_by_one_folder_is_named(tmp_path, save, class_folders):
+    (outer := tmp_path / "outer").mkdir()
+    class_folders.rename(inner := outer / "set")
+    with pytest.raises(UserError, match=f"outer holds one folder.*a, b: set data.path={inner}"):
+        read_folder(outer)
+    with pytest.raises(UserError, match=f"is one class's folder.*data.path={inner}"):
+        read_folder(inner / "a")
+    for place in ("one", "two"):
+        for label in ("benign", "malignant"):
+            save(tmp_path / "sites" / place / label / "x.png", 1)
+    with pytest.raises(
+        UserError, match="is above the classes: each of its folders, as one and two, holds benign"
+    ):
+        read_folder(tmp_path / "sites")

@@ -218,11 +218,12 @@ def test_a_split_without_images_and_a_class_without_training(tmp_path, save):
         ({"train_share": 0.0}, "data.train_share=0.0"),
         ({"train_share": 0.5, "train_limit": 9}, "and 1 with data.train_limit"),
         ({"train_limit": -1}, "data.train_limit=-1"),
-        ({"group": "patient"}, "data.group='patient' .* csv"),
+        ({"group": "patient"}, "data.group='patient' .*csv"),
         ({"split": "part"}, "data.split='part' .* csv"),
-        ({"name": "phantom/mri", "group": "patient"}, "data.group='patient' .* csv"),
-        ({"name": "phantom/mri", "splits": "s.json"}, "data.splits='s.json'.* phantom"),
-        ({"name": "phantom/mri", "folds": 5}, "data.folds=5.* phantom"),
+        ({"name": "phantom/mri"}, "data.path=.* is not read by data.name=phantom/mri"),
+        ({"name": "phantom/mri", "path": "", "group": "patient"}, "data.group='patient' .* csv"),
+        ({"name": "phantom/mri", "path": "", "splits": "s.json"}, "data.splits='s.json'.* phantom"),
+        ({"name": "phantom/mri", "path": "", "folds": 5}, "data.folds=5.* phantom"),
     ],
 )
 def test_fields_that_make_no_sense(config, fields, message):
@@ -375,3 +376,45 @@ def test_the_rule_of_older_splits_is_gone_but_where_the_data_have_splits(class_f
     assert all(np.array_equal(sets[name].ids, again[name].ids) for name in sets)
     with pytest.raises(UserError, match="split_rule=3 is neither"):
         data.load(replace(config, split_rule=3))
+
+
+def test_the_origin_of_a_split_is_told(config, class_folders, tmp_path, save):
+    import shutil
+
+    for number in range(4):  # copies of two images of class a
+        shutil.copy(class_folders / "a" / "00.png", class_folders / "a" / f"copy{number}.png")
+    shutil.copy(class_folders / "a" / "01.png", class_folders / "a" / "again.png")
+    origin = data.load(config)["val"].origin
+    assert origin.splits_from == "made anew by data.split_seed=0: 7 copies kept together"
+    assert origin.source == f"folder {class_folders}"
+    assert data.load(replace(config, duplicates="ignore"))["val"].origin.splits_from.endswith(
+        "copies not looked for"
+    )
+    assert data.load(replace(config, folds=4, fold=1))["val"].origin.splits_from.startswith(
+        "fold 1 of 4 by data"
+    )
+    file = str(tmp_path / "split.json")
+    data.load(replace(config, splits=file))
+    assert data.load(replace(config, splits=file))["val"].origin.splits_from == file
+    for number in range(32):
+        place = ("train" if number % 2 else "test", "ab"[number // 2 % 2], f"{number}.png")
+        save(tmp_path.joinpath("own", *place), 1000 + number)
+    told = data.load(replace(config, path=str(tmp_path / "own")))["val"].origin.splits_from
+    assert told.startswith("the data's own, the folders test/, train/; val made anew by data.split_seed=0")
+
+
+def test_images_of_one_colour_are_told(config, class_folders, tmp_path, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (12, 10), (9, 9, 9)).save(class_folders / "a" / "00.png")
+    data.load(config)
+    assert "1 of 60 images show one colour throughout, the first is" in capsys.readouterr().out
+    for number in range(12):
+        path = tmp_path / "clear" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 10, 4), np.uint8)
+        pixels[..., 3] = 0
+        Image.fromarray(pixels).save(path)
+    for duplicates in ("altered", "ignore"):
+        with pytest.raises(UserError, match="all 12 images .* show one colour.*transparent throughout"):
+            data.load(replace(config, path=str(tmp_path / "clear"), duplicates=duplicates))

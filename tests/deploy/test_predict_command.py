@@ -18,6 +18,7 @@ from ttl_jax.cli import main
 from ttl_jax.deploy import prediction_table
 from ttl_jax.deploy.predict import ensemble, mutual_information, with_probabilities
 from ttl_jax.evaluation import predictions
+from ttl_jax.training.records.training_features import load_training_features
 from ttl_jax.training.run import train
 
 
@@ -145,16 +146,47 @@ def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):
     entropy = -(mean * np.log(mean)).sum(1) + (each * np.log(each)).sum(2).mean(0)
     np.testing.assert_allclose([row["mutual_information"] for row in rows], entropy, atol=1e-6)
     val = predictions.load(one.folder / "predictions" / "val.npz")
-    joint = ensemble([one, two], "sensitivity 0.90")
+    joint = ensemble([one, two])
     held = [predictions.load(run.folder / "predictions" / "val.npz").logits for run in (one, two)]
     pairs = zip((one, two), held, strict=True)
     p = np.mean([run.signature.probabilities(logits, True)[:, 1] for run, logits in pairs], 0)
     assert (p[val.labels == 1] >= joint.threshold["bright"]).mean() >= 0.9
-    np.testing.assert_allclose(
-        probabilities(with_probabilities(val, np.stack([1 - p, p], 1)).logits, "multiclass")[:, 1],
-        p,
-        atol=1e-6,
-    )
+    again = with_probabilities(val, np.stack([1 - p, p], 1)).probabilities
+    np.testing.assert_allclose(again[:, 1], p, atol=1e-6)
+
+
+def test_sets_abstention_and_distance_are_columns_on_request(finished, images, tmp_path, capsys):
+    run = ttl_jax.load(finished[0].workdir)
+    given = (run.folder, images, "--set=0.8", "--by_class", "--abstain=0.7", "--ood")
+    assert predict(*given, f"--out={tmp_path}/x.jsonl") == 0
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    val = predictions.load(run.folder / "predictions" / "val.npz")
+    p = val.logits.astype(np.float64) / run.signature.temperature
+    p = np.exp(p) / np.exp(p).sum(1, keepdims=True)
+    asked = np.array([[row["p_dark"], row["p_bright"]] for row in rows])
+    # A class is in the set where its probability is no lower than ceil((n + 1) 0.8) true ones' are.
+    for place, name in enumerate(("dark", "bright")):
+        own = np.sort(p[val.labels == place, place])[::-1]
+        at = own[int(np.ceil((len(own) + 1) * 0.8)) - 1]
+        clear = np.abs(asked[:, place] - at) > 1e-5
+        inside = np.array([name in row["set"].split("|") for row in rows])
+        assert (inside == (asked[:, place] >= at))[clear].all()
+    about = json.loads((tmp_path / "x.jsonl.json").read_text())
+    threshold = about["abstain"]["threshold"]
+    assert [row["abstain"] for row in rows] == ["yes" if each else "no" for each in asked.max(1) < threshold]
+    sure = p.max(1) >= threshold
+    assert (p.argmax(1) == val.labels)[sure].mean() >= 0.7
+    # Percentile of the cosine distance to the tenth nearest training image, among validation's.
+    training = load_training_features(run.folder)
+    here = run.features(run.preprocess(str(images)))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (training.features.astype(float), here)]
+    away = np.sort(np.sqrt(np.maximum(2 - 2 * unit[1] @ unit[0].T, 0)), 1)[:, 9]
+    wanted = 100 * (training.validation[None] < away[:, None]).sum(1) / (len(training.validation) + 1)
+    assert np.abs(np.array([row["ood"] for row in rows]) - wanted).max() <= 100 / len(training.validation)
+    capsys.readouterr()
+    assert predict(run.folder, images, "--set=0.99", f"--out={tmp_path}/y.csv") == 0
+    assert "a coverage of 0.99 takes 99 patients in validation" in capsys.readouterr().out
+    assert {row["set"] for row in rows_of(tmp_path / "y.csv")} == {"dark|bright"}
 
 
 def test_disagreement_is_nothing_where_all_agree_and_most_where_they_are_sure_of_two_things():
@@ -185,6 +217,8 @@ def test_what_cannot_be_is_one_sentence(finished, images, tmp_path, capsys):
         ),
         ([run, images, f"--out={tmp_path}/x.csv", "--threshold=sensitivity0.5"], "gave no such one"),
         ([run, images, f"--out={tmp_path}/x.csv", "--tta=spin"], "data.tta='spin' does not exist"),
+        ([run, images, f"--out={tmp_path}/x.csv", "--set=90"], "a coverage of 90.0 is not between"),
+        ([run, images, f"--out={tmp_path}/x.csv", "--abstain=1"], "an accuracy of 1.0 is not between"),
         ([run, tmp_path / "other", images, f"--out={tmp_path}/x.csv"], "classes are ('dark', 'light') there"),
     ):
         assert predict(*words) == 2

@@ -41,7 +41,7 @@ def test_images_of_another_size_and_kind_are_prepared_as_in_training(finished):
     gray = images[..., 0]
     close(run.predict(gray), run.predict(np.repeat(gray[..., None], 3, -1)))
     assert run.predict([]).shape == (0, 2)
-    with pytest.raises(UserError, match="image 0 goes from -1"):
+    with pytest.raises(UserError, match="image 0 goes from -0"):
         run.predict(images / 127.5 - 1)
 
 

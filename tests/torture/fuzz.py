@@ -1,11 +1,12 @@
-"""Hostile and damaged files, each read in a process with limits: does every one end as read or in one sentence?
+"""Hostile and damaged files, read in a process with limits: does each end as read or in one sentence?
 
-`make torture-fuzz` makes and reads all of them, `--seed` others; a short form is in the suite (test_fuzz.py). A
-reader process reads file after file: a fork for each would cost more than the reading. It says how each ended,
-how long it took and how much memory; one that is silent for 10 s is killed, and counts as a hang.
+`make torture-fuzz` makes and reads all of them, `--seed` others; a short form is in the suite
+(test_fuzz.py). A process reads file after file: a fork for each would cost more than the reading. It says
+how each ended, how long it took and how much memory; one that is silent for 10 s is killed: a hang.
 
-A file is at fault where its reading ran code of the file, hung, died, took more than 2 GB, or raised anything but
-one sentence. Prints a line for each fault, the counts of each kind, and the seed; exit status 1 on a fault.
+A file is at fault where its reading ran code of the file, hung, died, took more than 2 GB, or raised anything
+but one sentence. Prints a line for each fault, the counts of each kind, and the seed; exit status 1 on a
+fault.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,11 +33,12 @@ SECONDS, BYTES = 10.0, 2 << 30
 SENTENCE = 600  # characters
 CANARY = "TTL_JAX_FUZZ_CANARY"  # the file that a hostile pickle would make
 
+ENDS = "read", "refused"  # how a file may end
 Case = tuple[str, str, bytes]  # kind, name of the file, its bytes
 
 
 class Outcome(NamedTuple):
-    """How the reading of a file ended: "read" or "refused", or a fault: "ran", "hang", "died", "memory", "raised"."""
+    """How the reading of a file ended: one of ENDS, or a fault: "ran", "hang", "died", "memory", "raised"."""
 
     how: str
     said: str
@@ -45,7 +47,7 @@ class Outcome(NamedTuple):
 
     @property
     def fault(self):
-        return self.how not in ("read", "refused")
+        return self.how not in ENDS
 
 
 # --- the reader process
@@ -146,29 +148,42 @@ class Watched:
         return Outcome("died", f"status {status}", 0.0, 0) if ready else Outcome("hang", "", seconds, 0)
 
 
-def run(cases: Iterator[Case], report: Callable[[str], None] = print) -> tuple[Counter, list[str]]:
-    """Read every case; returns counts by (kind, how) and the faults."""
-    counts: Counter = Counter()
-    faults: list[str] = []
+def run(cases: Iterable[Case]) -> Iterator[tuple[str, str, Outcome]]:
+    """Yield (kind, file, outcome) of every case; the process that reads ends with the last one."""
     with tempfile.TemporaryDirectory() as name:
-        watched = Watched(Path(name))
-        os.environ[CANARY] = str(Path(name) / "canary")  # the makers of hostile pickles ask for it
-        slowest = largest = Outcome("read", "", 0.0, 0)
-        for kind, file, content in cases:
-            path = Path(name) / file
-            path.write_bytes(content)
-            outcome = watched.ask(path)
-            counts[kind, outcome.how] += 1
-            slowest = max(slowest, outcome, key=lambda each: each.seconds)
-            largest = max(largest, outcome, key=lambda each: each.bytes)
-            if outcome.fault:
-                faults.append(f"{kind}, {file}: {outcome.how} {outcome.said} ({outcome.seconds:.1f} s)")
-                report(faults[-1])
-                (Path(name) / "canary").unlink(missing_ok=True)
-            path.unlink()
-        watched.end()
-    report(f"slowest file {slowest.seconds:.2f} s; most memory {largest.bytes / 2**20:.0f} MiB")
-    return counts, faults
+        folder = Path(name)
+        os.environ[CANARY] = str(folder / "canary")  # the makers of hostile pickles ask for it
+        watched = Watched(folder)
+        try:
+            for kind, file, content in cases:
+                (folder / file).write_bytes(content)
+                yield kind, file, watched.ask(folder / file)
+                (folder / file).unlink()
+                (folder / "canary").unlink(missing_ok=True)
+        finally:
+            watched.end()
+
+
+def report(kind: str, seed: int, outcomes: Iterable[tuple[str, str, Outcome]]) -> int:
+    """Print faults as they come, then counts; return the number of faults."""
+    counts: Counter[tuple[str, str]] = Counter()
+    ends: Counter[str] = Counter()
+    slowest = largest = Outcome("read", "", 0.0, 0)
+    for group, file, outcome in outcomes:
+        counts[group, outcome.how] += 1
+        ends[outcome.how] += 1
+        slowest = max(slowest, outcome, key=lambda each: each.seconds)
+        largest = max(largest, outcome, key=lambda each: each.bytes)
+        if outcome.fault:
+            print(f"{file}: {outcome.how} {outcome.said} ({outcome.seconds:.1f} s)", flush=True)
+    for (group, how), count in sorted(counts.items()):
+        print(f"{group}: {count} {how}")
+    faults = sum(count for how, count in ends.items() if how not in ENDS)
+    print(
+        f"{kind}, seed {seed}: {ends.total()} files, {dict(ends)}, {faults} at fault; the slowest took "
+        f"{slowest.seconds:.2f} s, the largest {largest.bytes / 2**20:.0f} MiB"
+    )
+    return faults
 
 
 # --- mutations
@@ -186,7 +201,9 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
             data[place] = rng.randrange(256)
         elif way == 2:  # a number that is a size or an address becomes an extreme one
             width = rng.choice((2, 4, 8))
-            value = rng.choice((0, 1, -1, 1 << (8 * width - 1), (1 << (8 * width - 1)) - 1, rng.randrange(1 << 31)))
+            value = rng.choice(
+                (0, 1, -1, 1 << (8 * width - 1), (1 << (8 * width - 1)) - 1, rng.randrange(1 << 31))
+            )
             order = rng.choice(("little", "big"))
             data[place : place + width] = (value % (1 << (8 * width))).to_bytes(width, order)
         elif way == 3:
@@ -210,7 +227,11 @@ def mutated(kind: str, files: dict[str, bytes], count: int, seed: int) -> Iterat
     names = sorted(files)
     for number in range(count):
         name = names[number % len(names)]
-        yield f"mutated {name}", f"{kind}-{number}-{name}", mutate(files[name], random.Random(f"{seed} {number} {name}"))
+        yield (
+            f"mutated {name}",
+            f"{kind}-{number}-{name}",
+            mutate(files[name], random.Random(f"{seed} {number} {name}")),
+        )
 
 
 def main() -> int:
@@ -225,19 +246,11 @@ def main() -> int:
         return 0
     import kinds
 
-    failed = 0
-    for kind, cases in kinds.KINDS.items():
-        if chosen.kinds and kind not in chosen.kinds.split(","):
-            continue
-        counts, faults = run(cases(chosen.seed, chosen.mutations))
-        failed += len(faults)
-        for (group, how), count in sorted(counts.items()):
-            print(f"{group}: {count} {how}")
-        total = Counter()
-        for (_, how), count in counts.items():
-            total[how] += count
-        print(f"{kind}, seed {chosen.seed}: {sum(total.values())} files, {dict(total)}, {len(faults)} at fault")
-    return failed > 0
+    wanted = chosen.kinds.split(",") if chosen.kinds else list(kinds.KINDS)
+    faults = [
+        report(kind, chosen.seed, run(kinds.KINDS[kind](chosen.seed, chosen.mutations))) for kind in wanted
+    ]
+    return sum(faults) > 0
 
 
 if __name__ == "__main__":

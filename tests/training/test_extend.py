@@ -74,7 +74,7 @@ def test_what_cannot_be_continued_is_said(tmp_path, constant, datasets):
     constant.total_steps = 5
     train(constant, tmp_path / "a", datasets)
     before = (tmp_path / "a" / "config.json").read_text()
-    for steps, said in ((5, "ask for more"), (4, "ask for more, not fewer")):
+    for steps, said in ((5, "is as long already"), (4, "is longer already")):
         with pytest.raises(UserError, match=said):
             longer(tmp_path / "a", constant, steps)
     constant.optimizer.lr = 0.5

@@ -43,13 +43,15 @@ def test_arrays_are_trained_on_as_by_the_config(tmp_path, arrays):
     assert sum(map(len, sets.values())) == 40
 
 
-def test_a_folder_of_class_folders_and_a_phantom_are_data(tmp_path, arrays):
+def test_a_folder_a_table_and_a_phantom_are_data(tmp_path, arrays):
     from PIL import Image
 
     for number, (image, label) in enumerate(zip(*arrays, strict=True)):
         (tmp_path / f"images/{label}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / f"images/{label}/{number}.png")
-    for data in (tmp_path / "images", "phantom/mri"):
+    rows = [f"images/{label}/{number}.png,{label}" for number, label in enumerate(arrays[1])]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label", *rows]))
+    for data in (tmp_path / "images", str(tmp_path / "t.csv"), "phantom/mri"):
         found = ttl_jax.finetune(
             data, model="resnet18", weights="none", strategy="linear_probe",
             workdir=tmp_path / "run" / str(data)[-4:], **FIELDS,
@@ -61,7 +63,8 @@ def test_a_folder_of_class_folders_and_a_phantom_are_data(tmp_path, arrays):
     ("data", "fields", "said"),
     [(None, {"totl_steps": 3}, "'totl_steps' does not exist.*total_steps"),
      (None, {"name": "x"}, "'name' could be .* or .*; write "),
-     (None, {"strategy": "fullest"}, "fullest"), (7, {}, "data must be a path")],
+     (None, {"strategy": "fullest"}, "fullest"), ("nowhere", {}, "nowhere does not exist"),
+     (None, {"data__path": "mine"}, "data__path='mine' is not read"), (7, {}, "data must be a path")],
 )  # fmt: skip
 def test_what_cannot_be_is_said_in_a_sentence(tmp_path, arrays, data, fields, said):
     with pytest.raises(UserError, match=said):

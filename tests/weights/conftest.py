@@ -21,13 +21,14 @@ def torchvision_state():
     """A function of a network's name: torchvision's state dict, every value a function of its name."""
     names = json.loads(gzip.decompress((FIXTURES / "names.json.gz").read_bytes()))
 
+    def values(key, shape):
+        if key.endswith("num_batches_tracked"):
+            return np.array(5)
+        drawn = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape, dtype=np.float32)
+        return np.abs(drawn) if key.endswith("running_var") else drawn
+
     def state(name):
-        return {
-            key: np.array(5)
-            if key.endswith("num_batches_tracked")
-            else np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape, dtype=np.float32)
-            for key, shape in names[name].items()
-        }
+        return {key: values(key, shape) for key, shape in names[name].items()}
 
     return state
 

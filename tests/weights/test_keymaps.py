@@ -21,13 +21,19 @@ NAMES = json.loads(gzip.decompress((Path(__file__).parent / "fixtures" / "names.
 HEADS = {"resnet": "fc.", "densenet": "classifier.", "vgg": "classifier.6.", "efficientnet": "classifier.1."}
 
 
+def drawn(rng, key, shape):
+    """Random numbers; variances are no negative ones."""
+    values = rng.standard_normal(shape, dtype=np.float32)
+    return np.abs(values) if key.endswith("running_var") else values
+
+
 @cache
 def random_state(name, classes=5):
     """A torchvision state dict with random values and a head for so many classes."""
     rng = np.random.default_rng(0)
     head = next(value for family, value in HEADS.items() if name.startswith(family))
     return {
-        key: rng.standard_normal([classes, *shape[1:]] if key.startswith(head) else shape, dtype=np.float32)
+        key: drawn(rng, key, [classes, *shape[1:]] if key.startswith(head) else shape)
         for key, shape in NAMES[name].items()
     }
 

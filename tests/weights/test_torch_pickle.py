@@ -34,6 +34,17 @@ def test_a_training_checkpoint_gives_its_state_dict_and_every_kind_of_tensor(fix
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.parametrize("file", ["training.pth", "training_legacy.pth"])
+def test_what_training_loops_save_beside_the_weights_is_passed_over(fixtures, file):
+    found = read(fixtures / file)
+    base = np.arange(24, dtype=np.float32).reshape(4, 6) / 8
+    expected = {"a": base, "tied": base, "turned": base.T, "rows": base[1:3], "last": np.ones(2, np.float32)}
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert found["tied"] is found["a"]  # counted, and held, once
+
+
 def test_a_whole_pickled_model_is_refused_by_the_name_of_its_class(fixtures):
     with pytest.raises(UserError, match=r"torch\.nn\.modules\.linear\.Linear.*state_dict"):
         read(fixtures / "whole_model.pth")

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax import strategies
-from ttl_jax.compare.config import IDENTITY, CompareConfig, strategy_texts
+from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.config import RunConfig, replace_fields, run_config
+from ttl_jax.config.data import IDENTITY
+from ttl_jax.data.positive import LAST
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
@@ -162,6 +164,9 @@ def cell_config(config: CompareConfig, cell: Cell) -> RunConfig:
     if cell.setting.fold is not None:
         values |= {"data.folds": cell.setting.folds, "data.fold": cell.setting.fold}
     made = replace_fields(run_config(config), values)
+    if made.data.positive == LAST:  # a comparison that an earlier version began
+        older = provenance.begun_as({"name": made.data.name, "path": made.data.path})
+        made = replace_fields(made, older)
     return replace(made, own=provenance.own(made))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ttl_jax import models, registry, strategies
 from ttl_jax.compare.space import space
+from ttl_jax.config.data import IDENTITY, DataConfig, generated
 from ttl_jax.config.fields import Section, another_default, defaults, option, typed
 from ttl_jax.config.run import RunConfig
 from ttl_jax.data.published import presets
@@ -18,23 +19,22 @@ from ttl_jax.strategies import STRENGTHS, Strategy, text_of
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-# What makes a data set the one that it is: here a preset is never overruled.
-IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
-
 
 @dataclass(frozen=True)
 class CompareOptions(Section):
     """The strategies, models, data sets and seeds, and how they are made comparable (docs/comparing.md)."""
 
     strategies: tuple[str | Strategy, ...] = option(
-        ("full", "linear_probe"), "see `python -m ttl_jax strategies`", objects=True
+        ("full", "linear_probe"), "see `ttl-jax strategies`", objects=True
     )
-    models: tuple[str, ...] = option(("efficientnet_lite0",), "see `python -m ttl_jax models`")
+    models: tuple[str, ...] = option(("efficientnet_lite0",), "see `ttl-jax models`")
     datasets: tuple[str, ...] = option(
-        ("phantom/dermoscopy",), "see `python -m ttl_jax datasets`; () is the one that `data` describes"
+        ("phantom/dermoscopy",), "see `ttl-jax datasets`; () is the one that `data` describes"
     )
     data_dir: str = option(presets.GIVEN["data_dir"], "folder in which these look for their files")
-    seeds: tuple[int, ...] = option((0, 1, 2), "the same for every strategy: common random numbers")
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), "the same for every strategy: common random numbers", at_least=0
+    )
     folds: str = option(
         "auto",
         "cross-validation by whole groups, rates tuned in every fold: 0 (one split), 3 or more folds, or "
@@ -140,6 +140,12 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
             models.create(name, 2, **{**shape, "head": config.model.head or shape["head"]})
     for name in section.datasets:
         presets.fields(name, section.data_dir)
+    for field in IDENTITY if section.datasets else ():
+        if (value := getattr(config.data, field)) != getattr(DataConfig, field):
+            raise UserError(
+                f"config data.{field}={value!r} is not read, as compare.datasets={section.datasets} names "
+                'the data sets; write --config.compare.datasets="()" to compare on what `data` describes'
+            )
     if len(set(section.lrs)) < len(section.lrs):
         raise UserError(f"config compare.lrs={section.lrs} must be different rates above 0")
     if len(section.lr_range) != 2 or not section.lr_range[0] < section.lr_range[1]:
@@ -170,6 +176,6 @@ def _check_folds(config: CompareConfig) -> None:
         raise UserError(
             f"config compare.folds={section.folds!r}: folds are 3 or more (train, val, test), '0' or 'auto'"
         )
-    phantoms = [name for name in section.datasets or (config.data.name,) if name.startswith("phantom/")]
+    phantoms = [name for name in section.datasets or (config.data.name,) if generated(name)]
     if int(section.folds) and phantoms:
         raise UserError(f"config compare.folds: {phantoms[0]} is generated and has no folds; use more seeds")

@@ -10,7 +10,7 @@ import numpy as np
 from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import CompareConfig, strategy_texts
-from ttl_jax.config.data import DataConfig, data_config
+from ttl_jax.config.data import DataConfig, data_config, generated
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.training.records import provenance
 
@@ -65,7 +65,7 @@ def _data(config: CompareConfig, name: str) -> DataConfig:
 def _small(settings: DataConfig) -> int | None:
     """About how many training images there are, if these are few and the split is made here."""
     given = settings.folds or (settings.splits and Path(settings.splits).exists())
-    if settings.name.startswith("phantom/") or given:
+    if generated(settings.name) or given:
         return None
     listing = read_listing(settings)
     if not settings.resplit and (listing.splits == "test").any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttl_jax import engines, strategies, weights
+from ttl_jax import data, engines, strategies, weights
 from ttl_jax.compare import budget, cells, folds, prune, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import CompareConfig, check, strategy_texts
@@ -17,17 +18,21 @@ from ttl_jax.compare.progress_table import Board, ProgressLine, make_board
 from ttl_jax.compare.setting_state import SettingState, setting_state
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
-from ttl_jax.config.data import data_config
+from ttl_jax.config import replace_fields
+from ttl_jax.config.data import data_config, generated
+from ttl_jax.data.load import GENERATED
+from ttl_jax.data.positive import LAST
+from ttl_jax.data.sources.listed import listed
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.registry import metric
-from ttl_jax.report import comparisons, headlines, warned
-from ttl_jax.system import remote
+from ttl_jax.report import comparisons, data_sets, headlines, warned
+from ttl_jax.system import remote, terminal
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
-from ttl_jax.training.records import provenance
+from ttl_jax.training.records import provenance, run_manifest
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -64,11 +69,15 @@ def compare(
     """
     config = check(config)
     workdir = remote.only_local(workdir)
+    config = _as_begun(config, workdir)
     cells.settings(config)  # two names for one folder are refused before anything is read
-    _refuse_missing_data(config)
+    for name in filter(generated, config.compare.datasets or (config.data.name,)):
+        print(GENERATED.format(name), flush=True)
+    listings = _listings(config)
     settings = cells.settings(config, folds.resolve(config, workdir), budget.lengths(config, workdir))
     tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
     _refuse_other_config(config, workdir, settings, tuners)
+    _refuse_other_data(config, workdir, settings, listings)
     workdir.mkdir(parents=True, exist_ok=True)
     with held(workdir / "lock", wait=False):
         failures = _run(config, workdir, tuners, notice or Notice(), committed)
@@ -79,8 +88,12 @@ def compare(
         provenance.write_json(workdir / "compare.json", comparison)
         paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
-    for line in (*wrote, *warned(comparison), *comparisons(comparison), *headlines(comparison)):
-        print(line, flush=True)
+    out = terminal.console(elsewhere=140)
+    terminal.say(*wrote, *data_sets(comparison), *warned(comparison))
+    said, rows = terminal.without_constants(comparisons(comparison), ("model",))
+    if rows:
+        out.print(terminal.table(rows, out.width, caption=said.rstrip("; ")))
+    terminal.say(*headlines(comparison))
     if failures:
         first = next(iter(failures.items()))
         raise FailedCellsError(
@@ -88,6 +101,14 @@ def compare(
             "the same command tries them again"
         )
     return comparison
+
+
+def _as_begun(config: CompareConfig, workdir: Path) -> CompareConfig:
+    """The config; where cells of an earlier version are, all read their data as these do."""
+    for path in (workdir / "cells").glob("**/config.json"):
+        older = provenance.begun_as(json.loads(path.read_text())["config"]["data"])
+        return replace_fields(config, {"data.positive": LAST}) if older else config
+    return config
 
 
 def _tuner(config: CompareConfig, workdir: Path, setting: Setting) -> tune.Tuner | None:
@@ -119,15 +140,42 @@ def _refuse_other_config(
                 provenance.check(cells.folder(workdir, cell), cells.cell_config(config, cell))
 
 
-def _refuse_missing_data(config: CompareConfig) -> None:
-    """Reads the list of every data set's images: what is not there would fail in each of its cells."""
+def _refuse_other_data(
+    config: CompareConfig, workdir: Path, settings: Sequence[Setting], listings: Mapping[str, str]
+) -> None:
+    """Fails before anything is run if the cells there were made from other images, labels, splits or weights.
+
+    Images are decoded only where the digest of their list, or of the weights, is another one.
+    """
+    looked_at: set[tuple[str, str]] = set()
+    for setting in settings:
+        cell = cells.tuning_cell(config, setting, config.optimizer.lr)
+        known = sorted(cells.folder(workdir, cell).parent.glob(f"*/{run_manifest.FILE}"))
+        before = run_manifest.read(known[0].parent) if known else None
+        if before is None or (setting.dataset, setting.model) in looked_at:
+            continue
+        looked_at.add((setting.dataset, setting.model))
+        made = cells.cell_config(config, cell)
+        same = before.listed == listings.get(setting.dataset, "")
+        if not same or before.weights != run_manifest.weights_digest(made):
+            provenance.check_made_from(known[0].parent, made, data.load(data_config(made.data)))
+
+
+def _listings(config: CompareConfig) -> dict[str, str]:
+    """Reads the list of every data set's images: what is not there would fail in each of its cells.
+
+    Returns:
+        {data set: digest of its list}.
+    """
+    found = {}
     for setting in {each.dataset: each for each in cells.settings(config)}.values():
         made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
-        if not made.data.name.startswith("phantom/"):
+        if not generated(made.data.name):
             try:
-                read_listing(data_config(made.data))
+                found[setting.dataset] = listed(read_listing(data_config(made.data)), made.data)
             except UserError as error:
                 raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
+    return found
 
 
 def _refuse_missing_weights(config: CompareConfig) -> None:

@@ -13,6 +13,7 @@ from ttl_jax.compare.config import CompareConfig, CompareOptions
 from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.setting_state import SettingState
 from ttl_jax.compare.statistics import statistics
+from ttl_jax.data import card
 from ttl_jax.evaluation import Metric, predictions, registry
 from ttl_jax.evaluation.intervals import intervals_of
 from ttl_jax.evaluation.seeds import mean_interval
@@ -75,10 +76,10 @@ def _replication(section: CompareOptions, states: list[SettingState]) -> str:
     def said(folds: int) -> str:
         return f"{folds} folds of whole groups, {seeds} each" if folds else f"{seeds} on one fixed split"
 
-    by_dataset = {state.setting.dataset or "data": state.setting.folds for state in states}
+    by_dataset = {state.setting.dataset: state.setting.folds for state in states}
     if len(set(by_dataset.values())) == 1:
         return said(next(iter(by_dataset.values())))
-    return "; ".join(f"{name}: {said(folds)}" for name, folds in by_dataset.items())
+    return "; ".join(f"{name or 'data'}: {said(folds)}" for name, folds in by_dataset.items())
 
 
 def _cores(section: CompareOptions) -> str:
@@ -114,7 +115,7 @@ def _setting(
     codes = [code for run in runs for code in dict.fromkeys(w["code"] for w in run.get("warnings", ()))]
     warned = {code: codes.count(code) for code in dict.fromkeys(codes)}
     return {
-        "dataset": setting.dataset,
+        "dataset": setting.dataset or card.title(config.data),
         "model": setting.model,
         "strategy": setting.title,
         "written": setting.strategy,

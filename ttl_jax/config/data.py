@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from ttl_jax.config.fields import Section, option
 
+# What makes a data set the one that it is: in a comparison a preset's are never overruled.
+IDENTITY = ("name", "path", "root", "image", "label", "group", "split")
+
 
 @dataclass(frozen=True)
 class DataConfig(Section):
@@ -14,7 +17,7 @@ class DataConfig(Section):
     name: str = option(
         "folder",
         "kind of source: folder, csv, npz, dicom, nifti, record, phantom/MODALITY, or a published layout "
-        "(see `python -m ttl_jax datasets`)",
+        "(see `ttl-jax datasets`)",
     )
     path: str = option("", "folder, table or .npz file; of name=record, the folder that `prepare` wrote")
     root: str = option("", "tables: folder that image names are relative to; empty is the table's own")
@@ -22,10 +25,23 @@ class DataConfig(Section):
     label: str = option(
         "label", "tables: label column, or several with commas between them (0, 1, empty = unknown)"
     )
+    labels: str = option(
+        "auto",
+        "reading of labels: auto (by what stands in them), classes (one an image; of several columns, the "
+        "one with the 1), several (labels an image: columns of 1 and 0, or words as a|b or ['a', 'b']), or "
+        "columns (one column is classes, more are labels)",
+        choices=("auto", "classes", "several", "columns"),
+    )
     group: str = option(
         "",
         "tables: column that must not straddle splits (patient, lesion); empty is the image itself. dicom: a "
-        "column, a DICOM keyword such as StudyInstanceUID, or file; empty is PatientID",
+        "column, a DICOM keyword such as StudyInstanceUID, or file; empty is PatientID. folder: folder (each "
+        "within a class is a patient's) or file; empty looks whether they seem to be",
+    )
+    positive: str = option(
+        "auto",
+        "two classes: the positive one, which AUPRC, sensitivity and thresholds are of; auto is the one "
+        "whose name does not say normal, healthy, negative, benign, control or no finding, else the last",
     )
     split: str = option("", "tables: column with train, val or test; empty splits here")
     splits: str = option("", "JSON file of the split made here: written once, then reused")
@@ -107,7 +123,12 @@ class DataConfig(Section):
     phantom_images_per_patient: int = option(3, "phantom: images of each patient")
     phantom_task: str = option("texture", "phantom: what the label depends on, texture or shape")
     phantom_difficulty: float = option(0.5, "phantom: from 0 (easy) to 1 (hard)")
-    phantom_seed: int = option(0, "phantom: seed of the patients")
+    phantom_seed: int = option(0, "phantom: seed of the patients", at_least=0)
+
+
+def generated(name: str) -> bool:
+    """Return whether a data.name means generated images: a phantom's, which read no path."""
+    return name.startswith("phantom/")
 
 
 def data_config(values: DataConfig) -> DataConfig:

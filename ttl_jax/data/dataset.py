@@ -84,6 +84,26 @@ class ViewsReader:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The origin of a data set, and how it was read.
+
+    Attributes:
+        source: Its kind and place, as "folder /data/xrays"; "" where it is not known.
+        splits_from: The origin of its split, in words.
+        notes: Sentences on how it was read, as "one-hot over 3 columns: one class an image".
+        key: Digest of the user's key under which groups and ids were hashed; "" where they are no hashes.
+        listed: Digest of all that was listed before an image was decoded, files' sizes and times too; "" for
+            what was never listed.
+    """
+
+    source: str = ""
+    splits_from: str = ""
+    notes: tuple[str, ...] = ()
+    key: str = ""
+    listed: str = ""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One split.
 
@@ -99,6 +119,8 @@ class Dataset:
         columns: Other columns of the user's table, (N,) each.
         skipped: Images of the whole data set that could not be read (data.on_error=skip), each with its
             reason.
+        origin: The data's origin, the same in all splits.
+        pixels: Digests of the decoded images, uint64 (N,); None where they were not read by this package.
 
     Raises:
         ValueError: the parts are not of one length.
@@ -113,6 +135,8 @@ class Dataset:
     images: ImageReader
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    origin: Origin = Origin()
+    pixels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         held = self.__dict__
@@ -124,11 +148,18 @@ class Dataset:
             "groups": len(held["groups"]),
             "images": len(self.images),
         } | {f"column {name!r}": len(values) for name, values in self.columns.items()}
+        if self.pixels is not None:
+            lengths["pixels"] = len(self.pixels)
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the parts of split {self.name!r} differ in length: {lengths}")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def positive(self) -> str:
+        """The positive class of two; "" where there are not two, or several labels an image."""
+        return self.class_names[1] if self.task == "multiclass" and len(self.class_names) == 2 else ""
 
     def names(self, indices: Int[np.ndarray, " K"]) -> list[str]:
         """Return the ids of these examples."""
@@ -150,6 +181,7 @@ class Dataset:
             groups=self.__dict__["groups"][indices],
             images=subset,
             columns={key: values[indices] for key, values in self.columns.items()},
+            pixels=None if self.pixels is None else self.pixels[indices],
         )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ttl_jax.config import DataConfig, typed
 from ttl_jax.data.bucket import here
-from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.dataset import Dataset, Origin
+from ttl_jax.data.positive import positive_second
 from ttl_jax.data.progress import Progress
+from ttl_jax.data.sources.dicom import key_digest
+from ttl_jax.data.sources.listed import listed
 from ttl_jax.data.sources.listing import SPLITS, Listing
 from ttl_jax.data.sources.npz import read_arrays
 from ttl_jax.data.sources.registry import PHANTOMS, read_listing, refuse_fields
@@ -18,8 +23,13 @@ from ttl_jax.data.splits.requirements import lacking, refuse_leaks, refuse_missi
 from ttl_jax.data.splits.split_file import write_folds, write_splits
 from ttl_jax.data.splits.splits import limit
 from ttl_jax.errors import UserError
+from ttl_jax.system import remote
 
 Splits = dict[str, Dataset]
+GENERATED = (
+    "GENERATED IMAGES: {} is drawn by a program, no patient's image is in it, and its scores say nothing of "
+    "yours; name your own as --config.data.path=FOLDER"
+)
 
 
 def load(config: DataConfig, progress: Progress | None = None) -> Splits:
@@ -42,27 +52,28 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
         from ttl_jax.data import phantom
 
         refuse_fields(config, config.name)
+        print(GENERATED.format(config.name), flush=True)
         for field in ("splits", "folds", "resplit"):
             if value := getattr(config, field):
                 raise UserError(f"data.{field}={value!r} is not for data.name={config.name}: a phantom "
                                 "splits its patients by data.split_seed")  # fmt: skip
-        return _limited(phantom.load(config), config)
+        return positive_second(_limited(phantom.load(config), config), config.positive)
     return assemble(read_listing(config), config, progress)
 
 
-def from_arrays(images: np.ndarray, labels: np.ndarray, config: DataConfig) -> Splits:
+def from_arrays(images: Any, labels: Any, config: DataConfig) -> Splits:
     """Split arrays held in memory as `load` splits files; `config.name` and `.path` are not read.
 
     Args:
-        images: Uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, NaN for unknown.
+        images: Uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), or a sequence of images of any sizes.
+        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, NaN for unknown; see `read_arrays`.
 
     Raises:
         UserError: another shape or kind of numbers, or counts that differ.
     """
     check(config)
-    refuse_fields(config, "a pair of arrays")
-    return assemble(read_arrays(np.asarray(images), np.asarray(labels)), config)
+    refuse_fields(replace(config, labels="auto"), "a pair of arrays")
+    return assemble(read_arrays(images, labels, config.labels), config)
 
 
 def check(config: DataConfig) -> None:
@@ -72,6 +83,14 @@ def check(config: DataConfig) -> None:
         UserError: naming the field.
     """
     typed(DataConfig, config, "data.")
+    if config.path and config.name in PHANTOMS:
+        there = remote.is_remote(config.path) or Path(config.path).exists()
+        gone = "" if there else ", which does not exist,"
+        raise UserError(
+            f"data.path={config.path!r}{gone} is not read by data.name={config.name}, which generates its "
+            "images; name the kind of source in data.name (folder, csv, npz, dicom, nifti, record), or leave "
+            "data.path out"
+        )
     if config.split_rule not in (1, 2):
         raise UserError(f"data.split_rule={config.split_rule} is neither 2 nor, for runs begun with it, 1")
     if config.val_fraction + config.test_fraction >= 1:
@@ -106,7 +125,7 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
     if examined.conflicts:
         print(
             f"warning: {len(examined.conflicts)} images stand under two labels, as "
-            f"{examined.conflicts[0].line()}; `python -m ttl_jax leaks` lists them",
+            f"{examined.conflicts[0].line()}; `ttl-jax leaks` lists them",
             flush=True,
         )
     if config.splits and not Path(config.splits).exists():
@@ -126,18 +145,37 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
         images=examined.images,
         columns=examined.listing.columns,
         skipped=examined.skipped,
+        origin=Origin(
+            source=f"{config.name} {config.path}" if config.path else listing.source,
+            splits_from=examined.splits_from,
+            notes=listing.notes,
+            key="" if listing.drawn_by is None else key_digest(),
+            listed=listed(listing, config),
+        ),
+        pixels=examined.pixels,
     )
-    sets = {name: whole.take(np.flatnonzero(examined.splits == name), name) for name in SPLITS}
-    return _limited(sets, config)
+    places = {name: np.flatnonzero(examined.splits == name) for name in SPLITS}
+    sets = {name: whole.take(members, name) for name, members in places.items()}
+    drawn_by = examined.listing.drawn_by
+    limited = _limited(sets, config, None if drawn_by is None else drawn_by[places["train"]])
+    # Last of all, so that no split depends on which class is called the positive one.
+    return positive_second(limited, config.positive)
 
 
-def _limited(sets: Splits, config: DataConfig) -> Splits:
-    """Return the data sets with `train_limit` or `train_share` applied; held-out splits stay whole."""
+def _limited(sets: Splits, config: DataConfig, drawn_by: np.ndarray | None = None) -> Splits:
+    """Return the data sets with `train_limit` or `train_share` applied; held-out splits stay whole.
+
+    Args:
+        sets: All splits.
+        config: Reads train_limit, train_share and split_seed.
+        drawn_by: Names of the training groups to draw by, (N,), where they are others than the groups.
+    """
     training = sets["train"]
     wanted = config.train_limit or round(config.train_share * len(training))
     if wanted >= len(training):
         return sets
-    chosen = limit(training.labels, training.groups, wanted, config.split_seed)
+    names = training.groups if drawn_by is None else drawn_by
+    chosen = limit(training.labels, names, wanted, config.split_seed)
     limited = training.take(chosen)
     share = f"train_share={config.train_share}"
     field = f"train_limit={config.train_limit}" if config.train_limit else share

@@ -113,11 +113,15 @@ def evaluate(
         "external": {
             "run": str(run.folder),
             **shift(validation, here, run.signature.temperature),
-            "thresholds": [asdict(each) for each in operating_rows(validation, here)],
+            "thresholds": [
+                asdict(each) | {"threshold": each.threshold if np.isfinite(each.threshold) else None}
+                for each in operating_rows(validation, here)
+            ],
             "gaps": [asdict(each) for each in gaps(here)],
             **against,
         },
     }
+    result = dict(json.loads(json.dumps(result, allow_nan=False)))  # as it is read again
     _write_images(folder / "images.csv", here, run.signature.temperature, beyond, leaks)
     _write(folder, about, validation_file, here, result)
     return result

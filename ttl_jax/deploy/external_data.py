@@ -98,7 +98,7 @@ def read_external(given: Any, config: DataConfig, known: Signature, split: str =
     """
     check(config)
     if config.name == ARRAYS:
-        return _decoded(read_arrays(*map(np.asarray, given)), config, known)
+        return _decoded(read_arrays(*given), config, known)
     if config.name in PHANTOMS:
         sets = data.load(config)
         if split != ALL and split not in sets:

@@ -18,9 +18,13 @@ from ttl_jax import evaluation
 from ttl_jax.data.read_images import Entry, decoded
 from ttl_jax.deploy.run import Run
 from ttl_jax.errors import UserError
+from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
+from ttl_jax.evaluation.out_of_distribution import distance, percentile
 from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.probability import Task
 from ttl_jax.training.records.signature import thresholds_of
-from ttl_jax.typing import Float, UInt8
+from ttl_jax.training.records.training_features import TrainingFeatures, load_training_features
+from ttl_jax.typing import Bool, Float, UInt8
 
 DEFAULT_THRESHOLD = "sensitivity 0.90"
 JOINED = "|"  # between several classes in one cell
@@ -31,17 +35,44 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is said of an image besides the probabilities of its classes.
+
+    Attributes:
+        threshold: an aim reached on validation, as "sensitivity 0.90"; a probability; or none.
+        coverage: of prediction sets; None for none.
+        by_class: the coverage holds in every class.
+        accuracy: of the decisions that are not left to a reader; None leaves none.
+        distance: the distance to the training images.
+    """
+
+    threshold: str = DEFAULT_THRESHOLD
+    coverage: float | None = None
+    by_class: bool = False
+    accuracy: float | None = None
+    distance: bool = False
+
+
+@dataclass(frozen=True)
 class Ensemble:
-    """Runs that predict together; one alone is an ensemble too.
+    """Runs that predict together, and what is said of an image; one run alone is an ensemble too.
 
     Attributes:
         runs: finished runs of the same classes, with the way in which files are read the same.
         threshold: probability from which a class is said to be there, for each class; empty where no
             decision is asked for.
+        sets: prediction sets, where they are asked for.
+        abstention: the rule by which a decision is left to a reader, where it is asked for.
+        training: what each run keeps of its training images, where the distance to them is asked for.
+        patients: (n,) of the runs' validation images, likewise.
     """
 
     runs: tuple[Run, ...]
     threshold: Mapping[str, float] = field(default_factory=dict)
+    sets: ConformalSets | None = None
+    abstention: Abstention | None = None
+    training: tuple[TrainingFeatures, ...] = ()
+    patients: tuple[np.ndarray, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -49,51 +80,92 @@ class Ensemble:
         return self.runs[0].class_names
 
     @property
-    def multilabel(self) -> bool:
-        """Several classes may be there at once."""
-        return self.runs[0].signature.task == "multilabel"
+    def task(self) -> Task:
+        """The form of the labels."""
+        return self.runs[0].signature.task
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of a row's cells, besides the user's own."""
+        asked = {
+            "decision": bool(self.threshold),
+            "set": self.sets is not None,
+            "abstain": self.abstention is not None,
+            "ood": bool(self.training),
+            "mutual_information": len(self.runs) > 1,
+            "sd": len(self.runs) > 1,
+        }
         chances = tuple(f"p_{name}" for name in self.class_names)
-        decided = ("decision",) if self.threshold else ()
-        doubt = ("mutual_information", "sd") if len(self.runs) > 1 else ()
-        return ("id", *chances, "class", *decided, *doubt, "error")
+        return ("id", *chances, "class", *(name for name, wanted in asked.items() if wanted), "error")
 
-    def probabilities(
-        self, images: Sequence[UInt8[np.ndarray, "n ... s s 3"]]
-    ) -> Float[np.ndarray, "runs n classes"]:
-        """Calibrated probabilities of each run, given the same images as each of them takes them."""
-        pairs = zip(self.runs, images, strict=True)
-        return np.stack([run.signature.probabilities(run.logits(each), True) for run, each in pairs])
+    def rows(self, images: Sequence[UInt8[np.ndarray, "n ... s s 3"]]) -> Iterator[Row]:
+        """Yield the cells of each image but its id.
 
-    def cells(self, chances: Float[np.ndarray, "runs n classes"]) -> Iterator[Row]:
-        """Yield the cells of each image but its id."""
+        Args:
+            images: the same images as each of the runs takes them.
+        """
+        pairs = list(zip(self.runs, images, strict=True))
+        chances = np.stack([run.signature.probabilities(run.logits(each), True) for run, each in pairs])
         mean = chances.astype(np.float64).mean(0)
-        doubt = mutual_information(chances, self.multilabel)
-        spread = chances.std(0)
-        for number, row in enumerate(mean):
-            said = np.flatnonzero(row >= 0.5) if self.multilabel else [int(row.argmax())]
-            cells: Row = {
-                f"p_{name}": float(p)
-                for name, p in zip(self.class_names, row.astype(np.float32), strict=True)
+        said = self._said(mean >= 0.5) if self.task == "multilabel" else self._said(_one_hot(mean))
+        columns: dict[str, Iterable[Any]] = {
+            **{f"p_{name}": mean[:, place] for place, name in enumerate(self.class_names)},
+            "class": said,
+        }
+        if self.threshold:
+            columns["decision"] = self._decisions(mean)
+        if self.sets is not None:
+            columns["set"] = self._sets(self.sets.sets(mean))
+        if self.abstention is not None:
+            left = self.abstention.abstains(mean, self.task)
+            one = ["yes" if each else "no" for each in left] if left.ndim == 1 else self._said(left)
+            columns["abstain"] = one
+        if self.training:
+            columns["ood"] = self._distances(pairs)
+        if len(self.runs) > 1:
+            spread = chances.std(0)
+            several = self.task == "multilabel"
+            columns["mutual_information"] = mutual_information(chances, several)
+            columns["sd"] = spread.max(1) if several else spread[np.arange(len(mean)), mean.argmax(1)]
+        for cells in zip(*columns.values(), strict=True):
+            yield {
+                name: cell if isinstance(cell, str) else float(np.float32(cell))
+                for name, cell in zip(columns, cells, strict=True)
             }
-            cells["class"] = JOINED.join(self.class_names[place] for place in said)
-            if self.threshold:
-                cells["decision"] = self._decision(row)
-            if len(self.runs) > 1:
-                cells["mutual_information"] = float(doubt[number])
-                cells["sd"] = float(spread[number].max() if self.multilabel else spread[number, said[0]])
-            yield cells
 
-    def _decision(self, row: Float[np.ndarray, "classes"]) -> str:
-        """The classes that reach their threshold; of two classes the other one where the second does not."""
-        said = [
-            name for name, p in zip(self.class_names, row, strict=True) if p >= self.threshold.get(name, 2)
+    def _said(self, there: Bool[np.ndarray, "n classes"]) -> list[str]:
+        """The names of the classes that are there, one cell each."""
+        return [JOINED.join(np.asarray(self.class_names)[row]) for row in there]
+
+    def _decisions(self, mean: Float[np.ndarray, "n classes"]) -> list[str]:
+        """The classes that reach their threshold; of two classes the first where the second does not."""
+        known = self.threshold
+        at = np.array([known[name] if name in known else np.inf for name in self.class_names])
+        otherwise = self.class_names[0] if self.runs[0].signature.positive_class else ""
+        return [each or otherwise for each in self._said(mean >= at)]
+
+    def _sets(self, found: Bool[np.ndarray, "..."]) -> list[str]:
+        """The classes of each set; of several labels those that may be present, with "?" if absent too."""
+        if self.task == "multiclass":
+            return self._said(found)
+        cells = []
+        for answers in found:
+            each = zip(self.class_names, *answers.T, strict=True)
+            cells.append(JOINED.join(name + "?" * bool(absent) for name, absent, there in each if there))
+        return cells
+
+    def _distances(self, pairs: Sequence[tuple[Run, np.ndarray]]) -> Float[np.ndarray, "n"]:
+        """Percentile of the distance to the training images among validation's; the mean over the runs."""
+        held = zip(pairs, self.training, self.patients, strict=True)
+        each = [
+            percentile(distance(known.features, run.features(images)), known.validation, patients)
+            for (run, images), known, patients in held
         ]
-        positive = self.runs[0].signature.positive_class
-        return JOINED.join(said) or (self.class_names[0] if positive else "")
+        return np.asarray(np.mean(each, axis=0))
+
+
+def _one_hot(chances: Float[np.ndarray, "n classes"]) -> Bool[np.ndarray, "n classes"]:
+    return np.asarray(np.arange(chances.shape[1]) == chances.argmax(1)[:, None])
 
 
 def mutual_information(
@@ -113,17 +185,17 @@ def mutual_information(
     return np.asarray(gained.sum(-1))
 
 
-def ensemble(runs: Sequence[Run], threshold: str = DEFAULT_THRESHOLD) -> Ensemble:
+def ensemble(runs: Sequence[Run], asked: Asked | None = None) -> Ensemble:
     """Join runs to predict together.
 
     Args:
         runs: one or more.
-        threshold: an aim reached on validation, as "sensitivity 0.90"; a probability; or none.
+        asked: what is said of an image besides probabilities; None is the default.
 
     Raises:
-        UserError: runs of other classes, or that read files in another way; a threshold that is not known.
+        UserError: runs of other classes, or that read files in another way; what validation cannot tell.
     """
-    first = runs[0]
+    first, asked = runs[0], asked or Asked()
     for other in runs[1:]:
         mine, theirs = first.signature, other.signature
         ways = [(each.source.slices, each.source.plane, bool(each.geometry.depth)) for each in (mine, theirs)]
@@ -137,25 +209,42 @@ def ensemble(runs: Sequence[Run], threshold: str = DEFAULT_THRESHOLD) -> Ensembl
                     f"{other.folder} cannot predict together with {first.folder}: {what} are {two} there and "
                     f"{one} here"
                 )
-    return Ensemble(tuple(runs), _thresholds(runs, threshold))
+    held = [evaluation.predictions.load(run.folder / "predictions" / "val.npz") for run in runs]
+    validation = _joint(runs, held)
+    if validation is None and (asked.coverage is not None or asked.accuracy is not None):
+        raise UserError(
+            f"the runs, {first.folder} and others, were validated on different images, so that together they "
+            "have no sets and no abstention: leave --set and --abstain out"
+        )
+    joint = Ensemble(tuple(runs), _thresholds(runs, validation, asked.threshold))
+    try:
+        if asked.coverage is not None and validation is not None:
+            joint = replace(joint, sets=fit_sets(validation, asked.coverage, by_class=asked.by_class))
+        if asked.accuracy is not None and validation is not None:
+            joint = replace(joint, abstention=fit_abstention(validation, asked.accuracy))
+    except ValueError as error:
+        raise UserError(f"{error}: --set and --abstain take shares as 0.9") from None
+    if asked.distance:
+        training = tuple(load_training_features(run.folder) for run in runs)
+        joint = replace(joint, training=training, patients=tuple(each.groups for each in held))
+    return joint
 
 
-def _thresholds(runs: Sequence[Run], text: str) -> Mapping[str, float]:
+def _thresholds(runs: Sequence[Run], validation: Predictions | None, text: str) -> Mapping[str, float]:
     """The probability from which each class is said to be there."""
     known = runs[0].signature
     if text == "none":
         return {}
     if found := _AIM.fullmatch(text.strip()):
         aim = f"{found[1]} {float(found[2]):.2f}"
-        aims = known.thresholds if len(runs) == 1 else _joint_thresholds(runs)
+        joint = {} if validation is None else thresholds_of(validation)
+        aims = known.thresholds if len(runs) == 1 else joint
         chosen = {name: held[aim] for name, held in aims.items() if aim in held}
         if not chosen and text == DEFAULT_THRESHOLD:
-            return {}  # nothing to choose on: the column is left out
-        if not chosen:
+            print("validation gives no thresholds: there is no column of decisions", flush=True)
+        elif not chosen:
             each = sorted({name for held in aims.values() for name in held})
-            raise UserError(
-                f"--threshold={text}: validation has no such threshold ({', '.join(each) or 'none'})"
-            )
+            raise UserError(f"--threshold={text}: validation gave no such one ({', '.join(each) or 'none'})")
         return chosen
     try:
         value = float(text)
@@ -167,15 +256,13 @@ def _thresholds(runs: Sequence[Run], text: str) -> Mapping[str, float]:
     return dict.fromkeys(names, value)
 
 
-def _joint_thresholds(runs: Sequence[Run]) -> Mapping[str, Mapping[str, float]]:
-    """Thresholds on the mean probabilities, where all runs were validated on the same images; else none."""
-    held = [evaluation.predictions.load(run.folder / "predictions" / "val.npz") for run in runs]
+def _joint(runs: Sequence[Run], held: Sequence[Predictions]) -> Predictions | None:
+    """The calibrated validation predictions of all runs together; None where their images differ."""
     if any(not np.array_equal(each.ids, held[0].ids) for each in held[1:]):
-        print("the runs were validated on different images: the ensemble has no thresholds", flush=True)
-        return {}
+        return None
     pairs = zip(runs, held, strict=True)
     mean = np.mean([run.signature.probabilities(each.logits, True) for run, each in pairs], 0)
-    return thresholds_of(with_probabilities(held[0], mean))
+    return with_probabilities(held[0], mean)
 
 
 def with_probabilities(held: Predictions, chances: Float[np.ndarray, "n classes"]) -> Predictions:
@@ -202,8 +289,7 @@ def predict(joint: Ensemble, entries: Sequence[Iterable[Entry]], batch_size: int
     before: Entry | None = None
     for batch in _batches(zip(*streams, strict=True), batch_size):
         read = [each for each in batch if not any(isinstance(pixels, str) for _, _, pixels in each)]
-        chances = _together(joint, ways, read)
-        cells = iter(joint.cells(chances) if len(read) else ())
+        cells = joint.rows(_stacked(joint, ways, read)) if read else iter(())
         rows = []
         for each in batch:
             entry, name, _ = each[0]
@@ -226,9 +312,7 @@ def geometries(joint: Ensemble) -> list[tuple[Any, Any]]:
     return list(dict.fromkeys(ways))
 
 
-def _together(joint: Ensemble, ways: list[tuple[Any, Any]], read: list[Any]) -> Float[np.ndarray, "r n c"]:
-    if not read:
-        return np.empty((len(joint.runs), 0, len(joint.class_names)), np.float32)
+def _stacked(joint: Ensemble, ways: list[Any], read: list[Any]) -> list[UInt8[np.ndarray, "n ..."]]:
+    """The images that could be read, as each run takes them."""
     stacks = [np.stack([each[place][2] for each in read]) for place in range(len(ways))]
-    images = [stacks[ways.index((run.signature.geometry, run.signature.source))] for run in joint.runs]
-    return joint.probabilities(images)
+    return [stacks[ways.index((run.signature.geometry, run.signature.source))] for run in joint.runs]

@@ -26,6 +26,7 @@ from ttl_jax.training.records.provenance import command, write_json
 
 ENDINGS = (".csv", ".parquet", ".jsonl")
 PART_ROWS, PART_SECONDS = 1000, 15.0  # a part is written after so much: what a kill may cost
+NUMBERS = ("ood", "mutual_information", "sd")  # columns, besides the probabilities
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs cells that begin so
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -107,7 +108,15 @@ def _about(joint: Ensemble, paths: Sequence[str], image: str, root: str) -> dict
     ]
     thresholds = {name: None if np.isinf(at) else at for name, at in joint.threshold.items()}
     images = {"paths": list(paths), "image": image, "root": root}
-    return {"runs": runs, "images": images, "thresholds": thresholds, "columns": list(joint.columns)}
+    rules: dict[str, Any] = {"thresholds": thresholds}
+    if joint.sets is not None:
+        sets = joint.sets
+        at = [None if np.isinf(each) else float(each) for each in sets.thresholds.flat]
+        rules["set"] = {"coverage": sets.coverage, "by_class": sets.by_class, "thresholds": at}
+    if joint.abstention is not None:
+        held = vars(joint.abstention)
+        rules["abstain"] = {name: None if value == np.inf else value for name, value in held.items()}
+    return {"runs": runs, "images": images, **rules, "columns": list(joint.columns)}
 
 
 def weights_digest(variables: Mapping[str, Any]) -> str:
@@ -293,7 +302,7 @@ def _parquet(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     import pyarrow as pa
     from pyarrow import parquet
 
-    numbers = {name for name in columns if name.startswith("p_") or name in ("mutual_information", "sd")}
+    numbers = {name for name in columns if name.startswith("p_") or name in NUMBERS}
     schema = pa.schema([(name, pa.float32() if name in numbers else pa.string()) for name in columns])
     with parquet.ParquetWriter(place, schema) as writer:
         batch: list[Mapping[str, Any]] = []

@@ -17,6 +17,7 @@ from ttl_jax.training.result import Result
 
 if TYPE_CHECKING:
     from ttl_jax.deploy.explain import Explained
+    from ttl_jax.deploy.export.export import Exported
 
 
 class Run(Result):
@@ -44,6 +45,12 @@ class Run(Result):
         from ttl_jax.deploy.explain import explain
 
         return explain(self, images, methods, unit, of)
+
+    def export(self, format_name: str = "onnx", **options: Any) -> Exported:
+        """Write the network for another runtime: see `deploy.export.export.export`."""
+        from ttl_jax.deploy.export.export import export
+
+        return export(self, format_name, **options)
 
 
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ttl_jax.models.layers.basic import BatchNorm, Conv, Dense, average_pool
 from ttl_jax.models.resnet import Bottleneck
@@ -63,7 +64,8 @@ class AttentionPool(nn.Module):
             y = Dense(channels, self.dtype, name=name)(x.reshape(-1, channels))
             return y.reshape(n, -1, HEADS, channels // HEADS)
 
-        query, key, value = split("query", x[:, :1]), split("key", x), split("value", x)
+        mean = lax.slice_in_dim(x, 0, 1, axis=1)  # where the batch is a symbol too, as x[:, :1] is not
+        query, key, value = split("query", mean), split("key", x), split("value", x)
         weights = jnp.einsum("nqhc,nkhc->nhqk", query * (channels // HEADS) ** -0.5, key)
         weights = jax.nn.softmax(weights.astype(jnp.float32), axis=-1).astype(self.dtype)
         mixed = jnp.einsum("nhqk,nkhc->nqhc", weights, value).reshape(n, channels)

@@ -12,6 +12,7 @@ from ttl_jax.report.comparison.text import (
     Found,
     Line,
     between,
+    data_sets,
     lines,
     metrics_of,
     needing,
@@ -46,12 +47,17 @@ def as_csv(rows: tuple[Line, ...]) -> str:
     return file.getvalue()
 
 
+def safe_cell(text: str) -> str:
+    """Text that a spreadsheet takes for text: what would begin a formula gets an apostrophe in front."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _flat(row: Line) -> dict[str, object]:
     """The CSV's columns: NAME, NAME_low, NAME_high of each metric (of AUROC low, high), and its chance."""
     cells: dict[str, object] = {}
     for key, value in vars(row).items():
         if key != "metrics":
-            cells[key] = value
+            cells[key] = safe_cell(value) if isinstance(value, str) else value
             continue
         for each in row.metrics:
             name = each.metric.name
@@ -62,13 +68,14 @@ def _flat(row: Line) -> dict[str, object]:
 
 
 def as_markdown(found: Found) -> str:
-    """Pipe tables: all settings, and the comparisons over data sets where there are any."""
+    """Pipe tables: all settings, and the comparisons over data sets where there are any; then the data."""
 
     def table(head: list[str], body: list[list[str]]) -> str:
         rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *body]
         return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
-    return "\n".join(table(*each) for each in _tables(found))
+    told = "".join(f"- {each}\n" for each in data_sets(found))
+    return "\n".join([table(*each) for each in _tables(found)] + [told] * bool(told))
 
 
 def as_latex(found: Found) -> str:

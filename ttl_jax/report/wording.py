@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ttl_jax.evaluation import registry
 from ttl_jax.report.rows import COSTS, Row, Value, validation_score
 
@@ -73,6 +76,22 @@ def seeds(row: Row) -> str:
     if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
         return f"{known[0]}–{known[-1]}"
     return ", ".join(str(seed) for seed in known)
+
+
+def data(name: str, card: Mapping[str, Any]) -> str:
+    """A data set in a sentence: its origin, its counts by class and split, and where the split came from.
+
+    Args:
+        name: the data set's name.
+        card: the "data" of a result.json; older ones have the counts alone.
+    """
+    counts = "; ".join(
+        f"{part} {row['examples']} ({', '.join(f'{label} {n}' for label, n in row['classes'].items())})"
+        for part, row in card["splits"].items()
+    )
+    origin = f" ({card['source']})" if card.get("source") else ""
+    made = f"; split {card['splits_from']}" if card.get("splits_from") else ""
+    return f"{name}{origin}: {counts}{made}" + "".join(f"; {note}" for note in card.get("notes", ()))
 
 
 def split(name: str) -> str:

@@ -78,6 +78,7 @@ def paper(
         Preempted: the notice asked to stop; the same call goes on.
     """
     config, workdir, notice = typed(SearchConfig, config), Path(workdir), notice or Notice()
+    config = provenance.as_begun(workdir / KINDS[0], config)
     configs = {kind: _of_kind(config, kind) for kind in KINDS}
     settings = {kind: study.read(each) for kind, each in configs.items()}
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))

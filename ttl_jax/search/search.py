@@ -133,12 +133,14 @@ def search(
     """
     workdir, notice = remote.only_local(workdir), notice or Notice()
     setting = read(config)
+    setting = replace(setting, run=provenance.as_begun(workdir, setting.run))
     next(_plan(setting))  # refuses bad options before anything is loaded
     provenance.check(workdir, setting.run)
     sets = dict(datasets) if datasets is not None else data.load(data_config(setting.run.data))
+    manifest = provenance.check_made_from(workdir, setting.run, sets)
     costs = unit_costs(setting, len(sets["train"].class_names))
     # Claimed once every network was built: a search that is refused leaves no folder.
-    provenance.claim(workdir, setting.run)
+    provenance.claim(workdir, setting.run, manifest)
     price = relative_price(setting, costs)
     alone = datasets is None if apart is None else apart
     trainings = Trainings(setting, workdir, sets, alone, notice, committed)
@@ -159,6 +161,12 @@ def search(
     from ttl_jax.search.figure import draw
 
     draw(record, workdir / "figures" / "search.png")
+    if typed(SearchConfig, config).report and tests:
+        from ttl_jax import report
+
+        title = f"{record['model']}, {record['kind'].upper()} by {record['method']}"
+        shown, folders = report.read_search(workdir)
+        report.write(folders, workdir / "report.html", title, search=shown)
     return record
 
 

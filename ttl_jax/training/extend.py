@@ -17,7 +17,8 @@ from ttl_jax.training.records import provenance
 
 LENGTHS = ("total_epochs", "total_steps")
 # What the shorter run left goes to WORKDIR/before-1 (or 2, ...), first the sign that it is finished.
-LEFT = ("result.json", "predictions", "signature.json", "report.html", "gallery", "checkpoints/end")
+LEFT = ("result.json", "predictions", "signature.json", "training_features.npz", "report.html",
+        "gallery", "checkpoints/end")  # fmt: skip
 
 
 def extend(workdir: Path, config: RunConfig) -> None:
@@ -47,15 +48,11 @@ def extend(workdir: Path, config: RunConfig) -> None:
         )
     if all(getattr(config, name) == value for name, value in known.items()):
         if "continued" not in record:
-            raise UserError(
-                f"--continue: raise total_epochs, of which {workdir} has had {begun.total_epochs:g}"
-            )
+            raise UserError(f"--continue: {workdir} is as long already: raise total_epochs (or total_steps)")
     elif not result.exists():
         raise UserError(f"--continue: {workdir} is not finished; the command that began it goes on")
     elif any(getattr(config, name) < value for name, value in known.items()):
-        raise UserError(
-            f"--continue: {workdir} has had {begun.total_epochs:g} epochs, so that no fewer are left"
-        )
+        raise UserError(f"--continue: {workdir} is longer already: raise total_epochs (or total_steps)")
     else:
         step = json.loads(result.read_text())["steps"]
         before = {**known, "step": step, "command": provenance.command()}

@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from ttl_jax import data as data_package
 from ttl_jax import registry
 from ttl_jax.config import RunConfig, data_config, paths, replace_fields, run_config, unknown_field
+from ttl_jax.config.data import generated
 from ttl_jax.config.run import ModelConfig
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.sources.guess import guess_source
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Strategy
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
+from ttl_jax.training.records.provenance import as_begun
 from ttl_jax.training.result import Result
 from ttl_jax.training.run import train
 from ttl_jax.training.session import Session
@@ -37,8 +39,9 @@ def finetune(
     Compiled programs are kept for the next time, as the commands keep them (`set_up_cache`).
 
     Args:
-        data: a path (folder of class folders, or a MedMNIST .npz), "phantom/MODALITY", FILE.py:NAME (a
-            source; `data__path` is what it reads), a whole config, or (images uint8 (N, H, W[, C]), labels
+        data: a path (folder of class folders, table, .npz, prepared folder, ...: its kind is guessed unless
+            `data__name` says it), "phantom/MODALITY", FILE.py:NAME (a source; `data__path` is what it
+            reads), a whole config, or (images uint8 (N, H, W[, C]), labels
             (N,) or (N, L) with NaN = unknown).
         model: a name out of `ttl_jax.models.names()`, or FILE.py:NAME.
         weights: a catalogue key, a path, or "none".
@@ -63,18 +66,22 @@ def finetune(
     datasets: Mapping[str, Dataset] | None = None
     if isinstance(data, (str, Path)):
         text = str(data)
-        if registry.is_own("source", text):
+        if registry.is_own("source", text) or generated(text):
             fields["data.name"] = text
         else:
-            name = text if text.startswith("phantom/") else ("npz" if text.endswith(".npz") else "folder")
-            fields |= {"data.name": name, "data.path": "" if name == text else text}
+            fields["data.path"] = text
+            fields.setdefault("data.name", guess_source(remote.local(text)))
     elif not isinstance(data, tuple | ConfigDict | RunConfig):
         raise UserError("data must be a path, 'phantom/MODALITY', a config, or a pair (images, labels)")
     settings = replace_fields(settings, fields)
+    if workdir is not None:
+        settings = as_begun(Path(workdir), settings)
     if isinstance(data, tuple):
+        if settings.data.path:
+            raise UserError(f"data__path={settings.data.path!r} is not read where (images, labels) are given")
         images, labels = data
         own = data_config(settings.data)
-        datasets = data_package.from_arrays(np.asarray(images), np.asarray(labels), own)
+        datasets = data_package.from_arrays(images, labels, own)
     with remote.workfolder(workdir or tempfile.mkdtemp(prefix="ttl_jax_")) as (folder, push):
         return train(settings, folder, datasets, session=Session(committed=push))
 

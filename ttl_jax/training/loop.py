@@ -42,6 +42,7 @@ def run_phases(trainer: Trainer) -> Progress:
         return saved
     state = trainer.layout.place_state(trainer.restored(saved))
     progress = saved or Progress(digest=trainer.phases[0].digest)
+    progress = replace(progress, made_from=trainer.made_from)
     trainer.log.begin(sum(trainer.lengths), progress.step)
     try:
         while True:
@@ -95,7 +96,7 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
 
     def awaited(step: int) -> bool:
         """Return whether the host has something to do after a step."""
-        looked_at = step == stop or crosses(step, trainer.eval_every) or crosses(step, config.log_every_steps)
+        looked_at = _validates(trainer, progress, step, stop) or crosses(step, config.log_every_steps)
         return looked_at or (measure is not None and crosses(step, trainer.steps_per_epoch))
 
     # ---- The steps.
@@ -118,6 +119,17 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
         if now.ended:
             break
     return _at_the_end(trainer, now)
+
+
+def _validates(trainer: Trainer, progress: Progress, step: int, stop: int) -> bool:
+    """Return whether there is a validation after a step: at the end of a phase and of `eval_every_epochs`.
+
+    Where two phases meet, within a step of the end of an epoch, there is one: that of the phase's end.
+    """
+    about_to_end = step == stop - 1 and progress.phase + 1 < len(trainer.phases)
+    just_begun = step == progress.phase_start + 1 and progress.phase > 0
+    beside = (about_to_end or just_begun) and trainer.eval_every > 2
+    return step == stop or (crosses(step, trainer.eval_every) and not beside)
 
 
 def _begun(trainer: Trainer, now: LoopState, flops: float) -> LoopState:
@@ -160,7 +172,7 @@ def _stepped(
         top_rate=now.top_rate,
         rate=rate,
         dispatched=dispatched,
-        evaluate=step == now.stop or crosses(step, trainer.eval_every),
+        evaluate=_validates(trainer, now.progress, step, now.stop),
         log=crosses(step, config.log_every_steps),
         save=leave or (late and not trainer.layout.several),  # clocks differ between processes
         leave=leave,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from ttl_jax import strategies
-from ttl_jax.data.card import card, looked_for
+from ttl_jax.data.card import card, looked_for, title
 from ttl_jax.evaluation import predictions
 from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies import flatten
@@ -148,9 +147,7 @@ def _costs(trainer: Trainer, progress: Progress) -> dict[str, Any]:
         "bn_momentum": config.model.bn_momentum if normalised else None,
         "bn_estimate": config.model.bn_estimate if normalised else None,
         "strategy": strategies.title(config.strategy),
-        "dataset": config.data.name
-        if not config.data.path
-        else f"{config.data.name}:{Path(config.data.path).name}",
+        "dataset": title(config.data),
         "seed": config.seed,
         "image_size": config.data.image_size,
         "epochs": config.total_epochs,

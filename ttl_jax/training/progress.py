@@ -29,6 +29,7 @@ class Progress:
     finished: bool = False
     due: bool = False  # the validation at this step is still to be done: the run was stopped within it
     skipped: int = 0  # steps whose loss or gradient was no number and that changed nothing
+    made_from: str = ""  # digest of the run's manifest
     together: int = 1  # runs that were trained as one program; `seconds` is this one's share
 
     def scored(self, now: Merit) -> Progress:

@@ -19,7 +19,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation import sanity
 from ttl_jax.models import Network
 from ttl_jax.strategies import Strategy
-from ttl_jax.training.predict import Predict, Predictor
+from ttl_jax.training.predict import Predict, Predictor, make_predict
 from ttl_jax.training.records.signature import Signature
 from ttl_jax.typing import Array, Float, UInt8, Variables
 
@@ -44,7 +44,7 @@ class Result:
     variables: Variables
     signature: Signature
     _predict: Predict
-    _programs: dict[tuple[int, ...], Callable[[Any], Array]] = field(default_factory=dict)
+    _programs: dict[tuple[Any, ...], Callable[[Any], Array]] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,14 +92,24 @@ class Result:
                 f"logits takes uint8 images (N, {', '.join(map(str, wanted))}), as preprocess returns them, "
                 f"not {images.dtype} {images.shape}"
             )
-        parts = [np.empty((0, len(self.class_names)), np.float32)]
-        most = self.config.data.eval_batch_size
+        return self._in_batches("logits", self._predict, images)
+
+    def features(self, images: UInt8[np.ndarray, "n ... s s 3"]) -> Float[np.ndarray, "n d"]:
+        """Compute the pooled features of the last unit, of images from `preprocess`."""
+        made = make_predict(self.model.pooled(), self.signature.normalisation.normalise)
+        return self._in_batches("features", made, images)
+
+    def _in_batches(
+        self, what: str, predict: Predict, images: UInt8[np.ndarray, "n ..."]
+    ) -> Float[np.ndarray, "n d"]:
+        parts, most = list[np.ndarray](), self.config.data.eval_batch_size
         for start in range(0, len(images), most):
             batch = images[start : start + most]
             rows = min(most, 1 << (len(batch) - 1).bit_length())
             padded = np.concatenate([batch, np.repeat(batch[-1:], rows - len(batch), axis=0)])
-            parts.append(np.asarray(self._program(padded)(padded), np.float32)[: len(batch)])
-        return np.concatenate(parts)
+            run = self._program(what, predict, padded)
+            parts.append(np.asarray(run(padded), np.float32)[: len(batch)])
+        return np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
 
     def predict(self, images: Any, calibrated: bool = False) -> Float[np.ndarray, "n classes"]:
         """Compute probabilities of images of any size, prepared as the training images were.
@@ -140,16 +150,18 @@ class Result:
             f"ttl_jax {said.version}"
         )
 
-    def _program(self, images: UInt8[np.ndarray, "n ..."]) -> Callable[[Any], Array]:
-        """The compiled program for batches of this shape; two are kept, as each folds the weights."""
-        if images.shape not in self._programs:
-            while len(self._programs) > 1:
-                self._programs.pop(next(iter(self._programs)))
-            given, predict = dict(self.variables), self._predict
-            fixed = predict.fixed if isinstance(predict, Predictor) else None
-            made = fixed(given, images) if fixed else partial(predict, given)
-            self._programs[images.shape] = made
-        return self._programs[images.shape]
+    def _program(
+        self, what: str, predict: Predict, images: UInt8[np.ndarray, "n ..."]
+    ) -> Callable[[Any], Array]:
+        """The compiled program for batches of this shape; two of a kind are kept: each folds the weights."""
+        if (key := (what, *images.shape)) not in self._programs:
+            kind = [other for other in self._programs if other[0] == what]
+            if len(kind) > 1:
+                self._programs.pop(kind[0])
+            given = dict(self.variables)
+            fixed = isinstance(predict, Predictor)
+            self._programs[key] = predict.fixed(given, images) if fixed else partial(predict, given)  # type: ignore[attr-defined]
+        return self._programs[key]
 
 
 def evaluate_once(

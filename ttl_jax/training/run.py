@@ -104,6 +104,7 @@ def _trainer(
     # ---- Data.
     sets = dict(data) if data is not None else data_package.load(data_config(config.data))
     training = sets["train"]
+    manifest = provenance.check_made_from(workdir, config, sets, jax.process_index() == 0)
     # ---- Network, and who of it trains when.
     strategy = strategies.parse(config.strategy)
     network, variables, preprocessing = build_model(
@@ -143,6 +144,7 @@ def _trainer(
             workdir, writes=layout.first, share=config.save_share, committed=session.committed
         ),
         log=log,
+        manifest=manifest,
         hooks=tuple(hooks),
     )
 
@@ -160,7 +162,7 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
         closing.callback(shutil.rmtree, workdir / "features", ignore_errors=True)
         closing.callback(trainer.checkpoints.close)
         if layout.first:
-            provenance.claim(workdir, config)
+            provenance.claim(workdir, config, trainer.manifest)
             print_header(config, trainer.inputs.sets, trainer.phases, trainer.lengths, trainer.variables)
         # ---- The loop.
         try:

@@ -23,6 +23,7 @@ from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.records.run_manifest import RunManifest
 from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
@@ -59,6 +60,7 @@ class Trainer:
         mix: mixing of a batch's images (MixUp, CutMix); None for none.
         checkpoints: the checkpoints of state and best weights.
         log: the run's log of events.
+        manifest: what the run is made from: its images, labels, split and weights; None to compile ahead.
         hooks: the caller's hooks.
     """
 
@@ -72,6 +74,7 @@ class Trainer:
     mix: Mix | None
     checkpoints: Checkpoints
     log: EventLog
+    manifest: RunManifest | None = None
     hooks: Sequence[Hook] = ()
 
     # What the inputs hold, by shorter names.
@@ -90,6 +93,11 @@ class Trainer:
     def session(self) -> Session:
         """The resources that the process lends: the notice to stop, compiled programs."""
         return self.inputs.session
+
+    @property
+    def made_from(self) -> str:
+        """The digest of the manifest."""
+        return self.manifest.digest if self.manifest is not None else ""
 
     # What follows from the config.
 

@@ -48,8 +48,8 @@ def merge(
         said: The source as the user wrote it, for the error.
 
     Raises:
-        UserError: listing every missing, extra, mis-shaped and non-float tensor; naming the first whose values no
-            network can be trained from.
+        UserError: listing every missing, extra, mis-shaped and non-float tensor, or naming the first whose
+            values no network can be trained from.
     """
     units = {path: models.unit_of(name, path.split("/")[1:]) for path in wanted}
     present = {units[path] for path in wanted if theirs.get(path) in given}
@@ -66,7 +66,8 @@ def merge(
             value = given[theirs[path]]
             wrong += _unfit(theirs[path], value, _torch_shape(path, leaf.shape))
             if not wrong:
-                flat[path] = np.ascontiguousarray(to_ours(path, value), np.float32)
+                with np.errstate(over="ignore"):  # a number beyond single precision is refused below
+                    flat[path] = np.ascontiguousarray(to_ours(path, value), np.float32)
     if wrong:
         hint = "; say partial to let units that the file lacks start fresh" if absent - skipped else ""
         raise UserError(
@@ -75,7 +76,7 @@ def merge(
     for path in wanted:
         if units[path] not in skipped and (fault := _unusable(path, flat[path])):
             raise UserError(
-                f"weights {said}: {ascii(theirs[path][:100])[1:-1]} {fault}; the file is damaged or of a training "
+                f"weights {said}: {theirs[path]} {fault}; the file is damaged or of a training "
                 "that failed: take another one"
             )
     order = [unit.name for unit in models.units(name)] + ["head"]
@@ -103,7 +104,9 @@ def _unusable(path: str, value: np.ndarray) -> str:
     """Return why a leaf's values cannot be trained from; "" if they can. A head may start from zeros."""
     finite = np.isfinite(value)
     if not finite.all():
-        return f"has values that are NaN or infinite ({value.size - np.count_nonzero(finite)} of {value.size})"
+        return (
+            f"has values that are NaN or infinite ({value.size - np.count_nonzero(finite)} of {value.size})"
+        )
     if path.endswith("/var") and (value < 0).any():
         return f"has negative variances ({np.count_nonzero(value < 0)} of {value.size})"
     if path.endswith(("/kernel", "/var")) and not path.startswith("params/head/") and not value.any():

@@ -31,7 +31,7 @@ class Preprocessing:
         if self.channels == 1:
             images = images.mean(-1, keepdims=True)
         elif self.reverse:
-            images = images[..., ::-1]
+            images = jnp.flip(images, -1)
         return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
     def grey(self) -> Preprocessing:

@@ -20,15 +20,15 @@ def _identity(images: Array) -> Array:
 
 
 def _across(images: Array) -> Array:
-    return images[..., ::-1, :]
+    return jnp.flip(images, -2)
 
 
 def _down(images: Array) -> Array:
-    return images[..., ::-1, :, :]
+    return jnp.flip(images, -3)
 
 
 def _both(images: Array) -> Array:
-    return images[..., ::-1, ::-1, :]
+    return jnp.flip(images, (-3, -2))
 
 
 def _transposed(view: View) -> View:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ttl_jax.config.data import DataConfig
-from ttl_jax.data.dataset import ArrayReader, Dataset
+from ttl_jax.data.dataset import ArrayReader, Dataset, Origin
 from ttl_jax.data.phantom.render import Rendered, group_id, image_id, parse_id, render
 from ttl_jax.data.phantom.sampling import CLASS_NAMES, MODALITIES, Phantom, labels, splits
 from ttl_jax.errors import UserError
@@ -90,6 +90,7 @@ def _dataset(
         class_names=CLASS_NAMES,
         task="multiclass",
         images=ArrayReader(images),
+        origin=Origin(f"{phantom.modality}, generated: no patient's image", "made anew, patient by patient"),
     )
 
 

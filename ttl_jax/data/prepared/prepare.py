@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttl_jax.config.data import DataConfig
+from ttl_jax.config.data import DataConfig, generated
 from ttl_jax.data.load import check
 from ttl_jax.data.prepared.manifest import SOURCE_FIELDS, make_manifest, source_fields
 from ttl_jax.data.prepared.shard import NOTES, Shard, finished, plan, read_note, starts, write_json
@@ -67,7 +67,7 @@ def prepare(
             or a folder that holds something else.
     """
     check(config)
-    if config.name.startswith("phantom/"):
+    if generated(config.name):
         raise UserError("a phantom has no files to prepare; give data.name=phantom/... to train itself")
     if config.name == "record":
         raise UserError(f"{config.path} is prepared already; train on it with data.name=record")

@@ -87,7 +87,7 @@ def read_medmnist(folder: Path, name: str, size: int) -> Listing:
         UserError: no such file, another size in it, or labels of other classes.
     """
     file = need(folder / f"{FILES[name, size]}.npz", "MedMNIST")
-    listing = read_npz(file)
+    listing = read_npz(file, how="columns")
     names, wanted = (IMAGES | VOLUMES)[name], (size,) * (3 if name in VOLUMES else 2)
     if (shape := _shape(listing.images[0])) != wanted:
         raise UserError(f"{file} holds images of {shape} pixels, not {name} at {size}; fetch it anew")

@@ -51,7 +51,7 @@ class Preset:
     metric: str = "auroc"
 
 
-def _medmnist(name: str, note: str = "", *, resplit: bool = False) -> Preset:
+def _medmnist(name: str, note: str = "", *, resplit: bool = False, positive: str = "auto") -> Preset:
     return Preset(
         {
             "data.name": "npz",
@@ -62,6 +62,7 @@ def _medmnist(name: str, note: str = "", *, resplit: bool = False) -> Preset:
             # anew there are none, but images that their owner labels in two ways stay.
             "data.allow_leaks": True,
             "data.resplit": resplit,
+            "data.positive": positive,
         },
         "CC BY 4.0",
         "Yang et al. 2023, MedMNIST v2, doi:10.1038/s41597-022-01721-8",
@@ -83,11 +84,13 @@ PRESETS: dict[str, Preset] = {
         "breastmnist",
         "label 0 is malignant; no patient ids; 59 of 156 test images of the official split have a "
         "near-duplicate or altered copy in train: see breastmnist_resplit",
+        positive="0",
     ),
     "breastmnist_resplit": _medmnist(
         "breastmnist",
         "label 0 is malignant; split anew with near-duplicates kept together, 3 of which differ in label",
         resplit=True,
+        positive="0",
     ),
     "pneumoniamnist": _medmnist(
         "pneumoniamnist", "no patient ids; 8 val images of the official split stand in train too"

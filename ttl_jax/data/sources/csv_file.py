@@ -5,10 +5,15 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ttl_jax.errors import UserError, nearest
+
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SAMPLE = 100_000  # characters in which the delimiter is looked for
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,20 @@ def quoted(text: object, limit: int = 120) -> str:
 
 
 def read_csv(path: str | Path) -> CsvFile:
-    """Read a table with a header; the delimiter is a comma, semicolon or tab, as in the header.
+    """Read a table with a header.
+
+    The delimiter is the comma, semicolon or tab that gives the rows as many cells as the header, or the one
+    that a first line such as "sep=;" names (Excel's).
 
     Raises:
         UserError: missing, no table, no rows, a repeated column, a row of another length.
     """
     path = Path(path)
     text = _text(path)
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)  # a comma where there is none of them
+    first, _, rest = text.lstrip().partition("\n")
+    named = _SEP.fullmatch(first.strip())
+    text, above = (rest, 1) if named else (text, 0)
+    delimiter = named[1] if named else _delimiter(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     cells: list[list[str]] = []
@@ -77,23 +87,44 @@ def read_csv(path: str | Path) -> CsvFile:
                 continue
             if len(values) != len(header):
                 raise UserError(
-                    f"{path}, row {lines.line_num} has {len(values)} cells where the header has "
+                    f"{path}, row {lines.line_num + above} has {len(values)} cells where the header has "
                     f"{len(header)}; mend the row (a cell with a delimiter in it needs quotes)"
                 )
             cells.append(values)
-            rows.append(lines.line_num)
+            rows.append(lines.line_num + above)
     except csv.Error as error:
-        raise UserError(f"{path}, row {lines.line_num} is not CSV ({error}); mend the quotes in it") from None
+        raise UserError(
+            f"{path}, row {lines.line_num + above} is not CSV ({error}); mend the quotes in it"
+        ) from None
     if not cells:
         raise UserError(f"{path} has no rows; the first line is the header, examples follow it")
     return CsvFile(path, {name: [row[place] for row in cells] for place, name in enumerate(header)}, rows)
 
 
+def _delimiter(text: str) -> str:
+    """Return the delimiter that gives the first rows the header's number of cells, the most if several do."""
+    first = text.lstrip().partition("\n")[0]
+    likely = sorted(",;\t", key=first.count, reverse=True)  # a comma where there is none of them
+    sample = text[:_SAMPLE]
+    if len(text) > _SAMPLE:
+        sample = sample.rpartition("\n")[0] or sample
+    for delimiter in likely:
+        try:
+            rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, strict=True))
+        except csv.Error:
+            continue
+        counts = {len(row) for row in rows if any(cell.strip() for cell in row)}
+        if len(counts) == 1 and counts != {1}:
+            return delimiter
+    return likely[0]
+
+
 def _header(path: Path, values: list[str]) -> list[str]:
     # pandas writes its index under an empty name
     names = [value or f"column {place + 1}" for place, value in enumerate(values)]
+    counts = Counter(names)
     for name in names:
-        if names.count(name) > 1:
+        if counts[name] > 1:
             raise UserError(f"{path} has two columns named {quoted(name)}; rename one of them")
     return names
 

@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.config.data import DataConfig
-from ttl_jax.data.dataset import Task
 from ttl_jax.data.sources.csv_file import CsvFile, quoted, read_csv
 from ttl_jax.data.sources.file_kinds import IMAGES, FileKind
-from ttl_jax.data.sources.labels import MISSING, class_labels, known_labels
-from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, no_splits, source
+from ttl_jax.data.sources.labels import MISSING, read_labels
+from ttl_jax.data.sources.listing import SPLIT_ALIASES, TABLE, Listing, no_splits, source
 from ttl_jax.errors import UserError
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?!0\d)\d{1,15}(\.\d*)?([eE][+-]?\d+)?")
 
 
-@source("csv", "group", "split")
+@source("csv", *TABLE)
 def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     """List the rows of `config.path`.
 
@@ -43,24 +42,21 @@ def read_table(config: DataConfig, kind: FileKind = IMAGES) -> Listing:
     _refuse_repeated(table, images)
     root = Path(config.root) if config.root else Path(config.path).parent
     files = find_files(table, images, root, config.on_error, kind)
-    task: Task = "multilabel" if len(names) > 1 else "multiclass"
-    if task == "multilabel":
-        labels, class_names = known_labels(names, cells, table.at), names
-    else:
-        labels, class_names = class_labels(names[0], cells[0], table.at)
+    labels = read_labels(names, cells, table.at, config.labels)
     used = {config.image, config.group, config.split, *names}
     return Listing(
         source=str(table.path),
         images=files,
         where=[f"{table.at(row)}: {_plain(file)}" for row, file in enumerate(files)],
-        labels=labels,
+        labels=labels.values,
         ids=np.array(images),
         groups=_groups(table, images, config.group),
-        class_names=class_names,
-        task=task,
+        class_names=labels.names,
+        task="multilabel" if labels.values.ndim == 2 else "multiclass",
         splits=_splits(table, config.split),
         splits_from=f"column {config.split!r} of {table.path}",
         columns={name: _typed(values) for name, values in table.columns.items() if name not in used},
+        notes=labels.notes,
     )
 
 
@@ -116,11 +112,23 @@ def find_files(table: CsvFile, images: list[str], root: Path, on_error: str, kin
         files.append(file)
     if missing and on_error != "skip":
         more = f" (and {len(missing) - 1} rows more)" if len(missing) > 1 else ""
+        below = _below(files[missing[0]], root, kind)
+        remedy = f"set data.root={below}" if below else "check data.root and data.image"
         raise UserError(
             f"{table.at(missing[0])} names image {quoted(images[missing[0]])}{more}, but there is no "
-            f"{quoted(files[missing[0]])}; check data.root and data.image, or set data.on_error=skip"
+            f"{quoted(files[missing[0]])}; {remedy}, or set data.on_error=skip"
         )
     return files
+
+
+def _below(file: Path, root: Path, kind: FileKind) -> Path | None:
+    """Return the folder in `root` from which the file's name leads to one; None where none does."""
+    inside = file.relative_to(root)
+    for folder in sorted(each for each in root.iterdir() if each.is_dir()):
+        names, by_stem = _names_in((folder / inside).parent, kind)
+        if inside.name in names or inside.name in by_stem:
+            return folder
+    return None
 
 
 def _inside(table: CsvFile, row: int, image: str, root: Path) -> Path:

@@ -44,12 +44,14 @@ class Header:
     Attributes:
         frames: Number of images in the file.
         group: Hash of the patient (or of the keyword that data.group names); "" if the file has none.
+        drawn_by: The same without the user's key: the name that a split is drawn by.
         names: Words that identify the patient, as lower-case letters and digits, to be kept out of ids.
         place: The series, and the position of the image in the patient.
     """
 
     frames: int
     group: str
+    drawn_by: str
     names: frozenset[str]
     place: Place
 
@@ -122,6 +124,7 @@ def read_header(path: Path, keyword: str = "PatientID") -> Header:
         return Header(
             frames,
             f"{kind}-{hashed(value)}" if value else "",
+            f"{kind}-{hashed(value, keyed=False)}" if value else "",
             frozenset({*names, number} - {""}),
             Place(
                 _text(header, "SeriesInstanceUID"),
@@ -170,10 +173,25 @@ def _numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
     return tuple(float(value) for value in header.get(keyword) or ())
 
 
-def hashed(text: str) -> str:
-    """Return a keyed hash: equal texts give equal hashes, which do not reveal the text."""
-    key = os.environ.get(KEY_VARIABLE, "").encode()[:64]
-    return hashlib.blake2b(text.encode(), digest_size=10, key=key).hexdigest()
+def hashed(text: str, keyed: bool = True) -> str:
+    """Return a keyed hash: equal texts give equal hashes, which do not reveal the text.
+
+    Args:
+        text: The text to hide.
+        keyed: Under the user's key. Without it the hash is found by trying all texts: for names that a split
+            is drawn by, which must be the same under another key and are never written.
+    """
+    return hashlib.blake2b(text.encode(), digest_size=10, key=_key() if keyed else b"").hexdigest()
+
+
+def key_digest() -> str:
+    """Return eight digits that tell one key from another, slow to compute; "none" where none is set."""
+    key = _key()
+    return hashlib.scrypt(key, salt=b"ttl_jax", n=2**13, r=8, p=1, dklen=4).hex() if key else "none"
+
+
+def _key() -> bytes:
+    return os.environ.get(KEY_VARIABLE, "").encode()[:64]
 
 
 def _pixels(path: Path, header: Dataset, frame: int, window: Window | str) -> np.ndarray:

@@ -19,7 +19,7 @@ from ttl_jax.data.sources.dicom_series import order
 from ttl_jax.data.sources.file_kinds import DICOM
 from ttl_jax.data.sources.folder import read_folder
 from ttl_jax.data.sources.frames import Unreadable, check_slices, examples_of
-from ttl_jax.data.sources.listing import Listing, source
+from ttl_jax.data.sources.listing import TABLE, Listing, source
 from ttl_jax.data.sources.window import Window, parse_window
 from ttl_jax.errors import UserError, nearest
 
@@ -33,7 +33,7 @@ class Found:
         path: The file.
         header: The file's header, or the reason why it cannot be read.
         name: The example's id, hashed if it names the patient.
-        group: Group of the `Header`, or of the table.
+        group, drawn_by: Group of the `Header`, or of the table, and the name that a split draws it by.
     """
 
     row: int
@@ -41,9 +41,10 @@ class Found:
     header: Header | str
     name: str
     group: str
+    drawn_by: str
 
 
-@source("dicom", "group", "split", "window", "slices", "depth", "spacing")
+@source("dicom", *TABLE, "window", "slices", "depth", "spacing")
 def read_dicom(config: DataConfig) -> Listing:
     """List DICOM files; each frame of a multi-frame file is an example (see `data.slices`).
 
@@ -80,6 +81,7 @@ def read_dicom(config: DataConfig) -> Listing:
     hidden = 0
     for row, path in _paths(files, whole):
         name, group = str(files.ids[row]), str(files.groups[row])
+        drawn_by = group
         header: Header | str
         names: frozenset[str] = frozenset()
         try:
@@ -93,16 +95,23 @@ def read_dicom(config: DataConfig) -> Listing:
                     f"{files.where[row]} has no {keyword} to tell patients apart; set data.group to another "
                     "DICOM keyword such as StudyInstanceUID, or to file"
                 )
-            group = group if column else header.group
+            group, drawn_by = (group, group) if column else (header.group, header.drawn_by)
+        if keyword == "file":  # by its place in the folder, which may move as a whole
+            group, drawn_by = f"group-{hashed(name)}", f"group-{hashed(name, keyed=False)}"
         identifying = _names_patient(name, names)
         hidden += identifying
-        listed_files.append(Found(row, path, header, f"file-{hashed(name)}" if identifying else name, group))
+        name = f"file-{hashed(name)}" if identifying else name
+        listed_files.append(Found(row, path, header, name, group, drawn_by))
     if hidden:
         print(f"{hidden} file names hold the patient's number or name: their ids are hashed", flush=True)
     if whole:
         return _volumes(files, listed_files, window, config)
     pictures = [_examples(each, config.slices, window, config.spacing) for each in listed_files]
-    listed = replace(files, ids=np.array([each.name for each in listed_files]))
+    listed = replace(
+        files,
+        ids=np.array([each.name for each in listed_files]),
+        drawn_by=np.array([each.drawn_by for each in listed_files]),
+    )
     return listed.expand(pictures, np.array([each.group for each in listed_files]))
 
 
@@ -125,7 +134,7 @@ def series_volume(paths: Sequence[Path], window: Window | str, spacing: float) -
         UnreadableImageError: a file that is missing or damaged.
     """
     _need_pydicom(f"{paths[0]}: DICOM")
-    found = [Found(0, path, read_header(path, ""), "", "") for path in paths]
+    found = [Found(0, path, read_header(path, ""), "", "", "") for path in paths]
     return _stack(found, window, spacing)
 
 
@@ -216,6 +225,7 @@ def _volumes(files: Listing, found: Sequence[Found], window: Window | str, confi
         where=where,
         ids=np.array(names),
         groups=np.array([own[0].group for own in series.values()]),
+        drawn_by=np.array([own[0].drawn_by for own in series.values()]),
     )
 
 

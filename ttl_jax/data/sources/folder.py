@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.sources.file_kinds import IMAGES, KINDS, FileKind
+from ttl_jax.data.sources.folder_layout import is_mask_folder, off_by_one, patient_folders, without_masks
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 
 
-def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
+def read_folder(path: str | Path, kind: FileKind = IMAGES, group: str = "") -> Listing:
     """List a folder of class folders; sub-folders of a class belong to it.
 
-    Every image is its own group: a folder does not say which images are of one patient. Hidden
-    files and folders are passed over; other files that are no images by their ending are counted
-    and printed.
+    Every image is its own group, unless the folders within the classes are patients'. Hidden files and
+    folders are passed over; masks beside images, and other files that are no images by their ending, are
+    counted and printed.
 
     Args:
         path: The folder above the class folders.
         kind: Kind of file that counts as an image.
+        group: "folder" (each folder within a class is a patient's), "file" (each image by itself), or "",
+            by what they look like.
 
     Raises:
         UserError: no such folder, no class folders, an empty class, a class that training lacks,
@@ -30,9 +33,19 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
     root = Path(path)
     if not root.is_dir():
         raise UserError(f"data.path={str(path)!r} is not a folder; name the one above the classes")
+    if group not in ("", "file", "folder"):
+        raise UserError(
+            f"data.group={group!r} is for a table (data.name=csv); class folders take folder or file"
+        )
+    children = _folders(root)
+    if not group and not any(folder.name.lower() in SPLIT_ALIASES for folder in children):
+        if fault := off_by_one(root, kind, children):
+            raise UserError(fault)
     parts = _split_folders(root)
     other: list[Path] = _files(root)
     files: list[Path] = []
+    inside: list[tuple[str, tuple[str, ...]]] = []
+    masks: list[Path] = []
     labels: list[str] = []
     splits: list[str] = []
     for split, folder in parts:
@@ -43,13 +56,21 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
             raise UserError(f"{folder} has no class folders; put each class's images in a folder of its name")
         for class_folder in classes:
             images, rest = _images(class_folder, kind)
+            images, beside = without_masks(images, kind)
+            masks += beside
             other += rest
             if not images:
                 raise UserError(_empty(class_folder, rest, kind))
             files += images
+            inside += [(class_folder.name, file.relative_to(class_folder).parts[:-1]) for file in images]
             labels += [class_folder.name] * len(images)
             splits += [split] * len(images)
     _report_left_out(root, other, kind)
+    groups, notes = _groups(root, files, inside, group)
+    if masks:
+        notes += (f"left out {len(masks)} masks beside the images, as {masks[0].relative_to(root)}",)
+    for note in notes:
+        print(f"{root}: {note}", flush=True)
     names = _class_names(root, labels, splits)
     number = {name: place for place, name in enumerate(names)}
     return make_listing(
@@ -59,9 +80,29 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES) -> Listing:
         [file.relative_to(root).as_posix() for file in files],
         np.array([number[label] for label in labels]),
         names,
+        groups=groups,
+        notes=notes,
         splits=splits if parts[0][0] else None,
         splits_from=f"the folders {', '.join(folder.name + '/' for _, folder in parts)}",
     )
+
+
+def _groups(
+    root: Path, files: list[Path], inside: list[tuple[str, tuple[str, ...]]], group: str
+) -> tuple[list[str] | None, tuple[str, ...]]:
+    """Return the images' groups, None where each is its own, and a sentence where folders could be some."""
+    if group == "file" or not any(folders for _, folders in inside):
+        if group == "folder":
+            raise UserError(f"data.group=folder: the classes of {root} have no folders in them")
+        return None, ()
+    found = patient_folders(inside, first=group == "folder")
+    if found is None and group == "folder":
+        stray = next(file for file, (_, folders) in zip(files, inside, strict=True) if not folders)
+        raise UserError(f"data.group=folder: {stray} is in no folder within its class")
+    if found is None:
+        return None, ("the folders within the classes are not taken for patients (data.group=folder does)",)
+    count = len(set(found))
+    return found, (f"the {count} folders within the classes are patients (data.group=file: they are not)",)
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:
@@ -71,6 +112,11 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
         raise UserError(f"{root} has no folders in it; put each class's images in a folder of its name")
     splits = [(SPLIT_ALIASES[name.lower()], folder) for folder in folders
               if (name := folder.name).lower() in SPLIT_ALIASES]  # fmt: skip
+    if masks := [each for each in folders if is_mask_folder(each.name, {other.name for other in folders})]:
+        raise UserError(
+            f"{root} holds images and their masks ({masks[0].name}/), not classes; put each class's images "
+            "in a folder of its name, or list them in a table"
+        )
     names = [split for split, _ in splits]
     layout = any(split == "train" and _folders(folder) for split, folder in splits)
     if not layout:
@@ -97,7 +143,9 @@ def _class_names(root: Path, labels: list[str], splits: list[str]) -> tuple[str,
                 f"{nearest(label, names)}; rename, move or remove it"
             )
     if len(names) < 2:
-        raise UserError(f"{root} has one class only ({names[0]}); add a folder for another one")
+        tables = [file for file in _files(root) if file.suffix.lower() in (".csv", ".tsv")]
+        remedy = f"name its table: data.path={tables[0]}" if tables else "add a folder for another one"
+        raise UserError(f"{root} has one class only ({names[0]}); {remedy}")
     return names
 
 
@@ -166,4 +214,4 @@ def _report_left_out(root: Path, other: list[Path], kind: FileKind) -> None:
         )
 
 
-source("folder")(lambda config: read_folder(config.path))
+source("folder", "group")(lambda config: read_folder(config.path, group=config.group))

@@ -10,6 +10,7 @@ from ttl_jax.data.sources.record import MANIFEST
 from ttl_jax.errors import UserError
 
 TABLES = (".csv", ".tsv", ".txt")
+GUESSED = ("folder", "csv", "npz", "dicom", "nifti", "record")  # what can be told from a path alone
 
 
 def guess_source(path: str | Path) -> str:

@@ -1,10 +1,11 @@
-"""Label columns of text to class numbers, or to 0, 1 and unknown."""
+"""Label columns of text to class numbers, or to 0, 1 and unknown, as data.labels says or they are meant."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,126 @@ from ttl_jax.typing import Float, Int
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MISSING = ("", "nan", "na", "n/a", "null")
-_KNOWN = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": np.nan, "-1.0": np.nan}
+_KNOWN = {
+    "0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "-1": np.nan, "-1.0": np.nan,
+}  # fmt: skip
+_LIST = re.compile(r"\[.*\]|\(.*\)|\{.*\}", re.DOTALL)
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_NOTHING = ("nofinding", "nofindings", "normal", "healthy", "none", "negative", "nolabel")
+
+
+class Labels(NamedTuple):
+    """Labels of all images.
+
+    Attributes:
+        values: int32 (N,) class numbers, or float32 (N, L) of 0, 1 and NaN (unknown).
+        names: names of the classes or labels.
+        notes: sentences on how they were read, where that goes beyond one class a cell.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_labels(
+    names: tuple[str, ...], columns: list[list[str]], at: Callable[[int], str], how: str
+) -> Labels:
+    """Read label columns as `data.labels` says.
+
+    Args:
+        names: Names of the columns.
+        columns: Their cells, as text.
+        at: Returns the place of a row, for messages.
+        how: "auto", "classes", "several" or "columns", see `DataConfig.labels`.
+
+    Raises:
+        UserError: as `class_labels`, `known_labels`, or labels that are no such thing.
+    """
+    if len(names) > 1:
+        if how == "classes" or how == "auto" and _one_hot(columns):
+            return one_hot_classes(names, known_labels(names, columns, at), at)
+        return Labels(known_labels(names, columns, at), names)
+    (name,), (cells,) = names, columns
+    filled = {cell for cell in cells if cell.lower() not in MISSING}
+    yes_or_no = {cell.lower() for cell in filled} <= _KNOWN.keys()
+    if how == "several" and yes_or_no:
+        return Labels(known_labels(names, columns, at), names)
+    if how == "several" or how == "auto" and _several(filled):
+        return _word_labels(name, cells, at)
+    uncertain = yes_or_no and len(filled) < len(set(cells)) and not {"-1", "-1.0"}.isdisjoint(filled)
+    if how == "auto" and uncertain:  # CheXpert's: present, absent, uncertain and not mentioned
+        note = f"column {name!r} is one label of 1, 0 and unknown (-1 or empty)"
+        return Labels(known_labels(names, columns, at), names, (note,))
+    return Labels(*class_labels(name, cells, at))
+
+
+def _one_hot(columns: list[list[str]]) -> bool:
+    """Return True if each row has a single 1 and else 0."""
+    known = [[_KNOWN.get(cell.lower(), np.nan) for cell in row] for row in zip(*columns, strict=True)]
+    return all(sum(row) == 1 for row in known)  # NaN equals nothing
+
+
+def one_hot_classes(
+    names: tuple[str, ...], labels: Float[np.ndarray, "N L"], at: Callable[[int], str]
+) -> Labels:
+    """Return the class of each row of a one-hot table.
+
+    Raises:
+        UserError: a row with no 1, or several.
+    """
+    bad = np.flatnonzero(~(labels.sum(axis=1) == 1) | np.isnan(labels).any(axis=1))
+    if len(bad):
+        raise UserError(
+            f"{at(int(bad[0]))} has not one 1 and else 0 in {', '.join(names[:5])}; data.labels=several "
+            "reads them as labels of their own"
+        )
+    note = f"one-hot over {len(names)} columns: one class an image (data.labels=several: a yes or no of each)"
+    return Labels(labels.argmax(axis=1).astype(np.int32), names, (note,))
+
+
+def _several(filled: set[str]) -> bool:
+    """Return True if cells hold several labels: lists, or words between bars that stand elsewhere too."""
+    if any(_LIST.fullmatch(cell) and _QUOTED.search(cell) for cell in filled):
+        return True
+    counts = Counter(piece for cell in filled for piece in set(_pieces(cell)))
+    return any("|" in cell and any(counts[piece] > 1 for piece in _pieces(cell)) for cell in filled)
+
+
+def _pieces(cell: str) -> list[str]:
+    """Return the labels in a cell: 'a|b', "['a', 'b']" or "[a, b]"."""
+    if not _LIST.fullmatch(cell):
+        pieces: Sequence[str] = cell.split("|")
+    elif _QUOTED.search(cell):
+        pieces = [one or other for one, other in _QUOTED.findall(cell)]
+    else:
+        pieces = cell[1:-1].split(",")
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _word_labels(name: str, cells: list[str], at: Callable[[int], str]) -> Labels:
+    """Return several labels for each row, from cells that name those that are present."""
+    for row, cell in enumerate(cells):
+        if cell.lower() in MISSING:
+            raise UserError(
+                f"{at(row)} has no label in column {name!r} ({quoted(cell)}); fill it in or remove the row"
+            )
+    found = [_pieces(cell) for cell in cells]
+    alone = {pieces[0] for pieces in found if len(pieces) == 1}
+    joined = {piece for pieces in found if len(pieces) > 1 for piece in pieces}
+    nothing = {word for word in alone - joined if re.sub(r"[\W_]+", "", word.lower()) in _NOTHING}
+    names = tuple(sorted((alone | joined) - nothing))
+    if not names:
+        raise UserError(f"label column {name!r} names no label; name the right one in data.label")
+    number = {word: place for place, word in enumerate(names)}
+    labels = np.zeros((len(cells), len(names)), np.float32)
+    for row, pieces in enumerate(found):
+        labels[row, [number[piece] for piece in pieces if piece not in nothing]] = 1
+    check_known(names, labels)
+    how = "a list a cell" if any(map(_LIST.fullmatch, cells)) else "split at '|'"
+    none = f", {' and '.join(map(repr, sorted(nothing)))} meaning none of them" if nothing else ""
+    note = f"column {name!r}, {how}: {len(names)} labels, several an image{none}"
+    return Labels(labels, names, (f"{note} (data.labels=classes: one class a cell)",))
 
 
 def class_labels(
@@ -35,11 +155,14 @@ def class_labels(
         UserError: an empty cell, a fraction, integers mixed with words, names that differ in case
             only, one class only, or as many classes as rows.
     """
+    cells = [_whole(cell) for cell in cells]
     kinds = [_kind(cell) for cell in cells]
+    yes_or_no = all(cell.lower() in (*_KNOWN, *MISSING) for cell in cells)
     for row, (cell, kind) in enumerate(zip(cells, kinds, strict=True)):
         if kind == "nothing":
             raise UserError(
                 f"{at(row)} has no label in column {name!r} ({quoted(cell)}); fill it in or remove the row"
+                + (", or read it as unknown with data.labels=several" if yes_or_no else "")
             )
         if kind == "a fraction":
             raise UserError(
@@ -84,8 +207,8 @@ def known_labels(
         for row, cell in enumerate(cells):
             if cell.lower() in MISSING:
                 labels[row, place] = np.nan
-            elif cell in _KNOWN:
-                labels[row, place] = _KNOWN[cell]
+            elif cell.lower() in _KNOWN:
+                labels[row, place] = _KNOWN[cell.lower()]
             else:
                 raise UserError(
                     f"{at(row)} has {quoted(cell)} in label column {name!r}; several labels take 1, 0, or "
@@ -106,6 +229,11 @@ def check_known(names: tuple[str, ...], labels: Float[np.ndarray, "N L"]) -> Non
         if len(counts) < 2:
             only = f"only {int(next(iter(counts)))}" if counts else "nothing known"
             raise UserError(f"label {name!r} has {only} in it; leave it out of data.label")
+
+
+def _whole(cell: str) -> str:
+    """Return a whole number without its fraction: pandas writes 1 as 1.0 once a cell was empty."""
+    return str(int(float(cell))) if re.fullmatch(r"[+-]?\d{1,15}\.0*", cell) else cell
 
 
 def _kind(cell: str) -> str:

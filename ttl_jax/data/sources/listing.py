@@ -13,7 +13,11 @@ from ttl_jax.data.dataset import Task
 from ttl_jax.data.images.decode import ImageSource, Stack
 from ttl_jax.registry import register
 
-READS = ("group", "split", "window", "slices", "depth", "spacing", "plane")  # fields of some sources alone
+# Fields of some sources alone.
+READS = (
+    "root", "image", "label", "labels", "group", "split", "window", "slices", "depth", "spacing", "plane",
+)  # fmt: skip
+TABLE = ("root", "image", "label", "labels", "group", "split")  # those that speak of a table
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {
     "train": "train", "training": "train",
@@ -38,6 +42,9 @@ class Listing:
         splits: The source's own splits (N,), "train", "val" or "test"; "" throughout if it has none.
         splits_from: Origin of the splits, for messages.
         columns: Other columns, (N,) each.
+        notes: Sentences on how the source was read, for the header and the report.
+        drawn_by: Text (N,): names of the groups that a split is drawn by, where `groups` are hashes under the
+            user's key: a split must not depend on that. They identify people, and are never written.
     """
 
     source: str
@@ -51,6 +58,13 @@ class Listing:
     splits: np.ndarray
     splits_from: str = ""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    drawn_by: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def drawn_by_or_groups(self) -> np.ndarray:
+        """Text (N,): the names of the groups that a split is drawn by."""
+        return self.groups if self.drawn_by is None else self.drawn_by
 
     @property
     def volumes(self) -> bool:
@@ -68,6 +82,7 @@ class Listing:
             groups=self.groups[indices],
             splits=self.splits[indices],
             columns={name: values[indices] for name, values in self.columns.items()},
+            drawn_by=None if self.drawn_by is None else self.drawn_by[indices],
         )
 
     def expand(self, pictures: Sequence[Sequence[ImageSource]], groups: np.ndarray) -> Listing:
@@ -103,6 +118,7 @@ def make_listing(
     splits: Sequence[str] | None = None,
     splits_from: str = "",
     columns: Mapping[str, np.ndarray] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Listing:
     """Build a Listing from rows.
 
@@ -117,6 +133,7 @@ def make_listing(
         splits: "train", "val" and "test"; None if the source has no splits of its own.
         splits_from: Origin of the splits, for messages.
         columns: Other columns, (N,) each.
+        notes: Sentences on how the source was read.
     """
     several = labels.ndim == 2
     return Listing(
@@ -131,6 +148,7 @@ def make_listing(
         splits=no_splits(len(ids)) if splits is None else np.array(splits, dtype="U5"),
         splits_from=splits_from,
         columns=columns or {},
+        notes=notes,
     )
 
 

@@ -24,7 +24,7 @@ from ttl_jax.data.sources.csv_table import read_table
 from ttl_jax.data.sources.file_kinds import NIFTI
 from ttl_jax.data.sources.folder import read_folder
 from ttl_jax.data.sources.frames import Unreadable, check_slices, examples_of, in_millimetres
-from ttl_jax.data.sources.listing import Listing, source
+from ttl_jax.data.sources.listing import TABLE, Listing, source
 from ttl_jax.data.sources.window import PERCENTILES, Window, parse_window, spread, to_bytes
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.typing import UInt8
@@ -92,7 +92,7 @@ class NiftiSlice:
         return in_millimetres(image, volume.pixel(self.plane), self.spacing)
 
 
-@source("nifti", "group", "split", "window", "slices", "depth", "spacing", "plane")
+@source("nifti", *TABLE, "window", "slices", "depth", "spacing", "plane")
 def read_nifti(config: DataConfig) -> Listing:
     """List NIfTI files; each slice is an example (see `data.slices`, `data.plane`).
 
@@ -116,12 +116,12 @@ def read_nifti(config: DataConfig) -> Listing:
     if config.plane not in PLANES:
         raise UserError(f"data.plane={config.plane!r} does not exist{nearest(config.plane, tuple(PLANES))}")
     table = not Path(config.path).is_dir()
-    if config.group and not table:
+    if config.group not in ("", "file", "folder") and not table:
         raise UserError(
             f"data.group={config.group!r} names a column, but {config.path} is a folder; list the volumes "
             "in a table, or leave data.group empty"
         )
-    files = read_table(config, NIFTI) if table else read_folder(config.path, NIFTI)
+    files = read_table(config, NIFTI) if table else read_folder(config.path, NIFTI, config.group)
     pictures: list[list[ImageSource]] = []
     for path in files.images:
         assert isinstance(path, Path)
@@ -130,10 +130,10 @@ def read_nifti(config: DataConfig) -> Listing:
         except UnreadableImageError as error:
             pictures.append([Unreadable.example(str(error), config.slices)])
     groups = files.groups
-    if not config.group:
+    if not (table and config.group):
         subjects = [_SUBJECT.search(name) for name in files.ids.tolist()]
         groups = np.array(
-            [match[1] if match else name for match, name in zip(subjects, files.ids.tolist(), strict=True)]
+            [match[1] if match else own for match, own in zip(subjects, files.groups.tolist(), strict=True)]
         )
     return files.expand(pictures, groups)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ttl_jax.data.images.decode import ImageSource, Stack, reason
-from ttl_jax.data.sources.labels import check_known
+from ttl_jax.data.sources.labels import Labels, check_known, one_hot_classes, read_labels
 from ttl_jax.data.sources.listing import SPLITS, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import host
@@ -16,12 +18,16 @@ from ttl_jax.system import host
 LEAST_COLUMNS = 8  # of a volume's slice; fewer would be colours
 
 
-def read_npz(path: str | Path) -> Listing:
+def read_npz(path: str | Path, how: str = "auto") -> Listing:
     """Read {train,val,test}_images and {train,val,test}_labels (Yang et al. 2023, MedMNIST v2).
 
     Images are uint8 (N, H, W) or (N, H, W, 3), volumes (N, D, H, W >= 8); labels
     (N,) or (N, 1) class numbers or (N, L > 1) zeros and ones. Missing val or test arrays are allowed. The
     file has no patients, so every image is its own group.
+
+    Args:
+        path: The file.
+        how: Reading of the labels, see `DataConfig.labels`.
 
     Raises:
         UserError: another layout, another kind of numbers, or counts that differ.
@@ -48,34 +54,64 @@ def read_npz(path: str | Path) -> Listing:
     widths = sorted({part.shape[1] for part in labels})
     if len(widths) > 1:
         raise UserError(f"{path} has labels of {widths} columns in its splits; give all the same")
-    numbers, class_names = array_labels(np.concatenate(labels), str(path), ids)
+    found = array_labels(np.concatenate(labels), str(path), ids, how)
     return make_listing(
         str(path),
         [image for part in images for image in _each(part)],
         [f"{path}, image {name}" for name in ids],
         ids,
-        numbers,
-        class_names,
+        found.values,
+        found.names,
         splits=splits,
         splits_from=f"the arrays of {path}",
+        notes=found.notes,
     )
 
 
-def read_arrays(images: np.ndarray, labels: np.ndarray) -> Listing:
+def read_arrays(images: Any, labels: Any, how: str = "auto") -> Listing:
     """List a pair of arrays; every image is its own group.
 
     Args:
-        images: Uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3); volumes (N, D, H, W >= 8).
-        labels: (N,) or (N, 1) integers or text; (N, L > 1) zeros, ones, and NaN for unknown.
+        images: Uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3); volumes (N, D, H, W >= 8); or a sequence of
+            images (H, W), (H, W, 1) or (H, W, 3) of any sizes.
+        labels: (N,) or (N, 1) integers, whole floats, booleans or text; (N, L > 1) zeros, ones, and NaN for
+            unknown; or a list of labels for each. Also of a pandas Series or DataFrame.
+        how: Reading of the labels, see `DataConfig.labels`.
 
     Raises:
         UserError: another shape, another kind of numbers, or counts that differ.
     """
-    check_images(images, "images")
-    ids = [f"{number:06d}" for number in range(len(images))]
-    numbers, names = array_labels(_columns(labels, images, "labels"), "labels", ids)
-    where = [f"image {number}" for number in range(len(images))]
-    return make_listing("the arrays given", _each(images), where, ids, numbers, names)
+    each = _each_of_any_size(images)
+    ids = [f"{number:06d}" for number in range(len(each))]
+    found = array_labels(_columns(_as_array(labels), each, "labels"), "labels", ids, how)
+    where = [f"image {number}" for number in range(len(each))]
+    return make_listing("the arrays given", each, where, ids, found.values, found.names, notes=found.notes)
+
+
+def _each_of_any_size(images: Any) -> list[ImageSource]:
+    """Return images one by one, from an array or from a sequence of arrays of several sizes."""
+    if not isinstance(images, np.ndarray) or images.dtype == object:
+        parts = [np.asarray(image) for image in images]
+        if len({part.shape for part in parts}) > 1:
+            for number, part in enumerate(parts):
+                if part.ndim not in (2, 3) or (part.ndim == 3 and part.shape[-1] not in (1, 3)):
+                    raise UserError(f"image {number} has shape {part.shape}; (H, W) or (H, W, 3) is needed")
+                check_images(part[None], f"image {number}")
+            return list(parts)
+        images = np.array(parts)
+    return _each(check_images(images, "images"))
+
+
+def _as_array(labels: Any) -> np.ndarray:
+    """Return labels as an array; lists of words stay lists, in an array of objects."""
+    rows = list(labels) if isinstance(labels, list | tuple) else None
+    if rows and all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+        lengths = {len(row) for row in rows}
+        if len(lengths) > 1 or any(isinstance(item, str) for row in rows for item in row):
+            found = np.empty(len(rows), object)
+            found[:] = rows
+            return found
+    return np.asarray(labels)
 
 
 def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -100,6 +136,13 @@ def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
                 arrays[name.removesuffix(".npy")] = array
     except UserError:
         raise
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise UserError(f"{path} is not a readable .npz file ({reason(error)}); fetch it anew") from None
+        raise UserError(
+            f"{path}, {name.removesuffix('.npy')} holds Python objects, which could run anything; save it as "
+            "np.array(labels, dtype=str), or images of one size as uint8"
+        ) from None
     except Exception as error:  # zipfile and NumPy raise nearly anything on a damaged file
         raise UserError(f"{path} is not a readable .npz file ({reason(error)}); fetch it anew") from None
     return arrays
@@ -141,28 +184,35 @@ def _each(images: np.ndarray) -> list[ImageSource]:
     return list(images)
 
 
-def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Convert labels (N, L) of any kind to (labels, class names).
+def array_labels(labels: np.ndarray, where: str, ids: list[str], how: str = "auto") -> Labels:
+    """Convert labels (N, L) of any kind.
+
+    Args:
+        labels: Class numbers, words, lists of words, or zeros and ones.
+        where: Origin of the labels, for messages.
+        ids: The images' ids.
+        how: Reading of the labels, see `DataConfig.labels`.
 
     Raises:
         UserError: fractions, negative classes, other values than 0 and 1 in several columns, or one
             class only.
     """
-    if labels.shape[1] > 1:
-        if labels.dtype.kind not in "biuf":
-            raise UserError(f"{where}: labels are {labels.dtype}; several labels take 0, 1 and NaN")
-        known = labels.astype(np.float32)
-        bad = np.argwhere(~(np.isnan(known) | (known == 0) | (known == 1)))
-        if len(bad):
-            row, column = bad[0]
-            raise UserError(
-                f"{where}: image {ids[row]} has {labels[row, column]} in label {column}; several "
-                "labels take 0, 1, or NaN for unknown"
-            )
-        names = tuple(str(number) for number in range(labels.shape[1]))
-        check_known(names, known)
-        return known, names
+
+    def at(row: int) -> str:
+        return f"{where}: image {ids[row]}"
+
+    labels = _without_objects(labels, where)
+    if labels.dtype.kind == "U" and labels.shape[1] == 1:
+        cells = labels[:, 0].tolist()
+        if how != "columns":
+            return read_labels((where,), [cells], at, how)
+    if labels.shape[1] > 1 or (how == "several" and labels.dtype.kind in "biuf"):
+        return _several_columns(labels, where, ids, how)
     column = labels[:, 0]
+    if column.dtype.kind == "f" and (np.isfinite(column) & (column == np.rint(column))).all():
+        column = column.astype(np.int64)  # as pandas writes integers once one was missing
+    if column.dtype.kind == "f" and np.isnan(column).any():
+        raise UserError(f"{at(int(np.argmax(np.isnan(column))))} has no label (NaN); leave it out")
     if column.dtype.kind not in "biuU":
         raise UserError(f"{where}: labels are {column.dtype}; a class is an integer or a word")
     if column.dtype.kind == "i" and column.min() < 0:
@@ -172,10 +222,47 @@ def array_labels(labels: np.ndarray, where: str, ids: list[str]) -> tuple[np.nda
     if len(values) < 2:
         raise UserError(f"{where} has one class only ({values[0]}); there is nothing to learn")
     names = tuple(str(value) for value in values.tolist())
-    return numbers.reshape(-1).astype(np.int32), names
+    return Labels(numbers.reshape(-1).astype(np.int32), names)
 
 
-def _columns(labels: np.ndarray, images: np.ndarray, where: str) -> np.ndarray:
+def _several_columns(labels: np.ndarray, where: str, ids: list[str], how: str) -> Labels:
+    """Return labels from columns of 0, 1 and NaN."""
+    if labels.dtype.kind not in "biuf":
+        raise UserError(f"{where}: labels are {labels.dtype}; several labels take 0, 1 and NaN")
+    known = labels.astype(np.float32)
+    bad = np.argwhere(~(np.isnan(known) | (known == 0) | (known == 1)))
+    if len(bad):
+        row, column = bad[0]
+        raise UserError(
+            f"{where}: image {ids[row]} has {labels[row, column]} in label {column}; several "
+            "labels take 0, 1, or NaN for unknown"
+        )
+    names = tuple(str(number) for number in range(labels.shape[1]))
+    check_known(names, known)
+    if how == "classes" or (how == "auto" and (known.sum(axis=1) == 1).all()):
+        return one_hot_classes(names, known, lambda row: f"{where}: image {ids[row]}")
+    return Labels(known, names)
+
+
+def _without_objects(labels: np.ndarray, where: str) -> np.ndarray:
+    """Return an array of objects as one of numbers or text; lists of words become the text of a list."""
+    if labels.dtype != object:
+        return labels
+    items = labels.reshape(-1).tolist()
+    if all(isinstance(item, str) for item in items):
+        return labels.astype(str)
+    if all(isinstance(item, list | tuple | set | frozenset) for item in items):
+        return np.array([repr(sorted(map(str, item))) for item in items]).reshape(labels.shape)
+    try:
+        return labels.astype(float)
+    except (TypeError, ValueError):
+        kinds = sorted({type(item).__name__ for item in items})
+        raise UserError(
+            f"{where}: labels are of the kinds {', '.join(kinds)}; write all the same way"
+        ) from None
+
+
+def _columns(labels: np.ndarray, images: Sequence[ImageSource] | np.ndarray, where: str) -> np.ndarray:
     """Return labels as (N, L), one row for each image."""
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] == 0):
         raise UserError(f"{where} have shape {labels.shape}; (N,), (N, 1) or (N, L) is needed")
@@ -184,4 +271,4 @@ def _columns(labels: np.ndarray, images: np.ndarray, where: str) -> np.ndarray:
     return labels.reshape(len(labels), -1)
 
 
-source("npz", "depth")(lambda config: read_npz(config.path))
+source("npz", "depth", "labels")(lambda config: read_npz(config.path, config.labels))

@@ -18,7 +18,7 @@ for _module in iter_modules(sources.__path__, f"{sources.__name__}."):
     import_module(_module.name)  # which registers what it reads
 
 PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
-TFDS = Source(read_tfds, ("group",))  # of as many names as TFDS has data sets
+TFDS = Source(read_tfds, ("image", "label", "group"))  # of as many names as TFDS has data sets
 
 
 def names() -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def refuse_fields(config: DataConfig, name: str) -> None:
         value = getattr(config, field)
         if field in reads or value == getattr(DataConfig, field):
             continue
-        columns = " names a column and" if field in ("group", "split") else ""
+        columns = " names a column and" if field in ("image", "label", "group", "split") else ""
         raise UserError(
             f"data.{field}={value!r}{columns} is read by the sources {', '.join(_readers(field))}, not by "
             f"{name}; use one of them, or leave it out"

@@ -165,6 +165,8 @@ def near_pairs(
 
     shown = np.sort(first_of_kind)
     shown = shown[shows[shown]]
+    if not len(shown):  # all are flat
+        return _best(np.concatenate(firsts), np.concatenate(seconds), np.concatenate(alike))
     squares = thumbnails[shown].astype(np.float32)
     squares -= squares.mean(axis=(1, 2), keepdims=True)
     squares /= np.linalg.norm(squares, axis=(1, 2), keepdims=True)

@@ -35,6 +35,7 @@ from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.placing import placed
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress, crosses
+from ttl_jax.training.records.run_manifest import RunManifest
 from ttl_jax.training.schedule import learning_rates, peak_rate
 from ttl_jax.training.state import TrainState, join, split
 from ttl_jax.training.step import TrainStep
@@ -59,6 +60,7 @@ class Probes:
     sets: Mapping[str, Dataset]
     states: tuple[TrainState, ...]  # one a seed
     length: int
+    manifest: RunManifest
     programs: Programs
     began: float
 

@@ -36,6 +36,7 @@ from ttl_jax.training.records import provenance
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.events import train_event, val_event
 from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.records.run_manifest import made_from
 from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.typing import Array, Variables
@@ -159,6 +160,7 @@ def prepare(
             initial_state(other, optimizer, only.trainable, counted=counted) for _, other, _ in built
         ),
         length=length,
+        manifest=made_from(datasets, config),
         programs=session.programs,
         began=began,
     )
@@ -204,12 +206,18 @@ def _write(
     """Leaves a run's folder as the loop does at its end; the last state comes last."""
     config, folder = member
     first, progress = probes.states[0], fitted.progress[place]
-    progress = dataclasses.replace(progress, finished=True, flops_per_step=(fitted.flops,), seconds=seconds)
+    progress = dataclasses.replace(
+        progress,
+        finished=True,
+        flops_per_step=(fitted.flops,),
+        seconds=seconds,
+        made_from=probes.manifest.digest,
+    )
     heads, moments, best = jax.tree.map(
         lambda leaf: np.array(leaf[place[0], ..., place[1]], order="C"),
         (fitted.heads, fitted.moments, fitted.best),
     )
-    provenance.claim(folder, config)
+    provenance.claim(folder, config, probes.manifest)
     log = EventLog(folder / "metrics.jsonl")
     log.begin(progress.step)
     for event in _events(probes, fitted, place, config, speed):

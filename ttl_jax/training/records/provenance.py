@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttl_jax import registry
-from ttl_jax.config import RunConfig, paths, replace_fields, run_config
+from ttl_jax.config import FREE, RunConfig, paths, replace_fields, run_config
+from ttl_jax.config.data import generated
+from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.positive import LAST
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import terms, text_of
 from ttl_jax.system.lock import held
+from ttl_jax.training.records import manifest_changes
+from ttl_jax.training.records.run_manifest import RunManifest, made_from, read
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+C = TypeVar("C", bound=RunConfig)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
-# Fields that may differ between the start of a run and its continuation: they change no result.
-FREE = frozenset(
-    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "report_images", "training_features", "loggers", "cache_features",
-     "cache_disk_gb", "data.eval_batch_size", "evaluate_test",
-     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
-     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
-)  # fmt: skip
-
-
 # Fields that name a registered thing, and of which kind.
 NAMES: dict[str, registry.Kind] = {
     "strategy": "strategy", "model.name": "backbone", "data.name": "source", "loss.name": "loss",
@@ -91,14 +88,17 @@ def check(workdir: Path, config: RunConfig) -> None:
         return
     # A field that came after the run began stood at its default, or where `_older` says.
     newer = _dotted(json.loads(json.dumps(RunConfig().to_dict())))
-    saved = _dotted(json.loads(path.read_text())["config"])
-    before = newer | _older(saved) | saved
+    record = json.loads(path.read_text())
+    saved = _dotted(record["config"])
+    before = newer | _older(saved) | saved | begun_as(record["config"]["data"])
     if "model.bn_momentum" not in saved and (key := _changed_strategy(saved["strategy"])):
         raise UserError(
             f"{workdir} holds a run that an earlier version of ttl_jax began, whose {key} was another one "
             "(docs/results/withdrawn.md): finish it with that version, or use another --workdir, or --fresh"
         )
     now = _dotted(json.loads(json.dumps(config.to_dict())))  # as JSON keeps it: tuples are lists
+    if not config.other_versions:
+        _refuse_other_versions(workdir, record.get("versions", {}))
     absent = "absent"
     changed = [
         f"{name}, which was edited: {old} -> {new}"
@@ -116,11 +116,28 @@ def check(workdir: Path, config: RunConfig) -> None:
         )
 
 
+def _refuse_other_versions(workdir: Path, begun: Mapping[str, str]) -> None:
+    """Raises UserError where a package, or Python's minor version, is another one than a run began with."""
+    now = versions()
+    now["python"], begun = _minor(now["python"]), {**begun, "python": _minor(begun.get("python", ""))}
+    changed = [f"{name} {old} -> {now[name]}" for name, old in begun.items() if old and now.get(name) != old]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of other versions ({', '.join(changed)}): install them again, go on with "
+            "these by --config.other_versions=True, or use another --workdir, or --fresh"
+        )
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
 def begun_with(workdir: Path) -> RunConfig:
     """The config that a folder's run was begun with; a field that came after stands where it stood then."""
     begun = json.loads((workdir / "config.json").read_text())["config"]
     known, saved = paths(RunConfig().to_dict()), _dotted(begun)
     values = _older(saved) | {key: value for key, value in saved.items() if key in known}
+    values |= begun_as(begun["data"])
     return replace_fields(RunConfig(), values)
 
 
@@ -128,9 +145,7 @@ def _older(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the values that newer fields had in older runs, where a config could not set them."""
     lite = "model.name" in saved and saved["model.name"] == "efficientnet_lite0"  # TensorFlow's momentum
     drawn = not (
-        str(saved.get("data.name")).startswith("phantom/")
-        or saved.get("data.splits")
-        or saved.get("data.folds")
+        generated(str(saved.get("data.name"))) or saved.get("data.splits") or saved.get("data.folds")
     )
     norm = {"model.bn_momentum": 0.99 if lite else 0.9, "model.bn_estimate": "moving"}
     return norm | ({"data.split_rule": 1} if drawn else {})
@@ -150,18 +165,36 @@ def _changed_strategy(text: str) -> str | None:
     return None
 
 
-def as_begun(workdir: Path, config: RunConfig) -> RunConfig:
-    """The config, where data.augment="auto" stays what the folder's run was begun with.
-
-    A version before "auto" had the default "flip": its runs go on with that.
-    """
+def as_begun(workdir: Path, config: C) -> C:
+    """The config, where "auto" stays what it meant when the folder's run was begun; see `begun_as`."""
     path = workdir / "config.json"
-    if config.data.augment != "auto" or not path.exists():
+    if not path.exists():
         return config
     begun = json.loads(path.read_text())["config"]["data"]
-    if "augment" not in begun or begun["augment"] == "auto":
-        return config
-    return replace_fields(config, {"data.augment": begun["augment"]})
+    older = begun_as(begun)
+    if config.data.augment == "auto" and begun.get("augment", "auto") != "auto":
+        older["data.augment"] = begun["augment"]
+    return replace_fields(config, older) if older else config
+
+
+def begun_as(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of how data are read, as a version without these fields read them; {} for a newer one.
+
+    It took the last of two classes for the positive one (a head's outputs are in that order), several label
+    columns for several labels, and each image of a folder for a group of its own.
+
+    Args:
+        data: the section `data` of a config.json.
+    """
+    if "labels" in data:
+        return {}
+    kind, table = data["name"], str(data.get("path", "")).lower().endswith((".csv", ".tsv", ".txt"))
+    older = {"data.positive": LAST}
+    if kind in ("csv", "npz", "dicom", "nifti"):
+        older["data.labels"] = "columns"
+    if kind == "folder" or kind == "nifti" and not table:
+        older["data.group"] = "file"
+    return older
 
 
 @contextmanager
@@ -192,14 +225,53 @@ def set_aside(workdir: Path) -> Path | None:
     return place
 
 
-def claim(workdir: Path, config: RunConfig) -> None:
-    """Writes config.json where there is none yet."""
+def check_made_from(
+    workdir: Path, config: RunConfig, sets: Mapping[str, Dataset], first: bool = True
+) -> RunManifest:
+    """Refuses a work folder whose run was made from other data or weights; returns the manifest of now.
+
+    Args:
+        workdir: the run's folder; one that holds no run is not looked at.
+        config: the run's config.
+        sets: the splits.
+        first: whether this process may speak of what cannot be told.
+
+    Raises:
+        UserError: saying what is another.
+    """
+    now, path = made_from(sets, config), workdir / "config.json"
+    if path.exists():
+        known = {json.loads(path.read_text()).get("manifest"), *_checkpoints_made_from(workdir)} - {None, ""}
+        if known or first:
+            manifest_changes.check(workdir, known, now, sets, config)
+    return now
+
+
+def _checkpoints_made_from(workdir: Path) -> list[str | None]:
+    """The digests that the checkpoints to resume from have of the manifest; what is broken says nothing."""
+    found = []
+    for path in workdir.glob("checkpoints/last/*/progress/metadata"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(json.loads(path.read_text()).get("made_from"))
+    return found
+
+
+def claim(workdir: Path, config: RunConfig, manifest: RunManifest | None = None) -> None:
+    """Writes config.json and the manifest where they are not yet.
+
+    A run whose data have moved has their new place in it: all that reads them later looks there.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if path.exists():
+        if manifest is not None:
+            _update(path, config, manifest)
         return
+    if manifest is not None:
+        manifest.save(workdir)
     record = {
         "config": config.to_dict(),
+        "manifest": manifest and manifest.digest,
         "versions": versions(),
         "git": _git_commit(),
         "command": command(),
@@ -212,15 +284,29 @@ def claim(workdir: Path, config: RunConfig) -> None:
     write_json(path, record)
 
 
+def _update(path: Path, config: RunConfig, manifest: RunManifest) -> None:
+    """Brings config.json up to date where data lie elsewhere now, or an earlier version wrote it."""
+    record = json.loads(path.read_text())
+    places = {"path": config.data.path, "root": config.data.root}
+    data = record["config"]["data"]
+    if record.get("manifest") == manifest.digest and data | places == data:
+        if read(path.parent) is None:
+            manifest.save(path.parent)
+        return
+    manifest.save(path.parent)
+    record["config"]["data"] = data | places
+    write_json(path, {**record, "manifest": manifest.digest})
+
+
 def command() -> str:
     """This process's command as a shell takes it."""
     program, *words = sys.argv
     started = ["python", "-m", "ttl_jax"] if Path(program).name == "__main__.py" else [program]
-    return " ".join(_quoted(word) for word in [*started, *words])
+    return " ".join(quoted(word) for word in [*started, *words])
 
 
-def _quoted(word: str) -> str:
-    """As one would type it: --config.x="('full', 'lp_ft')"."""
+def quoted(word: str) -> str:
+    """A word as one would type it: --config.x="('full', 'lp_ft')"."""
     flag, sign, value = word.partition("=")
     if not sign or shlex.quote(flag) != flag:
         flag, sign, value = "", "", word

@@ -1,4 +1,4 @@
-"""HDF5 files of weights, as Keras writes them; what the format can do beyond arrays in the file is refused."""
+"""HDF5 files of weights, as Keras writes them; what the format can do beyond that is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
     """Read every array of the file by its path.
 
     Raises:
-        ValueError: a link, virtual, external or unwritten data, text, or sizes out of proportion to the file's.
+        ValueError: a link, virtual, external or unwritten data, text, or sizes out of proportion to the file.
         OSError: no HDF5 file, or damaged.
     """
     import h5py

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -107,10 +107,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.Size": _whole_numbers,
-    # Beside the weights in training checkpoints: optimizers' sets, arguments, numbers of NumPy.
+    # Beside the weights in training checkpoints: optimizers' sets, arguments, types, numbers of NumPy.
     **dict.fromkeys(
-        ("builtins.set", "__builtin__.set", "argparse.Namespace", "torch.device", "_codecs.encode", "numpy.dtype",
-         "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "pathlib.PosixPath",
+        ("torch.float32", "torch.float16", "torch.bfloat16", "torch.device", "builtins.set",
+         "__builtin__.set", "argparse.Namespace", "pathlib.PosixPath", "_codecs.encode", "numpy.dtype",
+         "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
          "lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict",
          "pytorch_lightning.utilities.parsing.AttributeDict"),
         _other,
@@ -183,7 +184,9 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
             arrays[tensor] = tensor.array(storages)
             room -= arrays[tensor].nbytes
             if room < 0:
-                raise ValueError(f"its tensors overlap: together they are more than {VIEWS} times its numbers")
+                raise ValueError(
+                    f"its tensors overlap: together they are more than {VIEWS} times its numbers"
+                )
     return {name: arrays[tensor] for name, tensor in tensors.items()}
 
 
@@ -218,8 +221,8 @@ def _record(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _read_legacy(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
     # A map: reading stops at the file's end before it takes the memory that a length asks for.
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file:
-        reader = TorchPickle(path)
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        file, reader = cast(IO[bytes], mapped), TorchPickle(path)
         if reader.load(file) != MAGIC or reader.load(file) != PROTOCOL:
             raise UserError(f"weights {path}: not a file that torch.save wrote")
         reader.load(file)  # system info
@@ -234,7 +237,7 @@ def _read_legacy(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
             if int.from_bytes(file.read(8), "little", signed=True) != length:
                 raise UserError(f"weights {path}: storage {ascii(key[:100])} has another length than stated")
             size = length * dtype.itemsize
-            if size > file.size() - file.tell():
+            if size > len(mapped) - file.tell():
                 raise UserError(f"weights {path}: the file is cut short; download it again")
             if key in needed:
                 storages[key] = np.frombuffer(file.read(size), dtype)

@@ -1,8 +1,8 @@
 """A reader of pickles that runs nothing: it knows the opcodes of plain data, and builds nothing else.
 
 Python's own unpickler, however its classes are restricted, hashes any key, keeps a memo of any length and
-writes into what it has found. Here a class is a name, a call is the caller's decision, and an opcode costs time
-and memory in proportion to its bytes.
+writes into what it has found. Here a class is a name, a call is the caller's decision, and an opcode costs
+time and memory in proportion to its bytes.
 """
 
 from __future__ import annotations
@@ -102,6 +102,10 @@ class Unpickler:
         self.memo += [None] * (index + 1 - len(self.memo))
         self.memo[index] = self.stack[-1]
 
+    def recall(self, index: int) -> None:
+        """Put a numbered value on the stack again."""
+        self.stack.append(self.memo[index])
+
     def extend(self, items: list[Any]) -> None:
         """Add items to the list on the stack."""
         if isinstance(self.stack[-1], list):
@@ -148,13 +152,13 @@ class Unpickler:
 _STEPS: dict[str, Callable[[Unpickler, Any], Any]] = {
     **dict.fromkeys(
         ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING",
-         "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
-         "SHORT_BINBYTES", "BINBYTES8"),
+         "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+         "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
         Unpickler.push,
     ),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Unpickler.remember),
     "MEMOIZE": lambda self, _: self.remember(len(self.memo)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda self, index: self.stack.append(self.memo[index])),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Unpickler.recall),
     **dict.fromkeys(("PROTO", "FRAME"), lambda self, _: None),
     "NONE": lambda self, _: self.stack.append(None),
     "NEWTRUE": lambda self, _: self.stack.append(True),

@@ -1,0 +1,268 @@
+"""Exported networks: whether they compute what JAX does, how fast, how large.
+
+Three parts, each a row for a network and cut. A row that --out (JSON lines) holds already is not measured
+again, so the benchmark can be stopped and go on; at the end the rows are printed as tables.
+
+    python -m ttl_jax bench export --networks=all --cuts=stages --size=96 --out=agreement.jsonl
+    python -m ttl_jax bench export --part=speed --networks=resnet18,resnet50,densenet121 --out=speed.jsonl
+    python -m ttl_jax bench export --part=cuts --networks=resnet50 --out=cuts.jsonl
+
+agreement: the largest difference of a probability to JAX's on 64 images, of formats that --formats names.
+Weights are random, and the head is scaled so that probabilities differ between images.
+speed: one image and 32, milliseconds, median of --repeats; ONNX Runtime with our file, ONNX Runtime with the
+file that PyTorch exports of torchvision's network (`make parity` installs both), and the jitted JAX function,
+in turn in one process. Ours takes bytes and gives probabilities; PyTorch's takes normalised floats and gives
+logits.
+cuts: the whole network beside its cuts: parameters, MB, MB in 8 bits, milliseconds for one image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ttl_jax import models, weights
+from ttl_jax.data.images.decode import Geometry
+from ttl_jax.data.read_images import SourceOptions
+from ttl_jax.deploy.export import format, onnx, quantize
+from ttl_jax.deploy.export.check_images import CheckImages, generated_images, read_check_images
+from ttl_jax.deploy.export.forward import Forward
+from ttl_jax.models.registry import position
+from ttl_jax.training.records.signature import Architecture, Signature
+from ttl_jax.weights.initialise import flatten, initialise, unflatten
+
+CLASSES = ("a", "b", "c")
+SMALLEST = {"cbr_larget": 221, "cbr_largew": 121, "cbr_small": 121, "cbr_tiny": 91}
+DEPTH = 8
+BATCHES = (1, 32)
+
+
+def images_of(name: str, size: int, given: str) -> CheckImages:
+    """64 images at the size of a network."""
+    known = signature_of(name, size)
+    return read_check_images(given, known) if given else generated_images(known)
+
+
+def signature_of(name: str, size: int) -> Signature:
+    """What stands between a pixel and a probability of such a network."""
+    depth = DEPTH if len(models.input_shape(name)) == 4 else 0
+    normalisation, shape = weights.preprocessing("imagenet", name), Geometry(size, depth=depth)
+    return Signature(Architecture(name), shape, normalisation, SourceOptions(), "none", "multiclass", CLASSES)
+
+
+def forward_of(name: str, cut: str | None, shown: CheckImages) -> Forward:
+    """A network whose probabilities differ between these images."""
+    variables = initialise(name, len(CLASSES), cut=cut, image_size=shown.images.shape[-2])
+    draw = np.random.default_rng(0)
+    leaves = {
+        path: np.asarray(value) * np.exp(0.1 * draw.standard_normal(value.shape)).astype(np.float32)
+        + np.float32(0.05) * draw.standard_normal(value.shape).astype(np.float32) * (value.ndim == 1)
+        for path, value in flatten(variables).items()
+    }
+    variables = unflatten(leaves)
+    network = models.create(name, len(CLASSES), cut=cut)
+    preprocessing = weights.preprocessing("imagenet", name)
+    forward = Forward(name, network, variables, preprocessing, shown.images.shape[1:], CLASSES)
+    logits = np.asarray(jax.jit(forward.logits)(variables, shown.images[:16]))
+    variables["params"]["head"]["bias"] = variables["params"]["head"]["bias"] - logits.mean(0)
+    return replace(forward, temperature=float(logits.std(0).mean()))
+
+
+def agreement(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any]:
+    """The largest difference to JAX, a column a format."""
+    shown = images_of(name, max(given.size, SMALLEST.get(name, 0)), given.images)
+    images = shown.images[:64]
+    forward = forward_of(name, cut, shown)
+    wanted = forward(images)
+    row: dict[str, Any] = {
+        "images": shown.origin,
+        "size": images.shape[-2],
+        "spread": float(wanted.std(0).mean()),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for each in given.formats.split(","):
+            written = format.find(each)
+            path = Path(folder) / written.FILE
+            try:
+                written.write(forward, path, {})
+                row[each] = float(np.abs(written.open(forward, path).predict(images) - wanted).max())
+            except Exception as error:
+                row[each] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    return row
+
+
+def speed(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of ours, of PyTorch's export and of JAX, and what the two graphs are made of."""
+    shown = images_of(name, given.size, given.images)
+    forward = forward_of(name, cut, shown)
+    row: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder) / "ours.onnx", Path(folder) / "theirs.onnx"
+        onnx.write(forward, ours, {})
+        exported = cut is None and torch_export(name, given.size, theirs)
+        row["nodes"] = nodes_of(ours), nodes_of(theirs) if exported else {}
+        for batch in BATCHES:
+            images = np.resize(shown.images, (batch, *shown.images.shape[1:]))
+            floats = np.random.default_rng(0).standard_normal((batch, 3, given.size, given.size), np.float32)
+            calls = {"onnx": session_call(ours, images)}
+            if exported:
+                calls["torch_onnx"] = session_call(theirs, floats)
+            if given.jax:
+                calls["jax"] = jax_call(forward, images)
+            row |= {f"{side}_{batch}": value for side, value in in_turn(calls, given.repeats).items()}
+    return row
+
+
+def cuts(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any]:
+    """Parameters, file sizes and milliseconds for one image."""
+    shown = images_of(name, given.size, given.images)
+    forward = forward_of(name, cut, shown)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, eight = Path(folder) / "whole.onnx", Path(folder) / "eight.onnx"
+        onnx.write(forward, whole, {})
+        change = quantize.quantize(whole, eight, shown, signature_of(name, given.size))
+        calls = {
+            side: session_call(path, shown.images[:1]) for side, path in (("ms", whole), ("int8_ms", eight))
+        }
+        sizes = flatten(forward.variables["params"]).values()
+        return {
+            "params": sum(int(np.size(value)) for value in sizes),
+            "mb": whole.stat().st_size / 1e6,
+            "int8_mb": eight.stat().st_size / 1e6,
+            "int8_moved": change.mean,
+            **in_turn(calls, given.repeats),
+        }
+
+
+def torch_export(name: str, size: int, path: Path) -> bool:
+    """Writes what PyTorch exports of torchvision's network; False where there is none."""
+    import torch
+    import torchvision.models as theirs
+
+    if name not in theirs.list_models():
+        return False
+    network = theirs.get_model(name).eval()
+    torch.onnx.export(
+        network, (torch.zeros(2, 3, size, size),), str(path), input_names=["images"], output_names=["logits"],
+        dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}}, dynamo=False,
+    )  # fmt: skip
+    return True
+
+
+def nodes_of(path: Path) -> dict[str, int]:
+    """The operations of a file, and how many ONNX Runtime makes of them."""
+    import onnx as library
+    import onnxruntime
+
+    counted = Counter(node.op_type for node in library.load(path, load_external_data=False).graph.node)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    fused = library.load(options.optimized_model_filepath, load_external_data=False)
+    return {"written": sum(counted.values()), "run": len(fused.graph.node)}
+
+
+def session_call(path: Path, images: np.ndarray) -> Callable[[], Any]:
+    """One run of a file by ONNX Runtime, as it is by default."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"images": images})
+
+
+def jax_call(forward: Forward, images: np.ndarray) -> Callable[[], Any]:
+    """One run of the jitted function, with the forms for a CPU and folded norms, as `Run.predict` has it."""
+    from ttl_jax.training.predict import make_predict
+
+    predict = make_predict(forward.network, forward.preprocessing.normalise)
+    run: Any = predict.fixed(jax.device_put(forward.variables), images)  # type: ignore[attr-defined]
+    return lambda: jax.block_until_ready(run(images))
+
+
+def in_turn(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Medians in milliseconds; every round calls each once."""
+    for call in calls.values():
+        call()
+        call()
+    taken: dict[str, list[float]] = {side: [] for side in calls}
+    for _ in range(repeats):
+        for side, call in calls.items():
+            start = time.perf_counter()
+            call()
+            taken[side].append(1e3 * (time.perf_counter() - start))
+    return {side: statistics.median(values) for side, values in taken.items()}
+
+
+PARTS = {"agreement": agreement, "speed": speed, "cuts": cuts}
+
+
+def asked(given: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
+    """Networks and cuts; None is the whole network."""
+    names = models.names() if given.networks == "all" else given.networks.split(",")
+    for name in names:
+        yield name, None
+        if given.cuts == "none":
+            continue
+        if given.cuts in ("stages", "units"):
+            known = (models.stages if given.cuts == "stages" else models.units)(name)
+            found = [unit.name for unit in known][:-1]
+        else:
+            found = [models.units(name)[position(name, cut) - 1].name for cut in given.cuts.split(",")]
+        for cut in found:
+            yield name, cut
+
+
+def main(arguments: list[str]) -> None:
+    """Measures what is missing, prints everything."""
+    parser = argparse.ArgumentParser(prog="bench export", description=__doc__)
+    parser.add_argument("--part", choices=PARTS, default="agreement")
+    parser.add_argument("--networks", default="resnet18")
+    parser.add_argument("--cuts", default="", help="none, stages, units, or names with commas")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--formats", default="onnx")
+    parser.add_argument("--images", default="", help="a folder of real ones; else phantoms")
+    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--jax", type=int, default=1, help="0 leaves the jitted function out")
+    parser.add_argument("--out", required=True)
+    given = parser.parse_args(arguments)
+    given.cuts = given.cuts or {"agreement": "stages", "speed": "none", "cuts": "stages"}[given.part]
+    out = Path(given.out)
+    lines = out.read_text().splitlines() if out.exists() else []
+    rows = {(row["part"], row["network"], row["cut"], row["px"]): row for row in map(json.loads, lines)}
+    for name, cut in asked(given):
+        key = (given.part, name, cut or "", given.size)
+        if key not in rows:
+            start = time.perf_counter()
+            measured = PARTS[given.part](name, cut, given)
+            rows[key] = dict(zip(("part", "network", "cut", "px"), key, strict=True)) | measured
+            with out.open("a") as file:
+                file.write(json.dumps(rows[key]) + "\n")
+            print(f"{time.perf_counter() - start:6.1f} s  {rows[key]}", flush=True)
+    mine = [row for row in rows.values() if row["part"] == given.part]
+    columns = [column for column in dict.fromkeys(key for row in mine for key in row) if column != "part"]
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for row in mine:
+        print("| " + " | ".join(cell(row.get(column, "")) for column in columns) + " |")
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])

@@ -1,0 +1,135 @@
+"""Layouts of a folder of class folders: patients' folders, masks beside images, a path off by one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ttl_jax.data.sources.file_kinds import FileKind
+
+_IMAGE = r"images?|imgs?|pictures?|scans?|originals?"
+_MASK = r"masks?|seg|segm|segs|segmentations?|labels?|annotations?|ground_?truth|gt"
+_MASK_FOLDER = re.compile(_MASK, re.IGNORECASE)
+_MASK_FILE = re.compile(rf"(.+?)[ _.-]+(?:{_MASK})(?:[ _.-]*\d+)?", re.IGNORECASE)
+_IMAGE_FOLDER = re.compile(_IMAGE, re.IGNORECASE)
+# Folders that part a class in the same way in each: numbered ones, sides, views, images and masks.
+_PART = re.compile(
+    rf".*\d.*|left|right|axial|coronal|sagittal|frontal|lateral|{_IMAGE}|{_MASK}", re.IGNORECASE
+)
+LEAST = 3  # folders within each class that may be patients
+DEEPEST = 4  # levels below a class at which they are looked for
+
+
+def without_masks(files: Sequence[Path], kind: FileKind) -> tuple[list[Path], list[Path]]:
+    """Part the files of one folder and its sub-folders into images and the masks that belong to them.
+
+    A mask is called as an image beside it with "_mask", "_seg" or the like behind, or lies in a folder
+    of such a name beside a folder "images".
+
+    Args:
+        files: The files of a class.
+        kind: Kind of the files.
+    """
+    stems: dict[Path, set[str]] = {}
+    beside: dict[Path, set[str]] = {}
+    for file in files:
+        stems.setdefault(file.parent, set()).add(kind.stem(file.name) or file.name)
+        beside.setdefault(file.parent.parent, set()).add(file.parent.name)
+    images: list[Path] = []
+    masks: list[Path] = []
+    for file in files:
+        own = stems[file.parent]
+        match = _MASK_FILE.fullmatch(kind.stem(file.name) or file.name)
+        sibling = match is not None and (
+            match[1] in own
+            or any(stem.startswith((f"{match[1]}_", f"{match[1]}-")) and not _MASK_FILE.fullmatch(stem)
+                   for stem in own)
+        )  # fmt: skip
+        apart = is_mask_folder(file.parent.name, beside[file.parent.parent])
+        (masks if sibling or apart else images).append(file)
+    return images, masks
+
+
+def is_mask_folder(name: str, beside: set[str]) -> bool:
+    """Return True for a folder of masks: called so, with a folder of images beside it."""
+    return bool(_MASK_FOLDER.fullmatch(name)) and any(map(_IMAGE_FOLDER.fullmatch, beside))
+
+
+def patient_folders(inside: Sequence[tuple[str, tuple[str, ...]]], first: bool) -> list[str] | None:
+    """Return each image's folder within its class, where these folders are patients (or lesions, or scans).
+
+    Taken for patients are the folders of the first level at which every class has three or more, none with
+    most of the class's images. One name in two classes is one patient.
+
+    Args:
+        inside: (class, folders between the class's folder and the file) of each image.
+        first: Take the first level, whatever it looks like.
+    """
+    if not all(folders for _, folders in inside):
+        return None
+    if first:
+        return [folders[0] for _, folders in inside]
+    for depth in range(1, DEEPEST + 1):
+        names = [folders[:depth] for _, folders in inside if len(folders) >= depth]
+        if len(names) < len(inside):
+            return None
+        counts: dict[str, Counter[tuple[str, ...]]] = {}
+        for (label, _), name in zip(inside, names, strict=True):
+            counts.setdefault(label, Counter())[name] += 1
+        if all(len(own) >= LEAST and 2 * max(own.values()) <= own.total() for own in counts.values()):
+            return ["/".join(name) for name in names]
+        if any(len(own) > 1 for own in counts.values()):
+            return None  # they part the class into something, but not into patients
+    return None
+
+
+def off_by_one(root: Path, kind: FileKind, classes: Sequence[Path]) -> str:
+    """Return the sentence for a path that is one folder too high or too low; "" where it is neither.
+
+    Args:
+        root: The folder that was named.
+        kind: Kind of file that counts as an image.
+        classes: Its visible folders.
+    """
+    if not classes:
+        above = root.resolve().parent
+        around = [folder for folder in _folders(above) if _holds(folder, kind)]
+        if _holds(root, kind) and len(around) > 1:
+            names = ", ".join(folder.name for folder in around[:3])
+            return (
+                f"{root} is one class's folder; name the one above the classes ({names}): data.path={above}"
+            )
+        return ""
+    if any(_holds(folder, kind) for folder in classes):
+        return ""  # images stand where classes' images do
+    below = [{folder.name for folder in _folders(each)} for each in classes]
+    if len(classes) == 1 and len(below[0]) > 1:
+        inside = ", ".join(sorted(below[0])[:3])
+        return f"{root} holds one folder, and that one holds {inside}: set data.path={classes[0]}"
+    same = below[0] if len(classes) > 1 and all(each == below[0] for each in below) else set()
+    if len(same) > 1 and not any(_PART.fullmatch(name) for name in same):
+        inside, places = ", ".join(sorted(same)[:3]), " and ".join(each.name for each in classes[:2])
+        return (
+            f"{root} is above the classes: each of its folders, as {places}, holds {inside}; name one of "
+            f"them, as data.path={classes[0]}; or, where {places} are the classes, set data.group=file, or "
+            f"folder if {inside} are patients"
+        )
+    return ""
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(each for each in place.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _holds(folder: Path, kind: FileKind) -> bool:
+    """Return True if files of the kind lie directly in a folder."""
+    try:
+        return any(kind.accepts(Path(entry.path)) for entry in os.scandir(folder) if entry.is_file())
+    except OSError:
+        return False

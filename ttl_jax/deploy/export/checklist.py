@@ -1,0 +1,96 @@
+"""Items of CLAIM (Mongan et al. 2020) and TRIPOD+AI (Collins et al. 2024), and the facts that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+AUTHORS = "authors"
+
+# item, what it asks for in short, the fact that answers it ("" = its authors know)
+CLAIM = (
+    ("1", "title: the kind of AI", "method"),
+    ("2", "abstract", ""),
+    ("3", "background and intended use", ""),
+    ("4", "objectives", ""),
+    ("5", "prospective or retrospective", ""),
+    ("6", "goal of the study", ""),
+    ("7", "data sources", "dataset"),
+    ("8", "eligibility", ""),
+    ("9", "preprocessing", "preparation"),
+    ("10", "selection of subsets", ""),
+    ("11", "definition of data elements", "classes"),
+    ("12", "de-identification", ""),
+    ("13", "missing data", "missing"),
+    ("14", "reference standard", ""),
+    ("15", "reasons for it", ""),
+    ("16", "who annotated", ""),
+    ("17", "annotation tools", ""),
+    ("18", "variability of annotators", ""),
+    ("19", "sample size", "sizes"),
+    ("20", "how partitions were made", "partitions"),
+    ("21", "level at which they are disjoint", "disjoint"),
+    ("22", "model", "model"),
+    ("23", "software", "software"),
+    ("24", "initialisation", "weights"),
+    ("25", "training", "training"),
+    ("26", "selection of the final model", "selection"),
+    ("27", "ensembling", "ensemble"),
+    ("28", "metrics", "metrics"),
+    ("29", "statistical uncertainty", "uncertainty"),
+    ("30", "robustness", ""),
+    ("31", "explanation of the model", ""),
+    ("32", "external data", ""),
+    ("33", "flow of participants", "sizes"),
+    ("34", "demographics of each partition", ""),
+    ("35", "performance on all partitions", "performance"),
+    ("36", "precision of the estimates", "uncertainty"),
+    ("37", "analysis of failures", "failures"),
+    ("38", "limitations", ""),
+    ("39", "implications for practice", ""),
+    ("40", "registration", ""),
+    ("41", "protocol and code", "software"),
+    ("42", "funding", ""),
+)
+TRIPOD = (
+    ("1", "title", "method"),
+    ("2", "abstract", ""),
+    ("3a-c", "background, population, inequalities", ""),
+    ("4", "objectives", ""),
+    ("5a-b", "data: source and dates", "dataset"),
+    ("6a-c", "participants: setting, eligibility, treatment", ""),
+    ("7", "data preparation", "preparation"),
+    ("8a-c", "outcome and its assessment", "classes"),
+    ("9a-c", "predictors", "input"),
+    ("10", "sample size", "sizes"),
+    ("11", "missing data", "missing"),
+    ("12a", "use of the data", "partitions"),
+    ("12b", "handling of predictors", "preparation"),
+    ("12c", "type of model, how it was built", "training"),
+    ("12d", "heterogeneity of clusters", ""),
+    ("12e", "measures of performance", "metrics"),
+    ("12f", "updating of the model", ""),
+    ("12g", "how predictions are computed", "output"),
+    ("13", "class imbalance", "imbalance"),
+    ("14", "fairness", ""),
+    ("15", "output of the model, thresholds", "thresholds"),
+    ("16", "training v evaluation data", "disjoint"),
+    ("17", "ethical approval", ""),
+    ("18a-d", "funding, interests, protocol, registration", ""),
+    ("18e", "data sharing", ""),
+    ("18f", "code sharing", "software"),
+    ("19", "patient and public involvement", ""),
+    ("20a-c", "flow and features of participants", "sizes"),
+    ("21", "numbers in each analysis", "sizes"),
+    ("22", "the full model", "files"),
+    ("23a", "performance with intervals", "performance"),
+    ("23b", "heterogeneity of performance", ""),
+    ("24", "results of updating", ""),
+    ("25", "interpretation", ""),
+    ("26", "limitations", ""),
+    ("27a-c", "usability in current care", "preparation"),
+)
+
+
+def filled(items: tuple[tuple[str, str, str], ...], facts: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(item, what it asks for, answer) for every item."""
+    return [(item, about, facts.get(fact) or AUTHORS) for item, about, fact in items]
