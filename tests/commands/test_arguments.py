@@ -82,6 +82,15 @@ def test_what_cannot_be_read_is_refused(places, tmp_path, monkeypatch, capsys, c
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_around_a_table_or_file_names_it(places, tmp_path, capsys):
+    for place, inside in (("around", "x.csv"), ("above", "prepared")):
+        (tmp_path / place).mkdir()
+        places["csv" if inside == "x.csv" else "record"].rename(tmp_path / place / inside)
+        words = [f"--config={CONFIGS}/train.py", f"--config.data.path={tmp_path / place}"]
+        assert main(["ttl_jax", "leaks", *words]) == 2
+        assert f"name {tmp_path / place / inside}" in capsys.readouterr().err
+
+
 def test_a_comparison_of_named_data_sets_refuses_other_data(places, tmp_path):
     words = [f"--config.data.path={places['folder']}", '--config.compare.datasets=("phantom/mri",)']
     with pytest.raises(UserError, match="data.path=.* is not read, as compare.datasets"):
