@@ -35,7 +35,7 @@ class Examined:
         conflicts: Images that stand under two labels.
         skipped: One sentence per image left out as unreadable.
         splits_from: The origin of the splits, in words.
-        pixels: Digests of the decoded images, uint64 (N,); 0 where an image shows one colour.
+        pixels: Digests of the decoded images, uint64 (N,); 1 where an image shows one colour.
     """
 
     listing: Listing
@@ -125,7 +125,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
         conflicts=find_conflicts(listing.ids.tolist(), listing.labels, listing.class_names, splits, copies),
         skipped=skipped,
         splits_from=splits_from,
-        pixels=np.array([int.from_bytes(digest[:8], "little") for digest in hashes], np.uint64),
+        pixels=np.array([int.from_bytes(digest[:8] or b"\1", "little") for digest in hashes], np.uint64),
     )
 
 
