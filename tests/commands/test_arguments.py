@@ -55,6 +55,20 @@ def test_the_kind_of_source_follows_from_the_path(places, name):
     assert read("compare", f"--config.data.path={path}").compare.datasets == ()
 
 
+def test_a_preset_of_another_kind_leaves_nothing_behind(places):
+    given = [f"--config={CONFIGS}/train.py:dataset=ham10000", "--workdir=x", "--config.data.group=file"]
+    made = config_and_workdir([*given, f"--config.data.path={places['folder']}"], RunConfig)[0].data
+    assert (made.name, made.root, made.label, made.image, made.group) == (
+        "folder",
+        "",
+        "label",
+        "image",
+        "file",
+    )
+    table = config_and_workdir([*given[:2], f"--config.data.path={places['csv']}"], RunConfig)[0].data
+    assert (table.name, table.label, table.group) == ("csv", "dx", "lesion_id")  # its file may lie elsewhere
+
+
 def test_what_is_typed_beside_it_stays(places):
     table = f"--config.data.path={places['csv']}"
     assert read("train", table, "--config.data.name=dicom").data.name == "dicom"
