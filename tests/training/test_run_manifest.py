@@ -71,6 +71,10 @@ def redraw(folder):
     Image.fromarray(pixels).save(path)
 
 
+def blacken(folder):
+    Image.new("RGB", (32, 32)).save(folder / "images" / "i3.png")
+
+
 def rename(folder):
     (folder / "images" / "i3.png").rename(folder / "images" / "j3.png")
     edit(folder, lambda rows: rows[3].__setitem__(0, "images/j3.png"))
@@ -89,6 +93,7 @@ CHANGES = {
     "added": (add, ["3 images added (the first is 'images/i9"]),
     "removed": (lambda folder: edit(folder, lambda rows: rows.pop(4)), ["1 image removed"]),
     "edited": (redraw, ["the pixels of 1 changed ('images/i3.png')"]),
+    "blackened": (blacken, ["the pixels of 1 changed ('images/i3.png')"]),
     "renamed": (rename, ["1 under another name or in another folder ('images/j3.png')"]),
     "labels": (lambda folder: edit(folder, relabel), ["the labels of 2 changed (the first is 'images/i"]),
     "class": (

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ttl_jax.config.data import IDENTITY, generated
+from ttl_jax.config.data import IDENTITY, DataConfig, generated
 from ttl_jax.config.fields import Option, Section, defaults, leaves, paths, typed, unknown_field
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import shipped
@@ -141,6 +141,10 @@ def _use_own_data(config: ConfigDict, typed: set[str], kind: type[Section]) -> N
     if "data.path" in typed and "data.name" not in typed and (name in GUESSED or generated(name)):
         if remote.is_remote(path) or Path(path).exists():
             config.data.name = guess_source(remote.local(path))
+        if config.data.name != name:  # the preset's columns are of other data
+            for field in ("root", "image", "label", "group", "split", "positive"):
+                if f"data.{field}" not in typed:
+                    config.data[field] = getattr(DataConfig, field)
 
 
 def joined(words: Sequence[str]) -> list[str]:

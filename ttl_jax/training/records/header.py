@@ -78,7 +78,9 @@ def between_phases(config: RunConfig) -> str:
 
 def _kind(split: Dataset) -> str:
     names = len(split.class_names)
-    return f"{names} labels an image" if split.task == "multilabel" else f"{names} classes"
+    if split.task == "multilabel":
+        return "one label" if names == 1 else f"{names} labels, several an image"
+    return f"{names} classes"
 
 
 def _describe(split: Dataset) -> str:
