@@ -23,13 +23,14 @@ the run's validation split; images are brought to its size. Class names must
 agree, or --classes says which is which. Beside the scores, with intervals over
 patients: prevalence, histograms of scores, calibration before and after
 recalibration, images out of distribution, subgroups by the table's other
-columns with a test of the gap, and a check that no image is one of the run's training
-images (the scores without those stand beside). The run's own results stay.
+columns with a test of the gap, and a check that no image is one of the run's
+training images (the scores without those stand beside). The run's own results
+stay.
 
   --config.data.FIELD=VALUE
-                           the data, as for `train`
+the data, as for `train`
   --classes=THEIRS=OURS,...
-                           class names of the data, and those of the run
+class names of the data, and those of the run
   --split=all              all, or train, val or test where the data have them
   --name=NAME              name of the data set; DIR is RUN/external/NAME
   --out=DIR                folder for report.html, result.json, images.csv and

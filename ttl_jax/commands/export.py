@@ -11,20 +11,20 @@ HELP = """usage: ttl-jax export RUN [--format=onnx] [--quantize=int8] [--images=
                       [--out=DIR]
 
 Writes the network with its preprocessing inside (uint8 images in, calibrated
-probabilities out, any number of images), runs the file on 64 images and keeps it
-only if no probability differs from JAX's by 1e-4. Beside it lie signature.json
-(how an image is prepared, classes, thresholds), README.md (a model card) and
-CHECKLIST.md (CLAIM and TRIPOD+AI, filled in from the run). torch and safetensors
-hold the weights alone.
+probabilities out, any number of images), runs the file on 64 images and keeps
+it only if no probability differs from JAX's by 1e-4. Beside it lie
+signature.json (how an image is prepared, classes, thresholds), README.md (a
+model card) and CHECKLIST.md (CLAIM and TRIPOD+AI, filled in from the run).
+torch and safetensors hold the weights alone.
 
-  --format=onnx            or litert (.tflite), stablehlo, torch (a state dict of
-                           torchvision), safetensors (model.weights=FILE starts a
-                           run from it)
+  --format=onnx            or litert (.tflite), stablehlo, torch (a state dict
+                           of torchvision), safetensors (model.weights=FILE
+                           starts a run from it)
   --quantize=int8          onnx: an 8-bit model too, and what it changes
   --images=PATH            images to check on and to take the ranges of 8 bits
                            from, as `predict` takes them; in folders named by
-                           class, AUROC and calibration are compared. Without it
-                           images are generated
+                           class, AUROC and calibration are compared. Without
+                           it images are generated
   --out=DIR                RUN/export where none is named
 
 examples:
