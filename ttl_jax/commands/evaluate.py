@@ -28,9 +28,9 @@ training images (the scores without those stand beside). The run's own results
 stay.
 
   --config.data.FIELD=VALUE
-the data, as for `train`
+                           the data, as for `train`
   --classes=THEIRS=OURS,...
-class names of the data, and those of the run
+                           class names of the data, and those of the run
   --split=all              all, or train, val or test where the data have them
   --name=NAME              name of the data set; DIR is RUN/external/NAME
   --out=DIR                folder for report.html, result.json, images.csv and
