@@ -11,12 +11,12 @@ SUMMARY = "strategies x models x data sets x seeds"
 HELP = """usage: ttl-jax compare --config=NAME --workdir=DIR [--config.FIELD=VALUE ...]
 
 Strategies x models x data sets x seeds, the learning rate of each setting
-chosen on validation. Stopped at any moment, the same command goes on and repeats
-nothing; SIGTERM and Ctrl-C save the cells under way and end with status 75. More
-strategies, seeds or rates may be added later. How cells are made comparable:
-docs/comparing.md.
+chosen on validation. Stopped at any moment, the same command goes on and
+repeats nothing; SIGTERM and Ctrl-C save the cells under way and end with status
+75. More strategies, seeds or rates may be added later. How cells are made
+comparable: docs/comparing.md.
 
-  --config=NAME            compare, davila, a study, or the path of a config file
+  --config=NAME            compare, davila, a study, or a path
   --workdir=DIR            folder that the comparison writes to
   --config.FIELD=VALUE     any field below
 

@@ -13,7 +13,8 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "test a finished run on another data set"
 
-HELP = """usage: ttl-jax evaluate RUN --config.data.path=PATH [--config.data.FIELD=VALUE ...]
+HELP = """usage: ttl-jax evaluate RUN --config.data.path=PATH
+                        [--config.data.FIELD=VALUE ...]
                         [--classes=THEIRS=OURS,...] [--split=all] [--out=DIR]
 
 The whole evaluation and report of a finished run on data that it has not seen,
@@ -21,9 +22,10 @@ as another hospital's. Weights, temperature and thresholds are those chosen on
 the run's validation split; images are brought to its size. Class names must
 agree, or --classes says which is which. Beside the scores, with intervals over
 patients: prevalence, histograms of scores, calibration before and after
-recalibration, images out of distribution, subgroups by the table's other columns
-with a test of the gap, and a check that no image is one of the run's training
-images (the scores without those stand beside). The run's own results stay.
+recalibration, images out of distribution, subgroups by the table's other
+columns with a test of the gap, and a check that no image is one of the run's
+training images (the scores without those stand beside). The run's own results
+stay.
 
   --config.data.FIELD=VALUE
                            the data, as for `train`

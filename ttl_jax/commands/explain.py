@@ -27,8 +27,8 @@ side. An IMAGE is a file, a folder, DICOM, NIfTI, a .npz or a table of names.
                            of each image
   --masks=DIR              masks called as their images: how much of each map
                            lies within
-  --checks=8               images that deletion, insertion and random weights are
-                           tried on; 0 leaves them out
+  --checks=8               images that deletion, insertion and random weights
+                           are tried on; 0 leaves them out
   --split=test             images of the runs' own data set instead of IMAGES
   --count=8                as many of them
 

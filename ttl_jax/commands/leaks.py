@@ -17,7 +17,7 @@ Lists groups and copies of an image that stand in two splits, and same images
 under two labels: same group, same file, same pixels, near-duplicate (saved
 again, scaled, brightened, mirrored, turned by quarters), altered copy (shifted
 or cropped by up to a tenth, turned by a few degrees, marked, padded). Exit
-status 2 where something is found. docs/leaks.md says what is found and what not.
+status 2 where something is found. docs/leaks.md: what is found and what not.
 
   --config=NAME            a preset or the path of a config file
   --config.data.FIELD=VALUE
@@ -29,7 +29,8 @@ status 2 where something is found. docs/leaks.md says what is found and what not
   --json                   for programs
 
 examples:
-  ttl-jax leaks --config=train:dataset=brain_tumor_mri --config.data.resplit=False
+  ttl-jax leaks --config=train:dataset=brain_tumor_mri \\
+      --config.data.resplit=False
   ttl-jax leaks --config=train --config.data.path=/data/xrays
 """
 

@@ -12,8 +12,8 @@ SUMMARY = "the networks, or the units of one"
 
 HELP = """usage: ttl-jax models [NAME] [--image_size=224] [--json]
 
-Lists the networks; with NAME, the units of that network, at which it can be cut,
-frozen or slimmed, and the pretrained weights that fit it.
+Lists the networks; with NAME, the units of that network, at which it can be
+cut, frozen or slimmed, and the pretrained weights that fit it.
 
   --image_size=224         pixels a side, for the shapes of the outputs
   --json                   for programs

@@ -10,16 +10,17 @@ SUMMARY = "predict images with finished runs"
 
 HELP = """usage: ttl-jax predict RUN [RUN ...] IMAGES [IMAGES ...] --out=FILE [...]
 
-Writes a row for each image: probabilities (calibrated by the run's temperature),
-the likeliest class, the decision at a threshold chosen on validation. IMAGES are
-image, DICOM and NIfTI files, folders of them, .npz files, prepared folders, or
-tables with a column of image names (their other columns are kept); they are
-prepared as the training images were. One that cannot be read has a row that says
-why. Several runs are an ensemble: the mean of their probabilities, and how far
-they disagree. Killed at any moment, the same command goes on. docs/deploy.md
-explains the columns.
+Writes a row for each image: probabilities (calibrated by the run's
+temperature), the likeliest class, the decision at a threshold chosen on
+validation. IMAGES are image, DICOM and NIfTI files, folders of them, .npz
+files, prepared folders, or tables with a column of image names (their other
+columns are kept); they are prepared as the training images were. One that
+cannot be read has a row that says why. Several runs are an ensemble: the mean
+of their probabilities, and how far they disagree. Killed at any moment, the
+same command goes on. docs/deploy.md explains the columns.
 
-  --out=FILE               .csv, .parquet or .jsonl; FILE.json says what made it
+  --out=FILE               .csv, .parquet or .jsonl; FILE.json says what made
+                           it
   --threshold=AIM          "sensitivity 0.90" (the default; or specificity, or
                            0.95), a probability, or none
   --set=COVERAGE           the classes that hold the true one as often, as 0.9

@@ -17,7 +17,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 SUMMARY = "the strategies, or the plan of one"
 
-HELP = """usage: ttl-jax strategies [STRATEGY] [--model=resnet50] [--out=FILE ...] [--json]
+HELP = """usage: ttl-jax strategies [STRATEGY] [--model=NAME] [--out=FILE ...] [--json]
 
 Lists the strategies; with STRATEGY, its plan on a network: phases, labels,
 trainable parameters, operations of a step (XLA's cost analysis), bytes of the

@@ -150,8 +150,7 @@ def _cards(runs: Sequence[Run]) -> list[tuple[str, dict[str, Any]]]:
         card = look_up(run.result, "data")
         if card is not None and run.dataset not in cards:
             first = next(iter(card["splits"].values()))
-            grouped = any(row["groups"] != row["examples"] for row in card["splits"].values())
-            cards[run.dataset] = {**card, "labels": list(first["classes"]), "grouped": grouped}
+            cards[run.dataset] = {**card, "labels": list(first["classes"])}
     return list(cards.items())
 
 
