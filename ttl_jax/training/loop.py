@@ -46,6 +46,7 @@ def run_phases(trainer: Trainer) -> Progress:
     trainer.log.begin(sum(trainer.lengths), progress.step)
     try:
         while True:
+            state = _adapted(trainer, state, progress)
             solved = trainer.phases[progress.phase].solver is not None
             state, progress = (solve_phase if solved else run_phase)(trainer, state, progress)
             if progress.phase + 1 == len(trainer.phases):
@@ -59,6 +60,18 @@ def run_phases(trainer: Trainer) -> Progress:
     finally:
         trainer.log.close()
     return progress
+
+
+def _adapted(trainer: Trainer, state: TrainState, progress: Progress) -> TrainState:
+    """The state in which a phase begins: with bn="adapted" the BatchNorms know the training images."""
+    bound = trainer.phases[progress.phase]
+    if bound.phase.bn != "adapted" or progress.due or progress.step != progress.phase_start:
+        return state
+    whole = trainer.layout.whole(state)
+    with saved_if_asked(trainer, state, progress):
+        adapted = trainer.data(bound, whole.trained).adapted(whole.trained)
+    state = trainer.layout.place_state(replace(whole, batch_stats=adapted["batch_stats"]))
+    return state
 
 
 def _hand_over(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
