@@ -74,9 +74,13 @@ def inline(page, kind):
 
 
 def commands(text):
-    """The words of each `ttl-jax ...` or `python -m ttl_jax ...` of a shell block."""
+    """The words of each `ttl-jax ...`, `python -m ttl_jax ...` and `launch/... -- ...` of a shell block."""
     lines = re.sub(r"\\\n", " ", text).splitlines()
     lines = [re.sub(r"^\s*python -m ttl_jax\b", "ttl-jax", line) for line in lines]
+    lines = [
+        re.sub(r"^\s*launch/\w+\.sh \w+ -- (?!.*\.\.\.)", "ttl-jax train --workdir=runs/cloud ", line)
+        for line in lines
+    ]
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("ttl-jax ")]
 
 
