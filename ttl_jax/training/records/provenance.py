@@ -239,13 +239,7 @@ def check_made_from(
     Raises:
         UserError: saying what is another.
     """
-    path, before = workdir / "config.json", read(workdir)
-    if before is not None and not (workdir / "result.json").exists():
-        # A search's trials train without the test split, and the winner is then tested: a split that is held
-        # out, and came later, is not what the run is made from.
-        kept = {*before.split_names, "train", "val"}
-        sets = {name: split for name, split in sets.items() if name in kept}
-    now = made_from(sets, config)
+    now, path = made_from(sets, config), workdir / "config.json"
     if path.exists():
         known = {json.loads(path.read_text()).get("manifest"), *_checkpoints_made_from(workdir)} - {None, ""}
         if known or first:
