@@ -53,19 +53,6 @@ class Outcome(NamedTuple):
 # --- the reader process
 
 
-def read_one(path: Path) -> None:
-    """Read a file as the program would; raises UserError or UnreadableImageError."""
-    kind = path.name.split("-")[0]
-    if kind == "weights":
-        from ttl_jax.weights.readers.read import read
-
-        read(path)
-        return
-    from reading import READERS  # of images, tables, ...
-
-    READERS[kind](path)
-
-
 def peak() -> int:
     """Most memory that this process has had since `forget_peak`, in bytes."""
     with open("/proc/self/status") as file:
@@ -82,6 +69,8 @@ def reader() -> None:
     from ttl_jax.data.images.decode import UnreadableImageError
     from ttl_jax.errors import UserError
 
+    from reading import READERS
+
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     held = 4 * BYTES  # so that this machine survives; a file that takes more than BYTES is at fault below it
@@ -91,7 +80,7 @@ def reader() -> None:
         forget_peak()
         before, began = peak(), time.monotonic()
         try:
-            read_one(path)
+            READERS[path.name.split("-")[0]](path)
             how, said = "read", ""
         except (UserError, UnreadableImageError) as error:
             how, said = "refused", str(error)
@@ -143,9 +132,12 @@ class Watched:
         line = process.stdout.readline() if ready else b""
         if line:
             return Outcome(*json.loads(line))
-        status = process.poll() if ready else None
+        if ready:
+            outcome = Outcome("died", f"status {process.wait()}", 0.0, 0)
+        else:
+            outcome = Outcome("hang", "", seconds, 0)
         self.end()
-        return Outcome("died", f"status {status}", 0.0, 0) if ready else Outcome("hang", "", seconds, 0)
+        return outcome
 
 
 def run(cases: Iterable[Case]) -> Iterator[tuple[str, str, Outcome]]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttl_jax.data.images.decode import UnreadableImageError, reason
+from ttl_jax.data.sources import gdcm_process
+from ttl_jax.data.sources.dicom_limits import check_deflated, check_frame
 from ttl_jax.data.sources.dicom_series import Place
 from ttl_jax.data.sources.frames import in_millimetres
 from ttl_jax.data.sources.window import PERCENTILES, Window, spread, to_bytes
@@ -33,8 +35,8 @@ _HEADER = (
     *_PATIENT, "NumberOfFrames", "Rows", "Columns", "SeriesInstanceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing",
 )  # fmt: skip
+_PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow")  # the exact ones first
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
-MAX_PIXELS = 200_000_000  # of a frame: a header may claim more than any memory holds
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,10 @@ def _open(path: Path, attributes: list[str] | None = None) -> Dataset:
     if path.exists() and not path.is_file():
         raise UnreadableImageError("is not a file")
     try:
+        check_deflated(path)
         return dcmread(path, stop_before_pixels=True, specific_tags=attributes)
+    except UnreadableImageError:
+        raise
     except FileNotFoundError:
         raise UnreadableImageError("does not exist") from None
     except InvalidDicomError:
@@ -196,12 +201,11 @@ def _key() -> bytes:
 
 def _pixels(path: Path, header: Dataset, frame: int, window: Window | str) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3)."""
-    from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.pixels import apply_color_lut
 
-    if int(header.Rows) * int(header.Columns) > MAX_PIXELS:
-        raise UnreadableImageError(f"claims {header.Rows} x {header.Columns} pixels")
+    check_frame(path, header, frame)
     kind = str(header.PhotometricInterpretation)
-    stored = pixel_array(path, index=frame)
+    stored = _stored(path, header, frame)
     if not stored.size:
         raise UnreadableImageError("has no pixels")
     if kind == "PALETTE COLOR":
@@ -212,6 +216,26 @@ def _pixels(path: Path, header: Dataset, frame: int, window: Window | str) -> np
     if kind not in _GRAY:
         raise UnreadableImageError(f"has the photometric interpretation {kind}, which is not supported")
     return _gray(stored, header, frame, window)
+
+
+def _stored(path: Path, header: Dataset, frame: int) -> np.ndarray:
+    """Return a frame's stored values, by the first of pydicom's plugins that can; GDCM is the last."""
+    from pydicom.pixels import get_decoder, pixel_array
+
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    compressed = syntax is not None and syntax.is_compressed and not syntax.is_deflated
+    plugins = list(get_decoder(syntax).available_plugins) if compressed else []
+    failed = None
+    for plugin in sorted(set(plugins) - {"gdcm"}, key=_PLUGINS.index):
+        try:
+            return pixel_array(path, index=frame, decoding_plugin=plugin)
+        except Exception as error:
+            failed = error
+    if "gdcm" in plugins:
+        return gdcm_process.decode(path, frame)
+    if failed is not None:
+        raise failed
+    return pixel_array(path, index=frame)
 
 
 def _gray(stored: np.ndarray, header: Dataset, frame: int, window: Window | str) -> np.ndarray:
