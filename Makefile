@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test extras torture-resume torture-fuzz parity golden lint clean
+.PHONY: quickstart test package extras torture-resume torture-fuzz parity golden lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ $(VENV)/installed-extras: $(VENV)/installed-test
 	$(PIP) --no-deps litert-converter ai-edge-litert backports-strenum lark  # their xdsl, unused here, wants older packages
 	@touch $@
 
+$(VENV)/installed-package: $(VENV)/installed-test
+	$(PIP) -e '.[package]'
+	@touch $@
+
 $(VENV)/installed-lint: $(VENV)/installed
 	$(PIP) -e '.[lint]'
 	@touch $@
@@ -37,9 +41,7 @@ $(VENV)/installed-parity: $(VENV)/installed-test
 	@touch $@
 
 quickstart: $(VENV)/installed  ## real transfer learning on generated images, under 5 minutes
-	$(BIN)/python -m ttl_jax train --config=configs/quickstart.py:strategy=linear_probe --workdir=$(WORKDIR)/linear_probe
-	$(BIN)/python -m ttl_jax train --config=configs/quickstart.py:strategy=full --workdir=$(WORKDIR)/full
-	@$(BIN)/python -m ttl_jax report $(WORKDIR)/linear_probe $(WORKDIR)/full --out=$(WORKDIR)/report.html
+	$(BIN)/ttl-jax quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test  ## the suite, without torch
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # a file is one worker's: what its tests share is made once
@@ -65,11 +67,18 @@ parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 golden: $(VENV)/installed-parity  ## make the golden activations again, with torch
 	$(BIN)/python tests/golden/make_golden.py
 
+package: $(VENV)/installed-package  ## wheel and sdist in dist/, checked and used in a virtual environment elsewhere
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	.ci/use $(BIN)/python dist/*.whl dist/*.tar.gz
+
 lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint launch/Dockerfile.*
 
 clean:
-	rm -rf $(VENV) .venv-extras runs build *.egg-info
+	rm -rf $(VENV) .venv-extras runs dist

@@ -11,6 +11,8 @@ not be, and the share of deals whose coverage lies in its beta-binomial 95 % ban
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,12 +26,14 @@ from ttl_jax.data.published import presets
 from ttl_jax.evaluation import Predictions, conformal, fit_abstention, fit_sets, fit_temperature, predictions
 from ttl_jax.evaluation.intervals import clustered_proportion
 
-DEFAULTS = {
-    "data": "../shared/data",
-    "sets": "pneumoniamnist,breastmnist",
-    "out": "runs/conformal",
-    "deals": "1000",
-}
+DEFAULTS = {"data": "../shared/data", "sets": "pneumoniamnist,breastmnist", "out": "runs/conformal",
+            "deals": "1000"}  # fmt: skip
+ASKED = (  # score, in every class, coverage
+    ("threshold", False, 0.9),
+    ("threshold", False, 0.95),
+    ("adaptive", False, 0.9),
+    ("threshold", True, 0.9),
+)
 
 
 def trained(name: str, data: str, folder: Path) -> tuple[Predictions, Predictions]:
@@ -43,7 +47,8 @@ def trained(name: str, data: str, folder: Path) -> tuple[Predictions, Prediction
             "model.name": "efficientnet_lite0", "strategy": "linear_probe", "optimizer.lr": 2e-3,
             "total_epochs": 8.0, "report": False, "loggers": (),
         })  # fmt: skip
-        train(config, folder)
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(config, folder)
     held = [predictions.load(folder / "predictions" / f"{split}.npz") for split in ("val", "test")]
     temperature = fit_temperature(held[0].labels, held[0].logits, held[0].task)
     first, second = (replace(each, logits=each.logits.astype(np.float64) / temperature) for each in held)

@@ -23,13 +23,16 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+import ttl_jax
+from ttl_jax.errors import UserError
 from ttl_jax.system import host
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(ttl_jax.__file__).resolve().parents[1]  # where children find the package
 # Steps of a turn: in a training one follows the other. Those after a pause have to be given their memory
 # anew by a virtual machine's host, and do not count. DenseNet-121's ten after one, ours: 908, 612, 544, 536,
 # 452, 465, 482, 452, 434, 438 ms; PyTorch's: 687, 630, 783, 716, 599, 575, 566, 594, 606, 632.
@@ -263,6 +266,8 @@ def main(arguments: list[str]) -> None:
             parser.error(f"--cases takes MODEL:PIXELS with commas between them, not {model!r} without pixels")
     if given.repeats < 1:
         parser.error(f"--repeats={given.repeats}: give 1 or more")
+    if find_spec("torch") is None or not (ROOT / "parity").is_dir():
+        raise UserError("bench cpu runs PyTorch beside us: say `make parity` in a checkout of the project")
     for model, _, size in cases:
         for mode in given.modes.split(","):
             rows.append(compare(model, int(size), given.batch, mode, given.repeats, given.same_malloc))

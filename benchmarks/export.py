@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ def signature_of(name: str, size: int) -> Signature:
     return Signature(Architecture(name), shape, normalisation, SourceOptions(), "none", "multiclass", CLASSES)
 
 
-def forward_of(name: str, cut: str | None, shown: CheckImages) -> Forward:
-    """A network whose probabilities differ between these images."""
+def forward_of(name: str, cut: str | None, shown: CheckImages, tells: bool = False) -> Forward:
+    """A network with random weights; one that `tells` images apart has a head scaled to that."""
     variables = initialise(name, len(CLASSES), cut=cut, image_size=shown.images.shape[-2])
     draw = np.random.default_rng(0)
     leaves = {
@@ -74,6 +75,8 @@ def forward_of(name: str, cut: str | None, shown: CheckImages) -> Forward:
     network = models.create(name, len(CLASSES), cut=cut)
     preprocessing = weights.preprocessing("imagenet", name)
     forward = Forward(name, network, variables, preprocessing, shown.images.shape[1:], CLASSES)
+    if not tells:
+        return forward
     logits = np.asarray(jax.jit(forward.logits)(variables, shown.images[:16]))
     variables["params"]["head"]["bias"] = variables["params"]["head"]["bias"] - logits.mean(0)
     return replace(forward, temperature=float(logits.std(0).mean()))
@@ -83,7 +86,7 @@ def agreement(name: str, cut: str | None, given: argparse.Namespace) -> dict[str
     """The largest difference to JAX, a column a format."""
     shown = images_of(name, max(given.size, SMALLEST.get(name, 0)), given.images)
     images = shown.images[:64]
-    forward = forward_of(name, cut, shown)
+    forward = forward_of(name, cut, shown, tells=True)
     wanted = forward(images)
     row: dict[str, Any] = {
         "images": shown.origin,
@@ -148,6 +151,11 @@ def cuts(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any
 def torch_export(name: str, size: int, path: Path) -> bool:
     """Writes what PyTorch exports of torchvision's network; False where there is none."""
     import torch
+
+    operations = torch.library.Library("torchvision", "DEF")  # a CPU build lacks these two
+    for operation in ("nms", "qnms"):
+        with suppress(RuntimeError):  # declared already
+            operations.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision.models as theirs
 
     if name not in theirs.list_models():

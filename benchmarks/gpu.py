@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]  # where children find the package: a checkout, or
+ROOT = ROOT.parent if (ROOT / "cli.py").exists() else ROOT  # what the wheel installed it into
 MODELS = "resnet50,densenet121,vgg19"
 CLASSES, RATE = 1000, 1e-4
 ADAM = SimpleNamespace(name="adam", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, momentum=0.0, clip=0.0)

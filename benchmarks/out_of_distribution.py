@@ -13,6 +13,8 @@ covariances shrunk (Ledoit & Wolf); "relative": less the distance to the mean of
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import jax
@@ -72,7 +74,8 @@ def main(arguments: list[str]) -> None:
     for modality in given["modalities"].split(","):
         for strategy in given["strategies"].split(","):
             config = config_of(modality, strategy, given)
-            result = train(config, Path(given["out"]) / f"{modality}-{strategy}")
+            with contextlib.redirect_stdout(io.StringIO()):
+                result = train(config, Path(given["out"]) / f"{modality}-{strategy}")
             kept = load_training_features(result.workdir)
             featurize = make_predict(result.model.pooled(), result.signature.normalisation.normalise)
 

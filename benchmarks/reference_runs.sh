@@ -8,7 +8,7 @@ python=${1:-.venv/bin/python} workdir=${2:-runs/reference} data=${3:-../shared/d
 
 run() { # dataset strategy epochs rate seed
     "$python" -m ttl_jax train --workdir="$workdir/$1-$2-seed$5" \
-        --config="configs/train.py:dataset=$1,data_dir=$data,model=efficientnet_lite0,strategy=$2" \
+        --config="train:dataset=$1,data_dir=$data,model=efficientnet_lite0,strategy=$2" \
         --config.total_epochs="$3" --config.optimizer.lr="$4" --config.seed="$5"
 }
 

@@ -28,9 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
+import ttl_jax
 from ttl_jax.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(ttl_jax.__file__).resolve().parents[1]  # where children find the package
 PARTS = ("size", "classes", "cells", "projection")
 
 

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-PUBLISHED = Path(__file__).parent.parent / "tests" / "search" / "published_units.csv"
+PUBLISHED = Path(__file__).with_name("published_units.csv")
 METHODS = ("bayesian", "halving", "two_stage", "exhaustive")
 CURVES = ("parallel", "crossing")
 PROFILES = {"tuned": ("peak", "plateau"), "held out": ("monotone", "two peaks", "published")}

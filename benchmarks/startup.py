@@ -18,7 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import ttl_jax
+
+ROOT = Path(ttl_jax.__file__).resolve().parents[1]  # where children find the package
 FIRST_STEP = """
 import sys
 sys.path.insert(0, {folder!r})

@@ -31,11 +31,13 @@ from typing import Any
 
 import numpy as np
 
+import ttl_jax
+
 sys.path.insert(0, str(Path(__file__).parent))
 import cpu  # noqa: E402
 from cpu import spread  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(ttl_jax.__file__).resolve().parents[1]  # where children find the package
 LONG = 10.0  # seconds
 PARTS = ("steps", "probe", "gradual", "search")
 STEPS = ("full", "layerwise(stage=1)", "layerwise(stage=2)", "layerwise(stage=3)", "layerwise(stage=4)",
@@ -192,7 +194,7 @@ def probe(
     run_seconds(few, **{**fields, "total_steps": 2, "data.eval_batch_size": 64})  # compiles the step
     ways = {"ours": lambda: run_seconds(sets, **fields, **{"data.eval_batch_size": 64})[0]}
     child: cpu.Child | None = None
-    if find_spec("torch"):
+    if find_spec("torch") and (ROOT / "parity").is_dir():
         words = [model, str(count), str(size), "32"]
         child = cpu.Child(__file__, words, cpu.environment(False, same_malloc, keeps=same_malloc))
         ways["torch"] = child.step

@@ -1,6 +1,6 @@
 """A comparison of strategies.
 
-    python -m ttl_jax compare --workdir=runs/compare --config=configs/compare.py \
+    python -m ttl_jax compare --workdir=runs/compare --config=compare \
         --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" \
         --config.compare.datasets="('phantom/dermoscopy', 'phantom/mri')"
 

@@ -1,6 +1,6 @@
 """The eight strategies of Davila et al., a cut and a freeze, on five data sets of four modalities.
 
-    python -m ttl_jax compare --config=configs/comparison_study.py --workdir=runs/comparison_study
+    python -m ttl_jax compare --config=comparison_study --workdir=runs/comparison_study
 
 EfficientNet-Lite0 (ImageNet) at 64 px, at most 400 training images, 5 seeds, the same number of epochs
 for all; the learning rate of each strategy is the best of three on validation (first seed), and of a

@@ -1,6 +1,6 @@
 """ResNet-18 cut after each of the units that pretrained weights reach: what depth is worth, unit by unit.
 
-    python -m ttl_jax compare --config=configs/cuts_study.py --workdir=runs/cuts_study
+    python -m ttl_jax compare --config=cuts_study --workdir=runs/cuts_study
 
 The weights file has ImageNet's stem and stages 1 to 3 (units 1 to 7 of 9). 64 px, at most 400 training
 images, 3 seeds, 6 epochs; each cut's learning rate is the best of two on validation. Its results of

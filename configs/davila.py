@@ -1,6 +1,6 @@
 """Davila, Colan, Hasegawa 2024: eight strategies x three networks x five modalities, one table.
 
-    python -m ttl_jax compare --config=configs/davila.py:data_dir=/data --workdir=runs/davila
+    python -m ttl_jax compare --config=davila:data_dir=/data --workdir=runs/davila
 
 The table's rows are strategies, its columns networks and data sets (WORKDIR/compare.md, .tex, .csv, the
 report). Known of the paper: the eight strategies, the three networks with ImageNet weights, the five

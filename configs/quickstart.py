@@ -4,7 +4,7 @@
 
 or one strategy of it:
 
-    python -m ttl_jax train --config=configs/quickstart.py:strategy=full --workdir=runs/quickstart/full
+    python -m ttl_jax train --config=quickstart:strategy=full --workdir=runs/quickstart/full
 """
 
 from ttl_jax.config import default_config, parse_arg, set_fields

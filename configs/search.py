@@ -1,9 +1,9 @@
 """A truncation search: which unit to cut at, to freeze up to, or to slim from.
 
     python -m ttl_jax search --workdir=runs/cut \
-        --config=configs/search.py:dataset=phantom/dermoscopy,model=efficientnet_lite0,kind=ttl
+        --config=search:dataset=phantom/dermoscopy,model=efficientnet_lite0,kind=ttl
 
-What may stand behind the colon: dataset, data_dir, model, weights (as for configs/train.py), kind
+What may stand behind the colon: dataset, data_dir, model, weights (as for --config=train), kind
 (ttl, tf, lwft), method (bayesian, exhaustive, two_stage, halving). `--help` explains every other field.
 """
 

@@ -1,6 +1,6 @@
 """Every strategy on two data sets: which one, on little data, at what cost, with what certainty.
 
-    python -m ttl_jax compare --config=configs/strategies_study.py --workdir=runs/strategies_study
+    python -m ttl_jax compare --config=strategies_study --workdir=runs/strategies_study
 
 EfficientNet-Lite0 (ImageNet) at 64 px, at most 400 training images, 3 seeds, the same number of
 epochs for all; the learning rate of each strategy is the best of three on validation (first seed),

@@ -1,7 +1,7 @@
 """One training.
 
     python -m ttl_jax train --workdir=runs/skin \
-        --config=configs/train.py:dataset=phantom/dermoscopy,model=efficientnet_lite0,strategy=full
+        --config=train:dataset=phantom/dermoscopy,model=efficientnet_lite0,strategy=full
 
 What may stand behind the colon: dataset (see `python -m ttl_jax datasets`), data_dir (where the
 presets look for files), model, weights, strategy. Every other field is set by --config.NAME=VALUE; `--help`

@@ -1,13 +1,13 @@
 """The TTL paper's table (Peng et al. 2023): FTL, LWFT-1/2, TF-1/2 and TTL-1/2 on one data set.
 
-    python -m ttl_jax search --config=configs/ttl.py:dataset=ham10000 --workdir=runs/ttl
+    python -m ttl_jax search --config=ttl:dataset=ham10000 --workdir=runs/ttl
 
     method, unit | AUROC % | AUPRC % | AUROC - FTL [95 %] | params | MACs | file | ms at batch 1 and 32
 
 The paper used ResNet-50 at 224 px on BIMCV-COVID, CheXpert, MIDOG and RadFusion (PENet, 3D); any network
 and data set of `python -m ttl_jax models` and `datasets` may stand here:
 
-    --config=configs/ttl.py:dataset=bimcv_covid,data_dir=/data,model=resnet50 \\
+    --config=ttl:dataset=bimcv_covid,data_dir=/data,model=resnet50 \\
     --config.data.image_size=224
 
 Known of the paper (its code): Adam at 1e-4 without decay; the rate halved after 5 epochs without a lower
@@ -46,9 +46,7 @@ def get_config(arg=None):
     config = search_config()
     given = presets.fill(config, arg, recipe="paper")
     if given["recipe"] not in RECIPES:
-        raise UserError(
-            f"configs/ttl.py: recipe={given['recipe']!r}{nearest(given['recipe'], tuple(RECIPES))}"
-        )
+        raise UserError(f"--config=ttl: recipe={given['recipe']!r}{nearest(given['recipe'], tuple(RECIPES))}")
     set_fields(
         config,
         {

@@ -18,7 +18,7 @@ begin "$@"
 need PROJECT ZONE BUCKET CLUSTER
 IMAGE=${IMAGE:-gcr.io/$PROJECT/ttl-jax:latest} TPU=${TPU:-v5litepod-16} DATA=${DATA:-}
 MACHINE=${MACHINE:-ct5lp-hightpu-4t} TOPOLOGY=${TOPOLOGY:-4x4} NODES=${NODES:-4}
-[[ ${#ARGS[@]} -gt 0 ]] || ARGS=(--config=configs/train.py)
+[[ ${#ARGS[@]} -gt 0 ]] || ARGS=(--config=train)
 WHERE=(--zone="$ZONE" --project="$PROJECT")
 JOBSET=${JOBSET:-https://github.com/kubernetes-sigs/jobset/releases/download/v0.8.0/manifests.yaml}
 TRAIN="python -m ttl_jax train"
@@ -33,6 +33,7 @@ case $COMMAND in
     run kubectl apply --server-side -f "$JOBSET"
     ;;
   image)
+    run make -C "$LAUNCH/.." package
     run docker build -f "$LAUNCH/Dockerfile.tpu" -t "$IMAGE" "$LAUNCH/.."
     run docker push "$IMAGE"
     ;;

@@ -14,7 +14,7 @@ source "$(dirname "$0")/common.sh"
 begin "$@"
 need PROJECT
 WORKDIR=${WORKDIR:-/shared/compare} DATA=${DATA:-}
-[[ ${#ARGS[@]} -gt 0 ]] || ARGS=(--config=configs/compare.py)
+[[ ${#ARGS[@]} -gt 0 ]] || ARGS=(--config=compare)
 FILLED="${TMPDIR:-/tmp}/ttl_jax_ray.yaml"
 fill PROJECT="$PROJECT" < "$LAUNCH/ray_cluster.yaml" > "$FILLED"
 COMPARE="RAY_ADDRESS=auto python3 -m ttl_jax compare"

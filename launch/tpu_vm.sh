@@ -53,7 +53,7 @@ install() {
   local steps=(
     'sudo apt-get install -y -q python3.11 python3.11-venv'
     'mkdir -p ttl_jax' 'tar -xzf ttl_jax.tar.gz -C ttl_jax' 'cd ttl_jax' 'python3.11 -m venv .venv'
-    '.venv/bin/pip install -q -c constraints.txt -e ".[gcs]" "jax[tpu]"' '.venv/bin/python -m ttl_jax doctor'
+    '.venv/bin/pip install -q -c constraints.txt -e ".[tpu,gcs]"' '.venv/bin/python -m ttl_jax doctor'
   )
   local command=${steps[0]} step
   for step in "${steps[@]:1}"; do command+=" && $step"; done

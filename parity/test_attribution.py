@@ -27,16 +27,16 @@ def networks():
     return network, models.create("resnet18", 10), variables, images
 
 
-def ours(networks, method, unit=None):
+def ours(networks, method, unit=None, classes=CLASSES):
     _, network, variables, images = networks
     find = make_attribution(method, network, lambda images: images, unit)
-    return np.asarray(find(variables, jnp.asarray(images), jnp.asarray(CLASSES)))
+    return np.asarray(find(variables, jnp.asarray(images), jnp.asarray(classes)))
 
 
 def scaled(maps):
     """From 0 to 1 an image, as pytorch-grad-cam hands them out."""
-    lowest, highest = (end(maps, axis=(1, 2), keepdims=True) for end in (np.min, np.max))
-    return (maps - lowest) / (highest - lowest)
+    above = maps - maps.min(axis=(1, 2), keepdims=True)
+    return above / (1e-7 + above.max(axis=(1, 2), keepdims=True))
 
 
 @pytest.mark.parametrize("unit", LAYERS)
@@ -50,12 +50,15 @@ def scaled(maps):
 )
 def test_class_activation_maps(networks, method, kind, unit):
     network, _, _, images = networks
-    targets = [ClassifierOutputTarget(place) for place in CLASSES]
-    with kind(network, [getattr(network, LAYERS[unit])]) as cam:
-        want = cam(torch.from_numpy(images).movedim(-1, 1), targets)
-    found = ours(networks, method, unit)
-    assert (found.max(axis=(1, 2)) > 0).all()
-    np.testing.assert_allclose(enlarged(scaled(found), (64, 64)), want, atol=1e-4)
+    seen = np.zeros(2)  # a class may have evidence against it only: an empty map
+    for classes in ([3, 7], [0, 1], [5, 2]):
+        targets = [ClassifierOutputTarget(place) for place in classes]
+        with kind(network, [getattr(network, LAYERS[unit])]) as cam:
+            want = cam(torch.from_numpy(images).movedim(-1, 1), targets)
+        found = enlarged(scaled(ours(networks, method, unit, classes)), (64, 64))
+        np.testing.assert_allclose(found, want, atol=1e-4)
+        seen = np.maximum(seen, want.max(axis=(1, 2)))
+    assert (seen > 0.5).all()
 
 
 @pytest.mark.parametrize("unit", LAYERS)
@@ -82,7 +85,9 @@ def test_integrated_gradients(networks):
         module.inplace = False
     explained = captum.attr.IntegratedGradients(network).attribute(inputs, target=torch.tensor(CLASSES))
     want = explained.sum(dim=1).detach().numpy()
-    np.testing.assert_allclose(ours(networks, "integrated_gradients"), want, atol=1e-4 * np.abs(want).max())
+    # Where a ReLU is at its kink on the way, rounding decides on which side: a few pixels are a little off.
+    error = np.abs(ours(networks, "integrated_gradients") - want) / np.abs(want).max()
+    assert error.max() < 1e-3 and error.mean() < 1e-5
 
 
 def test_occlusion(networks):

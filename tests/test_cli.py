@@ -1,13 +1,16 @@
 """The command line as a user meets it: exit statuses, sentences, lists."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ttl_jax.cli import main
+import ttl_jax
+from ttl_jax import models
+from ttl_jax.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
 TRAIN = f"--config={ROOT}/configs/train.py"
@@ -24,7 +27,7 @@ def run(capsys, *words):
     ("words", "sentence"),
     [
         (["trian"], "there is no command 'trian' (did you mean 'train'?)"),
-        (["train", "--workdir=x"], "--config=FILE is missing"),
+        (["train", "--workdir=x"], "--config=NAME is missing, as in --config=train; NAME is one of compare"),
         (["train", TRAIN], "--workdir=DIR is missing"),
         (["train", TRAIN, "--workdir=x", "--config.optimiser.lr=1"],
          "'optimiser.lr' does not exist (did you mean 'optimizer.lr'"),
@@ -34,18 +37,29 @@ def run(capsys, *words):
          "--config.optimizer.lr=fast is not of the type of this field's default"),
         (["train", TRAIN, "--workdir=x", "--config.data.batch_size=2.5"], "data.batch_size=2.5 is not of"),
         (["train", TRAIN, "--workdir=x", "--config.optimizer.lr=-1"], "optimizer.lr=-1.0 must be above 0"),
-        (["compare", TRAIN, "--workdir=x"], "has no `compare` part; start from configs/compare.py"),
+        (["compare", TRAIN, "--workdir=x"], "has no `compare` part; start from --config=compare"),
         (["train", TRAIN, "--workdir=x", "--config.seed"], "has no value"),
         (["train", f"{TRAIN}:datset=x", "--workdir=x"], "'datset' does not exist (did you mean 'dataset'?)"),
         (["train", f"{TRAIN}:dataset=phantom/skin", "--workdir=x"],
          "there is no data set preset 'phantom/skin'"),
-        (["train", "--config=nowhere.py", "--workdir=x"], "nowhere.py"),
+        (["train", "--config=nowhere.py", "--workdir=x"], "--config=nowhere.py: there is no such file"),
+        (["train", "--config=trian", "--workdir=x"], "nor a preset of that name (did you mean 'train'?)"),
+        (["train", "--config=configs/train.py", "--workdir=x"], "(did you mean 'train'?)"),
+        (["search"], "--config=NAME is missing, as in --config=search"),
+        (["quickstart", "--epochs=3"], "argument '--epochs=3' is not understood"),
         (["train", TRAIN, "--workdir=x", "extra"], "'extra' is not understood"),
-        (["train", TRAIN, "--workdir=x", "--lr=3"], "lr"),
+        (["train", TRAIN, "--workdir=x", "--lr=3"], "(did you mean --config.optimizer.lr?)"),
         (["report"], "the following arguments are required: folders"),
         (["report", "nowhere"], "is not a work folder"),
-        (["models", "--jsn"], "takes --json only"),
-        (["search", TRAIN, "--workdir=x"], "has no `search` part; start from configs/search.py"),
+        (["models", "--jsn"], "'--jsn' is not understood (did you mean '--json'?)"),
+        (["models", "resnet5"], "there is no model 'resnet5' (did you mean 'resnet50'?)"),
+        (["weights", "resnet5"], "there is no model 'resnet5' (did you mean 'resnet50'?)"),
+        (["datasets", "ham1000"], "(did you mean 'ham10000'?)"),
+        (["analyze", "costs"], "(did you mean 'cost'?)"),
+        (["train", TRAIN, "--workdr=x"], "'--workdr=x' is not understood (did you mean '--workdir'?)"),
+        (["train", TRAIN, "--workdir=x", "--fersh"], "(did you mean '--fresh'?)"),
+        (["train", TRAIN, "--workdir=x", "--image_size=3"], "(did you mean --config.data.image_size?)"),
+        (["search", TRAIN, "--workdir=x"], "has no `search` part; start from --config=search"),
         (["search", SEARCH], "--workdir=DIR is missing"),
         (["search", f"{SEARCH}:kind=cut", "--workdir=x"], "config search.kind='cut'"),
         (["search", f"{SEARCH}:method=two-stage", "--workdir=x", "--preview"], "did you mean 'two_stage'"),
@@ -61,12 +75,59 @@ def test_bad_input_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, w
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "search", "analyze", "report", "models", "strategies", "weights", "datasets"]
-)
-def test_help_shows_an_example(capsys, command):
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_has_two_examples_and_a_line_for_each_flag(capsys, command):
     status, out, _ = run(capsys, command, "--help")
-    assert status == 0 and "example" in out and f"python -m ttl_jax {command}" in out
+    text = COMMANDS[command].HELP
+    assert status == 0 and out.startswith(text) and text.startswith(f"usage: ttl-jax {command}")
+    assert len(re.findall(rf"^  ttl-jax {command}\b", text.partition("\nexamples:\n")[2], re.M)) >= 2
+    assert max(map(len, text.splitlines())) <= 80
+    source = Path(COMMANDS[command].__file__).read_text()
+    flags = set(re.findall(r'add_argument\("(--\w+)"', source))
+    for switches in re.findall(r"switches=\(([^)]*)\)", source):
+        flags |= set(re.findall(r"--\w+", switches))
+    flags |= {"--config", "--workdir"} if "config_and_workdir(" in source and command != "leaks" else set()
+    explained = set(re.findall(r"^  (--[a-z_]+)", text, re.M))
+    assert flags <= explained, flags - explained
+
+
+def test_no_words_and_help_are_an_overview_and_a_version(capsys):
+    status, out, _ = run(capsys)
+    assert status == 0 and run(capsys, "--help")[1] == out and max(map(len, out.splitlines())) <= 80
+    assert all(f"\n  {command} " in out for command in COMMANDS)
+    status, out, _ = run(capsys, "--version")
+    assert status == 0 and out.startswith(f"ttl-jax {ttl_jax.__version__} (jax ")
+    assert run(capsys, "help", "models")[1] == COMMANDS["models"].HELP
+
+
+@pytest.mark.parametrize(
+    ("words", "hidden"),
+    [
+        (["models"], ()), (["models", "resnet18"], ()), (["strategies"], ()), (["bench"], ()),
+        (["weights"], ("sha256 begins", "from")), (["datasets"], ("citation", "note")),
+    ],
+)  # fmt: skip
+def test_lists_fit_a_terminal_of_80_columns_and_break_no_word(capsys, monkeypatch, words, hidden):
+    rows = json.loads(run(capsys, *words, "--json")[1])
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = run(capsys, *words)
+    assert status == 0 and max(map(len, out.rstrip().splitlines())) <= 110  # below a table
+    printed = set(out.replace(",", "").split())
+    for row in rows:
+        for title, value in row.items():
+            missing = set(str(value).replace(",", "").split()) - printed
+            assert title in hidden or not missing, missing
+
+
+def test_one_network_has_its_units_and_the_weights_that_fit(capsys):
+    status, out, _ = run(capsys, "models", "resnet50", "--json")
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == [unit.name for unit in models.units("resnet50")]
+    assert rows[-1]["output"] == "7 x 7 x 2048" and rows[0]["output"] == "56 x 56 x 64"
+    assert rows[-1]["parameters up to it"] == 25_557_032 - 2048 * 1000 - 1000  # torchvision's, less its head
+    status, out, err = run(capsys, "models", "resnet50", "--image-size=64")
+    assert "2 x 2 x 2048" in out and "imagenet" in out and "truncated(8)" in out
+    assert err == "note: --image-size is now written --image_size\n"
 
 
 def test_the_commands_are_known_before_jax_is_imported():

@@ -23,7 +23,7 @@ def test_a_config_is_accepted(path):
             config.search.kind, config.search.seeds = "ttl", 1
     if "search" in config:
         assert study.read(config).points
-    assert f"configs/{path.name}" in path.read_text()  # its head says how it is called
+    assert f"--config={path.stem}" in path.read_text()  # its head says how it is called
 
 
 def test_the_comparison_study_takes_the_cells_of_the_strategies_study():

@@ -40,7 +40,6 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("user")
     for name, text in FILES.items():
         (place / name).write_text(text)
-    (place / "configs").symlink_to(ROOT / "configs")
     (place / "images").mkdir()
     rng = np.random.default_rng(0)
     for number in range(60):
@@ -148,7 +147,7 @@ def test_a_bad_file_is_one_sentence_and_status_2(restored, capsys, file, text, f
         (restored / file).unlink()
     else:
         (restored / file).write_text(text)
-    preset = "--config=configs/train.py:model=my_models.py:small,weights=none"
+    preset = "--config=train:model=my_models.py:small,weights=none"
     data = "--config.data.name=my_sources.py:by_name"
     words = [preset, "--workdir=runs/bad", "--config.data.path=images", data, f"--config.{field}"]
     assert main(["ttl_jax", "train", *words, "--config.data.image_size=32"]) == 2

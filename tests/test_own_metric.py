@@ -17,8 +17,8 @@ from ttl_jax.cli import main
 from ttl_jax.config import set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.evaluation import influence, jackknife, score, score_interval
+from ttl_jax.report.search_text import sentence
 from ttl_jax.search.config import search_config
-from ttl_jax.search.figure import sentence
 from ttl_jax.search.search import search
 
 ROOT = Path(__file__).parents[1]

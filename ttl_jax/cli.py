@@ -1,4 +1,4 @@
-"""The command line: `python -m ttl_jax COMMAND`, also installed as `ttl-jax`.
+"""The command line: `ttl-jax COMMAND`, the same as `python -m ttl_jax COMMAND`.
 
 Exit status: 0 done, 1 the run failed, 2 the user must change something (one sentence says what),
 75 stopped from outside and saved: the same command goes on.
@@ -12,6 +12,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
+import ttl_jax
 from ttl_jax import commands
 from ttl_jax.errors import UserError, nearest
 
@@ -27,22 +28,39 @@ COMMANDS = _commands()
 
 
 def usage() -> str:
-    """The overview that `--help` prints."""
+    """The overview: what `--help`, or no command, prints."""
     lines = "\n".join(f"  {name:12}{command.SUMMARY}" for name, command in COMMANDS.items())
     return (
-        "usage: python -m ttl_jax COMMAND [...]\n\n"
+        "ttl-jax: transfer learning for medical image classification in JAX.\n\n"
+        "usage: ttl-jax COMMAND [...]        (`python -m ttl_jax` is the same)\n"
+        "       ttl-jax COMMAND --help       what it does, takes, and examples\n"
+        "       ttl-jax --version\n\n"
         f"{lines}\n\nexamples:\n"
-        "  python -m ttl_jax train --help\n"
-        "  python -m ttl_jax strategies\n"
+        "  ttl-jax quickstart\n"
+        "  ttl-jax train --config=train --config.data.path=IMAGES --workdir=runs/mine\n"
     )
+
+
+def version() -> str:
+    """The versions that a report of a fault needs."""
+    from importlib import metadata
+    from platform import python_version
+
+    needed = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax"))
+    return f"ttl-jax {ttl_jax.__version__} ({needed}, Python {python_version()})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     words = list(sys.argv if argv is None else argv)[1:]
-    if not words or words[0] in ("-h", "--help", "help"):
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words or words[0] in ("-h", "--help"):
         print(usage(), end="")
-        return 0 if words else 2
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(version())
+        return 0
     name, arguments = words[0], words[1:]
     try:
         if name not in COMMANDS:
@@ -53,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         COMMANDS[name].run(arguments)
     except UserError as error:
-        print(f"ttl_jax {name}: {error}", file=sys.stderr)
+        print(f"ttl-jax {name}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0
@@ -63,10 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ttl_jax.training.hooks.finite import DivergedError
 
         if isinstance(error, Preempted):
-            print(f"ttl_jax {name}: {error}: start me again", file=sys.stderr)
+            print(f"ttl-jax {name}: {error}: start me again", file=sys.stderr)
             return STATUS
         if not isinstance(error, DivergedError | FailedCellsError):
             raise
-        print(f"ttl_jax {name}: {error}", file=sys.stderr)
+        print(f"ttl-jax {name}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -29,6 +29,7 @@ class Made:
         self.network = models.create(name, 3, cut=cut, head=head)
         self.images = random.integers(256, size=(2, *shape, 3), dtype=np.uint8)
         variables = self.network.init(jax.random.key(1), jnp.zeros((1, *shape, 3)))
+        random = np.random.default_rng(2)
         self.head = jax.tree.map(  # a fresh one is all 0
             lambda leaf: random.normal(size=leaf.shape).astype(np.float32), variables["params"]["head"]
         )

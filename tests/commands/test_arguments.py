@@ -55,6 +55,20 @@ def test_the_kind_of_source_follows_from_the_path(places, name):
     assert read("compare", f"--config.data.path={path}").compare.datasets == ()
 
 
+def test_a_preset_of_another_kind_leaves_nothing_behind(places):
+    given = [f"--config={CONFIGS}/train.py:dataset=ham10000", "--workdir=x", "--config.data.group=file"]
+    made = config_and_workdir([*given, f"--config.data.path={places['folder']}"], RunConfig)[0].data
+    assert (made.name, made.root, made.label, made.image, made.group) == (
+        "folder",
+        "",
+        "label",
+        "image",
+        "file",
+    )
+    table = config_and_workdir([*given[:2], f"--config.data.path={places['csv']}"], RunConfig)[0].data
+    assert (table.name, table.label, table.group) == ("csv", "dx", "lesion_id")  # its file may lie elsewhere
+
+
 def test_what_is_typed_beside_it_stays(places):
     table = f"--config.data.path={places['csv']}"
     assert read("train", table, "--config.data.name=dicom").data.name == "dicom"
@@ -80,6 +94,15 @@ def test_what_cannot_be_read_is_refused(places, tmp_path, monkeypatch, capsys, c
     told = capsys.readouterr().err
     assert said in told and len(told.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_around_a_table_or_file_names_it(places, tmp_path, capsys):
+    for place, inside in (("around", "x.csv"), ("above", "prepared")):
+        (tmp_path / place).mkdir()
+        places["csv" if inside == "x.csv" else "record"].rename(tmp_path / place / inside)
+        words = [f"--config={CONFIGS}/train.py", f"--config.data.path={tmp_path / place}"]
+        assert main(["ttl_jax", "leaks", *words]) == 2
+        assert f"name {tmp_path / place / inside}" in capsys.readouterr().err
 
 
 def test_a_comparison_of_named_data_sets_refuses_other_data(places, tmp_path):

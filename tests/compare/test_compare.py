@@ -201,7 +201,7 @@ def test_other_engines_run_the_same_cells(tmp_path, config):
 
 
 def test_a_data_set_that_is_not_there_is_refused_before_any_cell(tmp_path, capsys):
-    words = ["ttl_jax", "compare", "--config=configs/davila.py", f"--workdir={tmp_path / 'runs'}"]
+    words = ["ttl_jax", "compare", "--config=davila", f"--workdir={tmp_path / 'runs'}"]
     assert main([*words, "--config.compare.datasets=('kvasir',)", "--config.compare.data_dir=/nowhere"]) == 2
     said = capsys.readouterr().err
     assert "data set kvasir" in said and "is missing" in said

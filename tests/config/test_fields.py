@@ -63,7 +63,9 @@ def test_a_preset_comes_back_from_its_dataclass(path):
 
 def test_a_part_of_a_comparison_or_search_is_a_run():
     for made in (compare_config(), search_config(), typed(SearchConfig, search_config())):
-        assert run_config(made) == replace(RunConfig(), cache_disk_gb=4.0, report_images=made.report_images)
+        assert run_config(made) == replace(
+            RunConfig(), cache_disk_gb=4.0, report_images=made.report_images, training_features=False
+        )
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,6 @@ def test_prepare_explains_its_options_as_the_config_does(capsys):
     out = " ".join(capsys.readouterr().out.split())
     for path, about, value in leaves(DataConfig()):
         assert (f"--{path}={value} {about.explanation}".replace("=  ", "= ") in out) == (
-            path in ("name", "on_error", "root", "image", "label", "group", "split", "window", "slices",
-                     "spacing", "plane")
+            path in ("name", "on_error", "root", "image", "label", "labels", "group", "split", "window",
+                     "slices", "spacing", "plane")
         ), path  # fmt: skip

@@ -144,11 +144,14 @@ def test_masks_beside_images_are_no_images(tmp_path, save, capsys):
     for number in range(4):
         save(tmp_path / "apart" / "ab"[number % 2] / "images" / f"{number}.png", number)
         save(tmp_path / "apart" / "ab"[number % 2] / "masks" / f"{number}.png", number + 50)
+        save(tmp_path / "before" / "ab"[number % 2] / f"img_{number}.png", number)
+        save(tmp_path / "before" / "ab"[number % 2] / f"mask_{number}.png", number + 50)
         save(tmp_path / "plain" / "ab"[number % 2] / f"unmask_{number}.png", number)
         save(tmp_path / "plain" / "ab"[number % 2] / f"face_mask_{number}.png", number + 90)
     assert read_folder(tmp_path / "apart").ids.tolist() == [
         f"{'ab'[n % 2]}/images/{n}.png" for n in (0, 2, 1, 3)
     ]
+    assert all("/img_" in name for name in read_folder(tmp_path / "before").ids)
     assert len(read_folder(tmp_path / "plain").ids) == 8  # no image stands beside them under the same name
     with pytest.raises(UserError, match="images and their masks"):
         read_folder(tmp_path / "apart" / "a")

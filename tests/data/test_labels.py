@@ -35,6 +35,16 @@ def test_bars_part_several_labels(read):
     assert apart.task == "multiclass" and apart.class_names == ("left|right", "up|down")
 
 
+def test_semicolons_and_commas_part_labels_too(read):
+    found = read(["label"], [["a;b"], ["b"], ["a"], ["c"]])
+    assert found.class_names == ("a", "b", "c") and found.labels[0].tolist() == [1, 1, 0]
+    found = read(["label"], [["a, b"], ["b"], ["a"], ["c"]], delimiter="\t")
+    assert found.labels.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    names = ["left, upper", "left, lower", "right, upper", "right, lower"]
+    found = read(["label"], [[name] for name in names * 2], delimiter="\t")
+    assert found.task == "multiclass" and found.class_names == tuple(sorted(names))
+
+
 def test_lists_of_words_are_several_labels(read):
     cells = ["['b', 'a']", "['a']", "[]", "['normal']", '["b"]']
     found = read(["label"], [[cell] for cell in cells], delimiter="\t")

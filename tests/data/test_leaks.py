@@ -90,7 +90,7 @@ def test_the_split_does_not_depend_on_the_size_trained_on(leaking):
 
 
 def test_the_command_lists_and_exits_with_2(leaking, capsys):
-    words = ["ttl_jax", "leaks", "--config=configs/train.py", "--config.data.name=folder",
+    words = ["ttl_jax", "leaks", "--config=train", "--config.data.name=folder",
              f"--config.data.path={leaking}", "--config.data.image_size=32"]  # fmt: skip
     assert cli.main(words) == 2
     shown = capsys.readouterr()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -157,7 +158,7 @@ def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):
 
 def test_sets_abstention_and_distance_are_columns_on_request(finished, images, tmp_path, capsys):
     run = ttl_jax.load(finished[0].workdir)
-    given = (run.folder, images, "--set=0.8", "--by-class", "--abstain=0.7", "--ood")
+    given = (run.folder, images, "--set=0.8", "--by_class", "--abstain=0.7", "--ood")
     assert predict(*given, f"--out={tmp_path}/x.jsonl") == 0
     rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     val = predictions.load(run.folder / "predictions" / "val.npz")
@@ -226,3 +227,20 @@ def test_what_cannot_be_is_one_sentence(finished, images, tmp_path, capsys):
         assert said in err and len(err.strip().splitlines()) == 1, err
     assert (tmp_path / "mine.csv").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "mine.csv", "other"]
+
+
+def test_run_images_and_table_may_lie_in_a_bucket(finished, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("TTL_JAX_CACHE", str(tmp_path / "cache"))
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.put(str(finished[0].workdir), "/b/run", recursive=True)
+    system.put(str(images), "/b/images", recursive=True)
+    run = ttl_jax.load("memory://b/run")
+    np.testing.assert_array_equal(run.predict("memory://b/images"), finished[0].predict(str(images)))
+    assert not (run.folder / "checkpoints" / "last").exists()  # only what is needed was copied
+    assert predict("memory://b/run", "memory://b/images", "--out=memory://b/out/x.csv") == 0
+    rows = list(csv.DictReader(system.cat_file("/b/out/x.csv").decode().splitlines()))
+    assert [row["id"] for row in rows] == [f"memory://b/images/{number:02}.png" for number in range(12)]
+    names = set(system.find("/b/out"))
+    assert names == {"/b/out/x.csv", "/b/out/x.csv.json"}
+    assert predict("memory://b/run", "memory://b/images", "--out=memory://b/out/x.csv") == 0

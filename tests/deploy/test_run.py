@@ -1,7 +1,10 @@
 """A run loaded from its folder predicts what the training process predicted, and nothing is guessed."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -114,3 +117,17 @@ def test_what_is_no_finished_run_is_said(finished, tmp_path):
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(UserError, match="cannot be used"):
         ttl_jax.load(tmp_path / "run")
+
+
+def test_several_devices_share_the_batches(finished, tmp_path):
+    result, sets = finished
+    images = sets["test"].images.images
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys, jax, numpy as np, ttl_jax; assert len(jax.devices()) == 4\n"
+        "run = ttl_jax.load(sys.argv[1]); np.save(sys.argv[3], run.predict(np.load(sys.argv[2])))"
+    )
+    words = [result.workdir, tmp_path / "images.npy", tmp_path / "found.npy"]
+    four = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run([sys.executable, "-c", program, *map(str, words)], env=os.environ | four, check=True)
+    close(np.load(tmp_path / "found.npy"), result.predict(images))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,12 @@ def dry(script, *words, **settings):
 
 
 def test_a_tpu_vm_from_nothing_to_nothing():
-    lines = dry("tpu_vm.sh", "--dry-run", "up", "--", "--config=configs/train.py", DATA="/images")
+    lines = dry("tpu_vm.sh", "--dry-run", "up", "--", "--config=train", DATA="/images")
     parts = ("tpu-vm create", "git -C", "tpu-vm scp", "tpu-vm ssh", "storage rsync", "tpu-vm ssh")
     assert len(lines) == len(parts) and all(part in line for part, line in zip(parts, lines, strict=True))
     assert all("--project=my-project" in line for line in lines if "tpu-vm" in line)
     assert "gs://my-bucket/data" in lines[4]
-    assert "--config=configs/train.py" in lines[5] and "gs://my-bucket/runs/ttl-jax" in lines[5]
+    assert "--config=train" in lines[5] and "gs://my-bucket/runs/ttl-jax" in lines[5]
     assert "= 75" in lines[5].replace("\\", "") and "preemption_notice=gce" in lines[5]
     (line,) = dry("tpu_vm.sh", "logs", "--dry-run")
     assert "tail" in line
@@ -57,7 +58,7 @@ def test_spot_queued_and_pod():
     ("script", "words", "expected"),
     [
         ("gke.sh", ["create"], ["clusters create my-cluster", "node-pools create .*--spot", "kubectl apply"]),
-        ("gke.sh", ["image"], ["docker build", "docker push"]),
+        ("gke.sh", ["image"], ["make -C .* package", "docker build", "docker push"]),
         ("gke.sh", ["stage"], ["storage rsync --recursive /images gs://my-bucket/data"]),
         ("gke.sh", ["up"], ["get-credentials my-cluster", "kubectl apply"]),
         ("gke.sh", ["logs"], ["kubectl logs"]),
@@ -80,7 +81,7 @@ def test_dry_runs_print_every_command(script, words, expected, tmp_path):
         assert re.search(pattern, line), line
 
 
-GIVEN = ["--config=configs/train.py", "--config.strategy=truncated(3)+l2_sp", "--config.x=('a b', r'\\|&')"]
+GIVEN = ["--config=train", "--config.strategy=truncated(3)+l2_sp", "--config.x=('a b', r'\\|&')"]
 
 
 def stand_in(folder, name, text):
@@ -162,7 +163,7 @@ def shellcheck():
 
 
 def test_shellcheck_finds_nothing():
-    names = [str(path) for path in SCRIPTS]
+    names = [str(path) for path in (*SCRIPTS, HERE.parent / ".ci" / "run", HERE.parent / ".ci" / "use")]
     ended = subprocess.run(
         [shellcheck(), "-x", f"--source-path={HERE}:{HERE.parent}", *names], capture_output=True, text=True
     )
@@ -249,10 +250,14 @@ def test_nothing_secret_is_in_a_file(path):
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.gpu", "Dockerfile.tpu"])
-def test_images_copy_what_exists_and_pin_versions(name):
+def test_images_are_of_the_wheel_and_pin_versions(name):
     lines = (HERE / name).read_text().splitlines()
     copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
-    assert copied and all((HERE.parent / word).exists() for word in copied)
-    assert any("-c constraints.txt" in line for line in lines) and any(
+    assert set(copied) == {"constraints.txt", "dist/*.whl"} and (HERE.parent / "constraints.txt").exists()
+    assert any("-c /tmp/constraints.txt" in line for line in lines) and any(
         line.startswith("FROM") for line in lines
     )
+    with open(HERE.parent / "pyproject.toml", "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    (asked,) = re.findall(r"\{wheel\}\[(.*?)\]", "\n".join(lines))
+    assert set(asked.split(",")) <= set(extras)

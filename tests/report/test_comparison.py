@@ -19,9 +19,10 @@ from ttl_jax import report
 from ttl_jax.cli import main
 from ttl_jax.compare import default_config, statistics
 from ttl_jax.config import set_fields
+from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions, score
 from ttl_jax.report import exports, html
-from ttl_jax.report.comparison import figures
+from ttl_jax.report.comparison import comparison_page, figures
 from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.read import read_runs
 from ttl_jax.report.surest_errors import confident_errors
@@ -167,8 +168,8 @@ def test_what_is_open_says_what_it_needs_and_one_seed_that_it_cannot_be_told(fou
     assert first["p_holm"] < 0.05 and first["needed_seeds"] is first["needed_patients"] is None
     first |= {"p_holm": None, "caveat": "one seed: says nothing of other seeds"}
     table = compared.comparisons(found)
-    assert table[0].endswith("for +2.0 needs") and "cannot be told" in table[1]
-    assert table[2].endswith("  12 seeds") and len(table) == 7
+    assert table[0]["p (Holm)"] == "cannot be told" and len(table) == 6
+    assert table[1]["for +2.0 needs"] == "12 seeds"
     said = compared.headlines(found)[1]
     assert said.startswith(
         "On breast, whether lp_ft differs from full cannot be told (one seed: says nothing of other seeds): +"
@@ -196,7 +197,7 @@ def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, tmp_
     ]
     found["statistics"]["pooled"] = statistics.pool(differences)
     assert [each["sets"] for each in found["statistics"]["pooled"]] == [3, 3, 3]
-    assert compared.comparisons(found)[-1].startswith("all 3")
+    assert compared.comparisons(found)[-1]["data set"] == "all 3"
     assert compared.headlines(found)[1].startswith("Over 3 data sets like these: +")
     assert "| 3 data sets | resnet50 | lp_ft | " in exports.as_markdown(found)
     assert exports.as_latex(found).count("\\begin{tabular}") == 2
@@ -242,6 +243,11 @@ def test_tables_hold_the_figures(found, tmp_path):
     assert (rows[0]["accuracy_low"], rows[0]["params"]) == ("0.1", "9")
     assert rows[1]["edge"] == "True" and float(rows[1]["difference"]) > 0
     lines = paths[".md"].splitlines()
+    told = [line for line in lines if line.startswith("- ")]
+    assert len(told) == len({each["dataset"] for each in found["settings"]})
+    splits = found["settings"][0]["cells"][0]["data"]["splits"]
+    assert all(f"{name} {row['examples']} (" in told[0] for name, row in splits.items())
+    lines = lines[: lines.index("")]
     assert len(lines) == 10 and len({line.count("|") for line in lines}) == 1
     assert "| 0.001* |" in lines[3]
     for figure in ("auroc", "accuracy", "ece"):
@@ -312,24 +318,25 @@ def test_folds_with_a_test_set_each_are_the_replicates_and_one_test_set_is_resam
 
 
 def test_what_the_differences_are_over_is_said_as_it_was_found(found, made, tmp_path):
-    assert html._difference_over(found) == {"patients"}
+    assert comparison_page.difference_over(found) == {"patients"}
     found["statistics"]["differences"][0]["over"] = "folds"
-    assert html._difference_over(found) == {"patients", "folds"}
+    assert comparison_page.difference_over(found) == {"patients", "folds"}
     for each in found["statistics"]["differences"]:
         del each["over"]
-    assert html._difference_over(found) == {"patients"}
+    assert comparison_page.difference_over(found) == {"patients"}
     found["protocol"]["folds"] = 5
-    assert html._difference_over(found) == {"folds"}
+    assert comparison_page.difference_over(found) == {"folds"}
 
 
 def test_what_the_intervals_are_over_is_said_as_they_were_found(found):
-    assert html._interval_over(found) == "Student's over seeds"  # an older compare.json does not say it
+    interval_over = comparison_page.interval_over
+    assert interval_over(found) == "Student's over seeds"  # an older compare.json does not say it
     for each in found["settings"]:
         each["test"]["auroc"]["over"] = "patients"
-    assert html._interval_over(found) == "over patients and seeds (ECE: over seeds alone)"
+    assert interval_over(found) == "over patients and seeds (ECE: over seeds alone)"
     found["protocol"]["folds"] = 5
     found["settings"][0]["test"]["auroc"]["over"] = "folds"
-    assert html._interval_over(found).startswith("Student's over folds, or, on other data sets, over pat")
+    assert interval_over(found).startswith("Student's over folds, or, on other data sets, over pat")
 
 
 def test_the_cost_that_differs_is_shown_first(found):
@@ -450,15 +457,45 @@ def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, ma
     assert "&lt;i&gt;" in text and "<i>" not in text  # ids of the surest errors are text
 
 
+def test_a_cell_that_a_spreadsheet_would_run_is_text(found):
+    found["settings"][0] |= {"note": '=HYPERLINK("x")', "dataset": "@set"}
+    table = list(csv.DictReader(io.StringIO(exports.as_csv(compared.lines(found)))))
+    assert table[0]["note"] == '\'=HYPERLINK("x")' and table[0]["dataset"] == "'@set"
+    assert float(table[1]["difference"]) == found["statistics"]["differences"][0]["estimate"]
+
+
+def test_drawings_of_a_work_folder_are_images_that_run_nothing(found, made, tmp_path):
+    found["pictures"] = [
+        {"strategy": "full", "model": "resnet50", "svg": "<svg><script>alert(1)</script></svg>"}
+    ]
+    text = write(found, made[0], tmp_path).read_text()
+    assert "alert(1)" not in text and '<img class="drawn" src="data:image/svg+xml;base64,' in text
+    (tmp_path / "compare.json").write_text(json.dumps(found | {"pictures": [{"path": "../x.svg"}]}))
+    with pytest.raises(UserError, match="leads out of"):
+        report.read_comparison(tmp_path)
+
+
+def test_the_picture_beside_the_answer_has_every_difference(found):
+    rows = compared.lines(found)
+    lead = comparison_page._lead(found, rows)
+    assert lead.svg.count("lp_ft, breast") == lead.svg.count("lp_ft, ham_10000") == 1
+    assert comparison_page._lead(found, rows[:1]) is None  # the reference alone
+    found["statistics"]["pooled"] = [
+        {"strategy": "lp_ft", "estimate": 0.02, "low": 0.01, "high": 0.03, "p_holm": 0.01}
+    ]
+    lead = comparison_page._lead(found, rows)
+    assert "lp_ft, breast" not in lead.svg and lead.caption.endswith("Over all data sets together.")
+
+
 def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
-    budgets = ("MAX_FIGURE_BYTES", "MAX_IMAGE_BYTES", "MAX_PICTURE_BYTES")
-    assert sum(getattr(html, name) for name in budgets) <= 3_500_000  # tables of many cells take a third more
+    budgets = (html.MAX_FIGURE_BYTES, html.MAX_IMAGE_BYTES, comparison_page.MAX_PICTURE_BYTES)
+    assert sum(budgets) <= 3_500_000  # tables of many cells take a third more
     picture = '<svg width="1" height="1" viewBox="0 0 9 9"><text>plan</text></svg>'
     found["pictures"] = [
         {"strategy": name, "model": "resnet50", "svg": picture} for name in ("full", "lp_ft")
     ]
     monkeypatch.setattr(html, "MAX_FIGURE_BYTES", 10)
-    monkeypatch.setattr(html, "MAX_PICTURE_BYTES", 150)
+    monkeypatch.setattr(comparison_page, "MAX_PICTURE_BYTES", 150)
     text = write(found, made[0], tmp_path).read_text()
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
     assert "Figures of 1 settings are shown" in text

@@ -71,3 +71,23 @@ def test_a_gallery_that_cannot_be_read_is_the_users_to_remove(run, tmp_path):
     (directory / "gallery" / "01.jpg").unlink()
     with pytest.raises(UserError, match="remove that folder"):
         page_of([directory], tmp_path)
+
+
+def test_a_picture_that_comes_twice_is_shown_once_and_its_copies_are_named(run, tmp_path):
+    directory = add_gallery(run("twice", dataset="folder"))
+    index = json.loads((directory / "gallery" / "index.json").read_text())
+    index["entries"].append({**index["entries"][0], "id": "again", "confidence": 0.95})
+    (directory / "gallery" / "index.json").write_text(json.dumps(index))
+    page = page_of([directory], tmp_path)
+    assert len(page.all("img")) == 4
+    assert any("the same picture: again" in text for _, text in page.all("figcaption"))
+
+
+def test_a_file_outside_the_gallery_is_not_read(run, tmp_path):
+    directory = add_gallery(run("out", dataset="folder"))
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    index = json.loads((directory / "gallery" / "index.json").read_text())
+    index["entries"][0]["image"] = "../../secret.jpg"
+    (directory / "gallery" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="leads out of"):
+        page_of([directory], tmp_path)

@@ -83,8 +83,9 @@ def test_a_single_run(run, tmp_path):
     shown = [attributes.get("data-value") for attributes, _ in page.all("td")]
     for key in ("auroc", "auprc", "accuracy", "mcc", "ece", "brier"):
         assert str(result["test"][key]) in shown and str(result["shifted"][key]) in shown
-    # learning curve, ROC and PR, confusion matrix, reliability diagram, decision curve
-    assert len(page.all("svg")) == 5 and len(page.all("figcaption")) == 5
+    # the scores beside the answer, learning curve, ROC and PR, confusion matrix, reliability, decision curve
+    assert len(page.all("svg")) == len(page.all("figcaption")) == 6
+    assert all(text.startswith("How to read it: ") for _, text in page.all("figcaption"))
     assert str(score(*_of(directory, "test"))["ece"]) in shown  # the calibration table
     headings = [text for _, text in page.all("h3")]
     assert "Calibration" in headings and "Thresholds chosen on validation" in headings
@@ -253,7 +254,7 @@ def test_missing_prediction_files_cost_only_their_figures(run, tmp_path):
     for path in (directory / "predictions").iterdir():
         path.unlink()
     page = page_of([directory], tmp_path)
-    assert len(page.all("svg")) == 1
+    assert len(page.all("svg")) == 2  # the scores, and the learning curve
     assert not any(" to " in text for _, text in page.all("span", **{"class": "under"}))
 
 

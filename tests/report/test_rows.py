@@ -64,3 +64,13 @@ def test_a_loss_is_preferred_when_low(run):
 def test_fields_that_differ(run):
     runs = read_runs([run("a", lr=1e-3, seed=0), run("b", lr=1e-2, seed=1)])
     assert settings_that_differ(runs) == ("optimizer.lr",)
+
+
+def test_fields_that_change_no_result_split_no_setting(run):
+    places = [run(f"seed{seed}", seed=seed) for seed in range(3)]
+    for field, place in zip(("cache_disk_gb", "save_share", "log_every_steps"), places, strict=True):
+        about = json.loads((place / "config.json").read_text())
+        about["config"][field] = 4.0
+        (place / "config.json").write_text(json.dumps(about))
+    (row,) = report.rows(places, intervals=False)
+    assert row.seeds == (0, 1, 2) and row.label == "full"

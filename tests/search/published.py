@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "published_units.csv"
 KINDS = {"layerttl_resnet50": "ttl", "layer_wise_freeze_resnet50": "lwft", "layer_wise_slim_resnet50": "tf"}
 BOUNDARIES = (4, 8, 14, 17)
 WHOLE_SERIES = 16  # bottlenecks; a series with fewer units was not run to its end
@@ -17,7 +18,7 @@ WHOLE_SERIES = 16  # bottlenecks; a series with fewer units was not run to its e
 def series():
     """{(run_set, dataset, model): {unit: AUPRC}} in the file's order."""
     found = {}
-    with open(Path(__file__).parent / "published_units.csv", newline="") as file:
+    with open(PUBLISHED, newline="") as file:
         for row in csv.DictReader(file):
             key = (row["run_set"], row["dataset"], row["model"])
             found.setdefault(key, {})[int(row["unit"])] = float(row["auprc"])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ttl_jax.errors import UserError
+from ttl_jax.report.search_text import rows, sentence
 from ttl_jax.search import search as study
 from ttl_jax.search.config import search_config
-from ttl_jax.search.figure import rows, sentence
 from ttl_jax.search.search import read, search, validated
 from ttl_jax.system import host
 from ttl_jax.system.preemption import Notice, Preempted

@@ -106,11 +106,16 @@ def test_lp_ft_may_go_on_with_the_statistics_that_its_head_was_fitted_to():
     assert finetune.still == probe.still and len(finetune.trainable) == len(finetune.labels)
 
 
+def test_lp_ft_may_fit_its_head_to_the_statistics_that_it_goes_on_with():
+    probe, finetune = bound("lp_ft(bn='adapted')")
+    assert probe.phase.bn == "adapted" and len(probe.still) > 0 and finetune.still == ()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [("lr=0.1, probe_lr=0.01", "takes one of lr"), ("probe_lr=0.01, solver='lbfgs'", "takes one of lr"),
      ("probe_lr=0", "must be above 0"), ("solver='newton'", "is not 'lbfgs'"),
-     ("l2=0.1", "is for solver='lbfgs'")],
+     ("l2=0.1", "is for solver='lbfgs'"), ("bn='frozen'", "is not 'adapted', 'still' or 'moving'")],
 )  # fmt: skip
 def test_what_lp_ft_cannot_do_is_said(options, message):
     with pytest.raises(UserError, match=message):

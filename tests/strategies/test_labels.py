@@ -111,5 +111,5 @@ def test_bad_rules_are_refused(rules, message):
 
 
 def test_an_unknown_bn_policy_is_refused():
-    with pytest.raises(UserError, match="'auto', 'still', 'moving' or 'stochastic.p.'"):
+    with pytest.raises(UserError, match="'auto', 'still', 'moving', 'adapted' or 'stochastic.p.'"):
         strategies.bind(of((select.everything, "train"), bn="frozen"), shapes("resnet18"))

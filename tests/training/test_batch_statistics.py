@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from ttl_jax.training.batch_statistics import (
 )
 from ttl_jax.training.check import check
 from ttl_jax.training.devices import ONE
+from ttl_jax.training.frozen import phase_data
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
 from ttl_jax.training.programs import Programs
@@ -279,6 +281,7 @@ def lines(folder):
 @pytest.mark.parametrize("fields", [
     {**PRECISE, "strategy": f"truncated({CUT})+gradual_first_last", "total_steps": 8},
     {**PRECISE, "strategy": f"truncated({CUT})+ema(0.9)"},
+    {"strategy": f"truncated({CUT})+lp_ft(bn='adapted')", "total_steps": 8},
     {"model.bn_estimate": "corrected",
      "strategy": f"truncated({CUT})+auto_rgn(batches=1, paper_faithful=True)"},
     {"model.bn_estimate": "corrected", "parallel.steps_per_call": 2, "nan_skip": 1},
@@ -311,25 +314,47 @@ def test_what_is_validated_does_not_enter_training(tmp_path, small, datasets):
     assert losses["moving"] == losses["precise"] == losses["often"]
 
 
+def of_the_first_batches(config, datasets, variables, count):
+    """Mean and variance of the stem's outputs over the first training batches, from its kernel alone."""
+    from ttl_jax.training.build import build_model
+
+    _, _, preprocessing = build_model(config, strategies.parse(config.strategy), 2)
+    maps = []
+    for batch in data.train_batches(datasets["train"], batch_size=8, seed=0, start=0, stop=count, threads=0):
+        keys = data.example_keys(batch["seed"], batch["epoch"], batch["example"])
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys)
+        images = data.augment(batch["image"].astype(np.float32), keys, data.augmentation(config.data))
+        maps.append(stem_map(preprocessing.normalise(images), variables))
+    whole = np.concatenate(maps)
+    return whole.mean(0), whole.var(0, ddof=1)
+
+
 def test_the_kept_weights_have_the_moments_of_the_first_batches(tmp_path, small, datasets):
     set_fields(small, PRECISE)
     result = train(small, tmp_path, datasets)
     variables = jax.device_get(result.variables)
-    from ttl_jax.training.build import build_model
-
-    _, _, preprocessing = build_model(small, strategies.parse(small.strategy), 2)
-    maps = []
-    for batch in data.train_batches(datasets["train"], batch_size=8, seed=0, start=0, stop=3, threads=0):
-        keys = data.example_keys(batch["seed"], batch["epoch"], batch["example"])
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys)
-        images = data.augment(batch["image"].astype(np.float32), keys, data.parse_augment("flip"))
-        maps.append(stem_map(preprocessing.normalise(images), variables))
-    whole = np.concatenate(maps)
+    mean, var = of_the_first_batches(small, datasets, variables, 3)
     statistics = variables["batch_stats"]["stem"]["norm"]
-    np.testing.assert_allclose(statistics["mean"], whole.mean(0), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(statistics["var"], whole.var(0, ddof=1), rtol=1e-3)
+    np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(statistics["var"], var, rtol=1e-3)
     said = result.metrics["bn_estimate"], result.metrics["bn_momentum"]
     assert said == ("precise(3)", 0.9)
+
+
+@pytest.mark.parametrize("solver", [None, "lbfgs"])
+def test_an_adapted_phase_begins_with_the_moments_of_the_training_images_and_keeps_them(
+    tmp_path, small, datasets, monkeypatch, solver
+):
+    monkeypatch.setattr(phase_data, "ADAPTED", 3)
+    probe = strategies.get("lp_ft", bn="adapted", solver=solver).phases[0]
+    made = Strategy("probe", Surgery(cut=CUT), phases=(replace(probe, until=None),))
+    monkeypatch.setattr(strategies, "parse", lambda text: made)
+    set_fields(small, {"data.augment": "none"} if solver else {})
+    variables = jax.device_get(train(small, tmp_path, datasets).variables)
+    mean, var = of_the_first_batches(small, datasets, variables, 3)
+    statistics = variables["batch_stats"]["stem"]["norm"]
+    np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(statistics["var"], var, rtol=1e-3)
 
 
 def test_a_unit_that_becomes_still_keeps_the_precise_statistics(tmp_path, small, datasets, monkeypatch):

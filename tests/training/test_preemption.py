@@ -176,7 +176,7 @@ def test_the_command_line_says_start_me_again(monkeypatch, capsys):
 
     monkeypatch.setitem(cli.COMMANDS, "train", SimpleNamespace(run=stopped))
     assert cli.main(["ttl_jax", "train"]) == 75
-    assert capsys.readouterr().err == "ttl_jax train: SIGTERM: saved at step 7: start me again\n"
+    assert capsys.readouterr().err == "ttl-jax train: SIGTERM: saved at step 7: start me again\n"
 
 
 def test_six_kills_at_random_moments_change_no_bit():

@@ -153,6 +153,14 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, config, datasets):
         train(config, tmp_path, datasets)
 
 
+@pytest.mark.parametrize(("share", "end"), [(0.25, 4), (0.375, 6)])
+def test_phases_that_meet_beside_an_epochs_end_have_one_validation(tmp_path, config, datasets, share, end):
+    config.total_steps, config.eval_every_epochs = 16, 2.0  # of 2.5 steps: epochs end at 5, 10, 15
+    config.strategy = f"lp_ft(share={share})"
+    train(config, tmp_path, datasets)
+    assert [line["step"] for line in lines(tmp_path) if "split" in line] == [end, 10, 15, 16]
+
+
 def test_several_labels_with_unknown_ones(tmp_path, config, make_split):
     sets = {name: make_split(name, 20, seed, task="multilabel") for seed, name in
             enumerate(("train", "val", "test"))}  # fmt: skip

@@ -71,6 +71,10 @@ def redraw(folder):
     Image.fromarray(pixels).save(path)
 
 
+def blacken(folder):
+    Image.new("RGB", (32, 32)).save(folder / "images" / "i3.png")
+
+
 def rename(folder):
     (folder / "images" / "i3.png").rename(folder / "images" / "j3.png")
     edit(folder, lambda rows: rows[3].__setitem__(0, "images/j3.png"))
@@ -89,6 +93,7 @@ CHANGES = {
     "added": (add, ["3 images added (the first is 'images/i9"]),
     "removed": (lambda folder: edit(folder, lambda rows: rows.pop(4)), ["1 image removed"]),
     "edited": (redraw, ["the pixels of 1 changed ('images/i3.png')"]),
+    "blackened": (blacken, ["the pixels of 1 changed ('images/i3.png')"]),
     "renamed": (rename, ["1 under another name or in another folder ('images/j3.png')"]),
     "labels": (lambda folder: edit(folder, relabel), ["the labels of 2 changed (the first is 'images/i"]),
     "class": (
@@ -184,8 +189,9 @@ def test_a_finished_and_an_interrupted_run_are_refused_and_left_alone(tmp_path, 
         train(config, run)
     record = {key: value for key, value in known.items() if key != "manifest"}
     (run / "config.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="a checkpoint of other images, labels, splits or weights"):
+    with pytest.raises(UserError, match="other images, labels, split"):
         train(config, run)
+    assert not (run / "manifest.npz").exists()
     # Put back, as a run of a version that kept no manifest: it goes on, says so, and keeps one.
     edit(tmp_path, swap)
     for path in saved:

@@ -12,6 +12,7 @@ from ttl_jax.analysis.features import capture, common_units, some
 from ttl_jax.analysis.similarity import Measure, cka, pwcca, random_baseline, svcca
 from ttl_jax.config.data import data_config
 from ttl_jax.errors import UserError
+from ttl_jax.training.records import provenance
 from ttl_jax.training.reload import load_run
 from ttl_jax.typing import Variables
 
@@ -29,10 +30,12 @@ def compare(measure: str, run: Path, against: str, examples: int) -> list[dict[s
         examples: Maximum number of images to compare on.
 
     Raises:
-        UserError: folders that hold no finished run.
+        UserError: folders that hold no finished run, or other data than the run's.
     """
     function, one = MEASURES[measure], load_run(run)
-    images = some(data.load(data_config(one.config.data))["val"], examples)
+    sets = data.load(data_config(one.config.data))
+    provenance.check_made_from(run, one.config, sets, first=False)
+    images = some(sets["val"], examples)
 
     def features(loaded: Any, variables: Variables) -> dict[str, np.ndarray]:
         return capture(

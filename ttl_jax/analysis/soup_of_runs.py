@@ -48,7 +48,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
         The content of result.json.
 
     Raises:
-        UserError: fewer than two runs, or runs that cannot be averaged, and why.
+        UserError: fewer than two runs, runs that cannot be averaged, and why, or other data than theirs.
     """
     if kind not in SOUPS:
         raise UserError(f"--kind={kind!r}{nearest(kind, SOUPS)}")
@@ -60,6 +60,8 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     _refuse_unlike(runs, loaded)
     first = loaded[0]
     every = data.load(data_config(first.config.data))
+    for run, one in zip(runs, loaded, strict=True):
+        provenance.check_made_from(run, one.config, every, first=False)
     sets = {name: split for name, split in every.items() if name != "train"}
     estimated = _estimator(loaded, every, workdir)
     predict = make_predict(first.network, first.preprocessing.normalise)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,19 +13,32 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "what networks cost and how alike they are"
 
-HELP = """usage: python -m ttl_jax analyze cost|table|ranking|svcca|pwcca|cka [...] [--json]
+HELP = """usage: ttl-jax analyze cost --model=NAME [...]
+       ttl-jax analyze table DIR [DIR ...] [--latency]
+       ttl-jax analyze ranking PREVIEW SEARCH
+       ttl-jax analyze svcca|pwcca|cka RUN [--against=RUN] [--examples=256]
 
-  cost --model=NAME [--image-size=224] [--channels=3] [--classes=2] [--cut=UNIT | --strategy=TEXT | --cuts]
-       [--latency]                   parameters, MACs, activations, file size, milliseconds
-  table DIR [DIR ...] [--latency]    method x metrics x params x MACs x ms, of runs and searches
-  ranking PREVIEW SEARCH             how well a preview's measures ranked the units that a search trained
-  svcca | pwcca | cka RUN [--against=RUN | pretrained] [--examples=256]
-                                     similarity of features, unit by unit, beside a random baseline
+cost: parameters, multiply-adds, activations and file size of a network.
+table: method x metrics x costs, of runs and searches. ranking: how well a
+preview's measures ranked the units that a search trained. svcca, pwcca, cka:
+similarity of features, unit by unit, beside a random baseline.
+
+  --model=NAME             cost: the network
+  --image_size=224         cost: pixels a side
+  --channels=3             cost: channels of the images
+  --classes=2              cost: classes of the head
+  --cut=UNIT               cost: cut after this unit
+  --cuts                   cost: cut after each unit, a line each
+  --strategy=TEXT          cost: after this strategy's surgery
+  --latency                cost, table: measured milliseconds too
+  --against=pretrained     similarity: another run, or the pretrained weights
+  --examples=256           similarity: validation images to look at
+  --json                   for programs
 
 examples:
-  python -m ttl_jax analyze cost --model=resnet50 --cuts
-  python -m ttl_jax analyze table runs/skin-* runs/search --latency
-  python -m ttl_jax analyze svcca runs/skin-full
+  ttl-jax analyze cost --model=resnet50 --cuts
+  ttl-jax analyze table runs/skin-* runs/search --latency
+  ttl-jax analyze svcca runs/skin-full
 """
 
 
@@ -43,10 +55,8 @@ def run(arguments: list[str]) -> None:
     from ttl_jax.system import remote
 
     answer = analyze([word if word.startswith("-") else remote.local(word) for word in arguments])
-    if "--json" in arguments:
-        print(json.dumps(answer.rows, indent=1))
-    else:
-        print_rows(answer.rows)
+    print_rows(answer.rows, "--json" in arguments)
+    if "--json" not in arguments:
         print(answer.note)
 
 
@@ -100,7 +110,7 @@ def _cost(parser: Parser, arguments: Sequence[str]) -> Answer:
     from ttl_jax.analysis.cost import BATCHES, cost, row
 
     parser.add_argument("--model", required=True)
-    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--classes", type=int, default=2)
     which = parser.add_mutually_exclusive_group()

@@ -1,38 +1,51 @@
-"""Runs one of benchmarks/*.py of this checkout."""
+"""Runs one of benchmarks/*.py."""
 
 from __future__ import annotations
 
+import ast
 import sys
-from pathlib import Path
 
+from ttl_jax.commands.printing import print_rows
 from ttl_jax.errors import UserError, nearest
+from ttl_jax.system import shipped
 
 SUMMARY = "measure speed, beside PyTorch, and whether claims hold"
 
-HELP = """usage: python -m ttl_jax bench NAME [--help]
+HELP = """usage: ttl-jax bench [NAME] [...]
 
-Runs one of benchmarks/*.py. The comparison with PyTorch needs `make parity` once, for torch.
+Runs a benchmark; without NAME lists them. A comparison with PyTorch needs a
+checkout of the project, and `make parity` there once, for torch.
 
-example:
-  python -m ttl_jax bench cpu --cases=resnet50:128 --modes=train
+  --json                   the list, for programs
+  --help                   behind NAME: what it measures and takes
+
+examples:
+  ttl-jax bench
+  ttl-jax bench cpu --cases=resnet50:128 --modes=train
 """
 
 
 def run(arguments: list[str]) -> None:
-    """Runs one of benchmarks/*.py of this checkout."""
+    """Runs one of benchmarks/*.py."""
     import importlib.util
 
-    folder = Path(__file__).resolve().parents[2] / "benchmarks"
-    known = tuple(sorted(path.stem for path in folder.glob("*.py")))
-    if not known:
-        raise UserError(
-            "bench needs a checkout of the project: benchmarks/ is not installed with the package"
-        )
-    if not arguments or arguments[0] not in known:
-        raise UserError(f"bench takes the name of a benchmark{nearest((arguments or [''])[0], known)}")
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{arguments[0]}", folder / f"{arguments[0]}.py")
+    known = shipped.names("benchmarks")
+    if arguments in ([], ["--json"]):
+        print_rows([{"benchmark": name, "what it measures": _about(name)} for name in known], bool(arguments))
+        return
+    name = arguments[0]
+    if name not in known:
+        raise UserError(f"bench takes the name of a benchmark{nearest(name, known)}")
+    path = shipped.folder("benchmarks") / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     module.main(arguments[1:])
+
+
+def _about(name: str) -> str:
+    """The first sentence of a benchmark's docstring."""
+    said = ast.get_docstring(ast.parse((shipped.folder("benchmarks") / f"{name}.py").read_text())) or ""
+    return " ".join(said.split("\n\n")[0].split()).partition(" `python")[0].partition(". ")[0].rstrip(":.")

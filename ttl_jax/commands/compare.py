@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
+from ttl_jax.system import terminal
 
 SUMMARY = "strategies x models x data sets x seeds"
 
-HELP = """usage: python -m ttl_jax compare --config=FILE --workdir=DIR [--config.FIELD=VALUE ...]
+HELP = """usage: ttl-jax compare --config=NAME --workdir=DIR [--config.FIELD=VALUE ...]
 
-Strategies x models x data sets x seeds, the learning rate of each setting chosen on validation.
-Stopped at any moment, the same command goes on and repeats nothing; SIGTERM and Ctrl-C save the cells
-under way and end with status 75. More strategies, seeds or rates may be added later. How cells are made
+Strategies x models x data sets x seeds, the learning rate of each setting
+chosen on validation. Stopped at any moment, the same command goes on and
+repeats nothing; SIGTERM and Ctrl-C save the cells under way and end with status
+75. More strategies, seeds or rates may be added later. How cells are made
 comparable: docs/comparing.md.
 
-example:
-  python -m ttl_jax compare --config=configs/compare.py --workdir=runs/compare \\
-      --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" --config.compare.seeds="(0, 1, 2)" \\
-      --config.compare.workers=2 --config.total_epochs=5
+  --config=NAME            compare, davila, a study, or a path
+  --workdir=DIR            folder that the comparison writes to
+  --config.FIELD=VALUE     any field below
+
+examples:
+  ttl-jax compare --config=compare --workdir=runs/compare \\
+      --config.compare.strategies="('full', 'linear_probe', 'lp_ft')" \\
+      --config.compare.seeds="(0, 1, 2)" --config.total_epochs=5
+  ttl-jax compare --config=davila:data_dir=/data --workdir=runs/davila
 """
 
 
@@ -35,7 +43,8 @@ def run(arguments: list[str]) -> None:
         remote.workfolder(workdir) as (folder, push),
         preemption.watch(config.preemption_notice) as notice,
     ):
-        compare(config, folder, notice, push)
+        comparison = compare(config, folder, notice, push)
+    terminal.say(next_step.more_seeds(comparison))
 
 
 def fields(arguments: list[str]) -> str:

@@ -13,25 +13,35 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "test a finished run on another data set"
 
-HELP = """usage: python -m ttl_jax evaluate RUN --config.data.name=KIND --config.data.path=PATH
-                                  [--config.data.FIELD=VALUE ...] [--classes=THEIRS=OURS,...]
-                                  [--split=all|train|val|test] [--name=NAME] [--out=DIR]
+HELP = """usage: ttl-jax evaluate RUN --config.data.path=PATH
+                        [--config.data.FIELD=VALUE ...]
+                        [--classes=THEIRS=OURS,...] [--split=all] [--out=DIR]
 
-The whole evaluation and report of a finished run on data that it has not seen, as another hospital's.
-Weights, temperature and thresholds are those chosen on the run's validation split; images are brought to
-its size. Class names must agree; --classes says which of the run's a class of the data is. Beside the scores,
-with intervals over patients: prevalence, histograms of scores, calibration before and after recalibration,
-images out of distribution, subgroups by the table's other columns with a test of the gap, and a check that no
-image is one of the run's training images (the scores without those stand beside).
+The whole evaluation and report of a finished run on data that it has not seen,
+as another hospital's. Weights, temperature and thresholds are those chosen on
+the run's validation split; images are brought to its size. Class names must
+agree, or --classes says which is which. Beside the scores, with intervals over
+patients: prevalence, histograms of scores, calibration before and after
+recalibration, images out of distribution, subgroups by the table's other
+columns with a test of the gap, and a check that no image is one of the run's
+training images (the scores without those stand beside). The run's own results
+stay.
 
-DIR (RUN/external/NAME) gets report.html, result.json, images.csv and predictions/test.npz; the run's own
-results stay as they are.
+  --config.data.FIELD=VALUE
+                           the data, as for `train`
+  --classes=THEIRS=OURS,...
+                           class names of the data, and those of the run
+  --split=all              all, or train, val or test where the data have them
+  --name=NAME              name of the data set; DIR is RUN/external/NAME
+  --out=DIR                folder for report.html, result.json, images.csv and
+                           predictions/test.npz
 
 examples:
-  python -m ttl_jax evaluate runs/xrays --config.data.name=csv --config.data.path=other/table.csv \\
-      --config.data.root=other/images --config.data.image=file --config.data.label=diagnosis \\
+  ttl-jax evaluate runs/xrays --config.data.name=csv \\
+      --config.data.path=other/table.csv --config.data.root=other/images \\
+      --config.data.image=file --config.data.label=diagnosis \\
       --config.data.group=patient --classes=none=normal,pneu=pneumonia
-  python -m ttl_jax evaluate runs/mri --config.data.name=phantom/mri --split=shifted
+  ttl-jax evaluate runs/mri --config.data.name=phantom/mri --split=shifted
 """
 
 

@@ -10,26 +10,33 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "maps of what spoke for a class, checked"
 
-HELP = """usage: python -m ttl_jax explain RUN [RUN ...] IMAGE [IMAGE ...] --out=DIR [--method=NAME,...]
-           [--unit=UNIT] [--class=CLASS] [--masks=DIR] [--checks=8]
-       python -m ttl_jax explain RUN [RUN ...] --split=test [--count=8] --out=DIR [...]
+HELP = """usage: ttl-jax explain RUN [RUN ...] IMAGE [IMAGE ...] --out=DIR [...]
+       ttl-jax explain RUN [RUN ...] --split=test --out=DIR [...]
 
-Where in each image the evidence for a class is. DIR gets RUN/*.png (overlays), RUN/*.npz (arrays), figure.png
-(a row for each image, a column for each run and method), index.html and explain.json with the checks.
-Several runs stand side by side. An IMAGE is a file, a folder, DICOM, NIfTI, a .npz or a table of names.
+Where in each image the evidence for a class is. DIR gets RUN/*.png (overlays),
+RUN/*.npz (arrays), figure.png (a row for each image, a column for each run and
+method), index.html and explain.json with the checks. Several runs stand side by
+side. An IMAGE is a file, a folder, DICOM, NIfTI, a .npz or a table of names.
 
-  --method   some of grad_cam (default), grad_cam_pp, hires_cam, eigen_cam, integrated_gradients, occlusion,
-             FILE.py:NAME
-  --unit     unit to look at, by name or number; default: the topmost one with 4 x 4 places or more
-  --class    name or column (from 0); default: the most probable class of each image
-  --masks    folder of masks called as their images: how much of each map lies within
-  --checks   images that deletion, insertion and random weights are tried on; 0 leaves them out
-  --split    images of the runs' own data set in the place of IMAGES, --count of them
+  --out=DIR                folder for what is written
+  --method=grad_cam        some of grad_cam, grad_cam_pp, hires_cam, eigen_cam,
+                           integrated_gradients, occlusion, FILE.py:NAME
+  --unit=UNIT              unit to look at, by name or number; else the topmost
+                           one with 4 x 4 places or more
+  --class=CLASS            name or column (from 0); else the most probable class
+                           of each image
+  --masks=DIR              masks called as their images: how much of each map
+                           lies within
+  --checks=8               images that deletion, insertion and random weights
+                           are tried on; 0 leaves them out
+  --split=test             images of the runs' own data set instead of IMAGES
+  --count=8                as many of them
 
 examples:
-  python -m ttl_jax explain runs/skin-ttl photos/ --out=explained
-  python -m ttl_jax explain runs/full runs/layerwise runs/transfusion runs/ttl x1.png x2.png --out=figure
-  python -m ttl_jax explain runs/skin-ttl photos/ --masks=masks/ --method=grad_cam,occlusion --out=checked
+  ttl-jax explain runs/skin-ttl photos/ --out=explained
+  ttl-jax explain runs/full runs/layerwise runs/ttl x1.png x2.png --out=figure
+  ttl-jax explain runs/skin-ttl photos/ --masks=masks/ \\
+      --method=grad_cam,occlusion --out=checked
 """
 
 

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from ttl_jax.commands.arguments import Parser
+from ttl_jax.errors import UserError
+from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "write a finished run as ONNX, LiteRT, StableHLO, torch or safetensors"
 
-HELP = """usage: python -m ttl_jax export RUN [--format=onnx|litert|stablehlo|torch|safetensors]
-                                [--quantize=int8] [--images=PATH] [--out=DIR]
+HELP = """usage: ttl-jax export RUN [--format=onnx] [--quantize=int8] [--images=PATH]
+                      [--out=DIR]
 
-Writes the network with its preprocessing inside (uint8 images in, calibrated probabilities out, any number
-of images), runs the file on 64 images and keeps it only if no probability differs from JAX's by 1e-4.
-Beside it lie signature.json (how an image is prepared, classes, thresholds), README.md (a model card) and
-CHECKLIST.md (CLAIM and TRIPOD+AI, filled in from the run). torch and safetensors hold the weights alone.
+Writes the network with its preprocessing inside (uint8 images in, calibrated
+probabilities out, any number of images), runs the file on 64 images and keeps
+it only if no probability differs from JAX's by 1e-4. Beside it lie
+signature.json (how an image is prepared, classes, thresholds), README.md (a
+model card) and CHECKLIST.md (CLAIM and TRIPOD+AI, filled in from the run).
+torch and safetensors hold the weights alone.
 
-  --format           onnx (the default), litert (.tflite), stablehlo, torch (a state dict of torchvision),
-                     safetensors (model.weights=FILE starts a run from it)
-  --quantize=int8    onnx: an 8-bit model too, and what it changes
-  --images=PATH      images to check on and to take the ranges of 8 bits from, as `predict` takes them; where
-                     they lie in folders named by class, AUROC and calibration are compared. Without it
-                     images are generated
-  --out=DIR          default: RUN/export
+  --format=onnx            or litert (.tflite), stablehlo, torch (a state dict
+                           of torchvision), safetensors (model.weights=FILE
+                           starts a run from it)
+  --quantize=int8          onnx: an 8-bit model too, and what it changes
+  --images=PATH            images to check on and to take the ranges of 8 bits
+                           from, as `predict` takes them; in folders named by
+                           class, AUROC and calibration are compared. Without
+                           it images are generated
+  --out=DIR                RUN/export where none is named
 
 examples:
-  python -m ttl_jax export runs/skin
-  python -m ttl_jax export runs/skin --quantize=int8 --images=data/skin/val --out=skin-onnx
-  python -m ttl_jax export runs/skin --format=litert
+  ttl-jax export runs/skin
+  ttl-jax export runs/skin --quantize=int8 --images=data/val --out=skin-onnx
+  ttl-jax export runs/skin --format=litert
 """
 
 
@@ -39,6 +45,8 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--images")
     parser.add_argument("--out")
     given = parser.parse_args(arguments)
+    for path in filter(remote.is_remote, (given.out or given.run,)):
+        raise UserError(f"an export is written to this machine, not to {path}: give --out=DIR")
     set_up_jax()
     from ttl_jax.deploy.export.export import export
     from ttl_jax.deploy.run import load

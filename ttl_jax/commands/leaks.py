@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 from ttl_jax.commands.arguments import config_and_workdir
 from ttl_jax.config import RunConfig, data_config
 from ttl_jax.errors import UserError
 
 SUMMARY = "what stands in two splits of a data set"
 
-HELP = """usage: python -m ttl_jax leaks --config=FILE[:name=value,...] [--config.data.FIELD=VALUE ...]
+HELP = """usage: ttl-jax leaks --config=NAME [--config.data.FIELD=VALUE ...] [--json]
 
-Lists groups and copies of an image that stand in two splits, and same images under two labels:
-same group, same file, same pixels, near-duplicate (saved again, scaled, brightened, mirrored, turned by
-quarters: DCT hash, then correlation of thumbnails), altered copy (shifted or cropped by up to a tenth, turned
-by a few degrees, marked, padded: spectra, then alignment and correlation of the detail; docs/leaks.md).
---config.data.duplicates=near looks for no altered copies.
-Exit status 2 where something is found, unless data.allow_leaks=True.
+Lists groups and copies of an image that stand in two splits, and same images
+under two labels: same group, same file, same pixels, near-duplicate (saved
+again, scaled, brightened, mirrored, turned by quarters), altered copy (shifted
+or cropped by up to a tenth, turned by a few degrees, marked, padded). Exit
+status 2 where something is found. docs/leaks.md: what is found and what not.
+
+  --config=NAME            a preset or the path of a config file
+  --config.data.FIELD=VALUE
+                           the data, as for `train`
+  --config.data.duplicates=near
+                           looks for no altered copies
+  --config.data.allow_leaks=True
+                           lists, and ends with status 0
+  --json                   for programs
 
 examples:
-  python -m ttl_jax leaks --config=configs/train.py:dataset=brain_tumor_mri --config.data.resplit=False
-  python -m ttl_jax leaks --config=configs/train.py --config.data.name=folder --config.data.path=/data/xrays
+  ttl-jax leaks --config=train:dataset=brain_tumor_mri \\
+      --config.data.resplit=False
+  ttl-jax leaks --config=train --config.data.path=/data/xrays
 """
 
 
 def run(arguments: list[str]) -> None:
     """Lists what stands in two splits of a data set; exit status 2 where that is anything."""
-    config, _ = config_and_workdir(arguments, RunConfig, needs_workdir=False)
+    config, _ = config_and_workdir(arguments, RunConfig, needs_workdir=False, switches=("--json",))
     from ttl_jax.config.data import generated
     from ttl_jax.data.load import check
     from ttl_jax.data.sources.registry import read_listing
@@ -39,10 +51,11 @@ def run(arguments: list[str]) -> None:
         )
     examined = examine(read_listing(settings), settings)
     findings = [*examined.leaks, *examined.conflicts]
-    for finding in findings:
-        print(finding.line())
-    for line in (*examined.listing.notes, f"split: {examined.splits_from}", examined.overview()):
-        print(line, flush=True)
+    if "--json" in arguments:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    else:
+        said = (*examined.listing.notes, f"split: {examined.splits_from}", examined.overview())
+        print(*(finding.line() for finding in findings), *said, sep="\n", flush=True)
     if findings and not settings.allow_leaks:
         remedies = ["data.resplit=True splits anew with copies kept together"] if examined.leaks else []
         remedies += ["give each image one label or leave it out"] if examined.conflicts else []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ttl_jax.config import RunConfig
+from ttl_jax.system import terminal
 
 if TYPE_CHECKING:
     from ttl_jax.analysis.strategy_plan import PhasePlan, Plan
@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 
 def print_plan(found: Plan) -> None:
     """Prints the phases, their labels and what they cost."""
-    from rich.console import Console
-    from rich.table import Table
-
     from ttl_jax.training.records.header import between_phases
 
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 130)
+    console = terminal.console(elsewhere=130)
     console.print(
         f"{found.strategy} on {found.model}: {found.parameters:,} parameters; "
         f"a step of {found.batch} images at {found.image_size} px"
@@ -29,25 +26,22 @@ def print_plan(found: Plan) -> None:
     for start in dict.fromkeys(found.fresh.values()):
         units = [unit for unit, how in found.fresh.items() if how == start]
         console.print(f"start {start}: {', '.join(units)}")
-    table = Table(
-        "phase", "share of steps", "label", "learning rate", "leaves", "parameters",
-        "BatchNorm statistics", "GFLOP a step", "optimizer MB",
-    )  # fmt: skip
-    for phase in found.phases:
-        for number, row in enumerate(phase.rows):
-            first = number == 0
-            table.add_row(
-                phase.name if first else "",
-                f"{phase.share:.0%}" if first else "",
-                row.label,
-                _rate(row.label, phase, [u.rate for u in phase.units if row.label in u.labels]),
-                str(row.leaves),
-                f"{row.parameters:,}",
-                row.statistics,
-                _operations(phase.flops) if first else "",
-                f"{phase.optimizer_bytes / 1e6:,.4g}" if first else "",
-            )
-    console.print(table)
+    rows = [
+        {
+            "phase": phase.name if number == 0 else "",
+            "share of steps": f"{phase.share:.0%}" if number == 0 else "",
+            "label": row.label,
+            "learning rate": _rate(row.label, phase, [u.rate for u in phase.units if row.label in u.labels]),
+            "leaves": row.leaves,
+            "parameters": row.parameters,
+            "BatchNorm statistics": row.statistics,
+            "GFLOP a step": _operations(phase.flops) if number == 0 else "",
+            "optimizer MB": f"{phase.optimizer_bytes / 1e6:,.4g}" if number == 0 else "",
+        }
+        for phase in found.phases
+        for number, row in enumerate(phase.rows)
+    ]
+    console.print(terminal.table(rows, console.width))
     if len(found.phases) > 1:
         console.print(f"by default {between_phases(RunConfig())}")
 

@@ -8,30 +8,36 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "predict images with finished runs"
 
-HELP = """usage: python -m ttl_jax predict RUN [RUN ...] IMAGES [IMAGES ...] --out=FILE
-                                 [--threshold=AIM] [--set=COVERAGE [--by-class]] [--abstain=ACCURACY]
-                                 [--ood] [--tta=VIEWS] [--batch-size=N] [--image=COLUMN] [--root=DIR]
+HELP = """usage: ttl-jax predict RUN [RUN ...] IMAGES [IMAGES ...] --out=FILE [...]
 
-Writes a row for each image: probabilities (calibrated by the run's temperature), the likeliest class, the
-decision at a threshold chosen on validation. IMAGES are image, DICOM and NIfTI files, folders of them, .npz
-files, prepared folders, or tables with a column of image names (their other columns are kept); they are
-prepared as the training images were. One that cannot be read has a row that says why. Several runs are an
-ensemble: the mean of their probabilities, and how far they disagree. Killed at any moment, the same command
-goes on. docs/deploy.md explains the columns.
+Writes a row for each image: probabilities (calibrated by the run's
+temperature), the likeliest class, the decision at a threshold chosen on
+validation. IMAGES are image, DICOM and NIfTI files, folders of them, .npz
+files, prepared folders, or tables with a column of image names (their other
+columns are kept); they are prepared as the training images were. One that
+cannot be read has a row that says why. Several runs are an ensemble: the mean
+of their probabilities, and how far they disagree. Killed at any moment, the
+same command goes on. docs/deploy.md explains the columns.
 
-  --out=FILE         .csv, .parquet or .jsonl; FILE.json says what made it
-  --threshold=AIM    "sensitivity 0.90" (the default; or specificity, or 0.95), a probability, or none
-  --set=COVERAGE     the classes that hold the true one as often, as 0.9; --by-class: in every class
-  --abstain=ACCURACY whether a reader should decide, so that the other decisions reach it, as 0.95
-  --ood              how far the image lies from the training images: percentile among validation's
-  --tta=VIEWS        none, flip, flips or dihedral in the place of the run's data.tta
-  --batch-size=N     images a step of the device; by default the run's data.eval_batch_size
-  --image, --root    tables: the column with the image names, and the folder above them
+  --out=FILE               .csv, .parquet or .jsonl; FILE.json says what made
+                           it
+  --threshold=AIM          "sensitivity 0.90" (the default; or specificity, or
+                           0.95), a probability, or none
+  --set=COVERAGE           the classes that hold the true one as often, as 0.9
+  --by_class               with --set: in every class
+  --abstain=ACCURACY       whether a reader should decide, so that the other
+                           decisions reach it, as 0.95
+  --ood                    how far the image lies from the training images:
+                           percentile among validation's
+  --tta=VIEWS              none, flip, flips or dihedral instead of data.tta
+  --batch_size=N           images a step; else the run's data.eval_batch_size
+  --image=COLUMN           tables: the column with the image names
+  --root=DIR               tables: the folder above them
 
 examples:
-  python -m ttl_jax predict runs/skin new_images --out=skin.csv
-  python -m ttl_jax predict runs/ct-seed0 runs/ct-seed1 runs/ct-seed2 export/*.dcm --out=ct.parquet
-  python -m ttl_jax predict runs/skin patients.csv --image=file --root=photos \\
+  ttl-jax predict runs/skin new_images --out=skin.csv
+  ttl-jax predict runs/ct-seed0 runs/ct-seed1 export/*.dcm --out=ct.parquet
+  ttl-jax predict runs/skin patients.csv --image=file --root=photos \\
       --threshold="specificity 0.95" --out=skin.jsonl
 """
 
@@ -43,16 +49,16 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--threshold", default="")
     parser.add_argument("--set", type=float)
-    parser.add_argument("--by-class", action="store_true")
+    parser.add_argument("--by_class", action="store_true")
     parser.add_argument("--abstain", type=float)
     parser.add_argument("--ood", action="store_true")
     parser.add_argument("--tta")
-    parser.add_argument("--batch-size", type=int, default=0)
+    parser.add_argument("--batch_size", type=int, default=0)
     parser.add_argument("--image", default="image")
     parser.add_argument("--root", default="")
     given = parser.parse_intermixed_args(arguments)
     if given.batch_size < 0:
-        raise UserError(f"--batch-size={given.batch_size} is below 1")
+        raise UserError(f"--batch_size={given.batch_size} is below 1")
     set_up_jax()
     from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, Asked, ensemble
     from ttl_jax.deploy.prediction_table import check_out, predict_table

@@ -6,26 +6,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ttl_jax.commands.arguments import field_help
+from ttl_jax.commands.arguments import field_help, unknown_argument
 from ttl_jax.config.data import DataConfig
 from ttl_jax.config.fields import leaves
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import UserError
 
 SUMMARY = "write any source as shards with a manifest"
 
-HELP = """usage: python -m ttl_jax prepare SOURCE --out=DIR [--workers=N] [--FIELD=VALUE ...]
+HELP = """usage: ttl-jax prepare SOURCE --out=DIR [--workers=N] [--FIELD=VALUE ...]
 
-Decodes, checks and hashes every image of a source once and writes ArrayRecord shards and manifest.json
-(hashes, sizes, labels, groups). The same command again goes on after a kill, or brings the folder up to
-date; the same images give the same bytes. SOURCE is a folder of class folders (images, DICOM or NIfTI),
-a CSV table or a MedMNIST .npz file. Metadata of image files and DICOM tags are not copied; patients
-become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids are the file names as they are, and a
-table's other columns are kept.
+Decodes, checks and hashes every image of a source once and writes ArrayRecord
+shards and manifest.json (hashes, sizes, labels, groups). The same command again
+goes on after a kill, or brings the folder up to date; the same images give the
+same bytes. SOURCE is a folder of class folders (images, DICOM or NIfTI), a CSV
+table or a MedMNIST .npz file. Metadata of image files and DICOM tags are not
+copied; patients become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids
+are the file names as they are, and a table's other columns are kept.
+
+  --out=DIR                folder for the shards
+  --workers=N              processes that decode
+  --FIELD=VALUE            fields of the source, below
 
 examples:
-  python -m ttl_jax prepare xrays --out=prepared/xrays
-  python -m ttl_jax prepare table.csv --root=images --label=diagnosis --group=patient_id --out=prepared/skin
-  python -m ttl_jax prepare scans.csv --name=dicom --root=export --window=lung --out=prepared/ct
+  ttl-jax prepare xrays --out=prepared/xrays
+  ttl-jax prepare table.csv --root=images --label=diagnosis --group=patient_id \\
+      --out=prepared/skin
+  ttl-jax prepare scans.csv --name=dicom --root=export --window=lung \\
+      --out=prepared/ct
 """
 
 
@@ -54,7 +61,7 @@ def run(arguments: list[str]) -> None:
         if word in sources:
             continue
         if not word.startswith("--") or name not in known:
-            raise UserError(f"argument {word!r} is not understood{nearest(name, known)}")
+            raise unknown_argument(word, tuple(f"--{name}" for name in known))
         if not equals or not value:
             raise UserError(f"{word} has no value: write --{name}=VALUE")
         try:

@@ -9,14 +9,16 @@ from ttl_jax.errors import UserError
 
 SUMMARY = "table and HTML report of finished runs"
 
-HELP = """usage: python -m ttl_jax report WORKDIR [WORKDIR ...] [--out=FILE]
+HELP = """usage: ttl-jax report WORKDIR [WORKDIR ...] [--out=FILE]
 
-Prints the table of runs and writes one HTML report over all of them. The work folder of a
-comparison gives the comparison's report.
+Prints the table of runs and writes one HTML report over all of them. The work
+folder of a comparison or of a search gives its report.
+
+  --out=FILE               the page; report.html where none is named
 
 examples:
-  python -m ttl_jax report runs/skin-* --out=runs/skin.html
-  python -m ttl_jax report runs/compare --out=runs/compare.html
+  ttl-jax report runs/skin-* --out=runs/skin.html
+  ttl-jax report runs/compare --out=runs/compare.html
 """
 
 
@@ -30,14 +32,17 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--out", default="report.html")
     given = parser.parse_args(arguments)
     folders = [Path(remote.local(word, without=("checkpoints",))) for word in given.folders]
-    comparison = None
+    comparison, search, title = None, None, "Comparison of runs"
     if len(folders) == 1 and (folders[0] / "compare.json").exists():
+        title = "Comparison of strategies"
         comparison, folders = report.read_comparison(folders[0])
+    elif len(folders) == 1 and (folders[0] / "search.json").exists():
+        title = f"Search in {folders[0].name}"
+        search, folders = report.read_search(folders[0])
     for folder in folders:
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
-    title = "Comparison of runs" if comparison is None else "Comparison of strategies"
     with remote.output(given.out) as place:
-        report.write(folders, place, title, comparison=comparison)
+        report.write(folders, place, title, comparison=comparison, search=search)
     print(f"report: {given.out}")

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
 from ttl_jax.commands.printing import print_rows
-from ttl_jax.system import host
+from ttl_jax.system import host, terminal
 from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "find the best unit to cut, slim or freeze at"
 
-HELP = """usage: python -m ttl_jax search --config=configs/search.py[:name=value,...] --workdir=DIR
-                                [--preview] [--config.FIELD=VALUE ...]
+HELP = """usage: ttl-jax search --config=NAME[:name=value,...] --workdir=DIR [--preview]
+                      [--config.FIELD=VALUE ...]
 
-Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or frozen (lwft), for a third
-of what training every unit costs (method=bayesian; docs/search.md compares the methods).
-Selection is on validation; the test split is looked at once, for the winner. The same command again
-trains nothing. kind=all searches all three, trains the winners of both stages with search.seeds seeds
-and prints the TTL paper's table (configs/ttl.py). --preview ranks the units from one forward pass
-instead of training.
+Searches the unit at which a network is best cut (kind=ttl), made slim (tf) or
+frozen (lwft), for a third of what training every unit costs (docs/search.md).
+Selection is on validation; the test split is looked at once, for the winner.
+The same command again trains nothing. kind=all searches all three, trains the
+winners with search.seeds seeds and prints the TTL paper's table (--config=ttl).
+
+  --config=NAME            search, ttl, or the path of a config file
+  --workdir=DIR            folder that the search writes to
+  --preview                ranks the units from one forward pass, untrained
+  --config.FIELD=VALUE     any field below
 
 examples:
-  python -m ttl_jax search --config=configs/search.py:dataset=phantom/mri,kind=ttl --workdir=runs/cut
-  python -m ttl_jax search --config=configs/search.py:dataset=ham10000,method=two_stage \\
+  ttl-jax search --config=search:dataset=phantom/mri,kind=ttl --workdir=runs/cut
+  ttl-jax search --config=search:dataset=ham10000,method=two_stage \\
       --workdir=runs/skin --config.search.workers=2 --config.search.weight=0.02
-  python -m ttl_jax search --config=configs/search.py:dataset=ham10000 --workdir=runs/look --preview
-  python -m ttl_jax search --config=configs/ttl.py:dataset=ham10000 --workdir=runs/ttl
+  ttl-jax search --config=search:dataset=ham10000 --workdir=runs/look --preview
+  ttl-jax search --config=ttl:dataset=ham10000 --workdir=runs/ttl
 """
 
 
@@ -33,8 +38,7 @@ def run(arguments: list[str]) -> None:
     preview = "--preview" in arguments
     from ttl_jax.search.config import SearchConfig
 
-    words = [word for word in arguments if word != "--preview"]
-    config, workdir = config_and_workdir(words, SearchConfig)
+    config, workdir = config_and_workdir(arguments, SearchConfig, switches=("--preview",))
     host.set_deterministic(config.deterministic)
     set_up_jax()
     from ttl_jax.engines import one_machine
@@ -52,6 +56,7 @@ def run(arguments: list[str]) -> None:
             record = look(config, folder)
             print_rows(record["table"])
             print(record["proposal"])
+            print("next, the search itself: the same command without --preview")
         elif config.search.kind == "all":
             from ttl_jax.search import paper
 
@@ -60,7 +65,7 @@ def run(arguments: list[str]) -> None:
             print(paper.sentence(comparison))
             print(f"table: {workdir.rstrip('/')}/paper.md")
         else:
-            from ttl_jax.search.figure import rows, sentence
+            from ttl_jax.report.search_text import rows, sentence
             from ttl_jax.search.search import search
 
             record = search(config, folder, notice=notice, committed=push)
@@ -68,7 +73,10 @@ def run(arguments: list[str]) -> None:
             print(sentence(record))
             for warning in record["warnings"]:
                 print(f"WARNING the winner: {warning['message']}. {warning['remedy']}.")
-            print(f"figure: {workdir.rstrip('/')}/figures/search.png")
+            if config.report:
+                print(f"report: {workdir.rstrip('/')}/report.html")
+            against = (record["strategy"], "full", "linear_probe")
+            terminal.say(next_step.compare_with(arguments, workdir, against))
 
 
 def fields(arguments: list[str]) -> str:

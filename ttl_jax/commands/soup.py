@@ -9,13 +9,18 @@ from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "average the weights of finished runs"
 
-HELP = """usage: python -m ttl_jax soup RUN RUN [RUN ...] --workdir=DIR [--kind=greedy|uniform]
+HELP = """usage: ttl-jax soup RUN RUN [RUN ...] --workdir=DIR [--kind=greedy]
 
-One model whose weights are the mean of those of finished runs (seeds, rates, strategies of one network
-on one data set). Greedy: from the best down, each run that does not lower the validation figure.
+Averages the weights of finished runs (seeds, rates, strategies of one network
+on one data set) and scores the mean.
 
-example:
-  python -m ttl_jax soup runs/skin-seed0 runs/skin-seed1 runs/skin-seed2 --workdir=runs/skin-soup
+  --workdir=DIR            folder for the mean and its scores
+  --kind=greedy            from the best run down, each that does not lower the
+                           validation figure; uniform: all of them
+
+examples:
+  ttl-jax soup runs/skin-seed0 runs/skin-seed1 --workdir=runs/skin-soup
+  ttl-jax soup runs/skin-seed* --workdir=runs/skin-mean --kind=uniform
 """
 
 

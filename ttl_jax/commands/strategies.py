@@ -10,31 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.commands.arguments import Parser
-from ttl_jax.commands.printing import list_rows
+from ttl_jax.commands.printing import print_rows
 from ttl_jax.errors import UserError
 
 FORMATS = (".png", ".svg", ".pdf")
 
 SUMMARY = "the strategies, or the plan of one"
 
-HELP = """usage: python -m ttl_jax strategies [--json]
-       python -m ttl_jax strategies STRATEGY [--model=NAME] [--classes=N] [--image_size=PIXELS]
-                                    [--batch=N] [--out=FILE.png|.svg|.pdf ...] [--json]
+HELP = """usage: ttl-jax strategies [STRATEGY] [--model=NAME] [--out=FILE ...] [--json]
 
-Lists the catalogue; or shows the plan of one strategy on a network: phases, labels, trainable
-parameters, operations of a step (XLA's cost analysis), bytes of the optimizer, and its picture.
+Lists the strategies; with STRATEGY, its plan on a network: phases, labels,
+trainable parameters, operations of a step (XLA's cost analysis), bytes of the
+optimizer, and its picture.
+
+  --model=resnet50         the network
+  --classes=2              classes of the head
+  --image_size=224         pixels a side
+  --batch=32               images a step
+  --out=FILE               a picture: .png, .svg or .pdf; may be given again
+  --json                   for programs
 
 examples:
-  python -m ttl_jax strategies
-  python -m ttl_jax strategies gradual_last_first --model=resnet50 --out=plan.png --out=plan.svg
-  python -m ttl_jax strategies "truncated(12)+lp_ft+l2_sp+discriminative" --model=resnet50
+  ttl-jax strategies
+  ttl-jax strategies lp_ft --model=efficientnet_lite0 --out=plan.png
+  ttl-jax strategies "truncated(12)+lp_ft+l2_sp+discriminative"
 """
 
 
 def run(arguments: list[str]) -> None:
     """Lists the strategies, or shows the plan of one on a network, with its picture."""
     if not [word for word in arguments if word != "--json"]:
-        list_rows(_strategies(), arguments)
+        print_rows(_strategies(), "--json" in arguments)
         return
     show(arguments)
 

@@ -25,11 +25,11 @@ class CompareOptions(Section):
     """The strategies, models, data sets and seeds, and how they are made comparable (docs/comparing.md)."""
 
     strategies: tuple[str | Strategy, ...] = option(
-        ("full", "linear_probe"), "see `python -m ttl_jax strategies`", objects=True
+        ("full", "linear_probe"), "see `ttl-jax strategies`", objects=True
     )
-    models: tuple[str, ...] = option(("efficientnet_lite0",), "see `python -m ttl_jax models`")
+    models: tuple[str, ...] = option(("efficientnet_lite0",), "see `ttl-jax models`")
     datasets: tuple[str, ...] = option(
-        ("phantom/dermoscopy",), "see `python -m ttl_jax datasets`; () is the one that `data` describes"
+        ("phantom/dermoscopy",), "see `ttl-jax datasets`; () is the one that `data` describes"
     )
     data_dir: str = option(presets.GIVEN["data_dir"], "folder in which these look for their files")
     seeds: tuple[int, ...] = option(

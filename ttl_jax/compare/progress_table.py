@@ -8,6 +8,7 @@ from typing import Any, Protocol, TextIO
 
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.space import Hyperparameters
+from ttl_jax.system import terminal
 
 
 @dataclass(frozen=True)
@@ -86,35 +87,32 @@ class LiveBoard:
 
     def show(self, lines: tuple[list[ProgressLine], float | None]) -> None:
         """See `Board.show`."""
-        self._live.update(draw(*lines))
+        self._live.update(draw(*lines, self._live.console.width))
 
     def close(self) -> None:
         """See `Board.close`."""
         self._live.stop()
 
 
-def draw(lines: list[ProgressLine], seconds_left: float | None) -> Any:
+def draw(lines: list[ProgressLine], seconds_left: float | None, columns: int = 110) -> Any:
     """The table, a line a setting; what is running stands above what is done and what waits."""
-    from rich.table import Table
-    from rich.text import Text
-
     done, total = sum(line.done for line in lines), sum(line.total for line in lines)
     left = "" if seconds_left is None or done == total else f", about {_clock(seconds_left)} left"
-    table = Table(
-        "data set", "model", "strategy", "cells", "running", "rate", "best on validation",
-        caption=f"{done} of {total} cells done{left}",
-    )  # fmt: skip
-    for line in sorted(lines, key=lambda line: not line.running):
-        cells_text = f"{line.done}/{line.total}" + (f", {line.failed} failed" * bool(line.failed))
-        table.add_row(
-            *(Text(text) for text in (line.setting.dataset or "data", line.setting.model)),
-            Text(line.setting.title + ("" if line.setting.fold is None else f", fold {line.setting.fold}")),
-            cells_text,
-            str(line.running or ""),
-            "" if line.taken is None else str(line.taken).removeprefix("lr "),
-            "" if line.best is None else f"{line.best:.3f}",
-        )
-    return table
+    rows = [
+        {
+            "data set": line.setting.dataset or "data",
+            "model": line.setting.model,
+            "strategy": line.setting.title
+            + ("" if line.setting.fold is None else f", fold {line.setting.fold}"),
+            "cells": f"{line.done}/{line.total}" + (f", {line.failed} failed" * bool(line.failed)),
+            "running": line.running or "",
+            "rate": "" if line.taken is None else str(line.taken).removeprefix("lr "),
+            "best on validation": "" if line.best is None else f"{line.best:.3f}",
+        }
+        for line in sorted(lines, key=lambda line: not line.running)
+    ]
+    said, shown = terminal.without_constants(rows, ("data set", "model"))
+    return terminal.table(shown, columns, caption=f"{said}{done} of {total} cells done{left}")
 
 
 def _clock(seconds: float) -> str:

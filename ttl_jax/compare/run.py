@@ -28,7 +28,7 @@ from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.report import comparisons, data_sets, headlines, warned
-from ttl_jax.system import remote
+from ttl_jax.system import remote, terminal
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import SAVING, Notice, Preempted
 from ttl_jax.training.programs import one_program
@@ -88,9 +88,12 @@ def compare(
         provenance.write_json(workdir / "compare.json", comparison)
         paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
-    said = (data_sets, warned, comparisons, headlines)
-    for line in (*wrote, *(line for each in said for line in each(comparison))):
-        print(line, flush=True)
+    out = terminal.console(elsewhere=140)
+    terminal.say(*wrote, *data_sets(comparison), *warned(comparison))
+    said, rows = terminal.without_constants(comparisons(comparison), ("model",))
+    if rows:
+        out.print(terminal.table(rows, out.width, caption=said.rstrip("; ")))
+    terminal.say(*headlines(comparison))
     if failures:
         first = next(iter(failures.items()))
         raise FailedCellsError(

@@ -17,7 +17,7 @@ class DataConfig(Section):
     name: str = option(
         "folder",
         "kind of source: folder, csv, npz, dicom, nifti, record, phantom/MODALITY, or a published layout "
-        "(see `python -m ttl_jax datasets`)",
+        "(see `ttl-jax datasets`)",
     )
     path: str = option("", "folder, table or .npz file; of name=record, the folder that `prepare` wrote")
     root: str = option("", "tables: folder that image names are relative to; empty is the table's own")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class ModelConfig(Section):
     """The network and the weights that it starts from."""
 
-    name: str = option("resnet50", "see `python -m ttl_jax models`")
+    name: str = option("resnet50", "see `ttl-jax models`")
     weights: str = option(
-        "imagenet", "a key of `python -m ttl_jax weights`, a path, the folder of a finished run, or none"
+        "imagenet", "a key of `ttl-jax weights`, a path, the folder of a finished run, or none"
     )
     partial: bool = option(False, "let units that the weights file lacks start fresh (they are listed)")
     head: str = option("", "gap (global average pooling), flatten or mlp; empty is the architecture's own")
@@ -157,7 +157,7 @@ class RunConfig(Section):
 
     seed: int = option(0, "seed of initialisation, order of examples, augmentation and dropout", at_least=0)
     strategy: str | Strategy = option(
-        "full", "see `python -m ttl_jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
+        "full", "see `ttl-jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
     )
     total_epochs: float = option(10.0, "passes over the training split, of all phases together")
     total_steps: int = option(0, "if positive, the length in steps instead of epochs")
@@ -230,6 +230,16 @@ class RunConfig(Section):
     early_stop: EarlyStopConfig = EarlyStopConfig()
 
 
+# Fields that may differ between the start of a run and its continuation: they change no result.
+FREE = frozenset(
+    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
+     "nan_check_steps", "report", "report_images", "training_features", "loggers", "cache_features",
+     "cache_disk_gb", "data.eval_batch_size", "evaluate_test", "other_versions",
+     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
+     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
+)  # fmt: skip
+
+
 def default_config() -> ConfigDict:
     """Returns the locked ConfigDict with every field that a run reads, for config files to fill in."""
     return defaults(RunConfig)
@@ -251,7 +261,7 @@ def parse_arg(arg: str | None, **known: str) -> dict[str, str]:
         UserError: not of that form, or an unknown name.
     """
     values = dict(known)
-    for item in _split_top_level(arg or ""):
+    for item in split_top_level(arg or ""):
         name, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"--config argument {item!r} is not of the form name=value")
@@ -263,7 +273,7 @@ def parse_arg(arg: str | None, **known: str) -> dict[str, str]:
     return values
 
 
-def _split_top_level(text: str) -> list[str]:
+def split_top_level(text: str) -> list[str]:
     """Splits at commas outside parentheses, so that a strategy's options may hold commas."""
     items, depth, start = [], 0, 0
     for place, letter in enumerate(text + ","):

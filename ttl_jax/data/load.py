@@ -125,7 +125,7 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
     if examined.conflicts:
         print(
             f"warning: {len(examined.conflicts)} images stand under two labels, as "
-            f"{examined.conflicts[0].line()}; `python -m ttl_jax leaks` lists them",
+            f"{examined.conflicts[0].line()}; `ttl-jax leaks` lists them",
             flush=True,
         )
     if config.splits and not Path(config.splits).exists():

@@ -5,6 +5,7 @@ Files go through the decoders that training reads with. One that cannot be read 
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,8 @@ from ttl_jax.system import remote
 from ttl_jax.typing import UInt8
 
 ANY = FileKind("image", (*IMAGES.endings, *DICOM.endings, *NIFTI.endings), "folder", DICOM.bare)
-AHEAD = 4  # images a thread that are decoded before they are asked for
+AHEAD = 4, 256, 250e6  # images decoded before they are asked for: of each thread at least, in all at most,
+# and bytes: while the network works on a batch the next one is decoded
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def decoded(
         (entry, id, pixels or the reason why not); a file of many frames gives many, as in training.
     """
     count = threads or os.cpu_count() or 1
+    ahead = max(AHEAD[0] * count, int(min(AHEAD[1], AHEAD[2] / math.prod(geometry.shape))))
 
     def one(source: ImageSource) -> np.ndarray | str:
         try:
@@ -135,7 +138,7 @@ def decoded(
         try:
             for entry, name, source in _expanded(entries, options, bool(geometry.depth)):
                 waiting.append((entry, name, pool.submit(one, source)))
-                if len(waiting) > AHEAD * count:
+                if len(waiting) > ahead:
                     first, id, pixels = waiting.popleft()
                     yield first, id, pixels.result()
             while waiting:

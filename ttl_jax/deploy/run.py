@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ttl_jax import models
+from ttl_jax.training.devices import Layout
 from ttl_jax.training.kept import read_kept
 from ttl_jax.training.predict import make_predict
 from ttl_jax.training.result import Result
@@ -54,7 +55,7 @@ class Run(Result):
 
 
 def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:
-    """Load a finished run.
+    """Load a finished run; its batches are split over all devices of this machine.
 
     Args:
         workdir: its folder, here or in a bucket (gs://...).
@@ -67,5 +68,6 @@ def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:
     known, built = kept.signature, kept.signature.network
     network = models.create(built.name, len(known.class_names), dtype=jnp.dtype(built.dtype), **built.shape)
     predict = make_predict(network, known.normalisation.normalise, tta=known.tta if tta is None else tta)
+    layout = Layout("jit", tuple(jax.local_devices()))
     variables = jax.device_put(kept.variables)
-    return Run(kept.metrics, kept.folder, kept.config, network, variables, known, predict)
+    return Run(kept.metrics, kept.folder, kept.config, network, variables, known, predict, layout)

@@ -205,6 +205,7 @@ class Spread:
         behind: number of patients behind that.
         freedom: degrees of freedom of it.
         plain: a share of independent examples, of which D is 1.
+        patients: number of them.
     """
 
     theta: float
@@ -216,6 +217,7 @@ class Spread:
     behind: float
     freedom: float
     plain: bool
+    patients: int
 
     def variance(self, theta: float) -> float:
         """The variance that the figure would have at another value, on the scale from 0 to 1."""
@@ -248,7 +250,7 @@ def spread(
     model = kind(counts)
     if np.isinf(top):  # a few large losses make up a heavy tail
         return Spread(np.nan, np.nan, model, np.nan, np.nan, seen, behind,
-                      max(min(freedom, behind), 1.0), False)  # fmt: skip
+                      max(min(freedom, behind), 1.0), False, patients)  # fmt: skip
     scale = top - bottom
     theta = (part.estimate - bottom) / scale
     plain = part.kind == "share" and len(part.classes) == 1 and patients == len(place)
@@ -258,7 +260,7 @@ def spread(
     prior = float(special.ndtri((1 + level) / 2)) ** 2 / 2
     effect = (behind * (seen / at if behind else 0.0) + prior * worst) / (behind + prior)
     effect = effect if part.kind == "errors" else max(effect, 1.0)
-    return Spread(theta, scale, model, effect, at, seen, behind, freedom, plain)
+    return Spread(theta, scale, model, effect, at, seen, behind, freedom, plain, patients)
 
 
 Counts = Sequence[tuple[int, ...]]  # of each part: examples (or patients) of its classes

@@ -158,11 +158,11 @@ def _same(figures: Float[np.ndarray, "g"], spreads: Sequence[Spread]) -> float:
         inside = min(max(common, 1e-3), 1 - 1e-3)
         weights = 1 / np.array([each.variance(inside) for each in spreads])
         common = float(weights @ figures / weights.sum())
-    count, freedom = len(figures), np.array([np.inf if each.plain else each.freedom for each in spreads])
+    count, freedom = len(figures), np.array([each.patients - 1 for each in spreads])
     between = float(weights @ (figures - common) ** 2) / (count - 1)
     spare = float(((1 - weights / weights.sum()) ** 2 / freedom).sum())
     statistic = between / (1 + 2 * (count - 2) / (count**2 - 1) * spare)
-    return float(stats.f.sf(statistic, count - 1, min((count**2 - 1) / max(3 * spare, 1e-12), 1e9)))
+    return float(stats.f.sf(statistic, count - 1, (count**2 - 1) / (3 * spare)))
 
 
 def _parts(cells: np.ndarray, bins: int, most: int) -> list[tuple[str, np.ndarray]]:

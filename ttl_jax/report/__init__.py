@@ -12,6 +12,7 @@ from ttl_jax.report.exports import write_tables
 from ttl_jax.report.html import write
 from ttl_jax.report.results_table import print_table
 from ttl_jax.report.rows import Row, Value, rows
+from ttl_jax.report.search_page import read_search
 
 __all__ = [
     "Row",
@@ -21,6 +22,7 @@ __all__ = [
     "headlines",
     "print_table",
     "read_comparison",
+    "read_search",
     "rows",
     "warned",
     "with_pictures",

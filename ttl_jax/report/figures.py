@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import log_odds
@@ -45,6 +46,29 @@ def comparison(rows: Sequence[Row], metric: str) -> str | None:
                 axes.plot([value.mean], [height], "o", color=colour, markersize=6)
         axes.set_yticks(range(len(known)), [row.label for _, row in reversed(known)])
         axes.set(xlabel=f"{known[0][1].split} {title(metric)}", ylim=(-0.6, len(known) - 0.4))
+        axes.grid(axis="y", visible=False)
+    return made.svg
+
+
+def scores(row: Row, metrics: Sequence[str]) -> str | None:
+    """A dot a metric with its 95% interval, and a bar where chance stands; None without values."""
+    known = [name for name in metrics if name in row.values]
+    if not known:
+        return None
+    with drawing(5.6, 0.75 + 0.42 * len(known), "Scores with their intervals") as made:
+        axes = made.figure.subplots()
+        for height, name in enumerate(reversed(known)):
+            value, chance = row.values[name], registry.known_metric(name).chance
+            if value.low is not None and value.high is not None:
+                axes.plot([value.low, value.high], [height] * 2, color=SERIES[0], linewidth=2.4)
+            axes.plot([value.mean], [height], "o", color=SERIES[0], markersize=7)
+            axes.annotate(f"{value.mean:.3f}", (value.mean, height), xytext=(0, 6), ha="center",
+                          textcoords="offset points", fontsize=9, color=INK)  # fmt: skip
+            by_chance = 0.5 if name == "auroc" else row.mean(chance)
+            if by_chance is not None:
+                axes.plot([by_chance], [height], "|", color=MUTED, markersize=14, markeredgewidth=1.5)
+        axes.set_yticks(range(len(known)), [title(name) for name in reversed(known)])
+        axes.set(ylim=(-0.5, len(known) - 0.25), xlim=(-0.02, 1.02), xlabel=f"{row.split} split")
         axes.grid(axis="y", visible=False)
     return made.svg
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ttl_jax.errors import UserError
-from ttl_jax.report.read import Run
+from ttl_jax.report.read import Run, inside
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def gallery(run: Run) -> Gallery | None:
         return None
     try:
         index = json.loads((place / "index.json").read_text(encoding="utf-8"))
-        entries = tuple(
-            {**each, **{key: _address((place / each[key]).read_bytes()) for key in ("image", "map")}}
+        entries = _once(
+            {**each, **{key: _address(inside(place, each[key]).read_bytes()) for key in ("image", "map")}}
             for each in index["entries"]
         )
         size = sum(len(each["image"]) + len(each["map"]) for each in entries)
@@ -47,6 +47,18 @@ def gallery(run: Run) -> Gallery | None:
         return Gallery(index["split"], index["unit"], entries, generated, size)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place} is not a readable gallery: {error!r}; remove that folder") from None
+
+
+def _once(entries: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Entries of the same picture and verdict as one, with the ids of the others as its "copies"."""
+    shown: dict[tuple[str, bool], dict[str, Any]] = {}
+    for each in entries:
+        key = each["image"], each["right"]
+        if key in shown:
+            shown[key]["copies"].append(each["id"])
+        else:
+            shown[key] = {**each, "copies": []}
+    return tuple(shown.values())
 
 
 def _address(picture: bytes) -> str:

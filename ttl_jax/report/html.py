@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from ttl_jax.evaluation.metrics import confusion
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import decide
 from ttl_jax.evaluation.subgroups import gaps, subgroups
-from ttl_jax.report import curves, decision_figures, figures, wording
+from ttl_jax.report import captions, curves, decision_figures, figures, search_page, wording
 from ttl_jax.report.calibrated import Rescaled, rescaled
-from ttl_jax.report.comparison import figures as compared_figures
+from ttl_jax.report.comparison import comparison_page
 from ttl_jax.report.comparison import text as compared
-from ttl_jax.report.comparison.decisions import decision_tests, trusts
 from ttl_jax.report.gallery import gallery
 from ttl_jax.report.histograms import histograms
 from ttl_jax.report.operating import OperatingRow, operating_rows
@@ -37,14 +35,13 @@ from ttl_jax.report.rows import (
     validation_score,
 )
 from ttl_jax.report.surest_errors import confident_errors
-from ttl_jax.report.svg import inline
+from ttl_jax.report.svg import Drawn
 from ttl_jax.report.template import fill, write_page
 
 # What keeps the page below 5 MB; what does not fit is named in the page.
 MAX_DETAILED = 24  # settings that get figures of their own
 MAX_FIGURE_BYTES = 2_200_000  # of their figures
 MAX_IMAGE_BYTES = 700_000  # of galleries
-MAX_PICTURE_BYTES = 600_000  # of plans of strategies
 _SPLITS = {"test": "Test", "shifted": "Shifted test", "val": "Validation"}
 _PER_CLASS = ("recall", "precision", "f1", "auroc", "auprc", "prevalence", "support")
 
@@ -58,19 +55,12 @@ class Cell:
     value: float | None = None
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure of the page."""
-
-    svg: str
-    caption: str
-
-
 def write(
     run_dirs: Sequence[str | Path],
     path: str | Path,
     title: str,
     comparison: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a report of one or several runs as one HTML file that needs no network.
 
@@ -83,11 +73,12 @@ def write(
         path: the HTML file.
         title: heading of the report.
         comparison: content of compare.json, for the comparison's own headline, table and figures.
+        search: content of search.json, likewise; the run directories are those of its winner.
 
     Raises:
         UserError: no run directory, or a file in one that cannot be read.
     """
-    return write_page(path, render(read_runs(run_dirs), title, comparison=comparison))
+    return write_page(path, render(read_runs(run_dirs), title, comparison=comparison, search=search))
 
 
 def render(
@@ -95,6 +86,7 @@ def render(
     title: str,
     *,
     comparison: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> str:
     """The report's HTML; `write` without the file."""
     splits = [split for split in _SPLITS if any(run.scores(split) for run in runs)]
@@ -102,6 +94,12 @@ def render(
         splits = [split for split in splits if split != "val"]
     tables = {split: rows_of(runs, split) for split in splits or ["test"]}
     main = tables[next(iter(tables))]
+    special: dict[str, Any] | None = None  # what the page of a comparison or a search has of its own
+    headlines = _headlines(main)
+    if comparison is not None:
+        special, headlines = comparison_page.variables(comparison, runs), compared.headlines(comparison)
+    elif search is not None:
+        special, headlines = search_page.variables(search), search_page.headlines(search)
     differing = settings_that_differ(runs)
     names = _run_names(runs)
     details = _details(main)
@@ -111,8 +109,10 @@ def render(
         title=title,
         today=datetime.date.today().isoformat(),
         runs=runs,
-        headlines=_headlines(main) if comparison is None else compared.headlines(comparison),
-        compared=None if comparison is None else _compared(comparison, runs),
+        headlines=headlines,
+        compared=None if comparison is None else special,
+        lead=_lead(main) if special is None else special["lead"],
+        searched=None if search is None else special,
         cards=_cards(runs),
         wording=wording,
         metrics=[each for each in registry.metrics() if each.in_report],
@@ -134,109 +134,6 @@ def render(
         origins=_origins(runs, names),
         chosen=any(row.chosen for row in main),
     )
-
-
-def _compared(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the variables of page_comparison.html."""
-    rows, statistics, protocol = compared.lines(found), found["statistics"], found["protocol"]
-    drawn = []
-    friedman = statistics["friedman"]
-    if friedman is not None:
-        about = (
-            f"Mean ranks over {friedman['blocks']} data sets and models, 1 is best; strategies under one "
-            f"bar do not differ surely (Friedman p = {compared.p_value(friedman['p'])}; Nemenyi, 5%)."
-        )
-        few = " With so few data sets next to nothing can be told apart." if friedman["blocks"] < 5 else ""
-        drawn.append(Drawn(compared_figures.critical_difference(friedman), about + few))
-    by_parts = {run.path.resolve().parts: run for run in runs}
-
-    def held(folder: str, split: str) -> Predictions | None:
-        parts = Path(folder).parts
-        known = [run for path, run in by_parts.items() if path[-len(parts) :] == parts]
-        return known[0].predictions(split) if known else None
-
-    trusted = trusts(found, held)
-    several = len({row.model for row in rows}) > 1
-    pictures = [
-        Drawn(
-            inline(each["svg"], f"Plan of {each['strategy']} on {each['model']}"),
-            f"{each['strategy']}, {each['model']}" if several else each["strategy"],
-        )
-        for each in (found["pictures"] if "pictures" in found else ())
-    ]
-    sizes = itertools.accumulate(len(drawn.svg) for drawn in pictures)
-    fitting = sum(size <= MAX_PICTURE_BYTES for size in sizes)
-    return {
-        "lines": rows,
-        "reference": statistics["reference"],
-        "preferred": compared.preferred(found),
-        "titles": [each.title for each in compared.metrics_of(found)],
-        "several_datasets": len({row.dataset for row in rows}) > 1,
-        "several_models": len({row.model for row in rows}) > 1,
-        "interval_over": _interval_over(found),
-        "difference_over": _difference_over(found),
-        "in_folds": protocol["folds"] > 0,
-        "replication": protocol["replication"],
-        "tuned_on": protocol["tuned_on"],
-        "metric": wording.title(statistics["metric"]),
-        "needing": compared.needing(found),
-        "pooled": compared.pooled(found),
-        "moderated": look_up(statistics, "moderated") or False,
-        "older": "resamples" in statistics,
-        "bayes": statistics["bayes"],
-        "rope": statistics["rope"],
-        "figures": drawn,
-        "paretos": _paretos(rows),
-        "varying_length": compared.varying_length(rows),
-        "timed_on": _timed_on(found),
-        "budget": look_up(protocol, "budget"),
-        "decisions": decision_tests(found, held),
-        "trusts": trusted,
-        "operating": any(each.sensitivity is not None for each in trusted),
-        "pictures": pictures[:fitting],
-        "pictures_left_out": pictures[fitting:],
-    }
-
-
-def _difference_over(found: Mapping[str, Any]) -> set[str]:
-    """The replicates of the differences' intervals: "patients", "folds", or both, on different data sets."""
-    folds = found["protocol"]["folds"]  # an older compare.json does not say it of each difference
-    default = "folds" if folds else "patients"
-    return {look_up(each, "over") or default for each in found["statistics"]["differences"]}
-
-
-def _interval_over(found: Mapping[str, Any]) -> str:
-    """Return, in words, the replicates of the settings' own intervals."""
-    replicate = "folds" if found["protocol"]["folds"] else "seeds"
-    metrics = compared.metrics_of(found)
-    named = next((each.name for each in metrics if each.terms is not None), "auroc")
-    alone = ", ".join(each.title for each in metrics if each.terms is None)
-    over = {  # an older compare.json does not say it, and has Student's
-        look_up(each, "test", named, "over") or replicate for each in found["settings"] if each["cells"]
-    }
-    said = {
-        "folds": "Student's over folds",
-        "seeds": "Student's over seeds",
-        "patients": f"over patients and {replicate}" + f" ({alone}: over {replicate} alone)" * bool(alone),
-    }
-    return ", or, on other data sets, ".join(said[each] for each in said if each in over)
-
-
-def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
-    """(field, what it is called, a figure a data set) of every cost that is known."""
-    figures_by_cost = []
-    for cost in compared_figures.costs_to_choose(rows):
-        svgs = (compared_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows))
-        drawn = [svg for svg in svgs if svg is not None]
-        if drawn:
-            figures_by_cost.append((cost, compared_figures.COSTS[cost][0], drawn))
-    return figures_by_cost
-
-
-def _timed_on(found: Mapping[str, Any]) -> str:
-    """The device on which a forward pass was timed; "" where none was."""
-    devices = {look_up(each, "inference", "device") for each in found["settings"]}
-    return " and ".join(sorted(device for device in devices if device))
 
 
 def _spread(interval: Interval | Proportion) -> str | None:
@@ -284,6 +181,28 @@ def _origins(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, list[
     for run, name in zip(runs, names, strict=True):
         made.setdefault(repr((run.command, run.git, run.versions, run.platform)), (run, []))[1].append(name)
     return list(made.values())
+
+
+def _lead(rows: Sequence[Row]) -> Drawn | None:
+    """The picture beside the answer: the scores of the only setting, or the settings beside each other."""
+    if len(rows) > 1:
+        return _beside(rows)
+    shares = [each for each in metrics_of(rows) if each.higher_is_better and each.bounds == (0.0, 1.0)]
+    names = [each.name for each in shares if each.in_table]
+    svg = figures.scores(rows[0], names)
+    return None if svg is None else Drawn(svg, captions.SCORES)
+
+
+def _beside(rows: Sequence[Row]) -> Drawn | None:
+    """All settings beside each other, by the first metric."""
+    metric = next((each.name for each in metrics_of(rows)), "auroc")
+    about = captions.BESIDE
+    if any(row.values[metric].low is not None for row in rows if metric in row.values):
+        about += " The line is the 95% interval over patients, and over seeds where there are several."
+    if any(len(row.runs) > 1 for row in rows):
+        about += " Pale dots: single seeds; bar: their mean."
+    svg = figures.comparison(rows, metric)
+    return None if svg is None else Drawn(svg, about)
 
 
 def _headlines(rows: Sequence[Row]) -> list[str]:
@@ -336,15 +255,15 @@ def _overviews(rows: Sequence[Row], with_cost: bool) -> list[Drawn]:
     metric = next((each.name for each in metrics_of(rows)), "auroc")
     known = [validation_score(run) for row in rows for run in row.runs]
     watched = next((score[0] for score in known if score is not None), "auroc")
-    spread = "Line: 95% interval over patients, and over seeds where there are several. " if any(
-        row.values[metric].low is not None for row in rows if metric in row.values
-    ) else ""  # fmt: skip
-    if any(len(row.runs) > 1 for row in rows):
-        spread += "Pale dots: single seeds; bar: their mean."
     drawn = (
-        (figures.comparison(rows, metric), spread.strip() or "One dot a setting."),
-        (figures.cost(rows, metric) if with_cost else None, "Upper left is better: more for less time."),
-        (curves.learning_curves(rows, watched), "One line a run, one colour a setting."),
+        (
+            figures.cost(rows, metric) if with_cost else None,
+            captions.COST,
+        ),
+        (
+            curves.learning_curves(rows, watched),
+            captions.LEARNING_ALL,
+        ),
     )
     return [Drawn(svg, caption) for svg, caption in drawn if svg is not None]
 
@@ -380,8 +299,8 @@ def _detail(row: Row) -> dict[str, Any]:
     calibrated: Rescaled | None = None
     operating: tuple[OperatingRow, ...] = ()
     drawn = [
-        (curves.learning_curve(run), "Training loss is averaged over stretches of steps.", "wide"),
-        (histograms(run), "Calibrated probabilities, each data set as shares of its images.", "wide"),
+        (curves.learning_curve(run), captions.LEARNING, "wide"),
+        (histograms(run), captions.HISTOGRAMS, "wide"),
     ]
     if predictions is not None and len(predictions):
         calibrated = rescaled(validation, predictions)
@@ -390,18 +309,17 @@ def _detail(row: Row) -> dict[str, Any]:
             (figures.ranking_curves(predictions), _about_curves(predictions), "wide"),
             (
                 figures.confusion_matrix(predictions),
-                "Rows are the true classes; depth of colour is the share of the row.",
+                captions.CONFUSION,
                 "",
             ),
             (
                 decision_figures.net_benefit(predictions, calibrated.temperature),
-                "Net benefit of acting from a threshold probability on, in true positives a patient less "
-                "false positives weighed by the odds of the threshold; beside acting on everybody or nobody.",
+                captions.NET_BENEFIT,
                 "" if len(predictions.class_names) == 2 else "wide",
             ),
             (
                 decision_figures.reliability(predictions, calibrated.scaled),
-                "15 bins of equal width. Above the diagonal: too modest; below: too sure.",
+                captions.RELIABILITY,
                 "" if calibrated.scaled is None else "wide",
             ),
         ]
@@ -448,13 +366,15 @@ def _about_curves(predictions: Predictions) -> str:
     else:
         kind = "label" if predictions.task == "multilabel" else "class against the rest"
         what = f"One curve a {kind}, the {min(len(names), figures.MAX_SERIES)} with most examples."
-    return f"{what} Dotted: a ranking by chance, which reaches the prevalence in precision."
+    return (
+        f"{captions.RANKING} {what} Dotted: a ranking by chance, which reaches the prevalence in precision."
+    )
 
 
 def _about_data(predictions: Predictions) -> str:
     groups = len(set(predictions.groups.tolist()))
     text = f"{len(predictions):,} examples"
-    return text if groups == len(predictions) else f"{text} of {groups:,} groups (patients)"
+    return text if groups == len(predictions) else f"{text} of {groups:,} groups"
 
 
 def _per_class(scores: Any, predictions: Predictions | None) -> list[tuple[str, list[Cell]]]:

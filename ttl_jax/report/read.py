@@ -11,6 +11,12 @@ from typing import Any
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.predictions import Predictions, load
 
+SOURCES = ("folder", "csv", "npz", "dicom", "nifti", "record")  # kinds of source, which are no names
+# Names of files and folders that say nothing of the data set; the folder above them does.
+GENERIC = (
+    "data", "dataset", "images", "index", "labels", "list", "metadata", "prepared", "table", "train",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,7 +48,7 @@ class Run:
 
     @property
     def dataset(self) -> str:
-        return str(self.told("dataset", "data", "name") or "unknown")
+        return dataset_name(look_up(self.config, "data") or {"name": self.told("dataset") or "unknown"})
 
     @property
     def seed(self) -> int | None:
@@ -67,10 +73,13 @@ class Run:
         """Return a sentence about a run that has no test result."""
         if self.result is not None:
             return "finished, not evaluated on the test split"
+        return f"no result yet, {f'at step {self.last_step}' if self.last_step else 'no step logged yet'}"
+
+    @property
+    def last_step(self) -> int:
+        """The last step that metrics.jsonl has; 0 where it has none."""
         steps = [look_up(line, "step") for line in (*self.training, *self.validation)]
-        reached = [step for step in steps if step is not None]
-        where = f"at step {max(reached)}" if reached else "no step logged yet"
-        return f"no result yet, {where}"
+        return max((step for step in steps if step is not None), default=0)
 
 
 def read_runs(paths: Sequence[str | Path]) -> tuple[Run, ...]:
@@ -89,7 +98,7 @@ def read_run(path: Path) -> Run:
     """Reads one run directory; errors as `read_runs`."""
     if not (path / "config.json").is_file():
         raise UserError(f"{path} is not a run directory: it has no config.json")
-    about = _read_object(path / "config.json")
+    about = read_object(path / "config.json")
     result = path / "result.json"
     lines = _read_lines(path / "metrics.jsonl")
     return Run(
@@ -100,9 +109,36 @@ def read_run(path: Path) -> Run:
         command=look_up(about, "command"),
         training=tuple(line for line in lines if "split" not in line),
         validation=tuple(line for line in lines if look_up(line, "split") == "val"),
-        result=_read_object(result) if result.is_file() else None,
+        result=read_object(result) if result.is_file() else None,
         platform=look_up(about, "platform"),
     )
+
+
+def dataset_name(data: Mapping[str, Any]) -> str:
+    """The name that people use for a data set: of its file or folder, without "npz:" or "metadata".
+
+    Args:
+        data: the `data` section of a config; with name="npz" and path=".../pneumoniamnist.npz".
+    """
+    name, path = str(look_up(data, "name") or "unknown"), str(look_up(data, "path") or "")
+    kind, _, detail = name.partition(":")
+    parts = [part for part in (path or detail).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    while parts and (stem := parts[-1].partition(".")[0]).lower() in GENERIC:
+        parts.pop()
+    known = stem if parts and kind in SOURCES else name
+    return known + ", split anew" * bool(look_up(data, "resplit"))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A path within a folder, as a file that others may have written names it.
+
+    Raises:
+        UserError: it leads out of the folder.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{name!r} leads out of {folder}; such a file is not read")
+    return path
 
 
 def look_up(tree: Any, *place: str) -> Any:
@@ -125,7 +161,12 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return dotted
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a file that holds a JSON object.
+
+    Raises:
+        UserError: it is not readable as that.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

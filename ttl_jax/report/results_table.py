@@ -8,6 +8,7 @@ from typing import IO
 from ttl_jax.evaluation import registry
 from ttl_jax.report import wording
 from ttl_jax.report.rows import Row, metrics_of
+from ttl_jax.system import terminal
 
 
 def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | None = None) -> None:
@@ -18,38 +19,36 @@ def print_table(rows: Sequence[Row], file: IO[str] | None = None, width: int | N
         file: file to write to; None is standard output.
         width: columns of the terminal; None asks it (and does not cut where it is no terminal).
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    several_datasets = len({row.dataset for row in rows}) > 1
     splits = dict.fromkeys(row.split for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, title=None, pad_edge=False)
-    if several_datasets:
-        table.add_column("dataset", overflow="fold")
-    table.add_column("model", overflow="fold")
-    table.add_column("strategy", overflow="fold")
     known = dict.fromkeys((*registry.metrics(), *metrics_of(rows)))
     shown = [metric for metric in known if metric.in_table]
-    titles = [f"{each.title} ({wording.title(each.chance)})" if each.chance else each.title for each in shown]
-    for title in ("seeds", *titles, "trainable params", "time"):
-        table.add_column(title, justify="right")
-    for row in rows:
-        cells = [row.dataset] if several_datasets else []
-        cells += [row.model, _short(row), wording.seeds(row), *(_value(row, metric) for metric in shown)]
-        cells += [wording.cost(row, "trainable_params"), wording.cost(row, "seconds")]
-        table.add_row(*(Text(cell) for cell in cells), style="bold" if row.chosen else None)
-    console = Console(file=file, width=width, highlight=False)
-    if not console.is_terminal and width is None:
-        console = Console(file=file, width=200, highlight=False)
-    console.print(table)
+    lines = [
+        {
+            "strategy": _short(row),
+            "data set": row.dataset,
+            "model": row.model,
+            "seeds": wording.seeds(row),
+            **{_title(metric): _value(row, metric) for metric in shown},
+            "trainable": wording.cost(row, "trainable_params"),
+            "time": wording.cost(row, "seconds"),
+        }
+        for row in rows
+    ]
+    said, shown_lines = terminal.without_constants(lines, ("data set", "model"))
+    console = terminal.console(file, width, elsewhere=200)
+    bold = {place for place, row in enumerate(rows) if row.chosen}
+    console.print(terminal.table(shown_lines, console.width, bold))
     places = " and ".join("validation" if split == "val" else split for split in splits)
-    of = "" if several_datasets or not rows else f"{rows[0].dataset}, "
-    console.print(Text(f"{of}{places} split; ± is the standard deviation over seeds", style="dim"))
+    console.print(Text(f"{said}{places} split; ± is the standard deviation over seeds", style="dim"))
     for row in rows:
         if row.note:
             console.print(Text(f"{row.label}: {row.note}", style="yellow"))
+
+
+def _title(metric: registry.Metric) -> str:
+    return f"{metric.title} ({wording.title(metric.chance)})" if metric.chance else metric.title
 
 
 def _short(row: Row) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.config import FREE
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.intervals import intervals_of
 from ttl_jax.evaluation.selection import deciding, merit
@@ -21,7 +22,7 @@ COSTS = {  # key of result.json -> title
     "flops_per_step": "FLOP/step",
 }
 # Fields that tell no setting from another: runs that differ in these alone share a row.
-NO_SETTING = ("seed", "evaluate_test", "report", "report_images", "training_features", "loggers")
+NO_SETTING = (FREE - {"data.path", "data.root"}) | {"seed"}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ so that one drawing serves light, dark and paper; text stays text.
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -61,6 +63,14 @@ _STYLE: dict[Any, Any] = {
 _numbers = itertools.count(1)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of a page: the SVG element, and how it is read."""
+
+    svg: str
+    caption: str
+
+
 class Drawing:
     """A figure in the making; `.svg` is there once the `with` block is left."""
 
@@ -84,6 +94,12 @@ def drawing(width: float, height: float, title: str) -> Iterator[Drawing]:
         blank: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         made.figure.savefig(file, format="svg", metadata=blank)
     made.svg = inline(file.getvalue(), title)
+
+
+def as_image(text: str, title: str) -> str:
+    """An <img> of an SVG file that others may have written: nothing in it runs or is fetched."""
+    data = base64.b64encode(text.encode()).decode("ascii")
+    return f'<img class="drawn" src="data:image/svg+xml;base64,{data}" alt="{escape(title)}">'
 
 
 def inline(text: str, title: str) -> str:

@@ -161,6 +161,12 @@ def search(
     from ttl_jax.search.figure import draw
 
     draw(record, workdir / "figures" / "search.png")
+    if typed(SearchConfig, config).report and tests:
+        from ttl_jax import report
+
+        title = f"{record['model']}, {record['kind'].upper()} by {record['method']}"
+        shown, folders = report.read_search(workdir)
+        report.write(folders, workdir / "report.html", title, search=shown)
     return record
 
 

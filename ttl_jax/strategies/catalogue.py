@@ -70,7 +70,7 @@ def lp_ft(
     probe_lr: float | None = None,
     solver: str | None = None,
     l2: float | None = None,
-    bn: str | None = None,
+    bn: str = "moving",
 ) -> Strategy:
     """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
 
@@ -82,8 +82,9 @@ def lp_ft(
         probe_lr: the probe's learning rate, 0.01 when not given.
         solver: the probe is solved for instead, as in linear_probe.
         l2: the solved probe's penalty, as in linear_probe.
-        bn: "still" fine-tunes with the BatchNorm statistics that the probe's head was fitted to, and wants a
-            lower rate (1e-4 to 3e-4 with Adam); the statistics move when not given (docs/batch_norm.md).
+        bn: "adapted" fits the probe to features that the BatchNorms normalise by the training images, as
+            fine-tuning does; "still" fine-tunes with the pretrained statistics of the probe and wants a lower
+            rate (1e-4 to 3e-4 with Adam); "moving" changes from the one to the other (docs/batch_norm.md).
     """
     if not 0 < share < 1:
         raise UserError(f"lp_ft: share={share} must lie between 0 and 1")
@@ -92,9 +93,18 @@ def lp_ft(
     for name, value in (("lr", lr), ("probe_lr", probe_lr)):
         if value is not None and not value > 0:
             raise UserError(f"lp_ft: {name}={value} must be above 0")
+    if bn not in ("adapted", "still", "moving"):
+        raise UserError(f"lp_ft: bn={bn!r} is not 'adapted', 'still' or 'moving'")
     base = None if lr or solver else probe_lr or 0.01
-    probe = replace(_probe("lp_ft", solver, l2), until=f"share:{share}", base_lr=base)
-    tuned = Phase(until=f"share:{1 - share}", lr=lr, reset=True, bn=bn, name="finetune")
+    probe = replace(
+        _probe("lp_ft", solver, l2),
+        until=f"share:{share}",
+        base_lr=base,
+        bn="adapted" if bn == "adapted" else None,
+    )
+    tuned = Phase(
+        until=f"share:{1 - share}", lr=lr, reset=True, bn="still" if bn == "still" else None, name="finetune"
+    )
     return Strategy("lp_ft", phases=(probe, tuned))
 
 

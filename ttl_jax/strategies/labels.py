@@ -252,12 +252,12 @@ def still_units(phase: Phase, found: Mapping[str, str], anatomy: Anatomy) -> tup
     """The units whose modules run in inference mode (running statistics, no dropout) in a phase."""
     if phase.bn == "moving":
         return ()
-    if phase.bn == "still":
+    if phase.bn in ("still", "adapted"):
         return anatomy.units
     if phase.bn != "auto" and not stochastic(phase.bn, phase.name):
         raise UserError(
-            f"phase {phase.name!r}: bn={phase.bn!r} is unknown; it is 'auto', 'still', 'moving' "
-            "or 'stochastic(p)'"
+            f"phase {phase.name!r}: bn={phase.bn!r} is unknown; it is 'auto', 'still', 'moving', "
+            "'adapted' or 'stochastic(p)'"
         )
     still = []
     for number, name in enumerate(anatomy.units, start=1):

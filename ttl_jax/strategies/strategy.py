@@ -84,9 +84,10 @@ class Phase:
             differentiated. None: everything trains.
         transforms: label -> Train, for labels other than "freeze"; a label not named uses Train().
         until: "share:W" (a share of the step budget, in proportion to W), "epochs:N", "steps:N".
-        bn: "auto" (statistics still where a unit's norm parameters are frozen), "still", "moving" or
-            "stochastic(p)" (moving; each channel takes the batch's statistics with probability p and
-            the running ones otherwise, StochNorm).
+        bn: "auto" (statistics still where a unit's norm parameters are frozen), "still", "moving",
+            "adapted" (still, with the moments of the training images, taken where the phase begins;
+            AdaBN, Li et al. 2017) or "stochastic(p)" (moving; each channel takes the batch's statistics
+            with probability p and the running ones otherwise, StochNorm).
         reset: start the optimizer state anew; otherwise a leaf that has the same label as in the
             phase before keeps its own.
         lr: multiplies the run's learning rate in this phase.

@@ -45,6 +45,18 @@ def held(path: Path, *, wait: bool, name: str = "") -> Iterator[None]:
         yield
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the file; a file that is not there is held by none."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _owner(record: str) -> str:
     try:
         owner = json.loads(record)

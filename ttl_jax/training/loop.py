@@ -46,6 +46,7 @@ def run_phases(trainer: Trainer) -> Progress:
     trainer.log.begin(sum(trainer.lengths), progress.step)
     try:
         while True:
+            state = _adapted(trainer, state, progress)
             solved = trainer.phases[progress.phase].solver is not None
             state, progress = (solve_phase if solved else run_phase)(trainer, state, progress)
             if progress.phase + 1 == len(trainer.phases):
@@ -59,6 +60,18 @@ def run_phases(trainer: Trainer) -> Progress:
     finally:
         trainer.log.close()
     return progress
+
+
+def _adapted(trainer: Trainer, state: TrainState, progress: Progress) -> TrainState:
+    """The state in which a phase begins: with bn="adapted" the BatchNorms know the training images."""
+    bound = trainer.phases[progress.phase]
+    if bound.phase.bn != "adapted" or progress.due or progress.step != progress.phase_start:
+        return state
+    whole = trainer.layout.whole(state)
+    with saved_if_asked(trainer, state, progress):
+        adapted = trainer.data(bound, whole.trained).adapted(whole.trained)
+    state = trainer.layout.place_state(replace(whole, batch_stats=adapted["batch_stats"]))
+    return state
 
 
 def _hand_over(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
@@ -96,7 +109,7 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
 
     def awaited(step: int) -> bool:
         """Return whether the host has something to do after a step."""
-        looked_at = step == stop or crosses(step, trainer.eval_every) or crosses(step, config.log_every_steps)
+        looked_at = _validates(trainer, progress, step, stop) or crosses(step, config.log_every_steps)
         return looked_at or (measure is not None and crosses(step, trainer.steps_per_epoch))
 
     # ---- The steps.
@@ -119,6 +132,17 @@ def run_phase(trainer: Trainer, state: TrainState, progress: Progress) -> tuple[
         if now.ended:
             break
     return _at_the_end(trainer, now)
+
+
+def _validates(trainer: Trainer, progress: Progress, step: int, stop: int) -> bool:
+    """Return whether there is a validation after a step: at the end of a phase and of `eval_every_epochs`.
+
+    Where two phases meet, within a step of the end of an epoch, there is one: that of the phase's end.
+    """
+    about_to_end = step == stop - 1 and progress.phase + 1 < len(trainer.phases)
+    just_begun = step == progress.phase_start + 1 and progress.phase > 0
+    beside = (about_to_end or just_begun) and trainer.eval_every > 2
+    return step == stop or (crosses(step, trainer.eval_every) and not beside)
 
 
 def _begun(trainer: Trainer, now: LoopState, flops: float) -> LoopState:
@@ -161,7 +185,7 @@ def _stepped(
         top_rate=now.top_rate,
         rate=rate,
         dispatched=dispatched,
-        evaluate=step == now.stop or crosses(step, trainer.eval_every),
+        evaluate=_validates(trainer, now.progress, step, now.stop),
         log=crosses(step, config.log_every_steps),
         save=leave or (late and not trainer.layout.several),  # clocks differ between processes
         leave=leave,

@@ -19,6 +19,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation import sanity
 from ttl_jax.models import Network
 from ttl_jax.strategies import Strategy
+from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.predict import Predict, Predictor, make_predict
 from ttl_jax.training.records.signature import Signature
 from ttl_jax.typing import Array, Float, UInt8, Variables
@@ -44,6 +45,7 @@ class Result:
     variables: Variables
     signature: Signature
     _predict: Predict
+    _layout: Layout = ONE
     _programs: dict[tuple[Any, ...], Callable[[Any], Array]] = field(default_factory=dict)
 
     @property
@@ -105,7 +107,7 @@ class Result:
         parts, most = list[np.ndarray](), self.config.data.eval_batch_size
         for start in range(0, len(images), most):
             batch = images[start : start + most]
-            rows = min(most, 1 << (len(batch) - 1).bit_length())
+            rows = self._layout.rows(min(most, 1 << (len(batch) - 1).bit_length()), parts=1).padded
             padded = np.concatenate([batch, np.repeat(batch[-1:], rows - len(batch), axis=0)])
             run = self._program(what, predict, padded)
             parts.append(np.asarray(run(padded), np.float32)[: len(batch)])
@@ -159,8 +161,10 @@ class Result:
             if len(kind) > 1:
                 self._programs.pop(kind[0])
             given = dict(self.variables)
-            fixed = isinstance(predict, Predictor)
-            self._programs[key] = predict.fixed(given, images) if fixed else partial(predict, given)  # type: ignore[attr-defined]
+            if self._layout.plain and isinstance(predict, Predictor):
+                self._programs[key] = predict.fixed(given, images)
+            else:
+                self._programs[key] = partial(self._layout.spread(predict), self._layout.replicate(given))
         return self._programs[key]
 
 

@@ -23,7 +23,6 @@ from ttl_jax.training.optimizer import carry_over, make_optimizer
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.log import EventLog
-from ttl_jax.training.records.manifest_changes import REMEDY
 from ttl_jax.training.records.run_manifest import RunManifest
 from ttl_jax.training.result import Result
 from ttl_jax.training.session import Session
@@ -145,13 +144,9 @@ class Trainer:
         """The progress of the last checkpoint, if there is one.
 
         Raises:
-            UserError: of several phases that an earlier version began, or of other data or weights.
+            UserError: of several phases that an earlier version began.
         """
         saved = self.layout.json_from_first(self.checkpoints.progress)
-        if saved and saved.get("made_from") not in (None, "", self.made_from):
-            raise UserError(
-                f"{self.log.folder} holds a checkpoint of other images, labels, splits or weights: {REMEDY}"
-            )
         if saved and not saved["finished"] and "peak" not in saved and len(self.phases) > 1:
             raise UserError(
                 f"{self.log.folder} holds a run of several phases that an earlier version of ttl_jax began, "

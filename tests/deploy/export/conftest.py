@@ -28,11 +28,13 @@ def images_of():
 
 @pytest.fixture(scope="session")
 def forward_of(images_of):
-    """(name, size, cut=..., head=..., slim=..., **fields of Forward) -> Forward."""
+    """(name, size, cut=..., head=..., slim=..., only=units, **fields of Forward) -> Forward."""
 
-    def make(name, size, *, cut=None, head=None, slim=None, preprocessing=None, **fields):
+    def make(name, size, *, cut=None, head=None, slim=None, only=None, preprocessing=None, **fields):
         preprocessing = preprocessing or weights.preprocessing("imagenet", name)
         network = models.create(name, len(CLASSES), cut=cut, head=head, **(slim or {}))
+        if only:
+            network = network.clone(units=tuple(unit for unit in network.units if unit.name in only))
         shape = models.input_shape(name, size, depth=4)
         variables = _random_variables(network, (*shape[:-1], preprocessing.channels))
         forward = Forward(name, network, variables, preprocessing, shape, CLASSES, **fields)

@@ -14,6 +14,7 @@ _IMAGE = r"images?|imgs?|pictures?|scans?|originals?"
 _MASK = r"masks?|seg|segm|segs|segmentations?|labels?|annotations?|ground_?truth|gt"
 _MASK_FOLDER = re.compile(_MASK, re.IGNORECASE)
 _MASK_FILE = re.compile(rf"(.+?)[ _.-]+(?:{_MASK})(?:[ _.-]*\d+)?", re.IGNORECASE)
+_MASK_BEFORE = re.compile(rf"(?:{_MASK})[ _.-]+(.+)", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(_IMAGE, re.IGNORECASE)
 # Folders that part a class in the same way in each: numbered ones, sides, views, images and masks.
 _PART = re.compile(
@@ -41,16 +42,23 @@ def without_masks(files: Sequence[Path], kind: FileKind) -> tuple[list[Path], li
     images: list[Path] = []
     masks: list[Path] = []
     for file in files:
-        own = stems[file.parent]
-        match = _MASK_FILE.fullmatch(kind.stem(file.name) or file.name)
-        sibling = match is not None and (
-            match[1] in own
-            or any(stem.startswith((f"{match[1]}_", f"{match[1]}-")) and not _MASK_FILE.fullmatch(stem)
-                   for stem in own)
-        )  # fmt: skip
+        stem = kind.stem(file.name) or file.name
         apart = is_mask_folder(file.parent.name, beside[file.parent.parent])
-        (masks if sibling or apart else images).append(file)
+        (masks if apart or _is_mask(stem, stems[file.parent]) else images).append(file)
     return images, masks
+
+
+def _is_mask(stem: str, beside: set[str]) -> bool:
+    """Return True for a file called as a mask of one beside it: x_mask or mask_x, and x, x_t1 or img_x."""
+    if match := _MASK_FILE.fullmatch(stem):
+        images = {other for other in beside if not _MASK_FILE.fullmatch(other)}
+        return any(
+            other == match[1] or other.startswith((f"{match[1]}_", f"{match[1]}-")) for other in images
+        )
+    if match := _MASK_BEFORE.fullmatch(stem):
+        image = re.compile(rf"(?:(?:{_IMAGE})[ _.-]+)?{re.escape(match[1])}", re.IGNORECASE)
+        return any(map(image.fullmatch, beside))
+    return False
 
 
 def is_mask_folder(name: str, beside: set[str]) -> bool:

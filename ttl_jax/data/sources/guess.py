@@ -35,4 +35,7 @@ def guess_source(path: str | Path) -> str:
             for kind in KINDS:
                 if not name.startswith(".") and kind.accepts(Path(place, name)):
                     return kind.source
+    for inside in sorted(path.iterdir()):
+        if inside.suffix.lower() in (*TABLES, ".npz") or (inside / MANIFEST).is_file():
+            raise UserError(f"{path} holds no image, DICOM or NIfTI file but {inside.name}; name {inside}")
     raise UserError(f"{path} holds no image, DICOM or NIfTI file; give the folder above the class folders")

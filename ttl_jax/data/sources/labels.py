@@ -17,7 +17,8 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MISSING = ("", "nan", "na", "n/a", "null")
 _KNOWN = {
-    "0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "-1": np.nan, "-1.0": np.nan,
+    "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0,
+    "-1": np.nan, "-1.0": np.nan,
 }  # fmt: skip
 _LIST = re.compile(r"\[.*\]|\(.*\)|\{.*\}", re.DOTALL)
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
@@ -61,8 +62,9 @@ def read_labels(
     yes_or_no = {cell.lower() for cell in filled} <= _KNOWN.keys()
     if how == "several" and yes_or_no:
         return Labels(known_labels(names, columns, at), names)
-    if how == "several" or how == "auto" and _several(filled):
-        return _word_labels(name, cells, at)
+    mark = _separator(filled) if how in ("auto", "several") else ""
+    if how == "several" or mark:
+        return _word_labels(name, cells, mark or "|", at)
     uncertain = yes_or_no and len(filled) < len(set(cells)) and not {"-1", "-1.0"}.isdisjoint(filled)
     if how == "auto" and uncertain:  # CheXpert's: present, absent, uncertain and not mentioned
         note = f"column {name!r} is one label of 1, 0 and unknown (-1 or empty)"
@@ -94,18 +96,26 @@ def one_hot_classes(
     return Labels(labels.argmax(axis=1).astype(np.int32), names, (note,))
 
 
-def _several(filled: set[str]) -> bool:
-    """Return True if cells hold several labels: lists, or words between bars that stand elsewhere too."""
+def _separator(filled: set[str]) -> str:
+    """Return what stands between several labels in a cell: "[" for lists, "|", ";" or ","; "" for none.
+
+    A bar or semicolon parts labels if one of the words stands in another cell too; a comma, which names of
+    classes have, only if all of a cell's words are cells of their own.
+    """
     if any(_LIST.fullmatch(cell) and _QUOTED.search(cell) for cell in filled):
-        return True
-    counts = Counter(piece for cell in filled for piece in set(_pieces(cell)))
-    return any("|" in cell and any(counts[piece] > 1 for piece in _pieces(cell)) for cell in filled)
+        return "["
+    for mark in "|;":
+        counts = Counter(piece for cell in filled for piece in set(_pieces(cell, mark)))
+        if any(mark in cell and any(counts[piece] > 1 for piece in _pieces(cell, mark)) for cell in filled):
+            return mark
+    alone = any("," in cell and filled.issuperset(_pieces(cell, ",")) for cell in filled)
+    return "," if alone else ""
 
 
-def _pieces(cell: str) -> list[str]:
-    """Return the labels in a cell: 'a|b', "['a', 'b']" or "[a, b]"."""
-    if not _LIST.fullmatch(cell):
-        pieces: Sequence[str] = cell.split("|")
+def _pieces(cell: str, mark: str) -> list[str]:
+    """Return the labels in a cell: 'a|b', or of mark "[" "['a', 'b']" and "[a, b]"."""
+    if mark != "[" or not _LIST.fullmatch(cell):
+        pieces: Sequence[str] = cell.split(mark)
     elif _QUOTED.search(cell):
         pieces = [one or other for one, other in _QUOTED.findall(cell)]
     else:
@@ -113,14 +123,14 @@ def _pieces(cell: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def _word_labels(name: str, cells: list[str], at: Callable[[int], str]) -> Labels:
+def _word_labels(name: str, cells: list[str], mark: str, at: Callable[[int], str]) -> Labels:
     """Return several labels for each row, from cells that name those that are present."""
     for row, cell in enumerate(cells):
         if cell.lower() in MISSING:
             raise UserError(
                 f"{at(row)} has no label in column {name!r} ({quoted(cell)}); fill it in or remove the row"
             )
-    found = [_pieces(cell) for cell in cells]
+    found = [_pieces(cell, mark) for cell in cells]
     alone = {pieces[0] for pieces in found if len(pieces) == 1}
     joined = {piece for pieces in found if len(pieces) > 1 for piece in pieces}
     nothing = {word for word in alone - joined if re.sub(r"[\W_]+", "", word.lower()) in _NOTHING}
@@ -132,7 +142,7 @@ def _word_labels(name: str, cells: list[str], at: Callable[[int], str]) -> Label
     for row, pieces in enumerate(found):
         labels[row, [number[piece] for piece in pieces if piece not in nothing]] = 1
     check_known(names, labels)
-    how = "a list a cell" if any(map(_LIST.fullmatch, cells)) else "split at '|'"
+    how = "a list a cell" if mark == "[" else f"split at {mark!r}"
     none = f", {' and '.join(map(repr, sorted(nothing)))} meaning none of them" if nothing else ""
     note = f"column {name!r}, {how}: {len(names)} labels, several an image{none}"
     return Labels(labels, names, (f"{note} (data.labels=classes: one class a cell)",))

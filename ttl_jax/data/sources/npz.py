@@ -239,6 +239,8 @@ def _several_columns(labels: np.ndarray, where: str, ids: list[str], how: str) -
 
 def _without_objects(labels: np.ndarray, where: str) -> np.ndarray:
     """Return an array of objects as one of numbers or text; lists of words become the text of a list."""
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8", "replace")
     if labels.dtype != object:
         return labels
     items = labels.reshape(-1).tolist()

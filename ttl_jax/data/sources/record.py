@@ -133,7 +133,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{folder} is no finished prepared folder (no {MANIFEST}); run: python -m ttl_jax prepare SOURCE "
+            f"{folder} is no finished prepared folder (no {MANIFEST}); run: ttl-jax prepare SOURCE "
             f"--out={folder}"
         ) from None
     except (OSError, ValueError) as error:

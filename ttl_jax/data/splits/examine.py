@@ -35,7 +35,7 @@ class Examined:
         conflicts: Images that stand under two labels.
         skipped: One sentence per image left out as unreadable.
         splits_from: The origin of the splits, in words.
-        pixels: Digests of the decoded images, uint64 (N,); 0 where an image shows one colour.
+        pixels: Digests of the decoded images, uint64 (N,); 1 where an image shows one colour.
     """
 
     listing: Listing
@@ -84,7 +84,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
     if config.name == "nifti" and isinstance(checked.reader, DecodingReader):
         print(
             f"the slices are larger than data.cache_gb={config.cache_gb}, so each is cut from its volume at "
-            "every read, which is slow; prepare them once (python -m ttl_jax prepare)",
+            "every read, which is slow; prepare them once (ttl-jax prepare)",
             flush=True,
         )
     skipped = refuse_or_report(listing, checked.faults, config.on_error)
@@ -104,7 +104,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
         groups=merge_groups(listing.groups, copies),
         drawn_by=None if listing.drawn_by is None else merge_groups(listing.drawn_by, copies),
     )
-    kept_together = _kept_together(copies, len(kept), config)
+    kept_together = _kept_together(copies, listing.groups, config)
     if config.folds or not (listing.splits != "").any():
         _refuse_one_group(listing, joined, config)
     if config.folds:
@@ -125,7 +125,7 @@ def examine(listing: Listing, config: DataConfig, progress: Progress | None = No
         conflicts=find_conflicts(listing.ids.tolist(), listing.labels, listing.class_names, splits, copies),
         skipped=skipped,
         splits_from=splits_from,
-        pixels=np.array([int.from_bytes(digest[:8], "little") for digest in hashes], np.uint64),
+        pixels=np.array([int.from_bytes(digest[:8] or b"\1", "little") for digest in hashes], np.uint64),
     )
 
 
@@ -176,13 +176,20 @@ def _refuse_one_group(listing: Listing, joined: Listing, config: DataConfig) -> 
     raise UserError(f"all {count} images of {listing.source} {what}, so that no split can be made; {remedy}")
 
 
-def _kept_together(copies: Copies, count: int, config: DataConfig) -> str:
-    """Return what a split made here does with copies, as "39 copies kept together"."""
-    if config.duplicates == "ignore":
-        return "copies not looked for"
-    members = np.bincount(clusters(count, copies.first, copies.second), minlength=1)
+def _kept_together(copies: Copies, groups: np.ndarray, config: DataConfig) -> str:
+    """Return what a split made here keeps together, as "39 copies kept together, 14 groups whole".
+
+    Args:
+        copies: Pairs of copies.
+        groups: Groups of the images as they were listed, (N,).
+        config: Reads duplicates.
+    """
+    members = np.bincount(clusters(len(groups), copies.first, copies.second), minlength=1)
     several = int(members[members > 1].sum())
-    return f"{several} copies kept together" if several else "no copies found"
+    found = f"{several} copies kept together" if several else "no copies found"
+    found = "copies not looked for" if config.duplicates == "ignore" else found
+    count = len(set(groups.tolist()))
+    return found + (f", {count} groups whole" if count < len(groups) else "")
 
 
 def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def refuse_leaks(found: Examined, config: DataConfig) -> None:
     sentence = f"the splits of {origin} leak: {found.summary()}, the first: {found.leaks[0].line()}"
     if not config.allow_leaks:
         raise UserError(
-            f"{sentence}; `python -m ttl_jax leaks` lists all, data.resplit=True splits anew without, or set "
+            f"{sentence}; `ttl-jax leaks` lists all, data.resplit=True splits anew without, or set "
             "data.allow_leaks=True and know that the score is too good"
         )
     print(f"warning: {sentence}; allowed by data.allow_leaks", flush=True)

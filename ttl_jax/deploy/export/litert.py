@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,22 @@ import numpy as np
 from ttl_jax.deploy.export.format import Runnable
 from ttl_jax.deploy.export.forward import Forward
 from ttl_jax.deploy.export.stablehlo import lower
+from ttl_jax.errors import UserError
 
 FILE = "model.tflite"
 NEEDS = ("litert_converter.mlir", "ai_edge_litert.interpreter"), "'ttl-jax[litert]'"
 
 
 def write(forward: Forward, path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes a model of one image, which the interpreter resizes to any batch.
+    """Writes a model of one image.
 
     A symbolic batch would leave SHAPE and GATHER operations in the model, which few accelerators run; the
     lowering is that for a TPU, which has no calls of a CPU's own libraries.
+
+    Raises:
+        UserError: LiteRT has no form for an operation.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else pages about TensorFlow's operations
     from litert_converter.mlir import ir, passmanager
     from litert_converter.mlir._mlir_libs import converter_api_ext as converter
 
@@ -32,21 +39,33 @@ def write(forward: Forward, path: Path, metadata: Mapping[str, str]) -> None:
         module = ir.Module.parse(program)
         converter.set_signature(module.operation, "serving_default", ["images"], ["probabilities"])
         converter.run_convert_to_tfl_passes(module, passmanager.PassManager(), converter.ConvertToTFLConfig())
-        path.write_bytes(converter.export_flatbuffer_to_bytes(module.operation))
+        try:
+            made = converter.export_flatbuffer_to_bytes(module.operation)
+        except ValueError as error:
+            lacking = re.search(r"TF Select ops: (.*)", str(error))
+            operations = lacking[1] if lacking else str(error).splitlines()[0]
+            raise UserError(
+                f"--format=litert: LiteRT has no form for {operations} as {forward.name} has it; use onnx"
+            ) from None
+    path.write_bytes(made)
 
 
 def open(forward: Forward, path: Path) -> Runnable:
-    """The function of the written file."""
+    """The function of the written file, called for one image after the other."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter: Any = Interpreter(model_path=str(path))
+    try:
+        interpreter.allocate_tensors()
+    except RuntimeError as error:  # VGG on images below 64 px, whose last map is one pixel
+        raise UserError(
+            f"--format=litert: LiteRT does not run {forward.name} at this size ({error}); use onnx"
+        ) from None
     (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(given["index"], images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], images)
+    def one(image: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given["index"], image[None])
         interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(result["index"]))
+        return np.array(interpreter.get_tensor(result["index"])[0])
 
-    return Runnable(predict, "LiteRT")
+    return Runnable(lambda images: np.stack([one(image) for image in images]), "LiteRT")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,35 @@ COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "flops": ("training FLOPs", amount),
     "trainable": ("trainable parameters", amount),
 }
+
+
+class Difference(NamedTuple):
+    """A strategy's difference from the reference, its 95% interval, and p after Holm's correction."""
+
+    name: str
+    estimate: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def differences(found: Sequence[Difference], reference: str, metric: str) -> str | None:
+    """Differences in points with their intervals, coloured where p is below 0.05; None without one."""
+    if not found:
+        return None
+    width = max(5.6, min(8.0, 3.4 + 0.07 * max(len(each.name) for each in found)))
+    with drawing(width, 0.8 + 0.3 * len(found), f"Differences from {reference}, {metric} points") as made:
+        axes = made.figure.subplots()
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for height, each in enumerate(reversed(found)):
+            colour = SERIES[0] if each.p is not None and each.p < 0.05 else MUTED
+            if each.low is not None and each.high is not None:
+                axes.plot([100 * each.low, 100 * each.high], [height] * 2, color=colour, linewidth=2)
+            axes.plot([100 * each.estimate], [height], "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(found)), [each.name for each in reversed(found)])
+        axes.set(xlabel=f"{metric} points against {reference}", ylim=(-0.6, len(found) - 0.4))
+        axes.grid(axis="y", visible=False)
+    return made.svg
 
 
 def critical_difference(friedman: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.selection import figure
 from ttl_jax.report import wording
-from ttl_jax.report.read import look_up
+from ttl_jax.report.read import inside, look_up
 
 Found = Mapping[str, Any]
 
@@ -75,9 +75,10 @@ def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
     """
     try:
         content = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
-        cells = [folder / cell["folder"] for setting in content["settings"] for cell in setting["cells"]]
+        finals = [cell["folder"] for setting in content["settings"] for cell in setting["cells"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'compare.json'} is not readable: {error!r}; run compare again") from None
+    cells = [inside(folder, name) for name in finals]
     if not cells:
         raise UserError(f"{folder} holds no finished cell yet; run compare again")
     return with_pictures(content, folder), cells
@@ -86,8 +87,8 @@ def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
 def with_pictures(found: Found, folder: Path) -> dict[str, Any]:
     """The same with each strategy's picture as SVG text, those that are missing left out."""
     pictures = found["pictures"] if "pictures" in found else ()  # an older compare.json has none
-    there = [each for each in pictures if (folder / each["path"]).is_file()]
-    read = [{**each, "svg": (folder / each["path"]).read_text(encoding="utf-8")} for each in there]
+    there = [(each, inside(folder, each["path"])) for each in pictures]
+    read = [{**each, "svg": path.read_text(encoding="utf-8")} for each, path in there if path.is_file()]
     return {**found, "pictures": read}
 
 
@@ -272,8 +273,8 @@ def _place(each: Found) -> tuple[str, str, str]:
     return each["dataset"] or "data", each["model"], each["strategy"]
 
 
-def comparisons(found: Found) -> list[str]:
-    """Every comparison in a line for the terminal, those over data sets last."""
+def comparisons(found: Found) -> list[dict[str, str]]:
+    """Every comparison as a row of the terminal's table, those over data sets last."""
     statistics, rows = found["statistics"], lines(found)
     tested = [line for line in rows if line.difference is not None]
     if not tested:
@@ -290,9 +291,7 @@ def comparisons(found: Found) -> list[str]:
          between(each["estimate"], each["low"], each["high"]), p_value(each["p_holm"]), ""]
         for each in pooled(found)
     ]  # fmt: skip
-    widths = [max(len(row[place]) for row in [head, *body]) for place in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [head, *body]]  # fmt: skip
+    return [dict(zip(head, row, strict=True)) for row in body]
 
 
 def data_sets(found: Found) -> list[str]:

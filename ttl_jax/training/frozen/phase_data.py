@@ -20,6 +20,8 @@ from ttl_jax.training.predict import Predictor, make_predict
 from ttl_jax.training.step import Prepare
 from ttl_jax.typing import Variables
 
+ADAPTED = 20  # batches; the means of more differ by less than the batches of a step do
+
 
 @dataclass(frozen=True)
 class PhaseData:
@@ -87,14 +89,28 @@ class PhaseData:
         Args:
             variables: whole on every device.
         """
-        inputs, count = self.inputs, estimate_of(self.inputs.config.model).batches
-        if not count or not anything_moves(inputs.network, self.bound.still, variables["batch_stats"]):
+        count = estimate_of(self.inputs.config.model).batches
+        return self._with_moments(variables, count, self.bound.still) if count else variables
+
+    def adapted(self, variables: Variables) -> Variables:
+        """Variables whose BatchNorms, all of them, have the moments of the training images (bn="adapted").
+
+        Of the run's first `ADAPTED` batches. Called before frozen features take the images' place.
+
+        Args:
+            variables: whole on every device.
+        """
+        return PhaseData(self.inputs, self.bound, self.inputs.sets)._with_moments(variables, ADAPTED, ())
+
+    def _with_moments(self, variables: Variables, count: int, still: tuple[str, ...]) -> Variables:
+        """Variables with the moments of the first `count` training batches in units that are not still."""
+        inputs = self.inputs
+        if not anything_moves(inputs.network, still, variables["batch_stats"]):
             return variables
         make = partial(
-            make_reestimate,
-            inputs.network, self.bound.still, self.prepare, inputs.keys_of, self.after, inputs.layout,
-        )  # fmt: skip
-        reestimate = inputs.session.programs.get(("statistics", self.bound.still, self.after), make)
+            make_reestimate, inputs.network, still, self.prepare, inputs.keys_of, self.after, inputs.layout
+        )
+        reestimate = inputs.session.programs.get(("statistics", still, self.after), make)
         batches = inputs.session.notice.polled(self.batches(0, count))
         return reestimate(variables, map(inputs.layout.split, batches))
 

@@ -133,7 +133,7 @@ def prepare(
     built = [build_model(config, strategy, len(names), names) for config, _ in each]
     network, variables, preprocessing = built[0]
     bound = strategies.bind(strategy, variables["params"], config.model.name)
-    if len(bound) > 1 or bound[0].parts:
+    if len(bound) > 1 or bound[0].parts or bound[0].phase.bn == "adapted":
         return None
     only = bound[0]
     _, frozen = split(variables["params"], only.trainable)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 import jax
@@ -12,6 +11,7 @@ from ttl_jax import strategies
 from ttl_jax.config import RunConfig
 from ttl_jax.data import auto_augment, parse_augment
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.system import terminal
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.typing import Variables
 
@@ -24,10 +24,7 @@ def print_header(
     variables: Variables,
 ) -> None:
     """Prints data, model and the label table of every phase, before step 0."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = terminal.console()
     training, origin = sets["train"], sets["train"].origin
     for label, text in (
         ("data", f"{origin.source or config.data.name}, {_kind(training)}"),
@@ -51,20 +48,21 @@ def print_header(
             "" if {"flip", "flip_vertical"} & {step.name for step in parse_augment(text)} else "; no mirror"
         )
         text = f"auto: {text}{mirrored} ({why})"
-    console.print(f"augment {text}", markup=False)
-    table = Table("phase", "steps", "label", "leaves", "parameters", "share", "BatchNorm statistics")
-    for item, length in zip(bound, lengths, strict=True):
-        for number, row in enumerate(strategies.table(item, variables["params"], config.model.name)):
-            table.add_row(
-                item.phase.name if number == 0 else "",
-                str(length) if number == 0 else "",
-                row.label,
-                str(row.leaves),
-                f"{row.parameters:,}",
-                f"{row.share:.2%}",
-                row.statistics,
-            )
-    console.print(table)
+    console.print(f"augment {text}")
+    rows = [
+        {
+            "phase": item.phase.name if number == 0 else "",
+            "steps": length if number == 0 else "",
+            "label": row.label,
+            "leaves": row.leaves,
+            "parameters": row.parameters,
+            "share": f"{row.share:.2%}",
+            "BatchNorm statistics": row.statistics,
+        }
+        for item, length in zip(bound, lengths, strict=True)
+        for number, row in enumerate(strategies.table(item, variables["params"], config.model.name))
+    ]
+    console.print(terminal.table(rows, console.width))
     if len(bound) > 1:
         console.print(between_phases(config))
 
@@ -80,7 +78,9 @@ def between_phases(config: RunConfig) -> str:
 
 def _kind(split: Dataset) -> str:
     names = len(split.class_names)
-    return f"{names} labels an image" if split.task == "multilabel" else f"{names} classes"
+    if split.task == "multilabel":
+        return "one label" if names == 1 else f"{names} labels, several an image"
+    return f"{names} classes"
 
 
 def _describe(split: Dataset) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ REMEDY = "put back what it was made from, or use another --workdir, or --fresh, 
 
 
 def check(
-    workdir: Path, known: str | None, now: RunManifest, sets: Mapping[str, Dataset], config: RunConfig
+    workdir: Path, known: Set[str], now: RunManifest, sets: Mapping[str, Dataset], config: RunConfig
 ) -> None:
     """Refuses a work folder whose run was made from other images, labels, splits or weights.
 
     Args:
         workdir: the run's folder.
-        known: digest of its manifest, from config.json; None for a run of a version that kept none.
+        known: digests of its manifest, from config.json and the checkpoints; none where a version that kept
+            no manifest began it.
         now: the manifest of what is there now.
         sets: the splits of now, whose ids name what is new.
         config: the run's config.
@@ -30,7 +31,7 @@ def check(
     Raises:
         UserError: saying what is another.
     """
-    if known is None:
+    if not known:
         _refuse_other_split(workdir, sets, config)
         print(
             f"warning: {workdir} was begun by a version that kept no manifest: whether its images, labels, "
@@ -38,13 +39,11 @@ def check(
             flush=True,
         )
         return
-    if known == now.digest:
+    if known == {now.digest}:
         return
     before = read(workdir)
-    if before is None or before.digest != known:
-        said = [
-            "its images, labels, split or weights (its manifest.npz, which knew more, is gone or damaged)"
-        ]
+    if before is None or before.digest not in known or before.digest == now.digest:
+        said = ["other images, labels, split or weights (manifest.npz, which knew more, is gone or damaged)"]
     else:
         said = changes(before, now, sets)
         if before.path != now.path and any("weights" not in each for each in said):

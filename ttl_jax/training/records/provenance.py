@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttl_jax import registry
-from ttl_jax.config import RunConfig, paths, replace_fields, run_config
+from ttl_jax.config import FREE, RunConfig, paths, replace_fields, run_config
 from ttl_jax.config.data import generated
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.positive import LAST
@@ -33,16 +34,6 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=RunConfig)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
-# Fields that may differ between the start of a run and its continuation: they change no result.
-FREE = frozenset(
-    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
-     "nan_check_steps", "report", "report_images", "training_features", "loggers", "cache_features",
-     "cache_disk_gb", "data.eval_batch_size", "evaluate_test", "other_versions",
-     "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",
-     "parallel.devices", "parallel.hosts", "parallel.shard_above"}
-)  # fmt: skip
-
-
 # Fields that name a registered thing, and of which kind.
 NAMES: dict[str, registry.Kind] = {
     "strategy": "strategy", "model.name": "backbone", "data.name": "source", "loss.name": "loss",
@@ -250,10 +241,19 @@ def check_made_from(
     """
     now, path = made_from(sets, config), workdir / "config.json"
     if path.exists():
-        known = json.loads(path.read_text()).get("manifest")
-        if known is not None or first:
+        known = {json.loads(path.read_text()).get("manifest"), *_checkpoints_made_from(workdir)} - {None, ""}
+        if known or first:
             manifest_changes.check(workdir, known, now, sets, config)
     return now
+
+
+def _checkpoints_made_from(workdir: Path) -> list[str | None]:
+    """The digests that the checkpoints to resume from have of the manifest; what is broken says nothing."""
+    found = []
+    for path in workdir.glob("checkpoints/last/*/progress/metadata"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(json.loads(path.read_text()).get("made_from"))
+    return found
 
 
 def claim(workdir: Path, config: RunConfig, manifest: RunManifest | None = None) -> None:
@@ -302,11 +302,11 @@ def command() -> str:
     """This process's command as a shell takes it."""
     program, *words = sys.argv
     started = ["python", "-m", "ttl_jax"] if Path(program).name == "__main__.py" else [program]
-    return " ".join(_quoted(word) for word in [*started, *words])
+    return " ".join(quoted(word) for word in [*started, *words])
 
 
-def _quoted(word: str) -> str:
-    """As one would type it: --config.x="('full', 'lp_ft')"."""
+def quoted(word: str) -> str:
+    """A word as one would type it: --config.x="('full', 'lp_ft')"."""
     flag, sign, value = word.partition("=")
     if not sign or shlex.quote(flag) != flag:
         flag, sign, value = "", "", word

@@ -29,7 +29,7 @@ from ttl_jax.weights import Preprocessing
 
 FILE = "signature.json"
 FORMAT = 1
-SURE = 0.011, 90.0  # a temperature outside is at the end of its range: validation does not tell it
+SURE = 0.011  # a temperature below is at the end of its range: any example that is wrong would be the first
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,12 @@ def _source(config: RunConfig) -> SourceOptions:
 
 
 def _temperature(validation: Predictions) -> float:
-    """The fitted temperature; 1 where every example is right, or wrong, so that the loss has no minimum."""
+    """The fitted temperature; 1 where every validation example is right, so that the surest would be best."""
     try:
         fitted = fit_temperature(validation.labels, validation.logits, validation.task)
     except ValueError:  # nothing known to fit on
         return 1.0
-    return fitted if SURE[0] < fitted < SURE[1] else 1.0
+    return fitted if fitted > SURE else 1.0
 
 
 def thresholds_of(validation: Predictions, temperature: float = 1.0) -> dict[str, dict[str, float]]:

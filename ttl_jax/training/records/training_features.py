@@ -1,7 +1,7 @@
 """What a run keeps of its training images: features and fingerprints by which others are compared with them.
 
 No pixels are kept, and no names but the ids that prediction files hold too. A fingerprint is the sign and
-size of 63 waves across the image, the longest ones.
+size of 143 waves across the image, the longest ones: as much as a picture of 12 x 12 pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from ttl_jax import data
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.splits.fingerprint import low_frequencies, pixel_hash, thumbnail
+from ttl_jax.data.splits.fingerprint import WAVES, low_frequencies, pixel_hash, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import distance
 from ttl_jax.training.predict import Predict, logits_of
@@ -35,12 +35,12 @@ class Described:
     Attributes:
         features: pooled outputs of the last unit, float16 (N, D).
         hashes: digests of the pixels at the size trained on, (N, 16); 0 for an image of one colour.
-        fingerprints: `fingerprint.low_frequencies` of thumbnails, float16 (N, 63).
+        fingerprints: `fingerprint.low_frequencies` of thumbnails, float16 (N, 143).
     """
 
     features: Float[np.ndarray, "n d"]
     hashes: UInt8[np.ndarray, "n 16"]
-    fingerprints: Float[np.ndarray, "n 63"]
+    fingerprints: Float[np.ndarray, "n 143"]
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,17 @@ def load_training_features(workdir: Path) -> TrainingFeatures:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in TrainingFeatures.__dataclass_fields__}
+        if arrays["fingerprints"].shape[1:] != (WAVES**2 - 1,):
+            raise ValueError("its fingerprints are of another version")
     except FileNotFoundError:
         raise UserError(
             f"{workdir} keeps no features of its training images (training_features=False, or an earlier "
             "version of ttl_jax); the command that trained it, given again, writes them"
         ) from None
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and give the command that trained the run "
-                        "again") from None  # fmt: skip
+        raise UserError(
+            f"{path} cannot be used ({error}); remove it and give the command that trained the run again"
+        ) from None
     return TrainingFeatures(**arrays | {"images": int(arrays["images"])})
 
 

@@ -1,0 +1,159 @@
+"""What the page of a comparison shows beside that of its runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.report import captions, wording
+from ttl_jax.report.comparison import figures as compared_figures
+from ttl_jax.report.comparison import text as compared
+from ttl_jax.report.comparison.decisions import decision_tests, trusts
+from ttl_jax.report.comparison.figures import Difference
+from ttl_jax.report.read import Run, look_up
+from ttl_jax.report.svg import Drawn, as_image
+
+MAX_PICTURE_BYTES = 600_000  # of plans of strategies
+MAX_DIFFERENCES = 16  # in the picture beside the answer, so that both are seen at once
+
+
+def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+    """The variables of page_comparison.html.
+
+    Args:
+        found: the content of compare.json, pictures read (see `with_pictures`).
+        runs: the runs of its final cells.
+    """
+    rows, statistics, protocol = compared.lines(found), found["statistics"], found["protocol"]
+    drawn = []
+    friedman = statistics["friedman"]
+    if friedman is not None:
+        about = (
+            f"{captions.RANKS} Mean ranks over {friedman['blocks']} data sets and models, 1 is best "
+            f"(Friedman p = {compared.p_value(friedman['p'])}; Nemenyi, 5%)."
+        )
+        few = " With so few data sets next to nothing can be told apart." if friedman["blocks"] < 5 else ""
+        drawn.append(Drawn(compared_figures.critical_difference(friedman), about + few))
+    by_parts = {run.path.resolve().parts: run for run in runs}
+
+    def held(folder: str, split: str) -> Predictions | None:
+        parts = Path(folder).parts
+        known = [run for path, run in by_parts.items() if path[-len(parts) :] == parts]
+        return known[0].predictions(split) if known else None
+
+    trusted = trusts(found, held)
+    several = len({row.model for row in rows}) > 1
+    pictures = [
+        Drawn(
+            as_image(each["svg"], f"Plan of {each['strategy']} on {each['model']}"),
+            f"{each['strategy']}, {each['model']}" if several else each["strategy"],
+        )
+        for each in (found["pictures"] if "pictures" in found else ())
+    ]
+    sizes = itertools.accumulate(len(drawn.svg) for drawn in pictures)
+    fitting = sum(size <= MAX_PICTURE_BYTES for size in sizes)
+    return {
+        "lead": _lead(found, rows),
+        "lines": rows,
+        "reference": statistics["reference"],
+        "preferred": compared.preferred(found),
+        "titles": [each.title for each in compared.metrics_of(found)],
+        "several_datasets": len({row.dataset for row in rows}) > 1,
+        "several_models": len({row.model for row in rows}) > 1,
+        "interval_over": interval_over(found),
+        "difference_over": difference_over(found),
+        "in_folds": protocol["folds"] > 0,
+        "replication": protocol["replication"],
+        "tuned_on": protocol["tuned_on"],
+        "metric": wording.title(statistics["metric"]),
+        "needing": compared.needing(found),
+        "pooled": compared.pooled(found),
+        "moderated": look_up(statistics, "moderated") or False,
+        "older": "resamples" in statistics,
+        "bayes": statistics["bayes"],
+        "rope": statistics["rope"],
+        "figures": drawn,
+        "paretos": _paretos(rows),
+        "varying_length": compared.varying_length(rows),
+        "timed_on": _timed_on(found),
+        "budget": look_up(protocol, "budget"),
+        "decisions": decision_tests(found, held),
+        "trusts": trusted,
+        "operating": any(each.sensitivity is not None for each in trusted),
+        "pictures": pictures[:fitting],
+        "pictures_left_out": pictures[fitting:],
+    }
+
+
+def _lead(found: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | None:
+    """The picture beside the answer: what each strategy gains, over the data sets where that is known."""
+    statistics = found["statistics"]
+    several = len({(row.dataset, row.model) for row in rows}) > 1
+    all_of_them = [
+        Difference(
+            f"{row.strategy}, {row.dataset}" if several else row.strategy,
+            row.difference,
+            row.d_low,
+            row.d_high,
+            row.p,
+        )
+        for row in rows
+        if row.difference is not None
+    ]
+    pooled = [
+        Difference(each["strategy"], each["estimate"], each["low"], each["high"], each["p_holm"])
+        for each in compared.pooled(found)
+    ]
+    one_network = len({row.model for row in rows}) == 1
+    shown = pooled if pooled and one_network else all_of_them
+    by_size = sorted(shown, key=lambda each: -abs(each.estimate))[:MAX_DIFFERENCES]
+    picked = [each for each in shown if each in by_size]
+    svg = compared_figures.differences(picked, statistics["reference"], wording.title(statistics["metric"]))
+    about = captions.DIFFERENCES.format(reference=statistics["reference"])
+    about += f" The {len(picked)} largest of {len(shown)}." if len(picked) < len(shown) else ""
+    about += " Over all data sets together." if shown is pooled else ""
+    return None if svg is None else Drawn(svg, about)
+
+
+def difference_over(found: Mapping[str, Any]) -> set[str]:
+    """The replicates of the differences' intervals: "patients", "folds", or both, on different data sets."""
+    folds = found["protocol"]["folds"]  # an older compare.json does not say it of each difference
+    default = "folds" if folds else "patients"
+    return {look_up(each, "over") or default for each in found["statistics"]["differences"]}
+
+
+def interval_over(found: Mapping[str, Any]) -> str:
+    """Return, in words, the replicates of the settings' own intervals."""
+    replicate = "folds" if found["protocol"]["folds"] else "seeds"
+    metrics = compared.metrics_of(found)
+    named = next((each.name for each in metrics if each.terms is not None), "auroc")
+    alone = ", ".join(each.title for each in metrics if each.terms is None)
+    over = {  # an older compare.json does not say it, and has Student's
+        look_up(each, "test", named, "over") or replicate for each in found["settings"] if each["cells"]
+    }
+    said = {
+        "folds": "Student's over folds",
+        "seeds": "Student's over seeds",
+        "patients": f"over patients and {replicate}" + f" ({alone}: over {replicate} alone)" * bool(alone),
+    }
+    return ", or, on other data sets, ".join(said[each] for each in said if each in over)
+
+
+def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
+    """(field, what it is called, a figure a data set) of every cost that is known."""
+    figures_by_cost = []
+    for cost in compared_figures.costs_to_choose(rows):
+        svgs = (compared_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows))
+        drawn = [svg for svg in svgs if svg is not None]
+        if drawn:
+            figures_by_cost.append((cost, compared_figures.COSTS[cost][0], drawn))
+    return figures_by_cost
+
+
+def _timed_on(found: Mapping[str, Any]) -> str:
+    """The device on which a forward pass was timed; "" where none was."""
+    devices = {look_up(each, "inference", "device") for each in found["settings"]}
+    return " and ".join(sorted(device for device in devices if device))
