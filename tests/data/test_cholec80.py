@@ -28,8 +28,9 @@ def film(path, seconds=SECONDS):
         stream.pix_fmt = "yuv420p"
         for number in range(seconds * 25):
             value = gray(number // 25) + 60 * (number % 25 == 0)
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24")
-            made.mux(stream.encode(frame))
+            pixels = np.full((48, 64, 3), value, np.uint8)
+            pixels[:3, :4] = 0  # images of one colour are refused
+            made.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         made.mux(stream.encode())
 
 

@@ -74,6 +74,8 @@ def test_an_interlaced_png_that_lacks_its_last_pass_is_unreadable(tmp_path):
 def test_black_rows_that_are_there_are_read(tmp_path):
     black = (b"\0" + b"\x50" * 16) * 8 + (b"\0" + bytes(16)) * 8
     assert (read(tmp_path, png(16, 16, black))[8:] == 0).all()
+    for side in (1, 4, 7, 8, 17):
+        read(tmp_path, saved(Image.new("RGB", (side, side)), "JPEG"), "x.jpg")
     half = np.zeros((64, 64, 3), np.uint8)
     half[:32] = np.random.default_rng(0).integers(0, 255, (32, 64, 3))
     for progressive in (False, True):
@@ -208,21 +210,34 @@ def test_a_dicom_frame_that_is_larger_than_its_file_says(tmp_path):
             DicomFrame(encapsulated(tmp_path, large, syntax), 0, "", 0.0).read()
 
 
+def test_a_dicom_frame_whose_blocks_stop_early(tmp_path):
+    uid = pytest.importorskip("pydicom.uid")
+    from ttl_jax.data.sources.dicom import DicomFrame
+
+    jpeg = saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)), "JPEG")
+    path = encapsulated(tmp_path, jpeg[: len(jpeg) // 2] + b"\xff\xd9", uid.JPEGBaseline8Bit)
+    with pytest.raises(UnreadableImageError, match="ends early"):
+        DicomFrame(path, 0, "", 0.0).read()
+
+
 def test_a_frame_at_which_gdcm_ends_its_process(tmp_path):
     uid = pytest.importorskip("pydicom.uid")
     pytest.importorskip("gdcm")
+    from pydicom import dcmread
+
     from ttl_jax.data.sources import gdcm_process
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8))
     jpeg = saved(image, "JPEG")
-    whole = encapsulated(tmp_path, jpeg, uid.JPEGBaseline8Bit)
-    first = gdcm_process.decode(whole, 0)
+    whole = dcmread(encapsulated(tmp_path, jpeg, uid.JPEGBaseline8Bit))
+    first = gdcm_process.decode(whole)
     np.testing.assert_allclose(first, np.asarray(Image.open(io.BytesIO(jpeg))), atol=1)
     gdcm_process._own.process.kill()
     gdcm_process._own.process.wait()
-    np.testing.assert_array_equal(gdcm_process.decode(whole, 0), first)  # in a new process
-    with pytest.raises(ValueError, match="No such file"):
-        gdcm_process.decode(tmp_path / "none.dcm", 0)
+    np.testing.assert_array_equal(gdcm_process.decode(whole), first)  # in a new process
+    del whole.Rows
+    with pytest.raises(ValueError, match="Rows"):
+        gdcm_process.decode(whole)
 
 
 def test_an_array_that_its_bytes_do_not_fill(tmp_path):

@@ -66,10 +66,10 @@ def forget_peak() -> None:
 
 def reader() -> None:
     """Read the files that are named on standard input; answer each with a line of JSON."""
+    from reading import READERS
+
     from ttl_jax.data.images.decode import UnreadableImageError
     from ttl_jax.errors import UserError
-
-    from reading import READERS
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ttl_jax.data.images.deep_colour import full_range, stored_as
 from ttl_jax.data.images.limits import UnreadableImageError as UnreadableImageError
 from ttl_jax.data.images.limits import check_opened, ends_early
 from ttl_jax.typing import UInt8
@@ -29,6 +30,7 @@ ENDINGS = (
 )  # fmt: skip
 # Others stay shut: PIL hands PostScript under a wrong ending to Ghostscript.
 _AT_ONCE = 1 << 22  # pixels
+_PHOTOMETRIC = 262  # TIFF's tag
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
 
 
@@ -178,9 +180,12 @@ def read_stream(file: IO[bytes]) -> Image:
         frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
         if frames > 1:
             raise UnreadableImageError(f"holds {frames} frames; save the one to be used")
+        stored = stored_as(opened)
         opened.load()
         if ends_early(file, opened.format, opened):
             raise UnreadableImageError("ends early: its pixels stop before its last row")
+        if stored:
+            return plain(ImageOps.exif_transpose(full_range(file, opened, stored)))
         ImageOps.exif_transpose(opened, in_place=True)
         return plain(opened)
     except UnreadableImageError:
@@ -230,9 +235,15 @@ def _open(file: IO[bytes]) -> ImageFile:
 
 def plain(image: Image) -> Image:
     """Convert any mode of PIL's to "L", "RGB" or "RGBA"; raises as `stretch`."""
+    from PIL import ImageOps
+
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
-        return stretch(np.asarray(image))
+        stretched = stretch(np.asarray(image))
+        # PIL inverts TIFF's WhiteIsZero in 8 bits alone.
+        return (
+            ImageOps.invert(stretched) if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 else stretched
+        )
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return image.convert("RGBA")
     wanted = "L" if mode in ("1", "L") else "RGB"

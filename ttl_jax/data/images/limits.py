@@ -1,7 +1,7 @@
 """Limits that an image is held to before its pixels are decoded, and a look for pixels that are not there.
 
-Decoders believe a header: 68 bytes may claim 100 million pixels, and where a stream of pixels ends early the rest
-is left black or gray.
+Decoders believe a header: 68 bytes may claim 100 million pixels, and where a stream of pixels ends early the
+rest is left black or gray.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+
+from ttl_jax.data.images.deep_colour import stored_as
+from ttl_jax.typing import Shaped
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,7 +69,7 @@ def check_opened(image: ImageFile, size: int) -> None:
         size: Bytes of the file.
 
     Raises:
-        UnreadableImageError: too many pixels, more than the file can hold, or more passes over them than sense.
+        UnreadableImageError: too many pixels, more than the file can hold, or too many passes over them.
     """
     width, height = image.size
     check_pixels(width, height, _bytes_a_pixel(image))
@@ -84,8 +87,8 @@ def check_opened(image: ImageFile, size: int) -> None:
 
 def _bytes_a_pixel(image: ImageFile) -> int:
     """Return the bytes a pixel takes until it is 8-bit gray or colour, measured for PIL's modes."""
-    if image.mode in ("F", "I"):
-        return 20  # double precision, of a part at a time
+    if image.mode in ("F", "I") or stored_as(image):
+        return 20  # double precision, of a part at a time; two bytes a colour
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or image.format in ("JPEG2000", "WEBP"):
         return 17  # colour over a canvas, or a decoder's own integers
     if image.mode.startswith("I") or image.info.get("progressive"):
@@ -107,8 +110,7 @@ def ends_early(file: IO[bytes], format: str | None, image: Image) -> bool:
         last = np.asarray(image.crop((0, image.height - 1, *image.size)))
         return (not last.any() or bool(image.info.get("interlace"))) and _png_ends_early(file)
     if format == "JPEG":
-        last = np.asarray(image.crop((0, max(0, image.height - 8), *image.size)))
-        return bool((last == last[0, 0]).all()) and _jpeg_ends_early(file)
+        return jpeg_ends_early(file, np.asarray(image.crop((0, max(0, image.height - 8), *image.size))))
     return False
 
 
@@ -133,33 +135,32 @@ def _passes(width: int, height: int, interlaced: int) -> list[tuple[int, int]]:
     """Return the sides of the images that a PNG's rows are stored as: one, or Adam7's."""
     if not interlaced:
         return [(width, height)]
-    starts = (
-        (0, 0, 8, 8),
-        (4, 0, 8, 8),
-        (0, 4, 4, 8),
-        (2, 0, 4, 4),
-        (0, 2, 2, 4),
-        (1, 0, 2, 2),
-        (0, 1, 1, 2),
-    )
-    return [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in starts]
+    starts = "0088 4088 0448 2044 0224 1022 0112".split()  # x, y and their steps
+    return [
+        (-(-(width - x) // dx), -(-(height - y) // dy))
+        for x, y, dx, dy in (map(int, each) for each in starts)
+    ]
 
 
-def _jpeg_ends_early(file: IO[bytes]) -> bool:
+def jpeg_ends_early(file: IO[bytes], last: Shaped[np.ndarray, "rows W *C"]) -> bool:
     """Return True if more data before a JPEG's end would change its pixels: then some are missing.
 
-    A decoder passes over what follows the last pixel, and fills up what is missing.
+    A decoder passes over what follows the last pixel, and fills up what is missing with one colour.
+
+    Args:
+        file: The encoded image.
+        last: Its last rows, eight or more; nothing is missing where they have several colours.
     """
     from PIL import Image
 
+    if not (last == last[0, 0]).all():
+        return False
     file.seek(0)
     content = file.read()
     end = content.rfind(b"\xff\xd9")
     small = []
     for data in (content, content[:end] + bytes(range(1, 255)) * 4 + content[end:]):
         opened = Image.open(io.BytesIO(data))
-        opened.draft(
-            opened.mode, (opened.width // 8, opened.height // 8)
-        )  # a pixel a block: fast, little memory
+        opened.draft(opened.mode, (max(1, opened.width // 8), max(1, opened.height // 8)))  # fast, small
         small.append(np.asarray(opened))
-    return end > 0 and not np.array_equal(*small)
+    return end > 0 and not np.array_equal(small[0], small[1])

@@ -1,26 +1,34 @@
 """GDCM in a process of its own: at some damaged frames it ends its process instead of raising.
 
-It alone decodes lossless and 12-bit JPEG. The process is this file, run by path: it needs NumPy and pydicom.
+So it did at 13 of 3,000 damaged JPEG and JPEG 2000 frames. It alone decodes lossless and 12-bit JPEG.
+The process is this file, run by path: it needs NumPy and pydicom.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 SECONDS = 60.0  # for a frame, which takes a second
 START = 120.0  # and for the first, on a slow disk
 
 
-def decode(path: Path, frame: int) -> np.ndarray:
+def decode(frame: Dataset) -> np.ndarray:
     """Return a frame as `pydicom.pixels.pixel_array` does with GDCM; every thread has its own process.
+
+    Args:
+        frame: A data set of one compressed frame.
 
     Raises:
         ValueError: GDCM's reason, or that its process ended or took too long.
@@ -32,7 +40,7 @@ def decode(path: Path, frame: int) -> np.ndarray:
         seconds = START
     assert process.stdin is not None and process.stdout is not None
     try:
-        process.stdin.write(json.dumps([os.fspath(path.absolute()), frame]).encode() + b"\n")
+        pickle.dump(frame, process.stdin)
         process.stdin.flush()
         ready, _, _ = select.select([process.stdout], [], [], seconds)
         late = not ready
@@ -40,8 +48,9 @@ def decode(path: Path, frame: int) -> np.ndarray:
             said, kind, shape = json.loads(line)
             if said:
                 raise ValueError(said)
-            content = bytearray(int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize)
-            if process.stdout.readinto(content) == len(content):
+            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+            content = process.stdout.read(size)
+            if len(content) == size:
                 return np.frombuffer(content, kind).reshape(shape)
     except OSError:
         pass  # it has ended
@@ -62,21 +71,26 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _serve() -> None:
-    """Answer lines of [path, frame] with a line of [error, type, shape] and the pixels."""
+    """Answer pickled data sets with a line of [error, type, shape] and the pixels."""
     from pydicom.pixels import pixel_array
+    from pydicom.uid import JPEGExtended12Bit, JPEGLossless
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
-    for line in sys.stdin.buffer:
-        path, frame = json.loads(line)
+    while True:
         try:
-            pixels = np.ascontiguousarray(pixel_array(path, index=frame, decoding_plugin="gdcm"))
+            frame = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            if frame.file_meta.TransferSyntaxUID == JPEGExtended12Bit:
+                # pydicom would refuse 12 bits; GDCM's decoder goes by the stream.
+                frame.file_meta.TransferSyntaxUID = JPEGLossless
+            pixels = np.ascontiguousarray(pixel_array(frame, decoding_plugin="gdcm"))
+            answer, content = ("", pixels.dtype.str, pixels.shape), pixels.tobytes()
         except Exception as error:
-            answers.write(json.dumps([str(error)[:1000] or type(error).__name__, "", []]).encode() + b"\n")
-        else:
-            answers.write(
-                json.dumps(["", pixels.dtype.str, pixels.shape]).encode() + b"\n" + pixels.tobytes()
-            )
+            answer, content = (str(error)[:1000] or type(error).__name__, "", ()), b""
+        answers.write(json.dumps(answer).encode() + b"\n" + content)
         answers.flush()
 
 

@@ -8,6 +8,7 @@ top; in sagittal slices the front is on the left.
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import threading
 import zlib
@@ -232,16 +233,24 @@ def _read_volume(path: Path, window: Window | str) -> Volume:
 
 
 def _open(path: Path) -> Nifti1Image:
-    """Open the file's header; voxels are read later."""
+    """Open the file's header, of NIfTI-1 or NIfTI-2; voxels are read later."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.imageglobals import logger
+
+    logger.setLevel(logging.CRITICAL)  # a damaged header is said in one sentence, or mended
 
     if not path.exists():
         raise UnreadableImageError("does not exist")
     if not path.is_file():
         raise UnreadableImageError("is not a file")
     try:
-        return nibabel.Nifti1Image.from_filename(path)
+        opened = nibabel.load(path)
+        if not isinstance(opened, nibabel.Nifti1Image):  # NIfTI-2's is one of them
+            raise UnreadableImageError(f"is not a NIfTI image ({type(opened).__name__})")
+        return opened
+    except UnreadableImageError:
+        raise
     except (ImageFileError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImageError(f"is not a NIfTI file ({reason(error)})") from None
     except Exception as error:  # damaged headers make nibabel raise nearly anything
