@@ -446,6 +446,11 @@ def test_one_patient_everywhere_is_said(tmp_path, rng):
     with pytest.raises(UserError, match="all 12 images .* one PatientID.*data.group=StudyInstanceUID"):
         data.load(config)
     assert sum(map(len, data.load(replace(config, group="StudyInstanceUID")).values())) == 12
+    pixels = rng.integers(0, 4000, (8, 8), dtype=np.uint16)
+    save_dicom(tmp_path / "set" / "a" / "other.dcm", pixels, PatientID="P2")
+    with pytest.raises(UserError, match="has no images.*more groups .data.group; 12 of 13 images are of one"):
+        data.load(config)
+    (tmp_path / "set" / "a" / "other.dcm").unlink()
     by_file = data.load(replace(config, group="file"))
     (tmp_path / "set").rename(tmp_path / "moved")
     moved = data.load(replace(config, group="file", path=str(tmp_path / "moved")))
