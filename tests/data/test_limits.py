@@ -230,14 +230,14 @@ def test_a_frame_at_which_gdcm_ends_its_process(tmp_path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8))
     jpeg = saved(image, "JPEG")
     whole = dcmread(encapsulated(tmp_path, jpeg, uid.JPEGBaseline8Bit))
-    first = gdcm_process.decode(whole)
+    first = gdcm_process.decode_by_gdcm(whole)
     np.testing.assert_allclose(first, np.asarray(Image.open(io.BytesIO(jpeg))), atol=1)
     gdcm_process._own.process.kill()
     gdcm_process._own.process.wait()
-    np.testing.assert_array_equal(gdcm_process.decode(whole), first)  # in a new process
+    np.testing.assert_array_equal(gdcm_process.decode_by_gdcm(whole), first)  # in a new process
     del whole.Rows
     with pytest.raises(ValueError, match="Rows"):
-        gdcm_process.decode(whole)
+        gdcm_process.decode_by_gdcm(whole)
 
 
 def test_an_array_that_its_bytes_do_not_fill(tmp_path):

@@ -1,7 +1,7 @@
 """A short form of the fuzzer: hostile and damaged files, read in another process with limits."""
 
 import random
-from itertools import chain
+from itertools import chain, islice
 
 import fuzz
 import pytest
@@ -28,19 +28,20 @@ def outcomes():
         for kind, files in honest.items()
         for name, content in files.items()
     )
-    damaged = chain.from_iterable(fuzz.mutated(kind, files, 120, 1) for kind, files in honest.items())
-    hostile = (make.hostile(1, LARGEST) for make in (hostile_weights, hostile_images, hostile_dicom))
-    return list(fuzz.run(chain(whole, *hostile, damaged)))
+    damaged = chain.from_iterable(fuzz.mutated(kind, files, 40, 1) for kind, files in honest.items())
+    data = chain(hostile_images.hostile(1, LARGEST), hostile_dicom.hostile(1, LARGEST))
+    hostile = chain(hostile_weights.hostile(1, LARGEST), islice(data, None, None, 4))
+    return list(fuzz.run(chain(whole, hostile, damaged)))
 
 
 def test_hostile_and_damaged_files_end_as_read_or_in_one_sentence(outcomes):
-    assert len(outcomes) > 3000
+    assert len(outcomes) > 1000
     assert [(file, outcome) for _, file, outcome in outcomes if outcome.fault] == []
 
 
 def test_whole_files_are_read(outcomes):
     refused = {file for kind, file, outcome in outcomes if kind == "whole" and outcome.how != "read"}
-    assert refused <= {"dicom-deflated.dcm"}
+    assert refused == set()
 
 
 def test_nothing_is_read_from_files_that_run_code_or_point_elsewhere(outcomes):

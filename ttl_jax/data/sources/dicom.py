@@ -17,7 +17,7 @@ import numpy as np
 from ttl_jax.data.images.decode import UnreadableImageError, reason
 from ttl_jax.data.images.deep_colour import eight_bits
 from ttl_jax.data.sources.dicom_frame import parsed, stored_values
-from ttl_jax.data.sources.dicom_gray import KINDS, gray, holder
+from ttl_jax.data.sources.dicom_gray import KINDS, gray_frame, holder
 from ttl_jax.data.sources.dicom_series import Place
 from ttl_jax.data.sources.frames import in_millimetres
 from ttl_jax.data.sources.window import Window, to_bytes
@@ -193,7 +193,7 @@ def _colour_or_gray(
         return eight_bits(stored) if bits == 16 else to_bytes(stored / (2**bits - 1))
     if kind not in KINDS:
         raise UnreadableImageError(f"has the photometric interpretation {kind}, which is not supported")
-    return gray(stored, header, frame, window)
+    return gray_frame(stored, header, frame, window)
 
 
 def _palette(stored: Shaped[np.ndarray, "H W"], header: Dataset) -> UInt8[np.ndarray, "H W 3"]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ttl_jax.data.images.decode import UnreadableImageError, reason
 from ttl_jax.data.images.limits import FLOATS, check_pixels, jpeg_ends_early
-from ttl_jax.data.sources import gdcm_process
 from ttl_jax.data.sources.dicom_limits import check_deflated, check_size
+from ttl_jax.data.sources.gdcm_process import decode_by_gdcm
 from ttl_jax.typing import Shaped
 
 if TYPE_CHECKING:
@@ -114,18 +114,22 @@ def _decoded(frame: Dataset) -> Shaped[np.ndarray, "H W *C"]:
     """Decode a compressed frame."""
     from pydicom.pixels import get_decoder, pixel_array
 
-    syntax = frame.file_meta.TransferSyntaxUID
-    plugins, failed = list(get_decoder(syntax).available_plugins), None
-    for plugin in sorted(set(plugins) - {"gdcm"}, key=_PLUGINS.index):
+    available = get_decoder(frame.file_meta.TransferSyntaxUID).available_plugins
+    if not available:
+        return pixel_array(frame)  # says which plugins are missing
+    failed = ""
+    for plugin in _PLUGINS:
+        if plugin in available:
+            try:
+                return pixel_array(frame, decoding_plugin=plugin)
+            except Exception as error:  # its last line has the plugin's own words
+                failed = str(error).strip().rpartition("\n")[2].strip()
+    if "gdcm" in available:
         try:
-            return pixel_array(frame, decoding_plugin=plugin)
-        except Exception as error:
-            failed = error
-    if "gdcm" in plugins:
-        return gdcm_process.decode(frame)
-    if failed is not None:
-        raise failed
-    return pixel_array(frame)  # says which plugins are missing
+            return decode_by_gdcm(frame)
+        except ValueError as error:
+            failed = failed or str(error)
+    raise ValueError(failed)
 
 
 def _frame(data_set: Dataset, number: int) -> bytes:

@@ -21,7 +21,7 @@ KINDS = ("MONOCHROME1", "MONOCHROME2")
 _SMALL_SLOPE = 0.1  # with it, a window of stored values cannot be taken for one of modality values
 
 
-def gray(
+def gray_frame(
     stored: Shaped[np.ndarray, "H W"], header: Dataset, frame: int, window: Window | str
 ) -> UInt8[np.ndarray, "H W"]:
     """Return a frame's brightness.

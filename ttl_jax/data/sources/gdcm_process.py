@@ -24,7 +24,7 @@ SECONDS = 60.0  # for a frame, which takes a second
 START = 120.0  # and for the first, on a slow disk
 
 
-def decode(frame: Dataset) -> np.ndarray:
+def decode_by_gdcm(frame: Dataset) -> np.ndarray:
     """Return a frame as `pydicom.pixels.pixel_array` does with GDCM; every thread has its own process.
 
     Args:
@@ -89,7 +89,7 @@ def _serve() -> None:
             pixels = np.ascontiguousarray(pixel_array(frame, decoding_plugin="gdcm"))
             answer, content = ("", pixels.dtype.str, pixels.shape), pixels.tobytes()
         except Exception as error:
-            answer, content = (str(error)[:1000] or type(error).__name__, "", ()), b""
+            answer, content = (f"GDCM cannot: {error}"[:1000], "", ()), b""
         answers.write(json.dumps(answer).encode() + b"\n" + content)
         answers.flush()
 
