@@ -459,12 +459,12 @@ def test_one_patient_everywhere_is_said(tmp_path, rng):
     }
 
 
-@pytest.mark.parametrize("signed", [True, False])
-def test_padding_of_the_other_sign_is_the_same_bits(path, signed):
+@pytest.mark.parametrize(("signed", "bits"), [(True, 16), (True, 12), (False, 16)])
+def test_padding_of_the_other_sign_is_the_same_bits(path, signed, bits):
     stored = np.array([[-2000, 0, 50], [100, 200, -2000]])
     pixels = (stored if signed else np.where(stored < 0, 63536, stored)).astype("i2" if signed else "u2")
-    made = make_dicom(pixels)
-    made.add_new("PixelPaddingValue", "US" if signed else "SS", 63536 if signed else -2000)
+    made = make_dicom(pixels, BitsStored=bits)
+    made.add_new("PixelPaddingValue", "US" if signed else "SS", -2000 % 2**bits if signed else -2000)
     made.save_as(path, enforce_file_format=True)
     assert pixels_of(path).tolist() == [[0, 0, 64], [128, 255, 0]]
 

@@ -28,14 +28,14 @@ def outcomes():
         for kind, files in honest.items()
         for name, content in files.items()
     )
-    damaged = chain.from_iterable(fuzz.mutated(kind, files, 40, 1) for kind, files in honest.items())
+    damaged = chain.from_iterable(fuzz.mutated(kind, files, 24, 1) for kind, files in honest.items())
     data = chain(hostile_images.hostile(1, LARGEST), hostile_dicom.hostile(1, LARGEST))
-    hostile = chain(hostile_weights.hostile(1, LARGEST), islice(data, None, None, 4))
+    hostile = chain(hostile_weights.hostile(1, LARGEST), islice(data, None, None, 10))
     return list(fuzz.run(chain(whole, hostile, damaged)))
 
 
 def test_hostile_and_damaged_files_end_as_read_or_in_one_sentence(outcomes):
-    assert len(outcomes) > 1000
+    assert len(outcomes) > 900
     assert [(file, outcome) for _, file, outcome in outcomes if outcome.fault] == []
 
 

@@ -192,9 +192,8 @@ def _without_other_head(given: dict[str, np.ndarray], theirs: Mapping[str, str])
     below = module if any(name.startswith(top) for name in names - own) else top
     other = [key for key in given if key.startswith(below) and key not in names]
     if other:
-        print(
-            f"weights: left out a head of another kind ({', '.join(other[:3])}); it starts fresh", flush=True
-        )
+        some = ", ".join(repr(key[:60]) for key in other[:3])
+        print(f"weights: left out a head of another kind ({some}); it starts fresh", flush=True)
     return {key: value for key, value in given.items() if key not in other}
 
 

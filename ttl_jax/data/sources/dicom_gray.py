@@ -136,12 +136,17 @@ def _padding(stored: np.ndarray, header: Dataset) -> Bool[np.ndarray, "H W"]:
     Values of the other sign are the same bits: 63536 is -2000 in signed pixels.
     """
     value = header.get("PixelPaddingValue")
+    outside = np.zeros(stored.shape, bool)
     if value is None or np.issubdtype(stored.dtype, np.floating):
-        return np.zeros(stored.shape, bool)
+        return outside
     limit = header.get("PixelPaddingRangeLimit")
     given = np.array([int(value), int(value if limit is None else limit)])
-    ends = sorted(given.astype(stored.dtype).tolist())
-    outside = (stored >= ends[0]) & (stored <= ends[1])
+    readings = [given.astype(stored.dtype)]
+    if np.issubdtype(stored.dtype, np.signedinteger):  # or the bits that are stored, as 2096 is -2000 in 12
+        half = 1 << (int(header.BitsStored) - 1)
+        readings.append((given + half) % (2 * half) - half)
+    for ends in readings:
+        outside |= (stored >= ends.min()) & (stored <= ends.max())
     return outside if not outside.all() else np.zeros(stored.shape, bool)
 
 
