@@ -160,12 +160,12 @@ def report(kind: str, seed: int, outcomes: Iterable[tuple[str, str, Outcome]]) -
     """Print faults as they come, then counts; return the number of faults."""
     counts: Counter[tuple[str, str]] = Counter()
     ends: Counter[str] = Counter()
-    slowest = largest = Outcome("read", "", 0.0, 0)
+    slowest = largest = ("", Outcome("read", "", 0.0, 0))
     for group, file, outcome in outcomes:
         counts[group, outcome.how] += 1
         ends[outcome.how] += 1
-        slowest = max(slowest, outcome, key=lambda each: each.seconds)
-        largest = max(largest, outcome, key=lambda each: each.bytes)
+        slowest = max(slowest, (file, outcome), key=lambda each: each[1].seconds)
+        largest = max(largest, (file, outcome), key=lambda each: each[1].bytes)
         if outcome.fault:
             print(f"{file}: {outcome.how} {outcome.said} ({outcome.seconds:.1f} s)", flush=True)
     for (group, how), count in sorted(counts.items()):
@@ -173,7 +173,7 @@ def report(kind: str, seed: int, outcomes: Iterable[tuple[str, str, Outcome]]) -
     faults = sum(count for how, count in ends.items() if how not in ENDS)
     print(
         f"{kind}, seed {seed}: {ends.total()} files, {dict(ends)}, {faults} at fault; the slowest took "
-        f"{slowest.seconds:.2f} s, the largest {largest.bytes / 2**20:.0f} MiB"
+        f"{slowest[1].seconds:.2f} s ({slowest[0]}), the largest {largest[1].bytes >> 20} MiB ({largest[0]})"
     )
     return faults
 

@@ -7,12 +7,11 @@ import itertools
 import random
 import struct
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from hostile_images import saved
+from hostile_images import raw_deflated, saved
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -119,19 +118,13 @@ def deflated(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     whole = written(data_set(bytes(1920), syntax=DeflatedExplicitVRLittleEndian))
     start = behind_meta(whole)
     for megabytes in (1, 64, 256, 1024, 3072):
-        packer = zlib.compressobj(1, zlib.DEFLATED, -15)
         head = data_set(b"", 13_000, 13_000)
         del head.PixelData
         plain = written(head)
-        parts = [
-            packer.compress(plain[behind_meta(plain) :] + element(0x7FE0, 0x10, b"OW", b"", megabytes << 20))
-        ]
-        parts += [packer.compress(bytes(1 << 20)) for _ in range(megabytes)]
-        yield f"zeros-{megabytes}", whole[:start] + b"".join(parts) + packer.flush()
-        text = zlib.compressobj(1, zlib.DEFLATED, -15)
-        body = [text.compress(element(0x0008, 0x0008, b"UT", b"", megabytes << 20))]
-        body += [text.compress(bytes(1 << 20)) for _ in range(megabytes)]
-        yield f"text-{megabytes}", whole[:start] + b"".join(body) + text.flush()
+        claim = plain[behind_meta(plain) :] + element(0x7FE0, 0x10, b"OW", b"", megabytes << 20)
+        text = element(0x0008, 0x0008, b"UT", b"", megabytes << 20)
+        yield f"zeros-{megabytes}", whole[:start] + raw_deflated(claim, megabytes << 20)
+        yield f"text-{megabytes}", whole[:start] + raw_deflated(text, megabytes << 20)
     for length in (0, 1, 2**31, 2**32 - 1):
         yield "group", whole[:140] + struct.pack("<I", length) + whole[144:]
     yield "cut", whole[: start + 40]

@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -27,11 +28,32 @@ def png(width, height, rows, depth=8, colour=0, interlaced=0, before=b"", packed
     return b"\x89PNG\r\n\x1a\n" + head + before + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+@lru_cache
+def _mebibyte() -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    return packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+def raw_deflated(head, zeros):
+    """`head` and so many zeros, deflated without header or checksum: copies of one part, made at once."""
+    packer, end = (zlib.compressobj(1, zlib.DEFLATED, -15) for _ in range(2))
+    begin = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    return begin + _mebibyte() * (zeros >> 20) + end.compress(bytes(zeros & ((1 << 20) - 1))) + end.flush()
+
+
 def deflated_zeros(count):
-    """So many zeros, deflated; made a part at a time."""
-    made = zlib.compressobj(1)
-    parts = [made.compress(bytes(1 << 20)) for _ in range(count >> 20)]
-    return b"".join(parts) + made.compress(bytes(count & ((1 << 20) - 1))) + made.flush()
+    """So many zeros in zlib's format (RFC 1950), whose checksum of zeros is their number."""
+    return b"\x78\x01" + raw_deflated(b"", count) + struct.pack(">I", count % 65_521 << 16 | 1)
+
+
+def gzipped_zeros(head, megabytes):
+    """`head` and zeros in gzip's format (RFC 1952)."""
+    checksum, part = zlib.crc32(head), bytes(1 << 20)
+    for _ in range(megabytes):
+        checksum = zlib.crc32(part, checksum)
+    size = (len(head) + (megabytes << 20)) % 2**32
+    start = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    return start + raw_deflated(head, megabytes << 20) + struct.pack("<II", checksum, size)
 
 
 def saved(kind, mode="L", size=(48, 40), **options):
@@ -216,10 +238,8 @@ def niftis(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     for megabytes in (64, 128, 256, 1024):
         for kind, bits in ((2, 8), (4, 16), (16, 32)):
             slices = megabytes * (1 << 20) * 8 // bits // (1024 * 512)
-            zeros = zlib.compressobj(1, zlib.DEFLATED, 31)
-            packed = zeros.compress(nifti((1024, 512, slices), kind, bits, slope=rng.choice((1.0, 0.5))))
-            packed += b"".join(zeros.compress(bytes(1 << 20)) for _ in range(megabytes)) + zeros.flush()
-            yield f"zeros-{megabytes}.nii.gz", packed
+            head = nifti((1024, 512, slices), kind, bits, slope=rng.choice((1.0, 0.5)))
+            yield f"zeros-{megabytes}.nii.gz", gzipped_zeros(head, megabytes)
     for offset in (0.0, -1.0, 1e18, float("nan"), float("inf"), 353.5):
         yield "offset.nii.gz", gzip.compress(nifti((4, 4, 4), offset=offset, data=bytes(128)))
         yield "offset.nii", nifti((4, 4, 4), offset=offset, data=bytes(128))
