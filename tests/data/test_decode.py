@@ -139,22 +139,30 @@ def test_colour_of_fewer_bits_in_a_png_of_sixteen(tmp_path, rng, channels, bits)
 
 
 def gray_tiff(values: np.ndarray, photometric: int) -> bytes:
-    """An uncompressed TIFF file (TIFF 6.0, sections 3 and 4) of integers or floats."""
+    """An uncompressed TIFF file (TIFF 6.0, sections 3 and 4) of integers or floats, in their byte order."""
     data, kind = values.tobytes(), {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    order, mark = (">", b"MM\0*") if values.dtype.str[0] == ">" else ("<", b"II*\0")
     tags = {256: values.shape[1], 257: values.shape[0], 258: values.itemsize * 8, 259: 1, 262: photometric,
             273: 8, 277: 1, 278: values.shape[0], 279: len(data), 339: kind}  # fmt: skip
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return (
+        mark
+        + struct.pack(f"{order}I", 8 + len(data))
+        + data
+        + struct.pack(f"{order}H", 10)
+        + entries
+        + bytes(4)
+    )
 
 
-@pytest.mark.parametrize("kind", ["u1", "<u2", "<f4"])
+@pytest.mark.parametrize("kind", ["u1", "<u2", ">u2", "<f4", ">f4"])
 def test_white_is_zero_in_every_depth(tmp_path, kind):
     values = np.tile(np.linspace(0, 255, 16).astype(kind), (16, 1))
     (tmp_path / "black.tif").write_bytes(gray_tiff(values, 1))
     (tmp_path / "white.tif").write_bytes(gray_tiff(values, 0))
     black, white = (decode(tmp_path / f"{name}.tif", Geometry(16)) for name in ("black", "white"))
-    assert np.array_equal(black[..., 0], values) and np.array_equal(white, 255 - black)
+    np.testing.assert_allclose(black[..., 0], values, atol=0.501)
+    assert np.array_equal(white, 255 - black)
 
 
 def test_inverted_cmyk_of_photoshop(tmp_path):

@@ -31,6 +31,7 @@ ENDINGS = (
 # Others stay shut: PIL hands PostScript under a wrong ending to Ghostscript.
 _AT_ONCE = 1 << 22  # pixels
 _PHOTOMETRIC = 262  # TIFF's tag
+_WHITE_IS_ZERO = ((b"MM", 16, "I;16B", "I;16B"), (b"II", 12, "I;16", "I;12"))  # which PIL does not know
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
 
 
@@ -209,9 +210,11 @@ def _open(file: IO[bytes]) -> ImageFile:
     Image.open can only be silenced through the process's warning filters, and those are not safe to
     change while other threads decode.
     """
-    from PIL import Image
+    from PIL import Image, TiffImagePlugin
 
     Image.init()
+    for order, bits, mode, stored in _WHITE_IS_ZERO:
+        TiffImagePlugin.OPEN_INFO.setdefault((order, 0, (1,), 1, (bits,), ()), (mode, stored))
     prefix = file.read(16)
     for name in _FORMATS:
         make, accepts = Image.OPEN.get(name, (None, None))
