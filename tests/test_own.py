@@ -18,7 +18,7 @@ from ttl_jax.config import default_config, set_fields
 from ttl_jax.engines.local import LocalEngine
 from ttl_jax.errors import UserError
 from ttl_jax.search.config import search_config
-from ttl_jax.search.search import read
+from ttl_jax.search.subject import read
 from ttl_jax.strategies import Phase, Strategy
 from ttl_jax.training.records import provenance
 from ttl_jax.training.reload import load_run
