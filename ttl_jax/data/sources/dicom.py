@@ -80,7 +80,7 @@ class DicomFrame:
         """
         from PIL import Image
 
-        header = _open(self.path)
+        header = open_header(self.path)
         try:
             image = Image.fromarray(_pixels(self.path, header, self.frame, self.window))
             return in_millimetres(image, _spacing(header, self.frame), self.spacing)
@@ -105,7 +105,7 @@ def read_header(path: Path, keyword: str = "PatientID") -> Header:
         UnreadableImageError: missing, damaged, or without an image.
     """
     extra = [keyword] if keyword not in ("", "file") else []
-    header = _open(path, [*_HEADER, *extra])
+    header = open_header(path, [*_HEADER, *extra])
     try:
         if "Rows" not in header or "Columns" not in header:
             raise UnreadableImageError("holds no image")
@@ -148,7 +148,12 @@ def _room(path: Path, header: Dataset) -> int:
     return max(1, path.stat().st_size // each)
 
 
-def _open(path: Path, attributes: list[str] | None = None) -> Dataset:
+def open_header(path: Path, attributes: list[str] | None = None) -> Dataset:
+    """Read a file's header: all of it but the pixels, or the attributes of these keywords.
+
+    Raises:
+        UnreadableImageError: missing, damaged, or not DICOM.
+    """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
