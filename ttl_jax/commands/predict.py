@@ -29,7 +29,7 @@ same command goes on. docs/deploy.md explains the columns.
                            decisions reach it, as 0.95
   --ood                    how far the image lies from the training images:
                            percentile among validation's
-  --dicom_out=DIR          for each DICOM file a structured report and an overlay
+  --dicom_out=DIR          for each DICOM file a report and an overlay
                            (docs/dicom.md)
   --tta=VIEWS              none, flip, flips or dihedral instead of data.tta
   --batch_size=N           images a step; else the run's data.eval_batch_size
