@@ -8,6 +8,7 @@ pydicom's plugins, which the extra `ttl-jax[dicom]` installs.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _HEADER = (
     "ImageOrientationPatient", "PixelSpacing",
 )  # fmt: skip
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # syntax of which pydicom inflates all before it reads a number
 MAX_PIXELS = 200_000_000  # of a frame: a header may claim more than any memory holds
 
 
@@ -61,13 +63,13 @@ class DicomFrame:
     """One frame of a DICOM file as a Picture.
 
     Attributes:
-        path: The file.
+        path: The file, or its content.
         frame: Number of the frame, from 0.
         window: Output of `parse_window`.
         spacing: Millimetres per pixel to scale to; 0 leaves the pixels as stored.
     """
 
-    path: Path
+    path: Path | bytes
     frame: int
     window: Window | str
     spacing: float
@@ -94,11 +96,11 @@ class DicomFrame:
             raise UnreadableImageError(f"cannot be decoded ({reason(error)})") from None
 
 
-def read_header(path: Path, keyword: str = "PatientID") -> Header:
+def read_header(path: Path | bytes, keyword: str = "PatientID") -> Header:
     """Read the part of the header that the listing needs, without the pixels.
 
     Args:
-        path: The file.
+        path: The file, or its content.
         keyword: The DICOM attribute to group by; "file" for the file itself, "" for none.
 
     Raises:
@@ -139,29 +141,37 @@ def read_header(path: Path, keyword: str = "PatientID") -> Header:
         raise UnreadableImageError(f"has a damaged header ({reason(error)})") from None
 
 
-def _room(path: Path, header: Dataset) -> int:
+def _room(path: Path | bytes, header: Dataset) -> int:
     """Return the most frames that a file can hold: a compressed one takes 8 bytes or more (PS3.5, A.4)."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     each = 8
     if syntax is not None and not syntax.is_compressed and not syntax.is_deflated:
         each = max(1, int(header.Rows) * int(header.Columns) // 8)
-    return max(1, path.stat().st_size // each)
+    size = len(path) if isinstance(path, bytes) else path.stat().st_size
+    return max(1, size // each)
 
 
-def _open(path: Path, attributes: list[str] | None = None) -> Dataset:
+def _open(path: Path | bytes, attributes: list[str] | None = None) -> Dataset:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
-    if path.exists() and not path.is_file():
+    if isinstance(path, bytes):
+        if _DEFLATED in path:  # a sender's file, and a thousand times its size once it is read
+            raise UnreadableImageError("is deflated DICOM; save it in another transfer syntax")
+    elif path.exists() and not path.is_file():
         raise UnreadableImageError("is not a file")
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=attributes)
+        return dcmread(_stream(path), stop_before_pixels=True, specific_tags=attributes)
     except FileNotFoundError:
         raise UnreadableImageError("does not exist") from None
     except InvalidDicomError:
         raise UnreadableImageError("is not a DICOM file (no DICM mark at byte 128)") from None
     except Exception as error:  # a damaged header makes pydicom raise nearly anything
         raise UnreadableImageError(f"cannot be read as DICOM ({reason(error)})") from None
+
+
+def _stream(path: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(path) if isinstance(path, bytes) else path
 
 
 def _text(header: Dataset, keyword: str) -> str:
@@ -194,14 +204,14 @@ def _key() -> bytes:
     return os.environ.get(KEY_VARIABLE, "").encode()[:64]
 
 
-def _pixels(path: Path, header: Dataset, frame: int, window: Window | str) -> np.ndarray:
+def _pixels(path: Path | bytes, header: Dataset, frame: int, window: Window | str) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3)."""
     from pydicom.pixels import apply_color_lut, pixel_array
 
     if int(header.Rows) * int(header.Columns) > MAX_PIXELS:
         raise UnreadableImageError(f"claims {header.Rows} x {header.Columns} pixels")
     kind = str(header.PhotometricInterpretation)
-    stored = pixel_array(path, index=frame)
+    stored = pixel_array(_stream(path), index=frame)
     if not stored.size:
         raise UnreadableImageError("has no pixels")
     if kind == "PALETTE COLOR":
