@@ -62,8 +62,8 @@ def signature_of(name: str, size: int) -> Signature:
     return Signature(Architecture(name), shape, normalisation, SourceOptions(), "none", "multiclass", CLASSES)
 
 
-def forward_of(name: str, cut: str | None, shown: CheckImages) -> Forward:
-    """A network whose probabilities differ between these images."""
+def forward_of(name: str, cut: str | None, shown: CheckImages, tells: bool = False) -> Forward:
+    """A network with random weights; one that `tells` images apart has a head scaled to that."""
     variables = initialise(name, len(CLASSES), cut=cut, image_size=shown.images.shape[-2])
     draw = np.random.default_rng(0)
     leaves = {
@@ -75,6 +75,8 @@ def forward_of(name: str, cut: str | None, shown: CheckImages) -> Forward:
     network = models.create(name, len(CLASSES), cut=cut)
     preprocessing = weights.preprocessing("imagenet", name)
     forward = Forward(name, network, variables, preprocessing, shown.images.shape[1:], CLASSES)
+    if not tells:
+        return forward
     logits = np.asarray(jax.jit(forward.logits)(variables, shown.images[:16]))
     variables["params"]["head"]["bias"] = variables["params"]["head"]["bias"] - logits.mean(0)
     return replace(forward, temperature=float(logits.std(0).mean()))
@@ -84,7 +86,7 @@ def agreement(name: str, cut: str | None, given: argparse.Namespace) -> dict[str
     """The largest difference to JAX, a column a format."""
     shown = images_of(name, max(given.size, SMALLEST.get(name, 0)), given.images)
     images = shown.images[:64]
-    forward = forward_of(name, cut, shown)
+    forward = forward_of(name, cut, shown, tells=True)
     wanted = forward(images)
     row: dict[str, Any] = {
         "images": shown.origin,

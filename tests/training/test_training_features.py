@@ -60,5 +60,5 @@ def test_of_many_images_some_are_kept_and_a_run_may_keep_none(tmp_path, config, 
     with pytest.raises(UserError, match="keeps no features .* given again, writes them"):
         load_training_features(tmp_path / "none")
     (tmp_path / "none" / FILE).write_bytes(b"half")
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="cannot be used"):
         load_training_features(tmp_path / "none")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ttl_jax.commands.arguments import Parser
+from ttl_jax.errors import UserError
+from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_jax
 
 SUMMARY = "write a finished run as ONNX, LiteRT, StableHLO, torch or safetensors"
@@ -43,6 +45,8 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--images")
     parser.add_argument("--out")
     given = parser.parse_args(arguments)
+    for path in filter(remote.is_remote, (given.out or given.run,)):
+        raise UserError(f"an export is written to this machine, not to {path}: give --out=DIR")
     set_up_jax()
     from ttl_jax.deploy.export.export import export
     from ttl_jax.deploy.run import load

@@ -1,12 +1,17 @@
 """Exported to ONNX, a network computes in ONNX Runtime what it does in JAX."""
 
 from collections import Counter
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ttl_jax.deploy.export import onnx
+from ttl_jax.errors import UserError
 from ttl_jax.models import cpu
+from ttl_jax.models.layers.basic import Activation
+from ttl_jax.models.unit import unit
 from ttl_jax.weights import Preprocessing
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -105,3 +110,13 @@ def test_the_file_says_what_it_is(forward_of):
     assert {entry.key: entry.value for entry in model.metadata_props} == {"class_names": '["a"]'}
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     assert any(node.name.startswith("stem/norm") for node in model.graph.node)
+
+
+def test_an_operation_without_a_form_is_named(forward_of):
+    forward = forward_of("resnet18", 32, cut=1)
+    ordered = unit("ordered", "stem", Activation, function=lambda x: jnp.sort(x, axis=1))
+    network = forward.network.clone(units=(*forward.network.units, ordered))
+    with pytest.raises(
+        UserError, match="operation 'sort', which resnet18 has in ordered; use"
+    ):
+        onnx.build(replace(forward, network=network), {})

@@ -80,8 +80,7 @@ def export(
     format.require("export", ("huggingface_hub",), "'ttl-jax[export]'")
     forward, known = forward_of(run), run.signature
     shown = generated_images(known) if images is None else read_check_images(images, known)
-    folder = Path(out) if out is not None else run.workdir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(Path(out) if out is not None else run.workdir / FOLDER)
     path = folder / written.FILE
     with _kept_if_right(path) as draft:
         written.write(forward, draft, metadata_of(run))
@@ -95,6 +94,14 @@ def export(
     signature.write(folder, known)
     model_card.write(folder, run, made)
     return made
+
+
+def _folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={folder} cannot be a folder: {error.strerror}") from None
+    return folder
 
 
 def metadata_of(run: Result) -> dict[str, str]:

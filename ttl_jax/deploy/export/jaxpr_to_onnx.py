@@ -60,7 +60,7 @@ def _apply(equation: Any, given: list[Value], graph: Graph) -> list[Value]:
     if not any(isinstance(value, Tensor) for value in given):
         return [_folded(equation, *given)]  # type: ignore[arg-type]  # all are constants
     if name not in RULES:
-        raise NotImplementedError(f"operation {name!r} has no form in ONNX yet")
+        raise NotImplementedError(f"there is no form for the operation {name!r}")
     return [RULES[name](graph, equation, *given)]
 
 

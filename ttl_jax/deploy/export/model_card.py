@@ -79,7 +79,7 @@ def facts(run: Result, made: Exported) -> dict[str, Any]:
         "parameters": f"{metrics.get('params', 0):,}",
         "shape": ", ".join(map(str, known.geometry.shape)),
         "output": _output(run),
-        "classes": ", ".join(known.class_names),
+        "classes": ", ".join(name.replace("|", "\\|") for name in known.class_names),
         "temperature": f"{known.temperature:.4g}",
         "version": known.version,
         "seed": config.seed,

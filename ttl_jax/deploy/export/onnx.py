@@ -13,6 +13,7 @@ from ttl_jax.deploy.export.forward import Forward
 from ttl_jax.deploy.export.jaxpr_to_onnx import convert
 from ttl_jax.deploy.export.onnx_fusions import simplify
 from ttl_jax.deploy.export.onnx_graph import Graph, Node, Tensor
+from ttl_jax.errors import UserError
 
 FILE = "model.onnx"
 NEEDS = ("onnx", "onnxruntime"), "'ttl-jax[export]'"
@@ -47,6 +48,9 @@ def build(forward: Forward, metadata: Mapping[str, str]) -> Any:
 
     Returns:
         An onnx.ModelProto: uint8 "images" (N, [D,] S, S, 3) -> float32 "probabilities" (N, classes), any N.
+
+    Raises:
+        UserError: the network has an operation without a form in ONNX.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -55,7 +59,12 @@ def build(forward: Forward, metadata: Mapping[str, str]) -> Any:
     channels_first = (0, rank - 1, *range(1, rank - 1))
     images = Tensor(INPUT, tuple(range(rank)), (-1, *forward.shape))
     images = graph.arrange(images, channels_first)  # while a pixel is a byte
-    (logits,) = convert(forward.trace(), [images], graph)
+    try:
+        (logits,) = convert(forward.trace(), [images], graph)
+    except NotImplementedError as error:  # a network of the user's own
+        raise UserError(
+            f"--format=onnx: {error}, which {forward.name} has in {graph.scope}; use stablehlo"
+        ) from None
     assert isinstance(logits, Tensor)
     logits = graph.arrange(logits, (0, 1))
     graph.scope = ""

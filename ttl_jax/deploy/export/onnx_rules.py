@@ -247,6 +247,8 @@ def _reduce(op: str, graph: Graph, equation: Any, x: Tensor) -> Tensor:
     """A sum (as a mean, times the number of values) or a maximum over axes."""
     gone = equation.params["axes"]
     x = graph.full(x, shape_of(equation.invars[0]))
+    if UNKNOWN in (x.shape[axis] for axis in gone):
+        raise NotImplementedError("a sum or maximum over the batch")
     places, count = sorted(map(x.place, gone)), math.prod(x.shape[axis] for axis in gone)
     if op == "ReduceMean" and places == list(range(2, len(x.axes))):
         pooled = graph.emit("GlobalAveragePool", x.name)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ttl_jax import data
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.splits.fingerprint import low_frequencies, pixel_hash, thumbnail
+from ttl_jax.data.splits.fingerprint import WAVES, low_frequencies, pixel_hash, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import distance
 from ttl_jax.training.predict import Predict, logits_of
@@ -130,14 +130,17 @@ def load_training_features(workdir: Path) -> TrainingFeatures:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in TrainingFeatures.__dataclass_fields__}
+        if arrays["fingerprints"].shape[1:] != (WAVES**2 - 1,):
+            raise ValueError("its fingerprints are of another version")
     except FileNotFoundError:
         raise UserError(
             f"{workdir} keeps no features of its training images (training_features=False, or an earlier "
             "version of ttl_jax); the command that trained it, given again, writes them"
         ) from None
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and give the command that trained the run "
-                        "again") from None  # fmt: skip
+        raise UserError(
+            f"{path} cannot be used ({error}); remove it and give the command that trained the run again"
+        ) from None
     return TrainingFeatures(**arrays | {"images": int(arrays["images"])})
 
 
