@@ -118,10 +118,10 @@ def read_dicom(config: DataConfig) -> Listing:
 def dicom_images(
     path: Path | bytes, slices: str, window: Window | str, spacing: float, most: int | None = None
 ) -> list[ImageSource]:
-    """List the images of a file, or of its content: its frames, or the volume of them; arguments are the fields of the config.
+    """List the images of a file: its frames, or the volume of them.
 
     Args:
-        path: The file.
+        path: The file, or its content.
         slices, window, spacing: See `DataConfig`.
         most: Frames that are read; None sets no limit.
 
