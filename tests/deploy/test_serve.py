@@ -6,6 +6,8 @@ import io
 import json
 import re
 import socket
+import sys
+import zlib
 from pathlib import Path
 
 import jsonschema
@@ -120,6 +122,7 @@ def test_dicom_has_an_answer_for_each_frame(client, described, joint, tmp_path):
         made = pydicom.Dataset()
         made.file_meta = FileMetaDataset()
         made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        made.file_meta.MediaStorageSOPClassUID = made.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
         made.Rows, made.Columns, made.NumberOfFrames, made.SamplesPerPixel = 20, 24, frames, 1
         made.PhotometricInterpretation, made.PixelRepresentation = "MONOCHROME2", 0
         made.BitsAllocated = made.BitsStored = 8
@@ -176,6 +179,7 @@ def test_a_broken_file_is_one_sentence(client, content, sentence):
 def test_bombs_are_refused_before_they_are_inflated(client):
     header = bytearray(encoded(np.zeros((2, 2), np.uint8)))
     header[16:24] = (50_000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     assert "too many pixels" in refused(client.post("/predict", content=bytes(header)), 422)
 
 
@@ -305,8 +309,12 @@ def test_a_batch_gives_each_image_what_it_gets_alone(answerer):
         assert rows[0]["probabilities"] == pytest.approx(alone[0]["probabilities"], abs=1e-6)
 
 
-def test_what_the_command_refuses(finished, capsys):
+def test_what_the_command_refuses(finished, capsys, monkeypatch):
     folder = str(finished[0].workdir)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "uvicorn", None)
+        assert main(["ttl_jax", "serve", folder]) == 2
+        assert "serve needs uvicorn: pip install 'ttl-jax[serve]'" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for words, sentence in (

@@ -210,7 +210,9 @@ class Batcher:
                     rows = await loop.run_in_executor(thread, self._answer, [each for each, _ in batch])
                 except Exception as error:  # their clients hear of it, the others go on
                     for _, future in batch:
-                        future.set_exception(error)
-                else:
-                    for (_, future), own in zip(batch, rows, strict=True):
-                        future.done() or future.set_result(own)
+                        if not future.done():
+                            future.set_exception(error)
+                    continue
+                for (_, future), own in zip(batch, rows, strict=True):
+                    if not future.done():  # cancelled
+                        future.set_result(own)
