@@ -189,7 +189,7 @@ class Batcher:
 
     async def __call__(self, question: Question) -> list[Row]:
         """The rows of a question."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((question, future))
         return await future
 

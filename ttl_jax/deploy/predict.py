@@ -19,7 +19,7 @@ from ttl_jax.data.read_images import Entry, decoded
 from ttl_jax.deploy.run import Run
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
-from ttl_jax.evaluation.out_of_distribution import NEIGHBOURS, nearest, percentile
+from ttl_jax.evaluation.out_of_distribution import NEIGHBOURS, nearest_units, percentile, unit_length
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.training.records.signature import thresholds_of
@@ -63,7 +63,8 @@ class Ensemble:
             decision is asked for.
         sets: prediction sets, where they are asked for.
         abstention: the rule by which a decision is left to a reader, where it is asked for.
-        training: what each run keeps of its training images, where the distance to them is asked for.
+        training: what each run keeps of its training images, features of length one, where the distance to
+            them is asked for.
         patients: (n,) of the runs' validation images, likewise.
     """
 
@@ -168,7 +169,7 @@ class Ensemble:
         the first run's nearest ones."""
         held = zip(pairs, self.training, self.patients, strict=True)
         found = [
-            (nearest(known.features, run.features(images), NEIGHBOURS), known.validation, patients)
+            (nearest_units(known.features, run.features(images), NEIGHBOURS), known.validation, patients)
             for (run, images), known, patients in held
         ]
         each = [percentile(far[:, -1], validation, patients) for (_, far), validation, patients in found]
@@ -248,7 +249,8 @@ def ensemble(runs: Sequence[Run], asked: Asked | None = None) -> Ensemble:
     except ValueError as error:
         raise UserError(f"{error}: --set and --abstain take shares as 0.9") from None
     if asked.distance:
-        training = tuple(load_training_features(run.folder) for run in runs)
+        kept = [load_training_features(run.folder) for run in runs]
+        training = tuple(replace(each, features=unit_length(each.features)) for each in kept)
         joint = replace(joint, training=training, patients=tuple(each.groups for each in held))
     return joint
 

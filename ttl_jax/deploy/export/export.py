@@ -81,7 +81,7 @@ def export(
     written = format.find(format_name)
     format.require("export", ("huggingface_hub",), "'ttl-jax[export]'")
     forward, known = forward_of(run), run.signature
-    runtime = web.find_runtime(known, onnxruntime_web) if format_name == "web" else []
+    browser = web.find_runtime(known, onnxruntime_web) if format_name == "web" else []
     shown = generated_images(known) if images is None else read_check_images(images, known)
     folder = _folder(Path(out) if out is not None else run.workdir / FOLDER)
     path = folder / written.FILE
@@ -95,8 +95,8 @@ def export(
         path = path.with_suffix(".int8.onnx")
     made = Exported(path, error, _seen(shown), runtime, change)
     signature.write(folder, known)
-    if runtime:
-        web.write_page(folder, runtime)
+    if browser:
+        web.write_page(folder, browser)
     model_card.write(folder, run, made)
     return made
 
