@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import socket
 import sys
 import zlib
@@ -17,6 +18,7 @@ from PIL import Image
 
 import ttl_jax
 from ttl_jax.cli import main
+from ttl_jax.commands.serve import joined
 from ttl_jax.deploy import serve
 from ttl_jax.deploy.answerer import Answerer, Batcher, Limits, Question
 from ttl_jax.deploy.predict import Asked, ensemble
@@ -307,6 +309,27 @@ def test_a_batch_gives_each_image_what_it_gets_alone(answerer):
     for each, rows in zip(read, together, strict=True):
         (alone,) = answerer.answer([each])
         assert rows[0]["probabilities"] == pytest.approx(alone[0]["probabilities"], abs=1e-6)
+
+
+def test_several_runs_are_an_ensemble_with_a_map_each(finished, described, tmp_path, capsys):
+    run, other = ttl_jax.load(finished[0].workdir), tmp_path / "other"
+    shutil.copytree(run.folder, other)
+    with np.load(other / "predictions" / "val.npz") as file:
+        arrays = dict(file)
+    np.savez(other / "predictions" / "val.npz", **arrays | {"ids": arrays["ids"][::-1]})  # other images
+    runs, asked = [run, ttl_jax.load(other)], Asked(threshold="0.5", coverage=0.9, distance=True)
+    with pytest.raises(UserError, match="validated on different images"):
+        joined(runs, asked, insists=True)
+    joint = joined(runs, asked, insists=False)
+    assert joint.sets is None and "there are no prediction sets" in capsys.readouterr().out
+    answerer = Answerer(joint, Limits(batch=2))
+    ((said,),) = answerer.answer([answerer.read(encoded(pixels_of(2)), True)])
+    checked(described, "Answer", said)
+    checked(described, "Model", answerer.about())
+    assert [each["run"] for each in said["maps"]] == ["run", "other"] and said["sd"] == 0
+    assert said["probabilities"] == pytest.approx(
+        dict(zip(run.class_names, run.predict(pixels_of(2)[None], calibrated=True)[0], strict=True)), abs=1e-6
+    )
 
 
 def test_what_the_command_refuses(finished, capsys, monkeypatch):
