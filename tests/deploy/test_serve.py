@@ -224,7 +224,7 @@ def test_other_names_and_other_sites_are_refused(client):
         assert "name" in refused(answer, 421), host
     for host in ("localhost:1", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"):
         assert client.get("/model", headers={"Host": host}).status_code == 200
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:8001"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:8001", "http://[", ""):
         refused(client.post("/predict", content=b"x", headers={"Origin": origin}), 403)
     assert client.get("/model", headers={"Origin": HOME}).status_code == 200
 
@@ -234,7 +234,8 @@ def test_a_token_is_wanted_for_all_but_the_page(answerer):
         assert client.get("/").status_code == 200
         for given in (None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xff"):
             headers = {} if given is None else {"Authorization": given.encode("latin-1")}
-            assert "token" in refused(client.get("/model", headers=headers), 401)
+            answer = client.get("/model", headers=headers)
+            assert "token" in refused(answer, 401) and answer.headers["www-authenticate"] == "Bearer"
             refused(client.post("/predict", content=b"x", headers=headers), 401)
         assert client.get("/model", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
@@ -250,6 +251,7 @@ def test_only_this_machine_without_a_flag_and_a_token():
         serve.access_of("127.0.0.1", "short", False)
     assert serve.access_of("127.0.0.1", "", False) == serve.Access()
     assert serve.access_of("localhost", TOKEN, False).token == TOKEN
+    assert "127.0.0.9" in serve.access_of("127.0.0.9", "", False).hosts
     access = serve.access_of("0.0.0.0", TOKEN, True, ["Reading-Room"])
     assert "reading-room" in access.hosts and socket.gethostname().lower() in access.hosts
 

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -61,14 +61,15 @@ class Access:
         """The answer to a request that is refused before it is read; None to one that is not."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        if _name(host) not in self.hosts:
+        if _place(host).hostname not in self.hosts:
             return _refused(421, "this server is not called by that name: see --allow_host")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return _refused(403, "a page of another site may not ask this server")
         given = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given[2].encode(), self.token.encode())
         if self.token and scope["path"] != "/" and not (given[0].lower() == "bearer" and right):
-            return _refused(401, "the token is missing or wrong: send Authorization: Bearer TOKEN")
+            said = "the token is missing or wrong: send Authorization: Bearer TOKEN"
+            return _refused(401, said, {"WWW-Authenticate": "Bearer"})
         return None
 
 
@@ -222,12 +223,12 @@ def policy(page: str) -> str:
     )
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port; "" where it has none."""
+def _place(host: str) -> SplitResult:
+    """A Host header in parts; without any where it cannot be read."""
     try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
+        return urlsplit(f"//{host}")
     except ValueError:
-        return ""
+        return urlsplit("")
 
 
 def _refused(status: int, sentence: str, headers: Any = None) -> JSONResponse:
@@ -265,8 +266,8 @@ def access_of(host: str, token: str, public: bool, names: Sequence[str] = ()) ->
         raise UserError(
             f"--host={host} can be reached from other machines: that takes --public and --token=TOKEN too"
         )
-    own = (host, socket.gethostname(), *names) if others else names
-    return Access(tuple(name.lower() for name in (*LOOPBACK, *own)), token)
+    own = (*LOOPBACK, host, *names, *([socket.gethostname()] if others else []))
+    return Access(tuple(dict.fromkeys(name.lower() for name in own)), token)
 
 
 def listen(host: str, port: int) -> socket.socket:
