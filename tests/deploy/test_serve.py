@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
+from starlette import testclient
 
 import ttl_jax
 from ttl_jax.cli import main
@@ -27,7 +28,6 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import nearest
 from ttl_jax.training.records.training_features import load_training_features
 
-testclient = pytest.importorskip("starlette.testclient", reason="pip install 'ttl-jax[serve]'")
 HOME = "http://127.0.0.1:8000"
 TOKEN = "0123456789abcdef"
 
