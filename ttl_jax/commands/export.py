@@ -7,7 +7,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_jax
 
-SUMMARY = "write a finished run as ONNX, LiteRT, torch, a web page and more"
+SUMMARY = "write a finished run for other programs, or as a web page"
 
 HELP = """usage: ttl-jax export RUN [--format=onnx] [--quantize=int8] [--images=PATH]
                       [--out=DIR]
