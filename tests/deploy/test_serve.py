@@ -318,7 +318,7 @@ def test_several_runs_are_an_ensemble_with_a_map_each(finished, described, tmp_p
     shutil.copytree(run.folder, other)
     with np.load(other / "predictions" / "val.npz") as file:
         arrays = dict(file)
-    np.savez(other / "predictions" / "val.npz", **arrays | {"ids": arrays["ids"][::-1]})  # other images
+    np.savez(other / "predictions" / "val.npz", **arrays | {"id": arrays["id"][::-1]})  # other images
     runs, asked = [run, ttl_jax.load(other)], Asked(threshold="0.5", coverage=0.9, distance=True)
     with pytest.raises(UserError, match="validated on different images"):
         joined(runs, asked, insists=True)

@@ -1,6 +1,5 @@
 """The folder of a web export; test_browser.py shows that it predicts as Python does."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import ttl_jax
 from ttl_jax import cli
 from ttl_jax.deploy.export import onnx, web
 from ttl_jax.errors import UserError
+from ttl_jax.training.records import signature
 
 pytest.importorskip("onnxruntime")
 
@@ -35,7 +35,7 @@ def test_a_folder_with_all_that_a_browser_needs(finished, package, tmp_path, cap
     images = np.random.default_rng(0).integers(0, 256, (3, *run.signature.geometry.shape)).astype(np.uint8)
     wanted = run.signature.probabilities(run.logits(images), calibrated=True)
     np.testing.assert_allclose(onnx.open_file(out / "model.onnx")(images), wanted, atol=1e-4)
-    assert json.loads((out / "signature.json").read_text()) == run.signature.to_json()
+    assert signature.read(out) == run.signature
 
 
 def test_the_page_names_no_other_host_and_its_files_are_there(finished, package, tmp_path):
