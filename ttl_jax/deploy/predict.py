@@ -19,7 +19,7 @@ from ttl_jax.data.read_images import Entry, decoded
 from ttl_jax.deploy.run import Run
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
-from ttl_jax.evaluation.out_of_distribution import distance, percentile
+from ttl_jax.evaluation.out_of_distribution import NEIGHBOURS, nearest_units, percentile, unit_length
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.probability import Task
 from ttl_jax.training.records.signature import thresholds_of
@@ -63,7 +63,8 @@ class Ensemble:
             decision is asked for.
         sets: prediction sets, where they are asked for.
         abstention: the rule by which a decision is left to a reader, where it is asked for.
-        training: what each run keeps of its training images, where the distance to them is asked for.
+        training: what each run keeps of its training images, features of length one, where the distance to
+            them is asked for.
         patients: (n,) of the runs' validation images, likewise.
     """
 
@@ -104,6 +105,14 @@ class Ensemble:
         Args:
             images: the same images as each of the runs takes them.
         """
+        for answer in self.answers(images):
+            yield {name: _cell(value) for name, value in answer.items() if name in self.columns}
+
+    def answers(self, images: Sequence[UInt8[np.ndarray, "n ... s s 3"]]) -> Iterator[Row]:
+        """Yield what is said of each image, by the names of `columns`: numbers, lists of classes, and for
+        "abstain" a truth value where there is one label. Beside "ood" stands "nearest": the ids and distances
+        of the first run's nearest training images.
+        """
         pairs = list(zip(self.runs, images, strict=True))
         chances = np.stack([run.signature.probabilities(run.logits(each), True) for run, each in pairs])
         mean = chances.astype(np.float64).mean(0)
@@ -118,50 +127,65 @@ class Ensemble:
             columns["set"] = self._sets(self.sets.sets(mean))
         if self.abstention is not None:
             left = self.abstention.abstains(mean, self.task)
-            one = ["yes" if each else "no" for each in left] if left.ndim == 1 else self._said(left)
-            columns["abstain"] = one
+            columns["abstain"] = [bool(each) for each in left] if left.ndim == 1 else self._said(left)
         if self.training:
-            columns["ood"] = self._distances(pairs)
+            columns["ood"], columns["nearest"] = self._distances(pairs)
         if len(self.runs) > 1:
             spread = chances.std(0)
             several = self.task == "multilabel"
             columns["mutual_information"] = mutual_information(chances, several)
             columns["sd"] = spread.max(1) if several else spread[np.arange(len(mean)), mean.argmax(1)]
-        for cells in zip(*columns.values(), strict=True):
+        for values in zip(*columns.values(), strict=True):
             yield {
-                name: cell if isinstance(cell, str) else float(np.float32(cell))
-                for name, cell in zip(columns, cells, strict=True)
+                name: value if isinstance(value, list | bool) else float(np.float32(value))
+                for name, value in zip(columns, values, strict=True)
             }
 
-    def _said(self, there: Bool[np.ndarray, "n classes"]) -> list[str]:
-        """The names of the classes that are there, one cell each."""
-        return [JOINED.join(np.asarray(self.class_names)[row]) for row in there]
+    def _said(self, there: Bool[np.ndarray, "n classes"]) -> list[list[str]]:
+        """The names of the classes that are there."""
+        return [[name for name, each in zip(self.class_names, row, strict=True) if each] for row in there]
 
-    def _decisions(self, mean: Float[np.ndarray, "n classes"]) -> list[str]:
+    def _decisions(self, mean: Float[np.ndarray, "n classes"]) -> list[list[str]]:
         """The classes that reach their threshold; of two classes the first where the second does not."""
         known = self.threshold
         at = np.array([known[name] if name in known else np.inf for name in self.class_names])
-        otherwise = self.class_names[0] if self.runs[0].signature.positive_class else ""
+        otherwise = [self.class_names[0]] if self.runs[0].signature.positive_class else []
         return [each or otherwise for each in self._said(mean >= at)]
 
-    def _sets(self, found: Bool[np.ndarray, "..."]) -> list[str]:
+    def _sets(self, found: Bool[np.ndarray, "..."]) -> list[list[str]]:
         """The classes of each set; of several labels those that may be present, with "?" if absent too."""
         if self.task == "multiclass":
             return self._said(found)
         cells = []
         for answers in found:
             each = zip(self.class_names, *answers.T, strict=True)
-            cells.append(JOINED.join(name + "?" * bool(absent) for name, absent, there in each if there))
+            cells.append([name + "?" * bool(absent) for name, absent, there in each if there])
         return cells
 
-    def _distances(self, pairs: Sequence[tuple[Run, np.ndarray]]) -> Float[np.ndarray, "n"]:
-        """Percentile of the distance to the training images among validation's; the mean over the runs."""
+    def _distances(
+        self, pairs: Sequence[tuple[Run, np.ndarray]]
+    ) -> tuple[Float[np.ndarray, "n"], list[list[Row]]]:
+        """Percentile of the distance to the training images among validation's, the mean over the runs; and
+        the first run's nearest ones."""
         held = zip(pairs, self.training, self.patients, strict=True)
-        each = [
-            percentile(distance(known.features, run.features(images)), known.validation, patients)
+        found = [
+            (nearest_units(known.features, run.features(images), NEIGHBOURS), known.validation, patients)
             for (run, images), known, patients in held
         ]
-        return np.asarray(np.mean(each, axis=0))
+        each = [percentile(far[:, -1], validation, patients) for (_, far), validation, patients in found]
+        ids, (places, far) = self.training[0].ids, found[0][0]
+        nearby = [
+            [{"id": str(ids[place]), "distance": float(at)} for place, at in zip(*row, strict=True)]
+            for row in zip(places, far, strict=True)
+        ]
+        return np.asarray(np.mean(each, axis=0)), nearby
+
+
+def _cell(value: Any) -> Any:
+    """A value of `answers` as a cell of a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return JOINED.join(value) if isinstance(value, list) else value
 
 
 def _one_hot(chances: Float[np.ndarray, "n classes"]) -> Bool[np.ndarray, "n classes"]:
@@ -225,7 +249,8 @@ def ensemble(runs: Sequence[Run], asked: Asked | None = None) -> Ensemble:
     except ValueError as error:
         raise UserError(f"{error}: --set and --abstain take shares as 0.9") from None
     if asked.distance:
-        training = tuple(load_training_features(run.folder) for run in runs)
+        kept = [load_training_features(run.folder) for run in runs]
+        training = tuple(replace(each, features=unit_length(each.features)) for each in kept)
         joint = replace(joint, training=training, patients=tuple(each.groups for each in held))
     return joint
 
@@ -314,5 +339,10 @@ def geometries(joint: Ensemble) -> list[tuple[Any, Any]]:
 
 def _stacked(joint: Ensemble, ways: list[Any], read: list[Any]) -> list[UInt8[np.ndarray, "n ..."]]:
     """The images that could be read, as each run takes them."""
-    stacks = [np.stack([each[place][2] for each in read]) for place in range(len(ways))]
-    return [stacks[ways.index((run.signature.geometry, run.signature.source))] for run in joint.runs]
+    return of_runs(joint, [np.stack([each[place][2] for each in read]) for place in range(len(ways))])
+
+
+def of_runs(joint: Ensemble, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "n ..."]]:
+    """The images of each run, from those of each of `geometries(joint)`."""
+    ways = geometries(joint)
+    return [images[ways.index((run.signature.geometry, run.signature.source))] for run in joint.runs]

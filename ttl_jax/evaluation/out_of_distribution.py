@@ -28,15 +28,22 @@ def nearest(
     Raises:
         ValueError: features of another width, or no training image.
     """
-    if training.shape[1:] != features.shape[1:] or not len(training):
-        raise ValueError(f"features {features.shape} and training features {training.shape} do not fit")
-    known, count = _unit(training), min(count, len(training))
+    return nearest_units(unit_length(training), features, count)
+
+
+def nearest_units(
+    known: Float[np.ndarray, "n d"], features: Float[np.ndarray, "m d"], count: int
+) -> tuple[Int[np.ndarray, "m count"], Float[np.ndarray, "m count"]]:
+    """Do as `nearest`, of training features that went through `unit_length` once for many calls."""
+    if known.shape[1:] != features.shape[1:] or not len(known):
+        raise ValueError(f"features {features.shape} and training features {known.shape} do not fit")
+    count = min(count, len(known))
     places = np.empty((len(features), count), np.int64)
     distances = np.empty((len(features), count), np.float32)
     step = max(1, _CELLS // len(known))
     for start in range(0, len(features), step):
         rows = slice(start, start + step)
-        cosine = _unit(features[rows]) @ known.T
+        cosine = unit_length(features[rows]) @ known.T
         few = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
         alike = np.take_along_axis(cosine, few, axis=1)
         order = np.argsort(-alike, axis=1, kind="stable")
@@ -75,6 +82,7 @@ def percentile(
     return 100 * patients[nearer] / (len(counts) + 1)
 
 
-def _unit(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def unit_length(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Features of length one, float32."""
     values = np.asarray(features, np.float32)
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

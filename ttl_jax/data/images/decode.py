@@ -6,6 +6,7 @@ an image with several frames or with NaN is refused.
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 from dataclasses import dataclass, replace
@@ -44,6 +45,17 @@ class Picture(Protocol):
         Raises:
             UnreadableImageError: missing, damaged or empty.
         """
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """The content of an image file as a Picture."""
+
+    content: bytes
+
+    def read(self) -> Image:
+        """See `Picture`."""
+        return read_stream(io.BytesIO(self.content))
 
 
 @dataclass(frozen=True, eq=False)

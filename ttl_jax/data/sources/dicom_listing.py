@@ -115,15 +115,24 @@ def read_dicom(config: DataConfig) -> Listing:
     return listed.expand(pictures, np.array([each.group for each in listed_files]))
 
 
-def dicom_images(path: Path, slices: str, window: Window | str, spacing: float) -> list[ImageSource]:
-    """List the images of a file: its frames, or the volume of them; arguments are the fields of the config.
+def dicom_images(
+    path: Path | bytes, slices: str, window: Window | str, spacing: float, most: int | None = None
+) -> list[ImageSource]:
+    """List the images of a file: its frames, or the volume of them.
+
+    Args:
+        path: The file, or its content.
+        slices, window, spacing: See `DataConfig`.
+        most: Frames that are read; None sets no limit.
 
     Raises:
         UserError: pydicom is not installed.
-        UnreadableImageError: missing, damaged, or without an image.
+        UnreadableImageError: missing, damaged, without an image, or with more frames.
     """
-    _need_pydicom(f"{path}: DICOM")
+    _need_pydicom("DICOM" if isinstance(path, bytes) else f"{path}: DICOM")
     frames = read_header(path, "").frames
+    if most is not None and frames > most:
+        raise UnreadableImageError(f"holds {frames} frames, and at most {most} are read at once")
     return examples_of(frames, slices, lambda number: DicomFrame(path, number, window, spacing))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ttl_jax.deploy.export import format, model_card, quantize
+from ttl_jax.deploy.export import format, model_card, quantize, web
 from ttl_jax.deploy.export.check_images import CHECKED, CheckImages, generated_images, read_check_images
 from ttl_jax.deploy.export.format import Predict
 from ttl_jax.deploy.export.forward import Forward, forward_of
@@ -55,6 +55,7 @@ def export(
     quantized: str | None = None,
     images: Any = None,
     out: str | os.PathLike[str] | None = None,
+    onnxruntime_web: str | None = None,
 ) -> Exported:
     """Writes a run's network for another runtime, and keeps the file only if it computes what JAX does.
 
@@ -67,6 +68,7 @@ def export(
         quantized: "int8" for 8-bit weights and activations (ONNX).
         images: what to check on and calibrate with, as `Run.predict` takes them; None generates some.
         out: folder; None = "export" in the run's.
+        onnxruntime_web: of "web": folder of the unpacked npm package; None takes what came with ttl_jax.
 
     Raises:
         UserError: no such format, libraries that are not installed, images that cannot be read.
@@ -79,6 +81,7 @@ def export(
     written = format.find(format_name)
     format.require("export", ("huggingface_hub",), "'ttl-jax[export]'")
     forward, known = forward_of(run), run.signature
+    browser = web.find_runtime(known, onnxruntime_web) if format_name == "web" else []
     shown = generated_images(known) if images is None else read_check_images(images, known)
     folder = _folder(Path(out) if out is not None else run.workdir / FOLDER)
     path = folder / written.FILE
@@ -92,6 +95,8 @@ def export(
         path = path.with_suffix(".int8.onnx")
     made = Exported(path, error, _seen(shown), runtime, change)
     signature.write(folder, known)
+    if browser:
+        web.write_page(folder, browser)
     model_card.write(folder, run, made)
     return made
 

@@ -24,7 +24,7 @@ class Runnable(NamedTuple):
     runtime: str
 
 
-FORMATS = ("onnx", "litert", "stablehlo", "torch", "safetensors")
+FORMATS = ("onnx", "litert", "stablehlo", "torch", "safetensors", "web")
 
 
 class Format(Protocol):
