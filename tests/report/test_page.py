@@ -276,6 +276,12 @@ def test_names_cannot_inject_markup_or_mathematics(run, tmp_path):
     assert any(text == names[0] for _, text in page.all("th"))
 
 
+def test_text_of_another_direction_turns_none_around_it(run, tmp_path):
+    page_of([run("turned", class_names=("\u05d0\u05d1", "ab\u202egnp"))], tmp_path)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "\u202e" not in text and "abU+202Egnp" in text and "\u2068\u05d0\u05d1\u2069" in text
+
+
 def test_tables_can_be_sorted_from_the_keyboard_and_read_aloud(run, tmp_path):
     page = page_of([run("one"), run("two", strategy="lp_ft")], tmp_path)
     tables = page.all("table", **{"class": "sortable"})

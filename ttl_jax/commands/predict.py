@@ -31,6 +31,8 @@ same command goes on. docs/deploy.md explains the columns.
                            percentile among validation's
   --tta=VIEWS              none, flip, flips or dihedral instead of data.tta
   --batch_size=N           images a step; else the run's data.eval_batch_size
+  --anonymous              hashes in the place of file names, and no other columns
+                           of a table: a file to hand on (docs/privacy.md)
   --image=COLUMN           tables: the column with the image names
   --root=DIR               tables: the folder above them
 
@@ -54,6 +56,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--ood", action="store_true")
     parser.add_argument("--tta")
     parser.add_argument("--batch_size", type=int, default=0)
+    parser.add_argument("--anonymous", action="store_true")
     parser.add_argument("--image", default="image")
     parser.add_argument("--root", default="")
     given = parser.parse_intermixed_args(arguments)
@@ -61,7 +64,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--batch_size={given.batch_size} is below 1")
     set_up_jax()
     from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, Asked, ensemble
-    from ttl_jax.deploy.prediction_table import check_out, predict_table
+    from ttl_jax.deploy.prediction_table import PredictionTable, check_out, predict_table
     from ttl_jax.deploy.run import load
     from ttl_jax.training.kept import is_run
 
@@ -75,5 +78,6 @@ def run(arguments: list[str]) -> None:
     for note in joint.sets.notes if joint.sets is not None else ():
         print(note)
     size = given.batch_size or joint.runs[0].config.data.eval_batch_size
-    done = predict_table(joint, images, given.out, size, given.image, given.root)
+    table = PredictionTable(given.out, given.image, given.root, given.anonymous)
+    done = predict_table(joint, images, table, size)
     print(f"{given.out}: {done['rows']} rows, {done['unreadable']} of them of images that cannot be read")

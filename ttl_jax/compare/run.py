@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -106,7 +105,7 @@ def compare(
 def _as_begun(config: CompareConfig, workdir: Path) -> CompareConfig:
     """The config; where cells of an earlier version are, all read their data as these do."""
     for path in (workdir / "cells").glob("**/config.json"):
-        older = provenance.begun_as(json.loads(path.read_text())["config"]["data"])
+        older = provenance.begun_as(provenance.read_config_record(path)["config"]["data"])
         return replace_fields(config, {"data.positive": LAST}) if older else config
     return config
 

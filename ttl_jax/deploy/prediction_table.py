@@ -6,43 +6,60 @@ import csv
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from ttl_jax.data.patient_key import hashed
 from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.pseudonyms import pseudonym
 from ttl_jax.data.read_images import Entry, list_images
 from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import remote
+from ttl_jax.system.csv_cell import csv_cell
+from ttl_jax.system.json_object import read_object
 from ttl_jax.system.lock import held
 from ttl_jax.training.records.provenance import command, write_json
 
 ENDINGS = (".csv", ".parquet", ".jsonl")
 PART_ROWS, PART_SECONDS = 1000, 15.0  # a part is written after so much: what a kill may cost
 NUMBERS = ("ood", "mutual_information", "sd")  # columns, besides the probabilities
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs cells that begin so
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table to be written.
+
+    Attributes:
+        out: file to write; its ending decides on the kind. Beside it OUT.json says what made it, and
+            OUT.parts holds what is done as long as not all is.
+        image, root: of tables of images, see `list_images`.
+        anonymous: whether hashes stand in the place of the images' names, and no columns of the user's.
+    """
+
+    out: str
+    image: str = "image"
+    root: str = ""
+    anonymous: bool = False
 
 
 def predict_table(
-    joint: Ensemble, paths: Sequence[str], out: str, batch_size: int, image: str = "image", root: str = ""
+    joint: Ensemble, paths: Sequence[str], table: PredictionTable, batch_size: int
 ) -> dict[str, Any]:
     """Predict images and write a row for each; the same call goes on after a kill, or finds all done.
 
     Args:
         joint: the runs.
         paths: images, as for `list_images`.
-        out: file to write; its ending decides on the kind. Beside it OUT.json says what made it, and
-            OUT.parts holds what is done as long as not all is.
+        table: the table.
         batch_size: images a batch.
-        image, root: of tables, see `list_images`.
 
     Returns:
         the content of OUT.json.
@@ -50,13 +67,14 @@ def predict_table(
     Raises:
         UserError: a file there that something else wrote, or images that changed meanwhile.
     """
+    out = table.out
     check_out(out)
     volumes = bool(joint.runs[0].signature.geometry.depth)
 
     def entries() -> Iterator[Entry]:
-        return list_images(list(paths), volumes, image, root)
+        return list_images(list(paths), volumes, table.image, table.root)
 
-    about = _about(joint, paths, image, root)
+    about = _about(joint, paths, table)
     if (done := _finished(out, about)) is not None:
         return done
     total = sum(1 for _ in entries())
@@ -66,11 +84,11 @@ def predict_table(
         closing.enter_context(held(folder / "lock", wait=False, name=f"{out}.parts"))
         _claim(folder, about, out)
         _predict_parts(joint, entries, folder, total, batch_size, out)
-        record = about | _summary(folder)
+        record = about | _summary(folder, table)
         with remote.output(f"{out}.json") as place:
             write_json(place, record)
         with remote.output(out) as place:
-            _write(place, Path(out).suffix.lower(), joint, folder)
+            _write(place, table, joint, folder)
         for part in folder.iterdir():
             part.unlink()
         push()
@@ -100,14 +118,16 @@ def check_out(out: str) -> None:
         raise UserError(f"--out={out}: {place.parent} may not be written to")
 
 
-def _about(joint: Ensemble, paths: Sequence[str], image: str, root: str) -> dict[str, Any]:
+def _about(joint: Ensemble, paths: Sequence[str], table: PredictionTable) -> dict[str, Any]:
     """What decides about every row."""
     runs = [
         {"run": str(run.folder), "weights": weights_digest(run.variables), **run.signature.to_json()}
         for run in joint.runs
     ]
     thresholds = {name: None if np.isinf(at) else at for name, at in joint.threshold.items()}
-    images = {"paths": list(paths), "image": image, "root": root}
+    images: dict[str, Any] = {"paths": list(paths), "image": table.image, "root": table.root}
+    if table.anonymous:  # a digest tells another command all the same
+        images = {"anonymous": hashed(json.dumps(images))}
     rules: dict[str, Any] = {"thresholds": thresholds}
     if joint.sets is not None:
         sets = joint.sets
@@ -151,7 +171,7 @@ def _finished(out: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
 def _claim(folder: Path, about: Mapping[str, Any], out: str) -> None:
     path = folder / "about.json"
     if path.exists():
-        if json.loads(path.read_text()) != json.loads(json.dumps(about)):
+        if read_object(path, f"remove {out}.parts") != json.loads(json.dumps(about)):
             raise UserError(
                 f"{out}.parts is of another command: finish that one, remove it, or name another --out"
             )
@@ -246,11 +266,12 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
         yield from rows
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def _summary(folder: Path, table: PredictionTable) -> dict[str, Any]:
     rows = unreadable = 0
     for row in _rows(folder):
         rows, unreadable = rows + 1, unreadable + ("error" in row)
-    return {"rows": rows, "unreadable": unreadable, "command": command()}
+    made = {} if table.anonymous else {"command": command()}
+    return {"rows": rows, "unreadable": unreadable} | made
 
 
 def _flat(folder: Path, joint: Ensemble) -> tuple[list[str], Iterator[dict[str, Any]]]:
@@ -269,27 +290,27 @@ def _flat(folder: Path, joint: Ensemble) -> tuple[list[str], Iterator[dict[str, 
     return [first, *own.values(), *others], rows()
 
 
-def _write(place: Path, ending: str, joint: Ensemble, folder: Path) -> None:
+def _write(place: Path, table: PredictionTable, joint: Ensemble, folder: Path) -> None:
     """Write the table beside its place, and rename it there."""
     columns, rows = _flat(folder, joint)
+    if table.anonymous:
+        columns = list(joint.columns)
+        rows = ({**row, "id": pseudonym(row["id"])} for row in rows)
+    ending = Path(table.out).suffix.lower()
     beside = place.with_name(f".{place.name}.tmp")
     {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending](beside, columns, rows)
     beside.replace(place)
 
 
-def cell(value: Any) -> str:
-    """A value as a cell of CSV: text that a spreadsheet would run as a formula is made plain by a quote."""
-    if isinstance(value, float):
-        return str(np.float32(value))
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+def _cell(value: Any) -> object:
+    return str(np.float32(value)) if isinstance(value, float) else csv_cell(value)
 
 
 def _csv(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with place.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow([cell(name) for name in columns])
-        table.writerows([cell(row.get(name)) for name in columns] for row in rows)
+        table.writerow([csv_cell(name) for name in columns])
+        table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
 
 
 def _jsonl(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

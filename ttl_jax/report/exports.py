@@ -20,6 +20,7 @@ from ttl_jax.report.comparison.text import (
     pooled,
     varying_length,
 )
+from ttl_jax.system.csv_cell import csv_cell
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -47,17 +48,12 @@ def as_csv(rows: tuple[Line, ...]) -> str:
     return file.getvalue()
 
 
-def safe_cell(text: str) -> str:
-    """Text that a spreadsheet takes for text: what would begin a formula gets an apostrophe in front."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def _flat(row: Line) -> dict[str, object]:
     """The CSV's columns: NAME, NAME_low, NAME_high of each metric (of AUROC low, high), and its chance."""
     cells: dict[str, object] = {}
     for key, value in vars(row).items():
         if key != "metrics":
-            cells[key] = safe_cell(value) if isinstance(value, str) else value
+            cells[key] = csv_cell(value)
             continue
         for each in row.metrics:
             name = each.metric.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +38,7 @@ from ttl_jax.search.protocol import (
 from ttl_jax.search.trial import LastSave, TrialTask, feature_store, known, report_test, run_trial
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
 from ttl_jax.system import remote
+from ttl_jax.system.json_object import read_object
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.check import check
 from ttl_jax.training.compile_ahead import foresee
@@ -236,7 +236,7 @@ def folder(workdir: Path, request: Request) -> Path:
 
 def _result(place: Path) -> dict[str, Any]:
     path = place / "result.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_object(path) if path.exists() else {}
 
 
 def _request(trial: Any) -> Request:

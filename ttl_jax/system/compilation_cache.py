@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 
 from ttl_jax.system import host
+from ttl_jax.system.user_folders import user_cache
 
 BETWEEN_COLLECTIONS = 10_000  # new objects; Python's own is 700
 
@@ -18,8 +18,7 @@ def set_up_cache() -> None:
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ttl_jax import evaluation, strategies
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.read_images import read_images
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import sanity
@@ -184,7 +185,7 @@ def evaluate_once(
     scores: dict[str, Any] = {}
     held: dict[str, evaluation.Predictions] = {}
     for name, split in sets.items():
-        logits = logits_for(split)
+        logits, split = logits_for(split), pseudonymous(split)
         if writes:
             evaluation.predictions.save(
                 workdir / "predictions" / f"{name}.npz",

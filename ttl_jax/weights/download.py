@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import sys
 import time
 import urllib.error
@@ -12,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from ttl_jax.errors import UserError
+from ttl_jax.system.user_folders import user_cache
 
 CHUNK = 1 << 20
 TIMEOUT = 20.0  # seconds without an answer
@@ -19,8 +19,7 @@ TIMEOUT = 20.0  # seconds without an answer
 
 def cache_folder() -> Path:
     """$TTL_JAX_CACHE/weights, or ~/.cache/ttl_jax/weights."""
-    root = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-    return Path(root) / "weights"
+    return user_cache() / "weights"
 
 
 def download(url: str, sha256: str) -> Path:

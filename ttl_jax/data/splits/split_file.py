@@ -11,6 +11,7 @@ import numpy as np
 
 from ttl_jax.data.sources.listing import SPLITS
 from ttl_jax.errors import UserError
+from ttl_jax.system.json_object import check_fields, read_object
 
 
 def write_splits(path: str | Path, ids: np.ndarray, splits: np.ndarray, source: str) -> None:
@@ -44,10 +45,10 @@ def read_splits(path: str | Path, ids: np.ndarray, left_out: frozenset[str]) -> 
         UserError: not such a file, an id twice, or ids that the data and the file do not share.
     """
     content = _read(path, "splits")
-    try:
-        lists = {name: [str(item) for item in content[name]] for name in SPLITS}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a split file ({error!r}); {_REMEDY}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a split file: 'splits' is a {type(content).__name__}; {_REMEDY}")
+    check_fields(path, content, f"; {_REMEDY}", **dict.fromkeys(SPLITS, list))
+    lists = {name: [str(item) for item in content[name]] for name in SPLITS}
     return np.array(_places(path, lists, ids, left_out))
 
 
@@ -67,6 +68,8 @@ def read_folds(path: str | Path, ids: np.ndarray, folds: int, left_out: frozense
     if not isinstance(content, list) or len(content) != folds:
         held = len(content) if isinstance(content, list) else 0
         raise UserError(f"{path} holds {held} folds and data.folds={folds}; {_REMEDY}")
+    if not all(isinstance(items, list) for items in content):
+        raise UserError(f"{path} is not a split file: a fold is a list of ids; {_REMEDY}")
     lists = {number: [str(item) for item in items] for number, items in enumerate(content)}
     return np.array(_places(path, lists, ids, left_out), np.int64)
 
@@ -87,13 +90,11 @@ def _write(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def _read(path: str | Path, key: str) -> Any:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if key == "splits" and "folds" in content:
-            raise UserError(f"{path} holds folds; set data.folds={len(content['folds'])}, or {_REMEDY}")
-        return content[key]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a split file ({error!r}); {_REMEDY}") from None
+    content = read_object(Path(path), _REMEDY)
+    if key == "splits" and isinstance(folds := content.get("folds"), list):
+        raise UserError(f"{path} holds folds; set data.folds={len(folds)}, or {_REMEDY}")
+    check_fields(path, content, f"; {_REMEDY}", **{key: (list, dict)})
+    return content[key]
 
 
 def _places(

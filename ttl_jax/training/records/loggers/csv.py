@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ttl_jax.system.csv_cell import csv_cell
+
 FIRST = ["step", "epoch", "split", "phase", "loss"]  # columns that stand in front
 
 
@@ -45,7 +47,7 @@ class CsvFile:
 
     def _take(self, values: Mapping[str, Any]) -> dict[str, Any]:
         row = {
-            name: "" if value is None else value
+            name: "" if value is None else csv_cell(value)
             for name, value in values.items()
             if not isinstance(value, Mapping | list | tuple)
         }
