@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttl_jax.system.csv_cell import csv_cell, csv_text
+from ttl_jax.system.csv_cell import csv_cell, csv_line, csv_text
 
 RUN = "=1+1 +cmd|x -2+3 @SUM(A1) \t=1 \r=1 \n=1".split(" ") + [
     " =HYPERLINK(1)",
@@ -33,7 +33,5 @@ def test_numbers_and_plain_text_stay(value):
 
 @given(st.text("=+-@'\t\r\n 19.ea,\"", max_size=8))
 def test_every_text_comes_back_out_of_a_file(text):
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerow([csv_cell(text), "x"])
-    ((cell, _),) = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    ((cell, _),) = csv.reader(io.StringIO(csv_line([text, "x"]), newline=""))
     assert csv_text(cell) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttl_jax.commands.arguments import Parser
+from ttl_jax.config.fields import LARGEST
 from ttl_jax.errors import UserError
 from ttl_jax.system.compilation_cache import set_up_jax
 
@@ -31,7 +32,7 @@ same command goes on. docs/deploy.md explains the columns.
                            percentile among validation's
   --tta=VIEWS              none, flip, flips or dihedral instead of data.tta
   --batch_size=N           images a step; else the run's data.eval_batch_size
-  --anonymous              hashes in the place of file names, and no other columns
+  --anonymous              hashes in the place of file names, no other columns
                            of a table: a file to hand on (docs/privacy.md)
   --image=COLUMN           tables: the column with the image names
   --root=DIR               tables: the folder above them
@@ -60,8 +61,8 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--image", default="image")
     parser.add_argument("--root", default="")
     given = parser.parse_intermixed_args(arguments)
-    if given.batch_size < 0:
-        raise UserError(f"--batch_size={given.batch_size} is below 1")
+    if not 0 <= given.batch_size <= LARGEST:
+        raise UserError(f"--batch_size={given.batch_size} is not from 1 to {LARGEST}")
     set_up_jax()
     from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, Asked, ensemble
     from ttl_jax.deploy.prediction_table import PredictionTable, check_out, predict_table

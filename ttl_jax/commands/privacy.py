@@ -54,11 +54,12 @@ def run(arguments: list[str]) -> None:
     found = scan(given.folder, known)
     if found or given.json:
         print_rows([dataclasses.asdict(each) for each in found], given.json)
-    if why:
+    if why and not given.json:
         print(f"note: {why}: only dates, paths, DICOM names and UIDs were looked for")
     if found:
         kinds = ", ".join(sorted({each.kind for each in found}))
         raise FaultsFoundError(
             f"{given.folder} holds what may identify ({kinds}), in {len({each.file for each in found})} files"
         )
-    print(f"nothing that identifies was found in {given.folder}")
+    if not given.json:
+        print(f"nothing that identifies was found in {given.folder}")

@@ -10,6 +10,7 @@ from ttl_jax.commands.arguments import Parser
 from ttl_jax.commands.printing import print_rows
 from ttl_jax.errors import UserError
 from ttl_jax.system import terminal
+from ttl_jax.system.json_object import readable_folder
 
 SUMMARY = "the runs of a folder: data, strategy, score, state"
 
@@ -49,7 +50,8 @@ def run(arguments: list[str]) -> None:
 def _row(kind: str, place: Path) -> dict[str, Any]:
     """What is known of a work; of one whose files are damaged that."""
     try:
-        return _KINDS[kind](place)
+        with readable_folder(place):
+            return _KINDS[kind](place)
     except UserError as error:
         unknown: dict[str, Any] = dict.fromkeys(("score", "low", "high"))
         return dict.fromkeys(("data", "strategy", "network", "metric"), "") | unknown | {

@@ -95,6 +95,8 @@ class Option:
             raise UserError(f"config {path}={value!r}{nearest(value, self.choices)}")
         if self.bounds and not all(map(self.allows, value if isinstance(value, tuple) else (value,))):
             raise UserError(f"config {path}={value} must be {self.bounds}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config {path}={value} must be finite")
         return value
 
 
@@ -185,8 +187,6 @@ def _of_type(value: Any, standard: Any, path: str) -> Any:
     if whole and abs(value) > LARGEST:
         raise UserError(f"config {path}={value} is too large: {LARGEST} is the largest whole number")
     if isinstance(standard, float) and (isinstance(value, float) or whole):
-        if not math.isfinite(value):
-            raise UserError(f"config {path}={value} must be a number, not {value}")
         return float(value)
     if isinstance(value, type(standard)) and isinstance(value, bool) == isinstance(standard, bool):
         return value

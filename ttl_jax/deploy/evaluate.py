@@ -7,7 +7,6 @@ so that reports and tables of runs are made of it as of any.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -34,7 +33,7 @@ from ttl_jax.evaluation.probability import probabilities
 from ttl_jax.evaluation.shift import shift
 from ttl_jax.evaluation.subgroups import gaps
 from ttl_jax.report.operating import operating_rows
-from ttl_jax.system.csv_cell import csv_cell
+from ttl_jax.system.csv_cell import csv_line
 from ttl_jax.system.json_object import read_object
 from ttl_jax.training.predict import make_predict
 from ttl_jax.training.records import provenance
@@ -274,15 +273,14 @@ def _write_images(
     several, found = here.task == "multilabel", {each.row: each for each in leaks}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
         truth = [f"true_{name}" for name in here.class_names] if several else ["true"]
         heads = ["id", "group", *truth, *(f"p_{name}" for name in here.class_names), "out_of_distribution",
                  "leak", "training_image", "likeness"]  # fmt: skip
-        table.writerow(map(csv_cell, heads))
+        file.write(csv_line(heads))
         for row, id in enumerate(here.ids):
             true = here.labels[row].tolist() if several else [here.class_names[int(here.labels[row])]]
             leak = found.get(row)
             away = "" if np.isnan(beyond[row]) else f"{beyond[row]:.1f}"
             about = [leak.kind, leak.training_id, f"{leak.likeness:.4f}"] if leak else ["", "", ""]
             numbers = [f"{chance:.6g}" for chance in chances[row]]
-            table.writerow(map(csv_cell, [str(id), str(here.groups[row]), *true, *numbers, away, *about]))
+            file.write(csv_line([str(id), str(here.groups[row]), *true, *numbers, away, *about]))

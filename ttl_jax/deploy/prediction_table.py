@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from ttl_jax.data.read_images import Entry, list_images
 from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import remote
-from ttl_jax.system.csv_cell import csv_cell
+from ttl_jax.system.csv_cell import csv_line
 from ttl_jax.system.json_object import read_object
 from ttl_jax.system.lock import held
 from ttl_jax.training.records.provenance import command, write_json
@@ -302,15 +301,14 @@ def _write(place: Path, table: PredictionTable, joint: Ensemble, folder: Path) -
     beside.replace(place)
 
 
-def _cell(value: Any) -> object:
-    return str(np.float32(value)) if isinstance(value, float) else csv_cell(value)
+def _short(value: Any) -> object:
+    return str(np.float32(value)) if isinstance(value, float) else value
 
 
 def _csv(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with place.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow([csv_cell(name) for name in columns])
-        table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+        file.write(csv_line(columns))
+        file.writelines(csv_line(_short(row.get(name)) for name in columns) for row in rows)
 
 
 def _jsonl(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

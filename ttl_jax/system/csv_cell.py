@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 
 # What a spreadsheet would run or drop; the wide forms are those that Excel takes for the others.
 _RUN = re.compile(r"'*\s*[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001
@@ -17,6 +20,13 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str) or _NUMBER.fullmatch(value) or not _RUN.match(value):
         return value
     return f"'{value}"
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """A row of a CSV file, each cell a `csv_cell`; a carriage return stands in quotes, as a new line does."""
+    held = io.StringIO()
+    csv.writer(held).writerow(map(csv_cell, cells))  # it quotes what is in its own end of a line, CR and LF
+    return held.getvalue()[:-2] + "\n"
 
 
 def csv_text(cell: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,25 @@ def read_object(path: Path, remedy: str = "", **kinds: type | tuple[type, ...]) 
         raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object{after}")
     check_fields(path, value, after, **kinds)
     return value
+
+
+@contextmanager
+def readable_folder(folder: object) -> Iterator[None]:
+    """Says of a folder whose files are not what this version writes that it cannot be read.
+
+    For readers that look at many fields of many files, which others may have written or damaged.
+
+    Raises:
+        UserError: instead of what a missing or odd field makes Python raise.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"{folder} cannot be read: a file in it is damaged or of another version "
+            f"({error!r} at {Path(place.filename).name}:{place.lineno}); put back its own, or make it again"
+        ) from error
 
 
 def check_fields(

@@ -29,6 +29,7 @@ import numpy as np
 
 from ttl_jax.errors import UserError
 from ttl_jax.system.host import release_memory
+from ttl_jax.system.json_object import read_object
 from ttl_jax.typing import Variables
 
 MANIFEST = "manifest.json"
@@ -190,7 +191,10 @@ class Checkpoints:
         bundle = self._folder / "last" / str(number)
         why = fault(bundle)
         if why is None:
-            progress = _progress(bundle)
+            try:
+                progress = _progress(bundle)
+            except UserError:
+                return "its progress is unreadable"
             if progress["best"] is not None:
                 why = fault(self._folder / "best" / str(progress["best_step"]))
                 why = f"its best weights: {why}" if why else None
@@ -322,12 +326,13 @@ def fault(bundle: Path) -> str | None:
     if not manifest.exists():
         return None if (bundle / _ORBAX_MARK).exists() else "it was never finished"
     try:
-        files = json.loads(manifest.read_text())["files"]
-    except (ValueError, KeyError, TypeError):
+        files = read_object(manifest, files=dict)["files"]
+        known = [(name, int(size), str(digest)) for name, (size, digest) in files.items()]
+    except (UserError, ValueError, TypeError):
         return f"{MANIFEST} is unreadable"
-    for name, (size, digest) in files.items():
+    for name, size, digest in known:
         path = bundle / name
-        if not path.exists():
+        if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
@@ -354,8 +359,8 @@ def _sha256(path: Path) -> str:
 
 
 def _progress(bundle: Path) -> dict[str, Any]:
-    progress: dict[str, Any] = json.loads((bundle / "progress" / "metadata").read_text())
-    return progress
+    kinds = {"step": int, "best_step": int, "best": (list, float, int, type(None))}
+    return read_object(bundle / "progress" / "metadata", **kinds)
 
 
 def _numbers(folder: Path) -> list[int]:

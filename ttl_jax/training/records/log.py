@@ -41,8 +41,8 @@ class EventLog:
         if self._path.exists():
             kept = [
                 line
-                for line in self._path.read_text().splitlines()
-                if _is_json(line) and json.loads(line)["step"] <= resume_step
+                for line in self._path.read_text(errors="replace").splitlines()
+                if (step := _step_of(line)) is not None and step <= resume_step
             ]
             beside = self._path.with_suffix(".tmp")  # a kill in between must not lose them
             beside.write_text("".join(line + "\n" for line in kept))
@@ -102,12 +102,14 @@ class EventLog:
             self._shown = ""
 
 
-def _is_json(line: str) -> bool:
-    """A line cut short by a kill is not."""
+def _step_of(line: str) -> int | None:
+    """The step of an event; None of a line that was cut short by a kill, or is none of ours."""
     try:
-        return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
-        return False
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = event.get("step") if isinstance(event, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def _clock(seconds: float) -> str:
