@@ -63,14 +63,18 @@ class Notice:
                 self.reason = "the notice of another process"
         return self._agreed
 
-    def polled(self, items: Iterable[T]) -> Iterator[T]:
+    def polled(self, items: Iterable[T], alone: bool = False) -> Iterator[T]:
         """The items, until the process is asked to stop.
+
+        Args:
+            items: what one asks between.
+            alone: whether this process asks only itself: what one of several does must not wait for the others.
 
         Raises:
             Preempted: before the next item.
         """
         for item in items:
-            if self.asked():
+            if self.reason if alone else self.asked():
                 raise Preempted(self.reason)
             yield item
 

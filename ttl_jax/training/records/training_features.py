@@ -88,7 +88,7 @@ def describe(predict: Predict, variables: Variables, batches: Iterable[dict[str,
 
 
 def write_training_features(trainer: Trainer, variables: Variables) -> None:
-    """Write training_features.npz, unless it is there or the config leaves it out.
+    """Write training_features.npz, unless it is there or the config leaves it out; for the first process alone.
 
     Args:
         trainer: the run's trainer.
@@ -101,7 +101,7 @@ def write_training_features(trainer: Trainer, variables: Variables) -> None:
 
     def described(split: Dataset) -> Described:
         size = min(trainer.config.data.eval_batch_size, len(split))
-        batches = inputs.session.notice.polled(data.eval_batches(split, size))
+        batches = inputs.session.notice.polled(data.eval_batches(split, size), alone=True)
         return describe(inputs.featurizer(), variables, batches)
 
     of_training = described(training)
