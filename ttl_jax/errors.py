@@ -8,6 +8,7 @@ import re
 
 LONGEST = 200  # characters of a word, or of quoted text, in a message
 WHOLE = 1500  # of a message
+CHOICES, SHOWN = 1000, 60  # that a misspelt word is compared with, and that a message names
 _LONG = re.compile(  # in quotes, or a word; longer than LONGEST
     r"""(?<!\w)'(?:[^'\\]|\\.){200,}'(?!\w)|"(?:[^"\\]|\\.){200,}"|\S{201,}"""
 )
@@ -99,5 +100,8 @@ def nearest(word: str, choices: tuple[str, ...]) -> str:
     """Returns a hint ` (did you mean 'x'?)` for a misspelt word, or the choices if none is close."""
     import difflib
 
-    close = difflib.get_close_matches(word[:LONGEST], choices, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f" (choose from: {', '.join(choices)})"
+    close = difflib.get_close_matches(word[:LONGEST], choices[:CHOICES], n=1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    more = f" and {len(choices) - SHOWN:,} more" if len(choices) > SHOWN else ""
+    return f" (choose from: {', '.join(choices[:SHOWN])}{more})"

@@ -222,6 +222,8 @@ def _run(
                 raise Preempted(f"{notice.reason}: {_left(len(running))}")
             for report in reports:
                 cell, _ = running.pop(report.folder)
+                if report.status == "refused":
+                    raise UserError(f"{report.message}; the same command goes on")
                 _note(report, cell, config.compare.retries, losses, failures)
                 if report.status == "done":
                     clock.add(cell, report.seconds)

@@ -132,14 +132,8 @@ def names_behind(folder: Path) -> list[dict[str, str]]:
     listing = read_listing(replace(data_config(provenance.begun_with(folder).data), on_error="skip"))
     rows = []
     for name, group in zip(listing.ids.tolist(), listing.groups.tolist(), strict=True):
-        rows.append(
-            {
-                "in outputs": pseudonym(name),
-                "id": name,
-                "its group": pseudonym(group, "group"),
-                "group": group,
-            }
-        )
+        hashes = {"image": pseudonym(name), "group": pseudonym(group, "group")}
+        rows.append({**hashes, "id": name, "group's name": group})
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 
 from ttl_jax.system import host
 from ttl_jax.system.user_folders import user_cache
@@ -17,6 +18,8 @@ def set_up_cache() -> None:
     """
     import jax
 
+    # A cache that is full or damaged keeps nothing, which JAX would say of every program.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
