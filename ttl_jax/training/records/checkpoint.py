@@ -30,7 +30,7 @@ import numpy as np
 from ttl_jax.errors import UserError
 from ttl_jax.system.host import release_memory
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.records.failed_save import silence_the_rest
+from ttl_jax.training.records.failed_save import quiet_after_failure
 from ttl_jax.typing import Variables
 
 MANIFEST = "manifest.json"
@@ -139,21 +139,9 @@ class Checkpoints:
         self._wait_for(_WAITING - 1)
         self._pending.append(self._thread.submit(self._write, name, number, copies, keep, progress))
 
+    @quiet_after_failure
     def _write(self, name: str, number: int, trees: dict[str, Any], keep: int, progress: Any) -> None:
-        try:
-            self._write_bundle(self._folder / name / str(number), trees, progress)
-        except Exception:
-            silence_the_rest()
-            raise
-        # Only now do older ones go: a kill at any point leaves a whole bundle.
-        for old in _numbers(self._folder / name)[:-keep]:
-            shutil.rmtree(self._folder / name / str(old), ignore_errors=True)
-        if self._committed is not None:
-            self._committed()
-        if name == "last":
-            self._took = time.perf_counter() - self._began
-
-    def _write_bundle(self, bundle: Path, trees: dict[str, Any], progress: Any) -> None:
+        bundle = self._folder / name / str(number)
         if fault(bundle) is not None:
             shutil.rmtree(bundle, ignore_errors=True)
             bundle.mkdir(parents=True)
@@ -164,6 +152,13 @@ class Checkpoints:
                 (bundle / "progress").mkdir()
                 (bundle / "progress" / "metadata").write_text(json.dumps(progress))
             _seal(bundle)  # last: a bundle without a manifest was cut short, and is written again
+        # Only now do older ones go: a kill at any point leaves a whole bundle.
+        for old in _numbers(self._folder / name)[:-keep]:
+            shutil.rmtree(self._folder / name / str(old), ignore_errors=True)
+        if self._committed is not None:
+            self._committed()
+        if name == "last":
+            self._took = time.perf_counter() - self._began
 
     # Resuming.
 
