@@ -294,6 +294,15 @@ def test_tables_can_be_sorted_from_the_keyboard_and_read_aloud(run, tmp_path):
     assert page.all("html")[0][0]["lang"] == "en" and len(page.all("h1")) == 1
 
 
+def test_a_run_whose_files_are_links_to_elsewhere_is_not_read(run, tmp_path):
+    directory = run("linked")
+    (tmp_path / "secret.json").write_text('{"config": {"token": "x"}}')
+    (directory / "config.json").unlink()
+    (directory / "config.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(UserError, match="leads out of"):
+        page_of([directory], tmp_path)
+
+
 def test_what_cannot_be_read_is_the_users_to_mend(run, tmp_path):
     with pytest.raises(UserError, match="at least one run directory"):
         report.write([], tmp_path / "r.html", "t")

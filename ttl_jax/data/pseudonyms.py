@@ -17,6 +17,7 @@ DATE = re.compile(
     r"(?<![0-9A-Za-z])(?<!\d\.)((19|20)\d\d([-/.]?)(0[1-9]|1[0-2])\3(0[1-9]|[12]\d|3[01])"
     r"|(0?[1-9]|[12]\d|3[01])[-/.](0?[1-9]|[12]\d|3[01])[-/.](19|20)\d\d)(?![0-9A-Za-z]|\.\d)"
 )
+HASHED = re.compile(r"[a-z]+-[0-9a-f]{20}")  # as a source has hidden a name already
 _NUMBER = re.compile(r"-?\d{0,5}(\.\d+)?")  # longer ones are numbers of patients and examinations
 SHARE = 0.5  # of different texts in a column from which they are names, not groups
 FEW = 10  # texts that may all differ: a table of so few rows has no groups
@@ -24,7 +25,7 @@ FEW = 10  # texts that may all differ: a table of so few rows has no groups
 
 def pseudonym(name: str, kind: str = "image") -> str:
     """A name that stands for an image or a group: equal ones for equal names, and no way back."""
-    return name if re.fullmatch(rf"{kind}-[0-9a-f]{{20}}", name) else f"{kind}-{hashed(name)}"
+    return name if HASHED.fullmatch(name) else f"{kind}-{hashed(name)}"
 
 
 def pseudonymous(split: Dataset) -> Dataset:

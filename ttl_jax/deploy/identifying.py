@@ -11,8 +11,10 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 from ttl_jax.config import DataConfig, data_config
 from ttl_jax.config.data import generated
 from ttl_jax.data.images.decode import UnreadableImageError
-from ttl_jax.data.pseudonyms import DATE, identifies, pseudonym
+from ttl_jax.data.pseudonyms import DATE, HASHED, identifies, pseudonym
 from ttl_jax.data.sources.dicom import identifying_tags
 from ttl_jax.data.sources.file_kinds import DICOM
 from ttl_jax.data.sources.registry import read_listing
@@ -90,23 +92,19 @@ def _texts_of(config: DataConfig) -> dict[str, str]:
     for name, cells in listing.columns.items():
         if identifies(cells):
             texts |= _of_names(map(str, cells.tolist()), f"column {name}", classes)
-    files = [Path(each) for each in map(str, listing.where)] if config.name == "dicom" else []
-    below = (each for each in Path(config.path).rglob("*") if DICOM.accepts(each)) if files else ()
-    for place, file in enumerate(below):
-        if place == HEADERS:
-            break
-        try:
-            tags = identifying_tags(file)
-        except UnreadableImageError:
-            continue
-        for tag, value in tags.items():
-            texts |= _of_names([value], f"tag {tag}", classes)
+    if config.name == "dicom":
+        place = Path(config.root or config.path)
+        every = (place if place.is_dir() else place.parent).rglob("*")
+        for file in islice(filter(DICOM.accepts, every), HEADERS):
+            with suppress(UnreadableImageError):
+                for tag, value in identifying_tags(file).items():
+                    texts |= _of_names([value], f"tag {tag}", classes)
     return texts
 
 
 def _of_names(names: Iterable[str], kind: str, classes: set[str]) -> dict[str, str]:
     """The names, and those of their parts that are long enough to be told from other words."""
-    every = list(dict.fromkeys(names))
+    every = [name for name in dict.fromkeys(names) if not HASHED.fullmatch(name)]
     texts = {name: kind for name in every if len(name) >= LONG and name not in classes}
     counts: dict[str, int] = {}
     for name in every:

@@ -99,9 +99,9 @@ def read_run(path: Path) -> Run:
     """Reads one run directory; errors as `read_runs`."""
     if not (path / "config.json").is_file():
         raise UserError(f"{path} is not a run directory: it has no config.json")
-    about = read_object(path / "config.json")
-    result = path / "result.json"
-    lines = _read_lines(path / "metrics.jsonl")
+    about = read_object(inside(path, "config.json"))
+    result = inside(path, "result.json")
+    lines = _read_lines(inside(path, "metrics.jsonl"))
     return Run(
         path=path,
         config=look_up(about, "config") or {},
