@@ -197,7 +197,7 @@ class Checkpoints:
                 progress = _progress(bundle)
             except UserError:
                 return "its progress is unreadable"
-            if progress["best"] is not None:
+            if progress.get("best") is not None:
                 why = fault(self._folder / "best" / str(progress["best_step"]))
                 why = f"its best weights: {why}" if why else None
         return why
@@ -361,8 +361,7 @@ def _sha256(path: Path) -> str:
 
 
 def _progress(bundle: Path) -> dict[str, Any]:
-    kinds = {"step": int, "best_step": int, "best": (list, float, int, type(None))}
-    return read_object(bundle / "progress" / "metadata", **kinds)
+    return read_object(bundle / "progress" / "metadata", step=int, best_step=int)
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.evaluation import registry
+from ttl_jax.training.records.events import read_events
 from ttl_jax.training.records.loggers import Logger
 
 
@@ -39,11 +40,7 @@ class EventLog:
         if self._silent:
             return
         if self._path.exists():
-            kept = [
-                line
-                for line in self._path.read_text(errors="replace").splitlines()
-                if (step := _step_of(line)) is not None and step <= resume_step
-            ]
+            kept = [line for line, event in read_events(self._path) if event["step"] <= resume_step]
             beside = self._path.with_suffix(".tmp")  # a kill in between must not lose them
             beside.write_text("".join(line + "\n" for line in kept))
             beside.replace(self._path)
@@ -100,16 +97,6 @@ class EventLog:
         if self._shown:
             print("\r\x1b[K", end="", flush=True)
             self._shown = ""
-
-
-def _step_of(line: str) -> int | None:
-    """The step of an event; None of a line that was cut short by a kill, or is none of ours."""
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    step = event.get("step") if isinstance(event, dict) else None
-    return step if isinstance(step, int) else None
 
 
 def _clock(seconds: float) -> str:

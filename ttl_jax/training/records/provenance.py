@@ -257,18 +257,19 @@ def check_made_from(
     """
     now, path = made_from(sets, config), workdir / "config.json"
     if path.exists():
-        known = {read_config_record(path).get("manifest"), *_checkpoints_made_from(workdir)} - {None, ""}
+        begun = str(read_config_record(path).get("manifest") or "")
+        known = {begun, *_checkpoints_made_from(workdir)} - {""}
         if known or first:
             manifest_changes.check(workdir, known, now, sets, config)
     return now
 
 
-def _checkpoints_made_from(workdir: Path) -> list[str | None]:
+def _checkpoints_made_from(workdir: Path) -> list[str]:
     """The digests that the checkpoints to resume from have of the manifest; what is broken says nothing."""
     found = []
     for path in workdir.glob("checkpoints/last/*/progress/metadata"):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            found.append(json.loads(path.read_text()).get("made_from"))
+        with contextlib.suppress(UserError):
+            found.append(str(read_object(path).get("made_from") or ""))
     return found
 
 
