@@ -70,7 +70,7 @@ def lp_ft(
     probe_lr: float | None = None,
     solver: str | None = None,
     l2: float | None = None,
-    bn: str = "moving",
+    bn: str = "adapted",
 ) -> Strategy:
     """Linear probing, then full fine-tuning from the probed head (LP-FT, Kumar et al. 2022).
 

@@ -11,7 +11,7 @@ from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.patient_key import KEY_VARIABLE, key_file, key_is_given
 from ttl_jax.errors import UserError
-from ttl_jax.training.records.run_manifest import RunManifest, first_of_each, hashed_ids, read
+from ttl_jax.training.records.run_manifest import RunManifest, first_of_each, hashed_ids, made_from, read
 
 REMEDY = "put back what it was made from, or use another --workdir, or --fresh, which moves that folder aside"
 
@@ -41,6 +41,10 @@ def check(
         )
         return
     if known == {now.digest}:
+        return
+    # A search's trials see train and val alone; the winner's folder is shown the other splits at the end.
+    seen = {name: sets[name] for name in ("train", "val") if name in sets}
+    if known <= {now.digest, made_from(seen, config).digest}:
         return
     before = read(workdir)
     if before is None or before.digest not in known or before.digest == now.digest:
