@@ -35,14 +35,16 @@ RUN_LENGTH = 6  # printable characters in a row that count as text in a binary f
 _WORD = re.compile(r"[^\s\"'<>,;|&(){}\[\]=]+")
 _PART = re.compile(r"[^\W_]+", re.UNICODE)
 _TEXT_RUN = re.compile(rb"[\x20-\x7e\xc3\x80-\xbf]{%d,}" % RUN_LENGTH)
-_DATA = re.compile(r"base64,[A-Za-z0-9+/=]+")
+_DATA = re.compile(  # pictures, and the namespaces of SVG
+    r"base64,[A-Za-z0-9+/=]+|https?://(?:www\.w3\.org|purl\.org|creativecommons\.org)[^\s\"'<>]*"
+)
 _OWN_DAYS = timedelta(days=2)  # a file's own date is no one's
 FORMS = {
     "DICOM name": re.compile(r"\b[^\W\d_]{2,}\^[^\W\d_]{2,}"),
     "UID": re.compile(r"(?<![\w.])[0-2](?:\.\d+){6,}(?![\w.])"),
     "path": re.compile(
         r"(?<![\w./<])(?:/(?:home|root|Users|mnt|media|data|srv|work|tmp|var|scratch|Volumes|net|nfs|lustre|gpfs)/"
-        r"|[A-Za-z]:\\)[^\s\"'<>,;|&]*"
+        r"|[A-Za-z]:\\{1,2}[\w .-]+\\)[^\s\"'<>,;|&]*"
     ),
 }
 

@@ -114,7 +114,7 @@ def check_out(out: str) -> None:
     if not place.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {place.parent}; make it first")
     if not os.access(place.parent, os.W_OK):
-        raise UserError(f"--out={out}: {place.parent} may not be written to")
+        raise UserError(f"--out={out}: {place.parent} may not be written to; name another folder")
 
 
 def _about(joint: Ensemble, paths: Sequence[str], table: PredictionTable) -> dict[str, Any]:

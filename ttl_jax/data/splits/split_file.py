@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ttl_jax.data.sources.listing import SPLITS
-from ttl_jax.errors import UserError
+from ttl_jax.errors import UserError, of_system
 from ttl_jax.system.json_object import check_fields, read_object
 
 
@@ -86,7 +86,7 @@ def _write(path: str | Path, content: dict[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"data.splits={str(path)!r} cannot be written ({error.strerror})") from None
+        raise of_system(OSError(error.errno, error.strerror, f"data.splits={str(path)!r}")) from None
 
 
 def _read(path: str | Path, key: str) -> Any:

@@ -30,7 +30,7 @@ import numpy as np
 from ttl_jax.errors import UserError
 from ttl_jax.system.host import release_memory
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.records.failed_save import quiet_after_failure
+from ttl_jax.training.records.failed_save import silence_orbax
 from ttl_jax.typing import Variables
 
 MANIFEST = "manifest.json"
@@ -81,6 +81,7 @@ class Checkpoints:
             # Compressed, floats are a tenth smaller, and take almost three times as long to write.
             handler = ocp.PyTreeCheckpointHandler(use_compression=False, **several)
             self._orbax = ocp.Checkpointer(handler, **several)
+            silence_orbax()
 
     # Saving.
 
@@ -139,7 +140,6 @@ class Checkpoints:
         self._wait_for(_WAITING - 1)
         self._pending.append(self._thread.submit(self._write, name, number, copies, keep, progress))
 
-    @quiet_after_failure
     def _write(self, name: str, number: int, trees: dict[str, Any], keep: int, progress: Any) -> None:
         bundle = self._folder / name / str(number)
         if fault(bundle) is not None:
@@ -195,11 +195,11 @@ class Checkpoints:
         if why is None:
             try:
                 progress = _progress(bundle)
-            except UserError:
-                return "its progress is unreadable"
+            except UserError as error:
+                return str(error)
             if progress.get("best") is not None:
-                why = fault(self._folder / "best" / str(progress["best_step"]))
-                why = f"its best weights: {why}" if why else None
+                broken = fault(self._folder / "best" / str(progress["best_step"]))
+                why = broken and f"its best weights: {broken}"
         return why
 
     def _forget_after(self, step: int) -> None:
@@ -345,6 +345,8 @@ def fault(bundle: Path) -> str | None:
 
 def _seal(bundle: Path) -> None:
     """Writes the manifest, last and as a whole."""
+    for mark in bundle.glob("*/commit_success.txt"):
+        mark.write_text("")  # Orbax writes the path on this machine in it
     files = {
         str(path.relative_to(bundle)): (path.stat().st_size, _sha256(path))
         for path in sorted(bundle.rglob("*"))
@@ -366,9 +368,8 @@ def _progress(bundle: Path) -> dict[str, Any]:
 
 def _numbers(folder: Path) -> list[int]:
     """The bundles of a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(path.name) for path in paths if path.name.isdigit())
 
 
 def _parts(state: Any) -> Any:

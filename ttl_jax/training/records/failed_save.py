@@ -1,42 +1,29 @@
-"""What is left of a save that failed."""
+"""What Orbax says of a save that failed, besides the error that it raises."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
-from collections.abc import Callable
+from functools import cache
 from types import TracebackType
-from typing import ParamSpec, TypeVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def quiet_after_failure(save: Callable[P, T]) -> Callable[P, T]:
-    """After a save that failed, mostly on a full disk, what Orbax had begun besides says nothing of its own.
-
-    Its threads find their event loop closed, and would print a traceback each beside the one sentence.
-    """
-
-    @functools.wraps(save)
-    def tried(*args: P.args, **options: P.kwargs) -> T:
-        try:
-            return save(*args, **options)
-        except Exception:
-            _quiet()
-            raise
-
-    return tried
+# Of what it had begun as well, on a full disk mostly: its threads find their event loop closed.
+_ITS = ("Event loop is closed", "OCDBT", "tensorstore")
 
 
-def _quiet() -> None:
+@cache
+def silence_orbax() -> None:
+    """From now on the threads of a save that failed print no tracebacks of their own beside its error."""
     for name in ("asyncio", "concurrent.futures"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).addFilter(lambda record: not _its(record.exc_info and record.exc_info[1]))
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if str(error) != "Event loop is closed":
+        if not _its(error):
             before(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def _its(error: object) -> bool:
+    return any(words in str(error) for words in _ITS)
