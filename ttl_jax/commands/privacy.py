@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from ttl_jax.commands.arguments import Parser
@@ -45,9 +47,12 @@ def run(arguments: list[str]) -> None:
     from ttl_jax.deploy.identifying import known_texts, names_behind, scan
 
     if given.names:
-        print_rows(names_behind(given.folder), given.json)
+        with redirect_stdout(sys.stderr):  # what the source says of its files
+            rows = names_behind(given.folder)
+        print_rows(rows, given.json)
         return
-    known, why = known_texts(given.folder)
+    with redirect_stdout(sys.stderr):
+        known, why = known_texts(given.folder)
     if given.values is not None:
         lines = given.values.read_text(encoding="utf-8").splitlines()
         known |= {line.strip(): "value" for line in lines if line.strip()}
