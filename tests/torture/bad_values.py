@@ -513,15 +513,12 @@ KINDS: dict[str, Callable[[], Iterator[Case]]] = {
 # --- typing them
 
 
-def slow(case: Case) -> bool:
-    """Whether a case trains or predicts before it ends, for which a short form has no time."""
-    return 0 in case.ends and not case.name.startswith(("report", "runs", "resume", "train: result"))
-
-
-def make_base(folder: Path) -> None:
-    """Write the files and train the run that the cases damage."""
+def make_base(folder: Path, runs: tuple[str, ...] = ("run", "run2", "tuned")) -> None:
+    """Write the files and train the runs that the cases damage."""
     make_files(folder)
     for name, words in (("run", AGAIN), ("run2", (*AGAIN, "--config.seed=1")), ("tuned", TUNED)):
+        if name not in runs:
+            continue
         words = tuple(word.replace("--workdir={run}", f"--workdir={folder / name}") for word in words)
         outcome = type_in(folder, Case("base", words, ends=frozenset({0}), kept=False))
         if outcome.fault:
