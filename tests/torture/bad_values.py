@@ -306,9 +306,18 @@ def folders() -> Iterator[Case]:
     commands = {
         "train": NEW,
         "fresh": (*NEW, "--fresh"),
-        "compare": ("compare", "--config=compare", "--workdir={new}", "--config.data.path={data}", *SMALL,
-                    "--config.compare.models=('resnet18',)", "--config.compare.strategies=('truncated(2)',)",
-                    "--config.compare.seeds=(0,)", "--config.compare.folds=0", "--config.compare.lrs=()"),
+        "compare": (
+            "compare",
+            "--config=compare",
+            "--workdir={new}",
+            "--config.data.path={data}",
+            *SMALL,
+            "--config.compare.models=('resnet18',)",
+            "--config.compare.strategies=('truncated(2)',)",
+            "--config.compare.seeds=(0,)",
+            "--config.compare.folds=0",
+            "--config.compare.lrs=()",
+        ),
         "search": (
             "search",
             "--config=search",

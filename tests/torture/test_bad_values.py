@@ -10,7 +10,7 @@ MOST = {
     "values": 24, "config_files": 8, "tables": 12, "images": 3, "folders": 6, "newer": 2, "own_files": 12,
     "runs": 9,
 }  # fmt: skip
-FAST = ("train: ", "finished: ", "interrupted: ", "resume: ")  # no other command ends before it has loaded a run
+FAST = ("train: ", "finished: ", "interrupted: ", "resume: ")  # other commands load a run before they end
 SLOW = ("disk full", "200,000", "10 MB", "classes", "of one colour each", "l2_sp")
 
 
