@@ -507,7 +507,7 @@ def images() -> Iterator[Case]:
         ("=1+1", "@x"),
         ("%s", "{0}"),
     ):
-        yield Case(f"train: classes {one!r} {other!r}", words, renamed(one, other), frozenset({0}))
+        yield Case(f"train: classes {one!r} {other!r}", NEW, renamed(one, other), frozenset({0}))
     yield Case(
         "train: class with an escape", words, renamed("x\x1b[31m", "y"), says="control characters: rename it"
     )

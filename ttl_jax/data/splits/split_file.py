@@ -93,7 +93,8 @@ def _read(path: str | Path, key: str) -> Any:
     content = read_object(Path(path), _REMEDY)
     if key == "splits" and isinstance(folds := content.get("folds"), list):
         raise UserError(f"{path} holds folds; set data.folds={len(folds)}, or {_REMEDY}")
-    check_fields(path, content, f"; {_REMEDY}", **{key: (list, dict)})
+    if not isinstance(content.get(key), list | dict):
+        raise UserError(f"{path} is not a split file: it holds no {key}; {_REMEDY}")
     return content[key]
 
 
