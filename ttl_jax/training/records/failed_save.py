@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from functools import cache
-from types import TracebackType
 
 # Of what it had begun as well, on a full disk mostly: its threads find their event loop closed.
 _ITS = ("Event loop is closed", "OCDBT", "tensorstore")
@@ -16,13 +15,13 @@ def silence_orbax() -> None:
     """From now on the threads of a save that failed print no tracebacks of their own beside its error."""
     for name in ("asyncio", "concurrent.futures"):
         logging.getLogger(name).addFilter(lambda record: not _its(record.exc_info and record.exc_info[1]))
-    before = sys.excepthook
+    before = sys.unraisablehook
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not _its(error):
-            before(kind, error, trace)
+    def hook(said: "sys.UnraisableHookArgs") -> None:
+        if not _its(said.exc_value):
+            before(said)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
 
 
 def _its(error: object) -> bool:
