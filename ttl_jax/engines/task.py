@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -77,7 +77,8 @@ def attempt(folder: Path, work: Callable[[], str]) -> Report:
             status, message = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
             if (refusal := system_error(error)) is not None:
                 status, message = "refused", str(of_system(refusal, str(folder)))
-            traceback.print_exc()
+            with suppress(OSError):  # the log is on the full disk too
+                traceback.print_exc()
     return Report(str(folder), status, message, time.perf_counter() - began)
 
 
@@ -93,8 +94,9 @@ def _output_to(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         for place, old in zip((1, 2), before, strict=True):
             os.dup2(old, place)
             os.close(old)
