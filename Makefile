@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test package extras torture-resume torture-fuzz torture-values parity golden lint clean
+.PHONY: quickstart test package extras torture-resume torture-fuzz torture-values parity golden docs docs-check lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -28,6 +28,10 @@ $(VENV)/installed-extras: $(VENV)/installed-test
 
 $(VENV)/installed-package: $(VENV)/installed-test
 	$(PIP) -e '.[package]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed-test
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed
@@ -76,6 +80,13 @@ package: $(VENV)/installed-package  ## wheel and sdist in dist/, checked and use
 	$(BIN)/twine check --strict dist/*
 	.ci/use $(BIN)/python dist/*.whl dist/*.tar.gz
 
+docs: $(VENV)/installed-docs  ## the documentation as a site in site/; a broken link ends it
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/zensical build --strict
+
+docs-check: docs  ## every marked command and notebook of the documentation, run in a folder elsewhere
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m 'docs or not docs' tests/test_docs.py
+
 lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -84,4 +95,4 @@ lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/hadolint launch/Dockerfile.*
 
 clean:
-	rm -rf $(VENV) .venv-extras runs dist
+	rm -rf $(VENV) .venv-extras runs dist site docs/reference

@@ -2,8 +2,8 @@
 
     python -m ttl_jax bench gaps [--repeats=800]
 
-Patients of several sites whose figures are the same in truth (equal normal scores, of unit variance), with other
-prevalences and, in some cells, one to four images a patient that share 70 % of their variance.
+Patients of several sites whose figures are the same in truth (equal normal scores, of unit variance), with
+other prevalences and, in some cells, one to four images a patient that share 70 % of their variance.
 """
 
 from __future__ import annotations

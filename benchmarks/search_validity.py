@@ -152,7 +152,7 @@ def searched(task: Task, method: str, fields: dict[str, Any]) -> dict[str, float
     from ttl_jax.config import replace_fields
     from ttl_jax.search import follow
     from ttl_jax.search.config import SearchConfig
-    from ttl_jax.search.search import is_sure, plan_of
+    from ttl_jax.search.subject import is_sure, plan_of
 
     config = replace_fields(SearchConfig(), {
         **{f"search.{name}": value for name, value in fields.items()},

@@ -257,8 +257,8 @@ def search(kind: str, model: str, count: int, size: int, epochs: int, repeats: i
     from ttl_jax.config import set_fields
     from ttl_jax.search.config import search_config
     from ttl_jax.search.protocol import Request
-    from ttl_jax.search.search import read
     from ttl_jax.search.search import search as run
+    from ttl_jax.search.subject import read
 
     sets = digits(count, size, count // 2)
     config = search_config()

@@ -7,7 +7,7 @@
 The paper used ResNet-50 at 224 px on BIMCV-COVID, CheXpert, MIDOG and RadFusion (PENet, 3D); any network
 and data set of `python -m ttl_jax models` and `datasets` may stand here:
 
-    --config=ttl:dataset=bimcv_covid,data_dir=/data,model=resnet50 \\
+    --config=ttl:dataset=bimcv_covid19,data_dir=/data,model=resnet50 \\
     --config.data.image_size=224
 
 Known of the paper (its code): Adam at 1e-4 without decay; the rate halved after 5 epochs without a lower

@@ -141,6 +141,11 @@ def test_killed_and_gone_on_with_on_another_machine_it_is_the_local_run(place, m
     own = ("seconds", "weights")  # of the machine, and the path as it was given
     texts = read("gs://bucket/run/result.json"), (tmp_path / "local" / "result.json").read_bytes()
     results = [json.loads(text) for text in texts]
+    for result, path in zip(
+        results, ("gs://bucket/data/toy.npz", str(place / "data" / "toy.npz")), strict=True
+    ):
+        assert result["data"].pop("source") == f"npz {path}"
+        assert result["data"].pop("splits_from") == f"the data's own, the arrays of {path}"
     one, other = ({name: value for name, value in result.items() if name not in own} for result in results)
     assert one == other
     for split in ("val", "test"):

@@ -18,7 +18,7 @@ from ttl_jax.config import default_config, set_fields
 from ttl_jax.engines.local import LocalEngine
 from ttl_jax.errors import UserError
 from ttl_jax.search.config import search_config
-from ttl_jax.search.search import read
+from ttl_jax.search.subject import read
 from ttl_jax.strategies import Phase, Strategy
 from ttl_jax.training.records import provenance
 from ttl_jax.training.reload import load_run
@@ -75,7 +75,7 @@ def test_the_command_trains_with_all_of_them(here):
     assert main(arguments(COMMAND)) == 0
     found = json.loads((here / "runs/own/result.json").read_text())
     assert found["strategy"] == "my_strategies.py:mine + l2_sp" and found["model"] == "my_models.py:small"
-    assert "worst_recall" in found["test"] and found["dataset"] == "my_sources.py:by_name:images"
+    assert "worst_recall" in found["test"] and found["dataset"] == "my_sources.py:by_name"
     events = [json.loads(line) for line in (here / "runs/own/metrics.jsonl").read_text().splitlines()]
     assert {event["phase"] for event in events if "phase" in event} == {"probe", "mine+l2_sp"}
     own = json.loads((here / "runs/own/config.json").read_text())["config"]["own"]

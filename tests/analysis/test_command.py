@@ -23,8 +23,8 @@ def run(capsys, *words):
         (["cost", "--model=resnet81"], "there is no model 'resnet81'"),
         (["cost", "--model=resnet18", "--cut=10"], "has units 1 to 9"),
         (["cost", "--model=resnet18", "--cut=2", "--cuts"], "not allowed with"),
-        (["cost", "--model=resnet18", "--image-size=big"], "invalid int value: 'big'"),
-        (["cost", "--model=resnet18", "--image-size=0"], "all above 0"),
+        (["cost", "--model=resnet18", "--image_size=big"], "invalid int value: 'big'"),
+        (["cost", "--model=resnet18", "--image_size=0"], "all above 0"),
         (["table"], "required: folders"),
         (["table", "nowhere"], "neither the folder of a run nor of a search"),
         (["cka", "nowhere"], "is not the folder of a finished run"),
@@ -38,7 +38,7 @@ def test_bad_input(capsys, tmp_path, monkeypatch, words, sentence):
 
 
 def test_cost_prints_a_line_a_cut(capsys):
-    status, out, _ = run(capsys, "cost", "--model=resnet18", "--cuts", "--image-size=32", "--json")
+    status, out, _ = run(capsys, "cost", "--model=resnet18", "--cuts", "--image_size=32", "--json")
     rows = json.loads(out)
     assert status == 0 and [row["network"] for row in rows][:2] == ["resnet18, unit 1", "resnet18, unit 2"]
     assert len(rows) == 9 and rows[-1]["params (M)"] == "11.178"

@@ -20,7 +20,10 @@ def gray(second):
 
 
 def film(path, seconds=SECONDS):
-    """25 frames a second; each second has a gray of its own, and its first frame is 60 brighter."""
+    """25 frames a second; each second has a gray of its own, and its first frame is 60 brighter.
+
+    Its halves differ by 20 grays, for images of one colour are refused.
+    """
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as made:
         stream = made.add_stream("mpeg4", rate=25)
@@ -28,7 +31,10 @@ def film(path, seconds=SECONDS):
         stream.pix_fmt = "yuv420p"
         for number in range(seconds * 25):
             value = gray(number // 25) + 60 * (number % 25 == 0)
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24")
+            pixels = np.full((48, 64, 3), value, np.uint8)
+            pixels[:, 32:] += 10
+            pixels[:, :32] -= 10
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             made.mux(stream.encode(frame))
         made.mux(stream.encode())
 

@@ -260,7 +260,7 @@ def test_the_command(class_folders, tmp_path, capsys):
     assert main(command) == 0
     assert "61 images in" in capsys.readouterr().out
     for words, message in (
-        (["--ot=x"], "'--ot=x' is not understood .did you mean 'out'"),
+        (["--ot=x"], "'--ot=x' is not understood .did you mean '--out'"),
         (["--workers=x"], "--workers=x is not a number"),
         (["--workers=0"], "--workers=0 is less than one"),
         (["--name=foldr"], "did you mean 'folder'"),

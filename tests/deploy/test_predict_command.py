@@ -210,7 +210,7 @@ def test_what_cannot_be_is_one_sentence(finished, images, tmp_path, capsys):
         ([run, images], "--out"),
         ([run, images, f"--out={tmp_path}/x.xlsx"], "does not end in a kind of table"),
         ([run, images, f"--out={tmp_path}/no/x.csv"], "there is no folder"),
-        ([run, images, f"--out={tmp_path}/mine.csv"], "is there already and not of this command"),
+        ([run, images, f"--out={tmp_path}/mine.csv"], "is there already, and is not of this command"),
         ([run, tmp_path / "nothing.png", f"--out={tmp_path}/x.csv"], "there is nothing at"),
         (
             [run, images, f"--out={tmp_path}/x.csv", "--threshold=often"],
@@ -225,6 +225,7 @@ def test_what_cannot_be_is_one_sentence(finished, images, tmp_path, capsys):
         assert predict(*words) == 2
         err = capsys.readouterr().err
         assert said in err and len(err.strip().splitlines()) == 1, err
+        assert not (tmp_path / "x.csv.parts").exists(), words
     assert (tmp_path / "mine.csv").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "mine.csv", "other"]
 

@@ -495,7 +495,7 @@ def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
         {"strategy": name, "model": "resnet50", "svg": picture} for name in ("full", "lp_ft")
     ]
     monkeypatch.setattr(html, "MAX_FIGURE_BYTES", 10)
-    monkeypatch.setattr(comparison_page, "MAX_PICTURE_BYTES", 150)
+    monkeypatch.setattr(comparison_page, "MAX_PICTURE_BYTES", 300)
     text = write(found, made[0], tmp_path).read_text()
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1
     assert "Figures of 1 settings are shown" in text

@@ -10,9 +10,10 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.report.search_text import rows, sentence
-from ttl_jax.search import search as study
+from ttl_jax.search import trainings
 from ttl_jax.search.config import search_config
-from ttl_jax.search.search import read, search, validated
+from ttl_jax.search.search import search
+from ttl_jax.search.subject import read, validated
 from ttl_jax.system import host
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training import compile_ahead
@@ -81,7 +82,7 @@ def test_the_programs_of_the_next_trial_are_made_while_one_trains(tmp_path, conf
     foreseen = search(config, tmp_path / "foreseen", datasets)
     main = threading.current_thread().name
     assert threads == [main, host.COMPILING]
-    monkeypatch.setattr(study, "foresee", lambda *given: None)
+    monkeypatch.setattr(trainings, "foresee", lambda *given: None)
     alone = search(config, tmp_path / "alone", datasets)
     assert threads[2:] == [main, main]
     assert foreseen == alone

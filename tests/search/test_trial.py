@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ttl_jax.search.protocol import Request
-from ttl_jax.search.search import folder, read
+from ttl_jax.search.subject import read
+from ttl_jax.search.trainings import folder
 from ttl_jax.search.trial import LastSave, _best_so_far, known, run_trial
 from ttl_jax.system.lock import HeldError
 from ttl_jax.training.records import provenance

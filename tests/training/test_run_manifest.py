@@ -223,3 +223,12 @@ def test_other_versions_are_refused_unless_they_are_wanted(tmp_path, config):
         provenance.check(tmp_path, run_config(config))
     config.other_versions = True
     provenance.check(tmp_path, run_config(config))
+
+
+def test_a_split_that_is_held_out_may_come_later_as_for_a_searchs_winner(tmp_path, config, table):
+    config, sets, folder = run_config(config), data.load(table), tmp_path / "run"
+    begun = {name: split for name, split in sets.items() if name != "test"}
+    provenance.claim(folder, config, provenance.check_made_from(folder, config, begun))
+    provenance.check_made_from(folder, config, sets)
+    with pytest.raises(UserError, match="removed"):
+        provenance.check_made_from(folder, config, {"train": sets["train"], "test": sets["test"]})

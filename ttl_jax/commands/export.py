@@ -7,7 +7,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_jax
 
-SUMMARY = "write a finished run as ONNX, LiteRT, StableHLO, torch or safetensors"
+SUMMARY = "write a finished run for other programs: ONNX, LiteRT, torch ..."
 
 HELP = """usage: ttl-jax export RUN [--format=onnx] [--quantize=int8] [--images=PATH]
                       [--out=DIR]

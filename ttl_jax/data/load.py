@@ -48,7 +48,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
     """
     # Check first, because `here` may copy files from a bucket.
     check(config)
-    config = here(config)
+    given, config = config, here(config)
     if config.name in PHANTOMS:
         from ttl_jax.data import phantom
 
@@ -59,7 +59,14 @@ def load(config: DataConfig, progress: Progress | None = None) -> Splits:
                 raise UserError(f"data.{field}={value!r} is not for data.name={config.name}: a phantom "
                                 "splits its patients by data.split_seed")  # fmt: skip
         return positive_second(_limited(phantom.load(config), config), config.positive)
-    return assemble(read_listing(config), config, progress)
+    sets = assemble(read_listing(config), config, progress)
+    if given.path == config.path:
+        return sets
+    # Said and recorded is the bucket's address, not that of the copy on this machine.
+    origin = sets["train"].origin
+    splits_from = origin.splits_from.replace(config.path, given.path)
+    origin = replace(origin, source=f"{given.name} {given.path}", splits_from=splits_from)
+    return {name: replace(each, origin=origin) for name, each in sets.items()}
 
 
 def from_arrays(images: Any, labels: Any, config: DataConfig) -> Splits:

@@ -18,10 +18,12 @@ from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
 from ttl_jax.config import data_config, typed
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import paired_difference, predictions, registry
-from ttl_jax.search import search as study
 from ttl_jax.search.candidates import KINDS, Point, chosen, points
 from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.protocol import Request
+from ttl_jax.search.search import search
+from ttl_jax.search.subject import read
+from ttl_jax.search.trainings import Trainings, folder, train_all
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.records import provenance
 
@@ -80,19 +82,17 @@ def paper(
     config, workdir, notice = typed(SearchConfig, config), Path(workdir), notice or Notice()
     config = provenance.as_begun(workdir / KINDS[0], config)
     configs = {kind: _of_kind(config, kind) for kind in KINDS}
-    settings = {kind: study.read(each) for kind, each in configs.items()}
+    settings = {kind: read(each) for kind, each in configs.items()}
     sets = dict(datasets) if datasets is not None else data.load(data_config(config.data))
     records = {
-        kind: study.search(
-            each, workdir / kind, sets, apart=datasets is None, notice=notice, committed=committed
-        )
+        kind: search(each, workdir / kind, sets, apart=datasets is None, notice=notice, committed=committed)
         for kind, each in configs.items()
     }
     rows = methods(records)
     seeds = range(config.seed, config.seed + config.search.seeds)
     tests: Tests = {row: {} for row in rows}
     for kind in KINDS:
-        trainings = study.Trainings(settings[kind], workdir / kind, sets, datasets is None, notice, committed)
+        trainings = Trainings(settings[kind], workdir / kind, sets, datasets is None, notice, committed)
         _train_finals(trainings, kind, seeds, tests)
     costs: dict[Any, Cost] = {}
 
@@ -127,11 +127,11 @@ def paper(
     return content
 
 
-def _train_finals(trainings: study.Trainings, kind: str, seeds: Sequence[int], tests: Tests) -> None:
+def _train_finals(trainings: Trainings, kind: str, seeds: Sequence[int], tests: Tests) -> None:
     """Trains what a kind of search selected with every seed, and fills in its test scores."""
     rows = [row for row in tests if row.kind == kind]
     wanted = dict.fromkeys((row.unit, seed) for seed in seeds for row in rows)
-    study.train_all(trainings, tuple(Request(unit, 1.0, seed) for unit, seed in wanted))
+    train_all(trainings, tuple(Request(unit, 1.0, seed) for unit, seed in wanted))
     for row in rows:
         for seed in seeds:
             request = Request(row.unit, 1.0, seed)
@@ -180,7 +180,7 @@ def _difference(row: Method, base: Method, tests: Any, workdir: Path, select: st
         return None
 
     def read(method: Method, seed: int) -> Any:
-        run = study.folder(workdir / method.kind, Request(method.unit, 1.0, seed))
+        run = folder(workdir / method.kind, Request(method.unit, 1.0, seed))
         return predictions.load(run / "predictions" / "test.npz")
 
     mine, its = [read(row, seed) for seed in seeds], [read(base, seed) for seed in seeds]

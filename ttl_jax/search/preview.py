@@ -16,7 +16,7 @@ from ttl_jax.config import RunConfig, data_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.config import SearchConfig
-from ttl_jax.search.search import read
+from ttl_jax.search.subject import read
 from ttl_jax.training.records import provenance
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ class Notice:
 
         Args:
             items: what one asks between.
-            alone: whether this process asks only itself: what one of several does must not wait for the others.
+            alone: whether this process asks only itself: one of several must not wait for the others.
 
         Raises:
             Preempted: before the next item.

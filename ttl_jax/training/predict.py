@@ -76,7 +76,11 @@ def make_predict(
 
     With `after` it takes the outputs of that unit instead of images. `tta` names the views over which
     logits are averaged (`data.views`). BatchNorm is folded on CPUs in float32, where that was measured.
+
+    Raises:
+        UserError: no such views.
     """
+    test_time.views(tta)  # refused here, before anything is claimed or compiled
 
     def predict(variables: Mapping[str, Any], images: Array | np.ndarray) -> Array:
         def one(view: Array) -> Array:

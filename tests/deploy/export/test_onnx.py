@@ -116,7 +116,5 @@ def test_an_operation_without_a_form_is_named(forward_of):
     forward = forward_of("resnet18", 32, cut=1)
     ordered = unit("ordered", "stem", Activation, function=lambda x: jnp.sort(x, axis=1))
     network = forward.network.clone(units=(*forward.network.units, ordered))
-    with pytest.raises(
-        UserError, match="operation 'sort', which resnet18 has in ordered; use"
-    ):
+    with pytest.raises(UserError, match="operation 'sort', which resnet18 has in ordered; use"):
         onnx.build(replace(forward, network=network), {})

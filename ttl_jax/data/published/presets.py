@@ -294,7 +294,7 @@ def auto_augment(name: str) -> tuple[str, str]:
     known = [preset.fields for preset in PRESETS.values() if preset.fields["data.name"].split("/")[0] == kind]
     if known and kind not in _FILES:
         return str(known[0]["data.augment"]), f"as the data set's preset {kind}"
-    return CAREFUL, "modality not known, so nothing is mirrored (name one, as data.augment=histology)"
+    return CAREFUL, "modality not known; name one, as data.augment=histology"
 
 
 def augmentation(values: RunDataConfig) -> Spec:

@@ -88,7 +88,7 @@ def describe(predict: Predict, variables: Variables, batches: Iterable[dict[str,
 
 
 def write_training_features(trainer: Trainer, variables: Variables) -> None:
-    """Write training_features.npz, unless it is there or the config leaves it out; for the first process alone.
+    """Write training_features.npz, unless it is there or the config leaves it out; first process alone.
 
     Args:
         trainer: the run's trainer.

@@ -80,11 +80,11 @@ class Function:
     make: Callable[..., Any]
 
 
-def _whole_numbers(values: Any) -> tuple[int, ...]:
+def _whole_numbers(sizes: Any) -> tuple[int, ...]:
     """Return a tensor's sizes or steps, checked."""
-    if not isinstance(values, tuple) or len(values) > MAX_RANK or not all(type(n) is int for n in values):
+    if not isinstance(sizes, tuple) or len(sizes) > MAX_RANK or not all(type(n) is int for n in sizes):
         raise ValueError(f"a tensor's sizes and steps are at most {MAX_RANK} whole numbers; these are none")
-    return values
+    return sizes
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
