@@ -13,7 +13,7 @@ _ITS = ("Event loop is closed", "OCDBT", "tensorstore")
 @cache
 def silence_orbax() -> None:
     """From now on the threads of a save that failed print no tracebacks of their own beside its error."""
-    for name in ("asyncio", "concurrent.futures"):
+    for name in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(name).addFilter(lambda record: not _its(record.exc_info and record.exc_info[1]))
     before = sys.unraisablehook
 
