@@ -1,21 +1,18 @@
-"""What all tests share: programs, compiled once for each run of the suite, whichever worker needs them."""
-
-import os
+"""What all tests share: programs, compiled once, whichever worker needs them."""
 
 import jax
 import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs(tmp_path_factory):
-    """A cache of compiled programs, new for each run and shared by its workers.
+def compiled_programs(pytestconfig):
+    """A cache of compiled programs, shared by the workers and kept for the next run (`pytest --cache-clear`).
 
-    Many tests train the same small network, which takes XLA longer to compile than to run.
+    Many tests train the same small network, which takes XLA longer to compile than to run. JAX names a program
+    by its code, the flags and the versions, so that an old one is never taken for another.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder in that of the run
-        folder = folder.parent
-    jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
+    jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("programs")))
+    jax.config.update("jax_compilation_cache_max_size", 2 << 30)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

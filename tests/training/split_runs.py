@@ -85,12 +85,8 @@ RUNS = {
 
 
 def main(place):
-    import jax
-
     from ttl_jax.training.hooks.pause import Paused
 
-    jax.config.update("jax_compilation_cache_dir", str(place / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     found = {}
     for name, (mode, count, strategy, fields) in RUNS.items():
         split = {"parallel.mode": mode, "parallel.devices": count}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ def start(script, devices, *arguments, **environment):
     """A Python of its own: the number of devices is fixed when JAX starts."""
     known = {**os.environ, "TTL_JAX_PLAIN_HOST": "1", "OMP_NUM_THREADS": "1", **environment}
     known |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    known["PYTHONPATH"] = str(HERE.parent.parent)
+    known |= {"PYTHONPATH": str(HERE.parent.parent), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    known["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     return subprocess.Popen(
         [sys.executable, str(HERE / script), *map(str, arguments)],
         env=known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
