@@ -1,5 +1,7 @@
 """What all tests share: programs, compiled once, whichever worker needs them."""
 
+import os
+
 import jax
 import pytest
 
