@@ -8,8 +8,8 @@ import pytest
 def compiled_programs(pytestconfig):
     """A cache of compiled programs, shared by the workers and kept for the next run (`pytest --cache-clear`).
 
-    Many tests train the same small network, which takes XLA longer to compile than to run. JAX names a program
-    by its code, the flags and the versions, so that an old one is never taken for another.
+    Many tests train the same small network, which takes XLA longer to compile than to run. JAX names a
+    program by its code, the flags and the versions, so that an old one is never taken for another.
     """
     jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("programs")))
     jax.config.update("jax_compilation_cache_max_size", 2 << 30)

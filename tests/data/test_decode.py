@@ -1,5 +1,6 @@
 import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,60 @@ def test_big_endian_sixteen_bits(tmp_path, rng):
     (tmp_path / "x.tif").write_bytes(big_endian_tiff(values))
     got = decode(tmp_path / "x.tif", Geometry(5))[..., 2]
     np.testing.assert_allclose(got, values / 257, atol=0.5001)
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG file of 16-bit gray and alpha, colour, or colour and alpha (PNG 1.2, sections 6 and 9)."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+        for name, part in chunks
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_colour_of_fewer_bits_in_a_png_of_sixteen(tmp_path, rng, channels, bits):
+    values = rng.integers(0, 2**bits, (8, 8, channels))
+    values[0, 0] = 2**bits - 1
+    if channels != 3:
+        values[..., -1] = 65535  # opaque
+    (tmp_path / "x.png").write_bytes(deep_png(values))
+    want = values[..., : 1 if channels == 2 else 3] / (2**bits - 1) * 255
+    atol = 0.501 if bits < 16 else 1  # PIL keeps the upper byte of 16
+    np.testing.assert_allclose(
+        decode(tmp_path / "x.png", Geometry(8)), np.broadcast_to(want, (8, 8, 3)), atol=atol
+    )
+
+
+def gray_tiff(values: np.ndarray, photometric: int) -> bytes:
+    """An uncompressed TIFF file (TIFF 6.0, sections 3 and 4) of integers or floats, in their byte order."""
+    data, kind = values.tobytes(), {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    order, mark = (">", b"MM\0*") if values.dtype.str[0] == ">" else ("<", b"II*\0")
+    tags = {256: values.shape[1], 257: values.shape[0], 258: values.itemsize * 8, 259: 1, 262: photometric,
+            273: 8, 277: 1, 278: values.shape[0], 279: len(data), 339: kind}  # fmt: skip
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return (
+        mark
+        + struct.pack(f"{order}I", 8 + len(data))
+        + data
+        + struct.pack(f"{order}H", 10)
+        + entries
+        + bytes(4)
+    )
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2", ">u2", "<f4", ">f4"])
+def test_white_is_zero_in_every_depth(tmp_path, kind):
+    values = np.tile(np.linspace(0, 255, 16).astype(kind), (16, 1))
+    (tmp_path / "black.tif").write_bytes(gray_tiff(values, 1))
+    (tmp_path / "white.tif").write_bytes(gray_tiff(values, 0))
+    black, white = (decode(tmp_path / f"{name}.tif", Geometry(16)) for name in ("black", "white"))
+    np.testing.assert_allclose(black[..., 0], values, atol=0.501)
+    assert np.array_equal(white, 255 - black)
 
 
 def test_inverted_cmyk_of_photoshop(tmp_path):

@@ -12,6 +12,7 @@ from ttl_jax.config.data import DataConfig
 from ttl_jax.data.images.decode import Geometry, UnreadableImageError, decode
 from ttl_jax.data.sources.dicom import DicomFrame, read_header
 from ttl_jax.data.sources.dicom_listing import read_dicom
+from ttl_jax.data.sources.file_kinds import DICOM
 from ttl_jax.data.sources.window import PRESETS, parse_window
 from ttl_jax.errors import UserError
 
@@ -233,6 +234,15 @@ def test_colour_kinds(path, rng):
     np.testing.assert_allclose(pixels_of(path), want.clip(0, 255), atol=1.01)
 
 
+@pytest.mark.parametrize(("stored", "bits"), [(16, 16), (16, 12), (16, 10), (12, 12), (12, 9)])
+def test_colour_of_more_than_eight_bits(path, rng, stored, bits):
+    pixels = rng.integers(0, 2**bits, (6, 4, 3), dtype=np.uint16)
+    pixels[0, 0] = 2**bits - 1
+    save_dicom(path, pixels, BitsStored=stored)
+    top = 2 ** (bits if stored == 16 else stored) - 1  # 12-bit values in 16 bits are 12-bit colour
+    np.testing.assert_allclose(pixels_of(path), pixels / top * 255, atol=0.501)
+
+
 def test_a_palette(path):
     index = np.array([[0, 1], [2, 1]], np.uint8)
     colours = np.array([[0, 65535, 257 * 30], [65535, 0, 257 * 60], [257 * 7, 0, 257 * 90]], np.uint16)
@@ -436,9 +446,119 @@ def test_one_patient_everywhere_is_said(tmp_path, rng):
     with pytest.raises(UserError, match="all 12 images .* one PatientID.*data.group=StudyInstanceUID"):
         data.load(config)
     assert sum(map(len, data.load(replace(config, group="StudyInstanceUID")).values())) == 12
+    pixels = rng.integers(0, 4000, (8, 8), dtype=np.uint16)
+    save_dicom(tmp_path / "set" / "a" / "other.dcm", pixels, PatientID="P2")
+    with pytest.raises(UserError, match="has no images.*more groups .data.group; 12 of 13 images are of one"):
+        data.load(config)
+    (tmp_path / "set" / "a" / "other.dcm").unlink()
     by_file = data.load(replace(config, group="file"))
     (tmp_path / "set").rename(tmp_path / "moved")
     moved = data.load(replace(config, group="file", path=str(tmp_path / "moved")))
     assert {name: part.ids.tolist() for name, part in by_file.items()} == {
         name: part.ids.tolist() for name, part in moved.items()
     }
+
+
+@pytest.mark.parametrize(("signed", "bits"), [(True, 16), (True, 12), (False, 16)])
+def test_padding_of_the_other_sign_is_the_same_bits(path, signed, bits):
+    stored = np.array([[-2000, 0, 50], [100, 200, -2000]])
+    pixels = (stored if signed else np.where(stored < 0, 63536, stored)).astype("i2" if signed else "u2")
+    made = make_dicom(pixels, BitsStored=bits)
+    made.add_new("PixelPaddingValue", "US" if signed else "SS", -2000 % 2**bits if signed else -2000)
+    made.save_as(path, enforce_file_format=True)
+    assert pixels_of(path).tolist() == [[0, 0, 64], [128, 255, 0]]
+
+
+@pytest.mark.parametrize(
+    ("given", "slope", "intercept"),
+    [
+        ({"RescaleIntercept": -1024}, 1, -1024), ({"RescaleSlope": 2}, 2, 0),
+        ({"RescaleSlope": None, "RescaleIntercept": None}, 1, 0),
+        ({"RescaleSlope": None, "RescaleIntercept": -50}, 1, -50),
+        ({"ModalityLUTSequence": None, "VOILUTSequence": None, "WindowCenter": None, "PixelSpacing": None,
+          "PixelPaddingValue": None, "RescaleIntercept": -3}, 1, -3),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_empty_of_the_rescaling_changes_nothing(path, given, slope, intercept):
+    ramp = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (4, 1))
+    save_dicom(path, ramp, **given)
+    want = np.rint((((ramp * float(slope) + intercept) - 40) / 400 + 0.5).clip(0, 1) * 255)
+    assert np.array_equal(pixels_of(path, window="40/400"), want)
+
+
+@pytest.mark.parametrize("slope", ["nan", "1e400"])
+def test_a_slope_that_is_no_number_is_a_fault(path, slope):
+    made = make_dicom(np.eye(4, dtype=np.uint16))
+    made.add_new("RescaleSlope", "LO", slope)
+    made.save_as(path, enforce_file_format=True)
+    with pytest.raises(UnreadableImageError, match="has the rescale slope|cannot be decoded"):
+        pixels_of(path)
+
+
+@pytest.mark.parametrize("center", [2000, 3000])
+def test_a_window_in_stored_values_beside_a_small_slope(path, center):
+    stored = np.tile(np.linspace(0, 4000, 64).astype(np.uint16), (4, 1))
+    rescale = {"RescaleSlope": 0.01, "RescaleIntercept": 0}
+    save_dicom(path, stored, WindowCenter=center, WindowWidth=1500, **rescale)
+    want = np.rint(((stored - float(center)) / 1500 + 0.5).clip(0, 1) * 255)
+    assert np.array_equal(pixels_of(path), want)
+    # Positron emission alone has such a slope of its own in a slice without activity.
+    save_dicom(path, stored, WindowCenter=center, WindowWidth=1500, Modality="PT", **rescale)
+    assert pixels_of(path).max() <= 1
+    # A window of modality values is one.
+    save_dicom(path, stored, WindowCenter=20, WindowWidth=30, **rescale)
+    assert np.array_equal(pixels_of(path), linear(stored * 0.01, 20, 30))
+
+
+def test_a_palette_of_eight_bits_in_entries_of_sixteen(path):
+    index = np.array([[0, 1], [2, 1]], np.uint8)
+    colours = np.array([[0, 255, 30], [200, 0, 60], [7, 0, 90]], np.uint16)
+    lut = {f"{name}PaletteColorLookupTable{part}": value
+           for name, channel in zip(("Red", "Green", "Blue"), colours, strict=True)
+           for part, value in (("Descriptor", [3, 0, 16]), ("Data", channel.tobytes()))}  # fmt: skip
+    save_dicom(path, index, PhotometricInterpretation="PALETTE COLOR", **lut)
+    assert np.array_equal(pixels_of(path), colours.T[index])
+
+
+@pytest.mark.parametrize("name", ["image_dfl.dcm", "SC_rgb_jpeg.dcm"])
+def test_files_of_pydicom(name):
+    from pydicom.data import get_testdata_file
+
+    path = Path(get_testdata_file(name, download=False))
+    assert np.array_equal(pixels_of(path), dcmread(path).pixel_array)
+
+
+def test_jpeg_of_twelve_bits():
+    pytest.importorskip("gdcm")
+    from pydicom.data import get_testdata_file
+
+    pixels = pixels_of(Path(get_testdata_file("JPGExtended.dcm", download=False)))
+    # pydicom's tests/pixels/pixels_reference.py has 244 and 95 there; the range is 0 to 264
+    assert (pixels[420, 140], pixels[230, 120]) == (round(244 / 264 * 255), round(95 / 264 * 255))
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_file_without_mark_or_transfer_syntax(path, rng, implicit, mark):
+    stored = rng.integers(0, 4096, (9, 7), dtype=np.uint16)
+    made = make_dicom(stored)
+    want = np.rint((stored - stored.min()) / np.ptp(stored) * 255)
+    del made.file_meta
+    made.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    if mark:
+        path.write_bytes(bytes(128) + b"DICM" + path.read_bytes())
+    assert read_header(path).frames == 1
+    np.testing.assert_allclose(pixels_of(path), want, atol=0.5001)
+    bare = path.with_name("IM0001")
+    bare.write_bytes(path.read_bytes())
+    assert DICOM.accepts(bare)
+
+
+def test_an_enhanced_file_has_its_windows_where_the_rescaling_is_half(path, rng):
+    stored = rng.integers(0, 1000, (2, 6, 4), dtype=np.uint16)
+    groups = functional_groups(2)
+    for frame in groups["PerFrameFunctionalGroupsSequence"]:
+        del frame.PixelValueTransformationSequence[0].RescaleSlope
+    save_dicom(path, stored, NumberOfFrames=2, **groups)
+    for frame in (0, 1):
+        assert np.array_equal(pixels_of(path, frame), linear(stored[frame] - 5.0, 100 * (1 + frame), 200))

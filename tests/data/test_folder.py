@@ -157,6 +157,42 @@ def test_masks_beside_images_are_no_images(tmp_path, save, capsys):
         read_folder(tmp_path / "apart" / "a")
 
 
+MASKS = {
+    "x_lung_mask.png": "left out 4", "xMask.png": "left out 4", "x_roi.png": "left out 4",
+    "masks/x.png": "left out 4", "../masks/x.png": "left out 4", "../masks/LABEL/x.png": "left out 4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_in_every_place(tmp_path, save, name, capsys):
+    for number in range(4):
+        label, stem = "ab"[number % 2], f"i{number}"
+        save(tmp_path / "set" / label / f"{stem}.png", number)
+        place = name.replace("LABEL", label)
+        end = place.rpartition("/")[2].replace("x", stem, 1)
+        save(tmp_path / "set" / label / place.rpartition("/")[0] / end, number + 50)
+    found = read_folder(tmp_path / "set")
+    assert found.ids.tolist() == ["a/i0.png", "a/i2.png", "b/i1.png", "b/i3.png"]
+    assert found.class_names == ("a", "b") and MASKS[name] in capsys.readouterr().out
+
+
+def test_a_class_called_mask_is_one_where_it_holds_images_of_its_own(tmp_path, save):
+    for number in range(4):
+        save(tmp_path / ("mask", "none")[number % 2] / f"{number}.png", number)
+    assert read_folder(tmp_path).class_names == ("mask", "none")
+
+
+def test_patients_above_the_classes_and_an_empty_folder_beside_the_set(tmp_path, save, class_folders):
+    for number in range(6):
+        save(tmp_path / "patients" / f"P{number}" / "ab"[number % 2] / "x.png", number)
+    with pytest.raises(UserError, match="its folders, as P0 and P1, hold a, b.*in a table"):
+        read_folder(tmp_path / "patients")
+    (tmp_path / "outer" / "docs").mkdir(parents=True)
+    class_folders.rename(inner := tmp_path / "outer" / "set")
+    with pytest.raises(UserError, match=f"a, b: set data.path={inner}"):
+        read_folder(tmp_path / "outer")
+
+
 def test_a_path_that_is_off_by_one_folder_is_named(tmp_path, save, class_folders):
     (outer := tmp_path / "outer").mkdir()
     class_folders.rename(inner := outer / "set")
@@ -167,7 +203,5 @@ def test_a_path_that_is_off_by_one_folder_is_named(tmp_path, save, class_folders
     for place in ("one", "two"):
         for label in ("benign", "malignant"):
             save(tmp_path / "sites" / place / label / "x.png", 1)
-    with pytest.raises(
-        UserError, match="is above the classes: each of its folders, as one and two, holds benign"
-    ):
+    with pytest.raises(UserError, match="is above the classes: its folders, as one and two, hold benign"):
         read_folder(tmp_path / "sites")

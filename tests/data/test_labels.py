@@ -54,6 +54,13 @@ def test_lists_of_words_are_several_labels(read):
         read(["label"], [[cell] for cell in (*cells, "")], delimiter="\t")
 
 
+def test_lists_without_quotes_are_several_labels_and_brackets_alone_are_none(read):
+    found = read(["l"], [["[edema, mass]"], ["[edema]"], ["[mass]"], ["[]"]], "l", delimiter="\t")
+    assert found.class_names == ("edema", "mass") and found.task == "multilabel"
+    assert found.labels[:4].tolist() == [[1, 1], [1, 0], [0, 1], [0, 0]]
+    assert read(["l"], [["[high]"], ["[/low]"]], "l").class_names == ("[/low]", "[high]")
+
+
 def test_one_hot_columns_are_a_choice(read):
     rows = [["1.0", "0.0", "0.0"], ["0.0", "0.0", "1.0"], ["0", "1", "0"], ["True", "False", "False"]]
     found = read(["NV", "MEL", "BCC"], rows, "NV,MEL,BCC")
@@ -89,6 +96,7 @@ def test_delimiters_are_those_that_the_rows_have(table, tmp_path):
     assert labels("image;label;size (x,y,z)\ni0;0;3\ni1;1;4\n") == [0, 1]
     assert labels("sep=;\nimage;label\ni0;0\ni1;1\n") == [0, 1]
     assert labels('"sep=|"\nimage|label\ni0|0\ni1|1\n') == [0, 1]
+    assert labels("sep=\t\nimage\tlabel\ta;b\ni0\t0\t,\ni1\t1\t,\n") == [0, 1]
     with pytest.raises(UserError, match="row 4 has 3 cells where the header has 2"):
         labels("sep=;\nimage;label\ni0;0\ni1;1;2\n")
 

@@ -220,3 +220,16 @@ def test_a_header_that_claims_too_much(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match="claims 30000 x 30000 x 30000 voxels"):
         read_volume(path)
+
+
+def test_nifti_2_is_read_without_a_word(tmp_path, rng, caplog, capfd):
+    voxels = rng.integers(0, 900, (7, 6, 5), dtype=np.int16)
+    affine = np.diag([-2.0, 1, 3, 1])
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        kind(voxels, affine).to_filename(tmp_path / f"{kind.__name__}.nii.gz")
+    one, two = (read_volume(tmp_path / f"Nifti{version}Image.nii.gz") for version in (1, 2))
+    assert np.array_equal(one.voxels, two.voxels) and one.millimetres == two.millimetres
+    (tmp_path / "bad.nii").write_bytes(b"\x5c\1\0\0" + bytes(600))
+    with pytest.raises(UnreadableImageError):
+        read_volume(tmp_path / "bad.nii")
+    assert not caplog.records and capfd.readouterr() == ("", "")

@@ -244,6 +244,21 @@ def test_a_damaged_folder_is_mended_by_the_same_command(config, tmp_path):
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("name", ["shard", ".resume/shard"])
+def test_a_flipped_bit_in_a_shard_or_its_note_is_mended(config, tmp_path, name, capsys):
+    prepare(config, tmp_path / "out", workers=1)
+    before = content(tmp_path / "out")
+    (path,) = (tmp_path / "out").glob(f"{name}*")
+    spoilt = bytearray(path.read_bytes())
+    # in the note the last digit of a record's hash
+    spoilt[spoilt.index(b'","', spoilt.index(b'"sha256"')) - 1 if "." in name else len(spoilt) // 2] ^= 1
+    path.write_bytes(spoilt)
+    assert prepare(config, tmp_path / "out", workers=1).made == 1
+    assert "is not as it was written; it is written anew" in capsys.readouterr().out
+    assert content(tmp_path / "out") == before
+    assert prepare(config, tmp_path / "out", workers=1).kept == 1
+
+
 def test_a_damaged_record_is_found(config, tmp_path):
     prepare(config, tmp_path / "out", workers=1)
     (shard,) = (tmp_path / "out").glob("shard*")

@@ -66,7 +66,7 @@ def test_groups_splits_and_other_columns(read):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_encodings_and_delimiters(read, encoding, delimiter):
     text = 'image,label,note\r\ni0,Nävus,"x"\r\n\r\ni1,andere,y\r\ni2,Nävus,z\r\n,,\r\n'
     found = read(text.replace(",", delimiter), encoding, images=3)

@@ -44,6 +44,9 @@ def test_a_search_trains_each_unit_once_and_looks_at_the_test_split_once(tmp_pat
     assert record["confidence"] is None and "no confidence can be named" in sentence(record)  # two trainings
     sure = sentence(record | {"confidence": 0.95})
     assert "no unit is better by more than 0.01, at 95% confidence" in sure
+    (winner / "result.json").unlink()  # as a kill leaves it that comes while the winner is tested
+    (tmp_path / "search.json").unlink()
+    assert search(config, tmp_path, datasets)["test"]["auroc"] == record["test"]["auroc"]
     # MACs grow with the cut; prices are shares of the dearest candidate's
     macs = [unit["macs"] for unit in record["units"]]
     assert macs == sorted(macs) and record["units"][-1]["price"] == 1.0

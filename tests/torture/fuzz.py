@@ -53,19 +53,6 @@ class Outcome(NamedTuple):
 # --- the reader process
 
 
-def read_one(path: Path) -> None:
-    """Read a file as the program would; raises UserError or UnreadableImageError."""
-    kind = path.name.split("-")[0]
-    if kind == "weights":
-        from ttl_jax.weights.readers.read import read
-
-        read(path)
-        return
-    from reading import READERS  # of images, tables, ...
-
-    READERS[kind](path)
-
-
 def peak() -> int:
     """Most memory that this process has had since `forget_peak`, in bytes."""
     with open("/proc/self/status") as file:
@@ -79,6 +66,8 @@ def forget_peak() -> None:
 
 def reader() -> None:
     """Read the files that are named on standard input; answer each with a line of JSON."""
+    from reading import READERS
+
     from ttl_jax.data.images.decode import UnreadableImageError
     from ttl_jax.errors import UserError
 
@@ -91,7 +80,7 @@ def reader() -> None:
         forget_peak()
         before, began = peak(), time.monotonic()
         try:
-            read_one(path)
+            READERS[path.name.split("-")[0]](path)
             how, said = "read", ""
         except (UserError, UnreadableImageError) as error:
             how, said = "refused", str(error)
@@ -143,9 +132,12 @@ class Watched:
         line = process.stdout.readline() if ready else b""
         if line:
             return Outcome(*json.loads(line))
-        status = process.poll() if ready else None
+        if ready:
+            outcome = Outcome("died", f"status {process.wait()}", 0.0, 0)
+        else:
+            outcome = Outcome("hang", "", seconds, 0)
         self.end()
-        return Outcome("died", f"status {status}", 0.0, 0) if ready else Outcome("hang", "", seconds, 0)
+        return outcome
 
 
 def run(cases: Iterable[Case]) -> Iterator[tuple[str, str, Outcome]]:
@@ -168,12 +160,12 @@ def report(kind: str, seed: int, outcomes: Iterable[tuple[str, str, Outcome]]) -
     """Print faults as they come, then counts; return the number of faults."""
     counts: Counter[tuple[str, str]] = Counter()
     ends: Counter[str] = Counter()
-    slowest = largest = Outcome("read", "", 0.0, 0)
+    slowest = largest = ("", Outcome("read", "", 0.0, 0))
     for group, file, outcome in outcomes:
         counts[group, outcome.how] += 1
         ends[outcome.how] += 1
-        slowest = max(slowest, outcome, key=lambda each: each.seconds)
-        largest = max(largest, outcome, key=lambda each: each.bytes)
+        slowest = max(slowest, (file, outcome), key=lambda each: each[1].seconds)
+        largest = max(largest, (file, outcome), key=lambda each: each[1].bytes)
         if outcome.fault:
             print(f"{file}: {outcome.how} {outcome.said} ({outcome.seconds:.1f} s)", flush=True)
     for (group, how), count in sorted(counts.items()):
@@ -181,7 +173,7 @@ def report(kind: str, seed: int, outcomes: Iterable[tuple[str, str, Outcome]]) -
     faults = sum(count for how, count in ends.items() if how not in ENDS)
     print(
         f"{kind}, seed {seed}: {ends.total()} files, {dict(ends)}, {faults} at fault; the slowest took "
-        f"{slowest.seconds:.2f} s, the largest {largest.bytes / 2**20:.0f} MiB"
+        f"{slowest[1].seconds:.2f} s ({slowest[0]}), the largest {largest[1].bytes >> 20} MiB ({largest[0]})"
     )
     return faults
 

@@ -50,6 +50,22 @@ def test_the_head_comes_from_the_file_only_when_it_fits(state):
     assert np.abs(fresh["kernel"]).max() <= 1 / np.sqrt(512)
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "module._orig_mod.model."])
+def test_what_wrappers_put_before_names_and_beside_the_network(state, prefix, capsys):
+    wrapped = {prefix + key: value for key, value in state.items()} | {"criterion.weight": np.ones(5, "f4")}
+    want, got = (weights.load(given, "resnet18", num_classes=3) for given in (state, wrapped))
+    assert all(map(np.array_equal, *(jax.tree.leaves(each) for each in (want, got))))
+    assert "left out 1 beside it ('criterion.weight')" in capsys.readouterr().out
+
+
+def test_a_head_of_another_kind_is_left_out_where_it_starts_fresh(state, capsys):
+    other = dict(state)
+    other["fc.1.weight"], other["fc.1.bias"] = other.pop("fc.weight")[:7], other.pop("fc.bias")[:7]
+    want, got = (weights.load(given, "resnet18", num_classes=3) for given in (state, other))
+    assert all(map(np.array_equal, *(jax.tree.leaves(each) for each in (want, got))))
+    assert "left out a head of another kind ('fc.1.weight', 'fc.1.bias')" in capsys.readouterr().out
+
+
 def test_a_cut_takes_its_units_and_nothing_else(state):
     variables, report = weights.load_with_report(state, "resnet18", num_classes=2, cut="stage2/block1")
     assert report.loaded == ("stem", "stage1/block1", "stage1/block2", "stage2/block1")

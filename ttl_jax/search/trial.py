@@ -165,9 +165,9 @@ def report_test(
         config, folder, datasets, session: those of `run_trial`; the test split is among the data sets.
     """
     path = folder / "result.json"
-    metrics = json.loads(path.read_text())
+    metrics = json.loads(path.read_text()) if path.exists() else {}  # gone: stopped while it was tested
     if "test" not in metrics:
-        path.unlink()  # the run is finished: it only evaluates, now with the test split there
+        path.unlink(missing_ok=True)  # the run is finished: it only evaluates, now with the test split there
         metrics = train(config, folder, datasets, session=session).metrics
     test: dict[str, Any] = metrics["test"]
     return test

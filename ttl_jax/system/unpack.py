@@ -12,6 +12,10 @@ import numpy as np
 CHUNK = 1 << 20
 
 
+class PythonObjectsError(ValueError):
+    """An array of Python objects, by its name: reading it could run anything."""
+
+
 def check_room(needed: int, size: int, times: int, spare: int) -> None:
     """Refuse content that is out of proportion to its file.
 
@@ -39,7 +43,8 @@ def read_zipped_arrays(path: Path, times: int, spare: int) -> dict[str, np.ndarr
         The arrays by name, writable.
 
     Raises:
-        ValueError: an array of objects, one that its member's bytes do not fill, or too large a content.
+        PythonObjectsError: an array of objects.
+        ValueError: an array that its member's bytes do not fill, or too large a content.
         zipfile.BadZipFile: damaged.
     """
     arrays: dict[str, np.ndarray] = {}
@@ -47,20 +52,21 @@ def read_zipped_arrays(path: Path, times: int, spare: int) -> dict[str, np.ndarr
         check_room(sum(member.file_size for member in file.infolist()), path.stat().st_size, times, spare)
         for member in file.infolist():
             with file.open(member) as opened:
-                arrays[member.filename.removesuffix(".npy")] = _read_npy(opened, member.file_size)
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = _read_npy(opened, member.file_size, name)
     return arrays
 
 
-def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
+def _read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
     """Read an array that fills a stream of `size` bytes (NumPy's NEP 1)."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"an array of NumPy's format {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
-    if dtype.hasobject or not dtype.itemsize:
-        raise ValueError("an array of objects, which would be run, not read")
-    if math.prod(shape) * dtype.itemsize != size - file.tell():
+    if dtype.hasobject:
+        raise PythonObjectsError(name)
+    if not dtype.itemsize or math.prod(shape) * dtype.itemsize != size - file.tell():
         raise ValueError(f"an array of shape {shape} in {size} bytes")
     content = np.empty(size - file.tell(), np.uint8)
     place = 0

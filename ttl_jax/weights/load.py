@@ -103,6 +103,8 @@ def load_with_report(
     start_fresh = slim_units(wanted, whole, name) if slim_from is not None else set()
     if file_classes != classes or start_fresh or not _takes_head(given, wanted, whole, theirs, partial):
         start_fresh.add("head")
+    if "head" in start_fresh:
+        given = _without_other_head(given, theirs)
     return merge(given, wanted, theirs, name, start_fresh=start_fresh, partial=partial, seed=seed, said=said)
 
 
@@ -180,6 +182,19 @@ def _classes(given: Mapping[str, np.ndarray], theirs: Mapping[str, str]) -> int 
         if key in given and given[key].ndim:
             return int(given[key].shape[0])
     return None
+
+
+def _without_other_head(given: dict[str, np.ndarray], theirs: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Leave out, aloud, a head of another kind, as fc.1.weight of Sequential(Dropout, Linear)."""
+    names, kernel = set(theirs.values()), theirs[HEAD]
+    top, module = f"{kernel.partition('.')[0]}.", f"{kernel.rpartition('.')[0]}."
+    own = {theirs[path] for path in theirs if path.startswith("params/head/")}
+    below = module if any(name.startswith(top) for name in names - own) else top
+    other = [key for key in given if key.startswith(below) and key not in names]
+    if other:
+        some = ", ".join(repr(key[:60]) for key in other[:3])
+        print(f"weights: left out a head of another kind ({some}); it starts fresh", flush=True)
+    return {key: value for key, value in given.items() if key not in other}
 
 
 def _takes_head(

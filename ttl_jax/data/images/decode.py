@@ -15,6 +15,9 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ttl_jax.data.images.deep_colour import full_range, stored_as
+from ttl_jax.data.images.limits import UnreadableImageError as UnreadableImageError
+from ttl_jax.data.images.limits import check_opened, ends_early
 from ttl_jax.typing import UInt8
 
 if TYPE_CHECKING:
@@ -27,11 +30,10 @@ ENDINGS = (
     ".pbm", ".jp2",
 )  # fmt: skip
 # Others stay shut: PIL hands PostScript under a wrong ending to Ghostscript.
+_AT_ONCE = 1 << 22  # pixels
+_PHOTOMETRIC = 262  # TIFF's tag
+_WHITE_IS_ZERO = ((b"MM", 16, "I;16B", "I;16B"), (b"II", 12, "I;16", "I;12"))  # which PIL does not know
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
-
-
-class UnreadableImageError(Exception):
-    """The reason why an image cannot be used; the caller adds its file and row."""
 
 
 class Picture(Protocol):
@@ -191,8 +193,14 @@ def read_stream(file: IO[bytes]) -> Image:
         frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
         if frames > 1:
             raise UnreadableImageError(f"holds {frames} frames; save the one to be used")
+        stored = stored_as(opened)
         opened.load()
-        return plain(ImageOps.exif_transpose(opened))
+        if ends_early(file, opened.format, opened):
+            raise UnreadableImageError("ends early: its pixels stop before its last row")
+        if stored:
+            return plain(ImageOps.exif_transpose(full_range(file, opened, stored)))
+        ImageOps.exif_transpose(opened, in_place=True)
+        return plain(opened)
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, MemoryError):
@@ -202,8 +210,10 @@ def read_stream(file: IO[bytes]) -> Image:
 
 
 def reason(error: Exception) -> str:
-    """Return the message of another library's exception on one line of at most 200 characters."""
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    """Return the message of another library's exception on one printable line of at most 200 characters."""
+    line = str(error).strip().partition("\n")[0][:200]
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return printable or type(error).__name__
 
 
 def _open(file: IO[bytes]) -> ImageFile:
@@ -212,9 +222,11 @@ def _open(file: IO[bytes]) -> ImageFile:
     Image.open can only be silenced through the process's warning filters, and those are not safe to
     change while other threads decode.
     """
-    from PIL import Image
+    from PIL import Image, TiffImagePlugin
 
     Image.init()
+    for order, bits, mode, stored in _WHITE_IS_ZERO:
+        TiffImagePlugin.OPEN_INFO.setdefault((order, 0, (1,), 1, (bits,), ()), (mode, stored))
     prefix = file.read(16)
     for name in _FORMATS:
         make, accepts = Image.OPEN.get(name, (None, None))
@@ -226,6 +238,7 @@ def _open(file: IO[bytes]) -> ImageFile:
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
         width, height = opened.size
+        check_opened(opened, file.seek(0, 2))
         if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
             raise UnreadableImageError("has too many pixels; cut it into tiles first")
         return opened
@@ -237,12 +250,19 @@ def _open(file: IO[bytes]) -> ImageFile:
 
 def plain(image: Image) -> Image:
     """Convert any mode of PIL's to "L", "RGB" or "RGBA"; raises as `stretch`."""
+    from PIL import ImageOps
+
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
-        return stretch(np.asarray(image))
+        stretched = stretch(np.asarray(image))
+        # PIL inverts TIFF's WhiteIsZero in 8 bits alone.
+        return (
+            ImageOps.invert(stretched) if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 else stretched
+        )
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return image.convert("RGBA")
-    return image.convert("L" if mode in ("1", "L") else "RGB")
+    wanted = "L" if mode in ("1", "L") else "RGB"
+    return image if mode == wanted else image.convert(wanted)
 
 
 def _opaque(image: Image, background: int) -> Image:
@@ -263,11 +283,16 @@ def stretch(values: np.ndarray) -> Image:
     """
     from PIL import Image
 
-    if not np.isfinite(values).all():
-        raise UnreadableImageError("has pixels that are NaN or infinite")
     low, high = float(values.min()), float(values.max())
-    scaled = (values.astype(np.float64) - low) * (255.0 / (high - low) if high > low else 0.0)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    if not (np.isfinite(low) and np.isfinite(high)):  # NaN is the minimum where there is one
+        raise UnreadableImageError("has pixels that are NaN or infinite")
+    stretched = np.empty(values.shape, np.uint8)
+    rows = max(1, _AT_ONCE // values.shape[1])
+    for start in range(0, len(values), rows):  # in float64, a part at a time
+        part = values[start : start + rows].astype(np.float64)
+        scaled = (part - low) * (255.0 / (high - low) if high > low else 0.0)
+        stretched[start : start + rows] = np.rint(scaled)
+    return Image.fromarray(stretched)
 
 
 def _fit(image: Image, geometry: Geometry) -> Image:

@@ -19,7 +19,7 @@ import numpy as np
 from ttl_jax.data.images.decode import ImageSource, Stack, UnreadableImageError
 from ttl_jax.data.images.encode import encode
 from ttl_jax.data.sources.listing import Listing
-from ttl_jax.data.sources.record import FORMAT
+from ttl_jax.data.sources.record import FORMAT, digest
 from ttl_jax.errors import UserError
 
 NOTES = ".resume"
@@ -67,19 +67,19 @@ def starts(shards: list[Shard]) -> list[int]:
 
 def _fingerprint(images: Sequence[ImageSource]) -> str:
     """Return a digest that changes with an image's file, its size or time, or the way to read it."""
-    digest = hashlib.sha256(FORMAT.encode())
+    made_from = hashlib.sha256(FORMAT.encode())
     for image in (part for whole in images for part in _slices(whole)):
         if isinstance(image, np.ndarray):
-            digest.update(f"{image.shape}{image.dtype}".encode() + image.tobytes())
+            made_from.update(f"{image.shape}{image.dtype}".encode() + image.tobytes())
             continue
-        digest.update(repr(image).encode("utf-8", "surrogateescape"))
+        made_from.update(repr(image).encode("utf-8", "surrogateescape"))
         file = image if isinstance(image, Path) else getattr(image, "path", None)
         try:
             state = os.stat(file) if file is not None else None
         except OSError:
             state = None
-        digest.update(f"{state.st_size},{state.st_mtime_ns};".encode() if state else b"none;")
-    return digest.hexdigest()
+        made_from.update(f"{state.st_size},{state.st_mtime_ns};".encode() if state else b"none;")
+    return made_from.hexdigest()
 
 
 def _slices(image: ImageSource) -> Sequence[ImageSource]:
@@ -88,12 +88,19 @@ def _slices(image: ImageSource) -> Sequence[ImageSource]:
 
 
 def finished(shard: Shard) -> bool:
-    """Return True if the shard exists, is whole, and was made from the files as they are now."""
+    """Return True if the shard is as it was written, from the files as they are now; its hash is checked."""
+    path = shard.folder / shard.name
     try:
-        note = json.loads(shard.note.read_text(encoding="utf-8"))
-        size = (shard.folder / shard.name).stat().st_size
-        return note["fingerprint"] == shard.fingerprint and note["bytes"] == size
-    except (OSError, ValueError, KeyError, TypeError):
+        note = read_note(shard)
+        if note["fingerprint"] != shard.fingerprint or note["bytes"] != path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == note["file_sha256"]
+        if not whole or note.pop("digest", None) not in (None, digest(note)):  # none in older notes
+            print(f"{path} or its note is not as it was written; it is written anew", flush=True)
+            return False
+        return True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -136,7 +143,7 @@ def write_shard(shard: Shard) -> Iterator[None]:
         note["bytes"] = partial.stat().st_size
         partial.replace(shard.folder / shard.name)
     # The note comes last, because it marks the shard as finished.
-    write_json(shard.note, note)
+    write_json(shard.note, {**note, "digest": digest(note)})
 
 
 @contextmanager

@@ -61,8 +61,8 @@ def quoted(text: object, limit: int = 120) -> str:
 def read_csv(path: str | Path) -> CsvFile:
     """Read a table with a header.
 
-    The delimiter is the comma, semicolon or tab that gives the rows as many cells as the header, or the one
-    that a first line such as "sep=;" names (Excel's).
+    The delimiter is the comma, semicolon, tab or bar that gives the rows as many cells as the header, or the
+    one that a first line such as "sep=;" names (Excel's).
 
     Raises:
         UserError: missing, no table, no rows, a repeated column, a row of another length.
@@ -70,7 +70,7 @@ def read_csv(path: str | Path) -> CsvFile:
     path = Path(path)
     text = _text(path)
     first, _, rest = text.lstrip().partition("\n")
-    named = _SEP.fullmatch(first.strip())
+    named = _SEP.fullmatch(first.strip(" \r"))
     text, above = (rest, 1) if named else (text, 0)
     delimiter = named[1] if named else _delimiter(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -104,7 +104,7 @@ def read_csv(path: str | Path) -> CsvFile:
 def _delimiter(text: str) -> str:
     """Return the delimiter that gives the first rows the header's number of cells, the most if several do."""
     first = text.lstrip().partition("\n")[0]
-    likely = sorted(",;\t", key=first.count, reverse=True)  # a comma where there is none of them
+    likely = sorted(",;\t|", key=first.count, reverse=True)  # a comma where there is none of them
     sample = text[:_SAMPLE]
     if len(text) > _SAMPLE:
         sample = sample.rpartition("\n")[0] or sample

@@ -1,27 +1,27 @@
 """One DICOM file: its header without identifying text, and its frames as images.
 
-Pixels follow the standard's chain (PS3.4, N.2): stored values -> modality LUT or rescale slope and
-intercept -> VOI LUT or window -> MONOCHROME1 inverted. Compressed transfer syntaxes are decoded by
-pydicom's plugins, which the extra `ttl-jax[dicom]` installs.
+Compressed transfer syntaxes are decoded by pydicom's plugins, which the extra `ttl-jax[dicom]` installs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ttl_jax.data.images.decode import UnreadableImageError, reason
+from ttl_jax.data.images.deep_colour import eight_bits
+from ttl_jax.data.sources.dicom_frame import parsed, stored_values
+from ttl_jax.data.sources.dicom_gray import KINDS, gray_frame, holder
 from ttl_jax.data.sources.dicom_series import Place
 from ttl_jax.data.sources.frames import in_millimetres
-from ttl_jax.data.sources.window import PERCENTILES, Window, spread, to_bytes
-from ttl_jax.typing import Float
+from ttl_jax.data.sources.window import Window, to_bytes
+from ttl_jax.typing import Shaped, UInt8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,9 +34,6 @@ _HEADER = (
     *_PATIENT, "NumberOfFrames", "Rows", "Columns", "SeriesInstanceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing",
 )  # fmt: skip
-_GRAY = ("MONOCHROME1", "MONOCHROME2")
-_DEFLATED = b"1.2.840.10008.1.2.1.99"  # syntax of which pydicom inflates all before it reads a number
-MAX_PIXELS = 200_000_000  # of a frame: a header may claim more than any memory holds
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,10 @@ class DicomFrame:
         """
         from PIL import Image
 
-        header = _open(self.path)
+        header = parsed(self.path)
         try:
-            image = Image.fromarray(_pixels(self.path, header, self.frame, self.window))
+            stored = stored_values(header, self.frame)
+            image = Image.fromarray(_colour_or_gray(stored, header, self.frame, self.window))
             return in_millimetres(image, _spacing(header, self.frame), self.spacing)
         except UnreadableImageError:
             raise
@@ -107,7 +105,7 @@ def read_header(path: Path | bytes, keyword: str = "PatientID") -> Header:
         UnreadableImageError: missing, damaged, or without an image.
     """
     extra = [keyword] if keyword not in ("", "file") else []
-    header = _open(path, [*_HEADER, *extra])
+    header = parsed(path, (*_HEADER, *extra))
     try:
         if "Rows" not in header or "Columns" not in header:
             raise UnreadableImageError("holds no image")
@@ -151,29 +149,6 @@ def _room(path: Path | bytes, header: Dataset) -> int:
     return max(1, size // each)
 
 
-def _open(path: Path | bytes, attributes: list[str] | None = None) -> Dataset:
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    if isinstance(path, bytes):
-        if _DEFLATED in path:  # a sender's file, and a thousand times its size once it is read
-            raise UnreadableImageError("is deflated DICOM; save it in another transfer syntax")
-    elif path.exists() and not path.is_file():
-        raise UnreadableImageError("is not a file")
-    try:
-        return dcmread(_stream(path), stop_before_pixels=True, specific_tags=attributes)
-    except FileNotFoundError:
-        raise UnreadableImageError("does not exist") from None
-    except InvalidDicomError:
-        raise UnreadableImageError("is not a DICOM file (no DICM mark at byte 128)") from None
-    except Exception as error:  # a damaged header makes pydicom raise nearly anything
-        raise UnreadableImageError(f"cannot be read as DICOM ({reason(error)})") from None
-
-
-def _stream(path: Path | bytes) -> Path | io.BytesIO:
-    return io.BytesIO(path) if isinstance(path, bytes) else path
-
-
 def _text(header: Dataset, keyword: str) -> str:
     value = header.get(keyword)
     return "" if value is None else str(value).strip().strip("\0")
@@ -204,111 +179,36 @@ def _key() -> bytes:
     return os.environ.get(KEY_VARIABLE, "").encode()[:64]
 
 
-def _pixels(path: Path | bytes, header: Dataset, frame: int, window: Window | str) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3)."""
-    from pydicom.pixels import apply_color_lut, pixel_array
-
-    if int(header.Rows) * int(header.Columns) > MAX_PIXELS:
-        raise UnreadableImageError(f"claims {header.Rows} x {header.Columns} pixels")
+def _colour_or_gray(
+    stored: Shaped[np.ndarray, "H W *C"], header: Dataset, frame: int, window: Window | str
+) -> UInt8[np.ndarray, "H W *C"]:
+    """Return a frame's 8-bit pixels."""
     kind = str(header.PhotometricInterpretation)
-    stored = pixel_array(_stream(path), index=frame)
-    if not stored.size:
-        raise UnreadableImageError("has no pixels")
     if kind == "PALETTE COLOR":
-        stored = apply_color_lut(stored, header)
-        return to_bytes(stored / np.iinfo(stored.dtype).max)
+        return _palette(stored, header)
     if stored.ndim == 3 and stored.shape[-1] == 3:
-        return stored if stored.dtype == np.uint8 else to_bytes(stored / (2 ** int(header.BitsStored) - 1))
-    if kind not in _GRAY:
+        if stored.dtype == np.uint8:
+            return stored
+        bits = int(header.BitsStored)
+        return eight_bits(stored) if bits == 16 else to_bytes(stored / (2**bits - 1))
+    if kind not in KINDS:
         raise UnreadableImageError(f"has the photometric interpretation {kind}, which is not supported")
-    return _gray(stored, header, frame, window)
+    return gray_frame(stored, header, frame, window)
 
 
-def _gray(stored: np.ndarray, header: Dataset, frame: int, window: Window | str) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut
+def _palette(stored: Shaped[np.ndarray, "H W"], header: Dataset) -> UInt8[np.ndarray, "H W 3"]:
+    """Return the colours of a palette; many write 8-bit colours into its 16-bit entries."""
+    from pydicom.pixels import apply_color_lut
 
-    if not np.isfinite(stored).all():
-        raise UnreadableImageError("has pixels that are NaN or infinite")
-    values = apply_modality_lut(stored, _holder(header, frame, "RescaleSlope", "ModalityLUTSequence"))
-    padding = _padding(stored, header)
-    brightness = None
-    if isinstance(window, Window):
-        brightness = window.apply(values)
-    elif not window:
-        brightness = _own_window(values, header, frame)
-    if brightness is None:
-        percentiles = PERCENTILES if window == "percentile" else (0.0, 100.0)
-        whole = spread(values[~padding], percentiles)
-        brightness = whole.apply(values) if whole else np.zeros(values.shape)
-    if str(header.PhotometricInterpretation) == "MONOCHROME1":
-        brightness = 1 - brightness
-    brightness[padding] = 0
-    return to_bytes(brightness)
-
-
-def _own_window(values: np.ndarray, header: Dataset, frame: int) -> Float[np.ndarray, "H W"] | None:
-    """Apply the file's VOI LUT, else its first window; None if it has neither."""
-    from pydicom.pixels import apply_voi
-
-    tables = _holder(header, frame, "VOILUTSequence")
-    if tables.get("VOILUTSequence"):
-        top = 2 ** int(tables.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        return apply_voi(values, tables).astype(np.float64) / top
-    holder = _holder(header, frame, "WindowCenter")
-    if holder.get("WindowCenter") is None or holder.get("WindowWidth") is None:
-        return None
-    function = str(holder.get("VOILUTFunction") or "LINEAR").replace(" ", "_")
-    try:
-        own = Window(_first(holder.WindowCenter), _first(holder.WindowWidth), function)
-    except (ValueError, TypeError, IndexError) as error:
-        raise UnreadableImageError(f"has a window that is none ({reason(error)}); set data.window") from None
-    return own.apply(values)
-
-
-def _padding(stored: np.ndarray, header: Dataset) -> np.ndarray:
-    """bool (H, W): pixels outside what the scanner saw (PS3.3, C.7.5.1.1.2)."""
-    value = header.get("PixelPaddingValue")
-    if value is None or np.issubdtype(stored.dtype, np.floating):
-        return np.zeros(stored.shape, bool)
-    limit = header.get("PixelPaddingRangeLimit")
-    ends = sorted((int(value), int(value if limit is None else limit)))
-    outside = (stored >= ends[0]) & (stored <= ends[1])
-    return outside if not outside.all() else np.zeros(stored.shape, bool)
+    entries, first, _ = (int(value) for value in header.RedPaletteColorLookupTableDescriptor)
+    every = apply_color_lut(np.arange(first, first + (entries or 1 << 16)), header)
+    bits = 8 if every.max() < 1 << 8 else 16
+    return to_bytes(apply_color_lut(stored, header) / (2**bits - 1))
 
 
 def _spacing(header: Dataset, frame: int) -> tuple[float, float] | None:
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        value = _holder(header, frame, keyword).get(keyword)
-        if value is not None and len(value) == 2:
+        value = holder(header, frame, keyword).get(keyword)
+        if value and len(value) == 2:
             return float(value[0]), float(value[1])
     return None
-
-
-# Where an enhanced multi-frame file keeps what others have at the top (PS3.3, C.7.6.16).
-_MACROS = {
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "WindowCenter": "FrameVOILUTSequence",
-    "VOILUTSequence": "FrameVOILUTSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-}
-
-
-def _holder(header: Dataset, frame: int, *keywords: str) -> Dataset:
-    """Return the part of the header that is valid for this frame: its own, the shared, or the header."""
-    own = (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0))
-    for keyword in keywords:
-        if keyword not in _MACROS:
-            continue
-        for groups, place in own:
-            items: Any = header.get(groups)
-            if not items or place >= len(items):
-                continue
-            holders: Any = items[place].get(_MACROS[keyword])
-            if holders and keyword in holders[0]:
-                return holders[0]
-    return header
-
-
-def _first(value: Any) -> float:
-    """Return the first of several windows; numbers are DICOM decimal strings, one or many."""
-    return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)

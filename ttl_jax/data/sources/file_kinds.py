@@ -41,18 +41,23 @@ class FileKind:
         return None
 
 
-def _marked_dicom(file: Path) -> bool:
-    """Return True if "DICM" follows the 128 bytes of the preamble (DICOM PS3.10, 7.1)."""
+def _looks_like_dicom(file: Path) -> bool:
+    """Return True if "DICM" follows the 128 bytes of the preamble, or the file begins as without one.
+
+    DICOM PS3.10, 7.1; without preamble the first attribute is one of group 2 or 8, whose number is low.
+    """
     try:
         if not file.is_file() or file.name == "DICOMDIR":
             return False
         with file.open("rb") as opened:
-            return opened.read(132)[128:] == b"DICM"
+            head = opened.read(132)
+        first = head[:2] in (b"\x02\0", b"\x08\0") and head[2:3] <= b"\x20" and head[3:4] == b"\0"
+        return head[128:] == b"DICM" or (first and len(head) == 132)
     except OSError:
         return False
 
 
 IMAGES = FileKind("image", ENDINGS, "folder")
-DICOM = FileKind("DICOM file", (".dcm", ".dicom", ".ima"), "dicom", _marked_dicom)
+DICOM = FileKind("DICOM file", (".dcm", ".dicom", ".ima"), "dicom", _looks_like_dicom)
 NIFTI = FileKind("NIfTI file", (".nii", ".nii.gz"), "nifti")
 KINDS = (IMAGES, DICOM, NIFTI)

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ttl_jax.data.sources.file_kinds import IMAGES, KINDS, FileKind
-from ttl_jax.data.sources.folder_layout import is_mask_folder, off_by_one, patient_folders, without_masks
+from ttl_jax.data.sources.folder_layout import (
+    is_mask_folder,
+    mask_classes,
+    off_by_one,
+    patient_folders,
+    without_masks,
+)
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 
@@ -54,8 +60,12 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES, group: str = "") -> L
         classes = _folders(folder)
         if not classes:
             raise UserError(f"{folder} has no class folders; put each class's images in a folder of its name")
-        for class_folder in classes:
-            images, rest = _images(class_folder, kind)
+        listed = {each: _images(each, kind) for each in classes}
+        apart = mask_classes({each.name: images for each, (images, _) in listed.items()})
+        for class_folder, (images, rest) in listed.items():
+            if class_folder.name in apart:
+                masks += images
+                continue
             images, beside = without_masks(images, kind)
             masks += beside
             other += rest

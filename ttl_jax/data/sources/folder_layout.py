@@ -11,9 +11,17 @@ from pathlib import Path
 from ttl_jax.data.sources.file_kinds import FileKind
 
 _IMAGE = r"images?|imgs?|pictures?|scans?|originals?"
-_MASK = r"masks?|seg|segm|segs|segmentations?|labels?|annotations?|ground_?truth|gt"
+_MASK = (
+    r"masks?|seg|segm|segs|segmentations?|labels?|annot|annotations?|ground_?truth|gt|rois?|contours?|outlines?"
+    r"|manual|bin|binary"
+)
 _MASK_FOLDER = re.compile(_MASK, re.IGNORECASE)
-_MASK_FILE = re.compile(rf"(.+?)[ _.-]+(?:{_MASK})(?:[ _.-]*\d+)?", re.IGNORECASE)
+# x_mask, x_lung_mask, x_mask_2, xMask
+_MASK_FILE = re.compile(
+    rf"(.+?)(?:[ _.-]+(?:[a-z]+[ _.-]+)?(?:{_MASK})(?:[ _.-]+[a-z]+)?(?:[ _.-]*\d+)?"
+    r"|(?-i:Mask|Seg|Segmentation|GT))",
+    re.IGNORECASE,
+)
 _MASK_BEFORE = re.compile(rf"(?:{_MASK})[ _.-]+(.+)", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(_IMAGE, re.IGNORECASE)
 # Folders that part a class in the same way in each: numbered ones, sides, views, images and masks.
@@ -28,7 +36,7 @@ def without_masks(files: Sequence[Path], kind: FileKind) -> tuple[list[Path], li
     """Part the files of one folder and its sub-folders into images and the masks that belong to them.
 
     A mask is called as an image beside it with "_mask", "_seg" or the like behind, or lies in a folder
-    of such a name beside a folder "images".
+    of such a name beside a folder "images" or beside the images themselves.
 
     Args:
         files: The files of a class.
@@ -42,8 +50,10 @@ def without_masks(files: Sequence[Path], kind: FileKind) -> tuple[list[Path], li
     images: list[Path] = []
     masks: list[Path] = []
     for file in files:
-        stem = kind.stem(file.name) or file.name
-        apart = is_mask_folder(file.parent.name, beside[file.parent.parent])
+        stem, above = kind.stem(file.name) or file.name, stems.get(file.parent.parent, set())
+        apart = is_mask_folder(file.parent.name, beside[file.parent.parent]) or (
+            _MASK_FOLDER.fullmatch(file.parent.name) and (stem in above or _is_mask(stem, above))
+        )
         (masks if apart or _is_mask(stem, stems[file.parent]) else images).append(file)
     return images, masks
 
@@ -64,6 +74,23 @@ def _is_mask(stem: str, beside: set[str]) -> bool:
 def is_mask_folder(name: str, beside: set[str]) -> bool:
     """Return True for a folder of masks: called so, with a folder of images beside it."""
     return bool(_MASK_FOLDER.fullmatch(name)) and any(map(_IMAGE_FOLDER.fullmatch, beside))
+
+
+def mask_classes(classes: dict[str, list[Path]]) -> list[str]:
+    """Return the class folders that are called as masks and hold masks of the others' images alone.
+
+    Args:
+        classes: The images of each class folder, by its name.
+    """
+    stems = {name: {file.stem for file in files} for name, files in classes.items()}
+    found = []
+    for name, own in stems.items():
+        others = [each for label, each in stems.items() if label != name]
+        if _MASK_FOLDER.fullmatch(name) and all(
+            any(stem in each or _is_mask(stem, each) for each in others) for stem in own
+        ):
+            found.append(name)
+    return found
 
 
 def patient_folders(inside: Sequence[tuple[str, tuple[str, ...]]], first: bool) -> list[str] | None:
@@ -102,6 +129,9 @@ def off_by_one(root: Path, kind: FileKind, classes: Sequence[Path]) -> str:
         kind: Kind of file that counts as an image.
         classes: Its visible folders.
     """
+    classes = [
+        folder for folder in classes if any(_holds(Path(place), kind) for place, *_ in os.walk(folder))
+    ]
     if not classes:
         above = root.resolve().parent
         around = [folder for folder in _folders(above) if _holds(folder, kind)]
@@ -117,13 +147,17 @@ def off_by_one(root: Path, kind: FileKind, classes: Sequence[Path]) -> str:
     if len(classes) == 1 and len(below[0]) > 1:
         inside = ", ".join(sorted(below[0])[:3])
         return f"{root} holds one folder, and that one holds {inside}: set data.path={classes[0]}"
-    same = below[0] if len(classes) > 1 and all(each == below[0] for each in below) else set()
-    if len(same) > 1 and not any(_PART.fullmatch(name) for name in same):
-        inside, places = ", ".join(sorted(same)[:3]), " and ".join(each.name for each in classes[:2])
+    counts = Counter(name for names in below for name in names)
+    # The same in each, or each in several: the folders are hospitals, splits or patients.
+    repeated = (
+        all(each == below[0] for each in below) or len(counts) < len(classes) and min(counts.values()) > 1
+    )
+    if len(classes) > 1 and len(counts) > 1 and repeated and not any(map(_PART.fullmatch, counts)):
+        inside, places = ", ".join(sorted(counts)[:3]), " and ".join(each.name for each in classes[:2])
         return (
-            f"{root} is above the classes: each of its folders, as {places}, holds {inside}; name one of "
-            f"them, as data.path={classes[0]}; or, where {places} are the classes, set data.group=file, or "
-            f"folder if {inside} are patients"
+            f"{root} is above the classes: its folders, as {places}, hold {inside}; name one of them, as "
+            f"data.path={classes[0]}; where {places} are patients, name images, labels and patients in a "
+            f"table; where they are the classes, set data.group=file, or folder if {inside} are patients"
         )
     return ""
 

@@ -102,7 +102,9 @@ def _separator(filled: set[str]) -> str:
     A bar or semicolon parts labels if one of the words stands in another cell too; a comma, which names of
     classes have, only if all of a cell's words are cells of their own.
     """
-    if any(_LIST.fullmatch(cell) and _QUOTED.search(cell) for cell in filled):
+    lists = [cell for cell in filled if _LIST.fullmatch(cell)]
+    bare = len(lists) == len(filled) and any("," in cell or len(cell) == 2 for cell in lists)
+    if bare or any(_QUOTED.search(cell) for cell in lists):
         return "["
     for mark in "|;":
         counts = Counter(piece for cell in filled for piece in set(_pieces(cell, mark)))

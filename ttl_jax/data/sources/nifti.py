@@ -8,11 +8,13 @@ top; in sagittal slices the front is on the left.
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import threading
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.images.decode import ImageSource, UnreadableImageError, reason
+from ttl_jax.data.images.limits import check_pixels, check_unpacked
 from ttl_jax.data.sources.csv_table import read_table
 from ttl_jax.data.sources.file_kinds import NIFTI
 from ttl_jax.data.sources.folder import read_folder
@@ -205,15 +208,18 @@ def _read_volume(path: Path, window: Window | str) -> Volume:
     opened = _open(path)
     _shape(opened)
     try:
-        upright = nibabel.as_closest_canonical(opened)
-        values = np.asarray(upright.get_fdata(dtype=np.float32, caching="unchanged"))
-        sides = [float(side) for side in nibabel.affines.voxel_sizes(upright.affine)]
+        # As nibabel.as_closest_canonical, which would scale all voxels in double precision.
+        axes = nibabel.orientations.io_orientation(opened.affine)
+        values = np.asarray(opened.get_fdata(dtype=np.float32, caching="unchanged"))
+        values = nibabel.orientations.apply_orientation(values, axes)
+        along = dict(zip(axes[:, 0].tolist(), nibabel.affines.voxel_sizes(opened.affine), strict=True))
+        sides = [float(along[axis]) for axis in range(3)]
     except MemoryError:
         raise UnreadableImageError("has too many voxels for the memory") from None
     except Exception as error:  # damaged files make nibabel raise nearly anything
         raise UnreadableImageError(f"cannot be read as NIfTI ({reason(error)})") from None
     values = values.reshape(values.shape[:3])
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # NaN is the minimum where there is one
         raise UnreadableImageError("has voxels that are NaN or infinite")
     if not isinstance(window, Window):
         spread_window = spread(values, PERCENTILES if window == "percentile" else (0.0, 100.0))
@@ -227,16 +233,24 @@ def _read_volume(path: Path, window: Window | str) -> Volume:
 
 
 def _open(path: Path) -> Nifti1Image:
-    """Open the file's header; voxels are read later."""
+    """Open the file's header, of NIfTI-1 or NIfTI-2; voxels are read later."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.imageglobals import logger
+
+    logger.setLevel(logging.CRITICAL)  # a damaged header is said in one sentence, or mended
 
     if not path.exists():
         raise UnreadableImageError("does not exist")
     if not path.is_file():
         raise UnreadableImageError("is not a file")
     try:
-        return nibabel.Nifti1Image.from_filename(path)
+        opened = nibabel.load(path)
+        if not isinstance(opened, nibabel.Nifti1Image):  # NIfTI-2's is one of them
+            raise UnreadableImageError(f"is not a NIfTI image ({type(opened).__name__})")
+        return opened
+    except UnreadableImageError:
+        raise
     except (ImageFileError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImageError(f"is not a NIfTI file ({reason(error)})") from None
     except Exception as error:  # damaged headers make nibabel raise nearly anything
@@ -254,12 +268,16 @@ def _shape(opened: Nifti1Image) -> tuple[int, int, int]:
         raise UnreadableImageError(f"holds {np.prod(shape[3:])} volumes; save the one to be used")
     if np.prod([float(side) for side in shape]) > MAX_VOXELS:
         raise UnreadableImageError(f"claims {' x '.join(map(str, shape))} voxels")
+    for width, height in combinations(shape[:3], 2):
+        check_pixels(width, height, 1)
     kind = opened.get_data_dtype()
     if kind.kind not in "iuf":
         raise UnreadableImageError(f"has voxels of type {kind}, which are no grays")
     path = Path(str(opened.get_filename()))
     needed = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    if path.suffix != ".gz" and path.stat().st_size < needed:
+    if path.suffix == ".gz":
+        check_unpacked(needed * 4 // min(4, kind.itemsize), path.stat().st_size)  # in single precision
+    elif path.stat().st_size < needed:
         raise UnreadableImageError(f"is cut off: {needed} bytes of voxels do not fit into the NIfTI file")
     try:
         axes = nibabel.orientations.io_orientation(opened.affine)[:, 0]

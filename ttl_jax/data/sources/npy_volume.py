@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ttl_jax.data.images.decode import UnreadableImageError, reason
+from ttl_jax.data.images.limits import FLOATS, check_pixels
 from ttl_jax.data.sources.window import Window, to_bytes
 
 if TYPE_CHECKING:
@@ -68,4 +69,5 @@ def _open(path: Path) -> np.ndarray:
     ):
         shape = getattr(volume, "shape", None)
         raise UnreadableImageError(f"has the shape {shape}, which is no volume of numbers")
+    check_pixels(volume.shape[2], volume.shape[1], FLOATS)
     return volume

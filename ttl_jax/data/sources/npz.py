@@ -14,7 +14,9 @@ from ttl_jax.data.sources.labels import Labels, check_known, one_hot_classes, re
 from ttl_jax.data.sources.listing import SPLITS, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import host
+from ttl_jax.system.unpack import PythonObjectsError, read_zipped_arrays
 
+TIMES, SPARE = 200, 256 << 20  # most bytes of arrays for a byte of the file (masks shrink so far), and at all
 LEAST_COLUMNS = 8  # of a volume's slice; fewer would be colours
 
 
@@ -120,32 +122,23 @@ def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: no .npz file, damaged, or larger than the machine's memory.
     """
-    arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as file:
             needed = sum(member.file_size for member in file.infolist())
-            if needed > host.machine_memory():
-                raise UserError(
-                    f"{path} unpacks to {needed / 1e9:.1f} GB, more than this machine's memory; split it up"
-                )
-            for name in file.namelist():
-                with file.open(name) as member:
-                    array = np.lib.format.read_array(member, allow_pickle=False)
-                    if member.read(1):
-                        raise ValueError(f"{name} has bytes behind its array")
-                arrays[name.removesuffix(".npy")] = array
+        if needed > host.machine_memory():
+            raise UserError(
+                f"{path} unpacks to {needed / 1e9:.1f} GB, more than this machine's memory; split it up"
+            )
+        return read_zipped_arrays(path, TIMES, SPARE)
     except UserError:
         raise
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise UserError(f"{path} is not a readable .npz file ({reason(error)}); fetch it anew") from None
+    except PythonObjectsError as error:
         raise UserError(
-            f"{path}, {name.removesuffix('.npy')} holds Python objects, which could run anything; save it as "
+            f"{path}, {error} holds Python objects, which could run anything; save it as "
             "np.array(labels, dtype=str), or images of one size as uint8"
         ) from None
     except Exception as error:  # zipfile and NumPy raise nearly anything on a damaged file
         raise UserError(f"{path} is not a readable .npz file ({reason(error)}); fetch it anew") from None
-    return arrays
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:

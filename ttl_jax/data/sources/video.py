@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 24  # frames held at a time: 30 MB of 854 x 480 pixels
+MAX_FRAME = 9_000_000  # pixels: 4096 x 2160, of which two blocks take 1.7 GB
+OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,avi,matroska,webm,mpeg,mpegvideo,mpegts,asf,flv,ogg,dv,h264,hevc,m4v,mjpeg",
+    "max_pixels": str(MAX_FRAME),
+}
 INSTALL = "pip install 'ttl-jax[video]'"
 
 
@@ -59,6 +65,8 @@ def _block(path: Path, block: int, step: int, changed: int, size: int) -> dict[i
     """Return {place in the block: frame}, or the reason why it cannot be read."""
     try:
         return _decode(path, block * BLOCK * step, step)
+    except UnreadableImageError as error:
+        return str(error)
     except Exception as error:  # damaged files make FFmpeg's many decoders raise nearly anything
         return f"cannot be decoded as a video ({reason(error)})"
 
@@ -67,8 +75,11 @@ def _decode(path: Path, start: int, step: int) -> dict[int, Image]:
     import av
 
     frames: dict[int, Image] = {}
-    with av.open(str(path)) as opened:
+    # FFmpeg would follow a playlist to other files and addresses, and believe any size.
+    with av.open(str(path), options=OPTIONS) as opened:
         stream = opened.streams.video[0]
+        if not stream.width:  # not looked into for its size
+            raise UnreadableImageError(f"has no frames of up to {MAX_FRAME} pixels; scale them down first")
         rate, base = stream.average_rate, stream.time_base
         if not rate or not base:
             raise ValueError("no frame rate")
@@ -83,5 +94,7 @@ def _decode(path: Path, start: int, step: int) -> dict[int, Image]:
             if number >= start + BLOCK * step:
                 break
             if number >= start and number % step == 0:
+                if frame.width * frame.height > MAX_FRAME:
+                    raise ValueError(f"a frame of {frame.width} x {frame.height} pixels")
                 frames[(number - start) // step] = frame.to_image()
     return frames

@@ -40,8 +40,11 @@ def refuse_missing(listing: Listing, splits: np.ndarray) -> None:
     """
     for name in SPLITS:
         if name not in splits:
+            counts = np.unique(listing.groups, return_counts=True)[1]
+            largest, total = int(counts.max()), int(counts.sum())
+            one = f" (data.group; {largest} of {total} images are of one)" if 2 * largest >= total else ""
             raise UserError(
-                f"split {name} of {listing.source} has no images; it needs more images, more groups, "
+                f"split {name} of {listing.source} has no images; it needs more images, more groups{one}, "
                 "or another split"
             )
     remedy = {"class": "remove the class", "label": "leave the label out"}

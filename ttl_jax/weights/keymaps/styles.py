@@ -11,7 +11,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.models.efficientnet import STAGES
 from ttl_jax.weights.keymaps.transfer import is_google_bit, to_known
 
-PREFIXES = ("module.", "model.", "backbone.", "net.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 # Buffers that are not weights: step counters, torchxrayvision's operating points.
 IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|op_threshs|op_thresh|pathologies)")
 
@@ -57,11 +57,7 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
     if is_keras(arrays) and not is_google_bit(arrays):
         return _keras(arrays, name)
     named = {key: value for key, value in arrays.items() if not IGNORED.fullmatch(key)}
-    # Twice, because a file may carry two prefixes in either order.
-    for prefix in PREFIXES * 2:  # as DataParallel around a wrapper
-        if named and all(key.startswith(prefix) for key in named):
-            named = {key.removeprefix(prefix): value for key, value in named.items()}
-    named = to_known(named, name)
+    named = to_known(_without_prefixes(named), name)
     timm_b0 = name == "efficientnet_b0" and any(key.startswith("blocks.") for key in named)
     renamed: dict[str, np.ndarray] = {}
     for key, value in named.items():
@@ -76,6 +72,21 @@ def normalise(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarr
             raise UserError(f"weights do not fit {name}: two tensors are {new}, one is called {key}")
         renamed[new] = value
     return renamed
+
+
+def _without_prefixes(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Strip what wrappers put before a network's names; what stands beside the network is left out, aloud."""
+    # Twice, because a file may carry two prefixes in either order.
+    for prefix in PREFIXES * 2:  # as DataParallel around a wrapper
+        own = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+        if 2 * len(own) <= len(named):
+            continue
+        beside = [key for key in named if not key.startswith(prefix)]
+        if beside:
+            some = ", ".join(repr(key[:60]) for key in beside[:3])
+            print(f"weights: the network is {prefix}*; left out {len(beside)} beside it ({some})", flush=True)
+        named = own
+    return named
 
 
 def is_keras(arrays: Iterable[str]) -> bool:
