@@ -29,6 +29,8 @@ same command goes on. docs/deploy.md explains the columns.
                            decisions reach it, as 0.95
   --ood                    how far the image lies from the training images:
                            percentile among validation's
+  --dicom_out=DIR          for each DICOM file a report and an overlay
+                           (docs/dicom.md)
   --tta=VIEWS              none, flip, flips or dihedral instead of data.tta
   --batch_size=N           images a step; else the run's data.eval_batch_size
   --image=COLUMN           tables: the column with the image names
@@ -52,6 +54,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--by_class", action="store_true")
     parser.add_argument("--abstain", type=float)
     parser.add_argument("--ood", action="store_true")
+    parser.add_argument("--dicom_out", "--dicom-out", default="")
     parser.add_argument("--tta")
     parser.add_argument("--batch_size", type=int, default=0)
     parser.add_argument("--image", default="image")
@@ -75,5 +78,14 @@ def run(arguments: list[str]) -> None:
     for note in joint.sets.notes if joint.sets is not None else ():
         print(note)
     size = given.batch_size or joint.runs[0].config.data.eval_batch_size
-    done = predict_table(joint, images, given.out, size, given.image, given.root)
+    answers = None
+    if given.dicom_out:
+        from ttl_jax.deploy.dicom_answer import DicomAnswerer
+        from ttl_jax.deploy.dicom_folder import AnswerFolder
+
+        answers = AnswerFolder(DicomAnswerer(joint), given.dicom_out, images)
+    done = predict_table(joint, images, given.out, size, given.image, given.root, answers)
     print(f"{given.out}: {done['rows']} rows, {done['unreadable']} of them of images that cannot be read")
+    if answers is not None:
+        without = f", {done['unanswered']} rows have none: see dicom_error" if done["unanswered"] else ""
+        print(f"{given.dicom_out}: {done['objects']} reports and overlays{without}")

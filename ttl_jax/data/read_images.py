@@ -225,7 +225,7 @@ def file_images(
     """
     window, slices = parse_window(options.window), "volume" if volumes else options.slices
     if volumes and isinstance(source, Path) and source.is_dir():  # of a table's row
-        source = _one_series(source)
+        source = one_series(source)
     if isinstance(source, tuple):
         from ttl_jax.data.sources.dicom_listing import series_volume
 
@@ -241,7 +241,8 @@ def file_images(
     return [source]
 
 
-def _one_series(folder: Path) -> Path | tuple[Path, ...]:
+def one_series(folder: Path) -> Path | tuple[Path, ...]:
+    """The DICOM files of a folder of one series; raises UnreadableImageError for any other."""
     from ttl_jax.data.sources.dicom_listing import by_series
 
     files = sorted(file for file in folder.rglob("*") if DICOM.accepts(file))

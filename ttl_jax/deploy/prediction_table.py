@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,15 +25,25 @@ from ttl_jax.system import remote
 from ttl_jax.system.lock import held
 from ttl_jax.training.records.provenance import command, write_json
 
+if TYPE_CHECKING:
+    from ttl_jax.deploy.dicom_folder import AnswerFolder
+
 ENDINGS = (".csv", ".parquet", ".jsonl")
 PART_ROWS, PART_SECONDS = 1000, 15.0  # a part is written after so much: what a kill may cost
 NUMBERS = ("ood", "mutual_information", "sd")  # columns, besides the probabilities
+ANSWERS = ["report", "overlay", "dicom_error"]  # columns: names of DICOM files, or why there are none
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs cells that begin so
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def predict_table(
-    joint: Ensemble, paths: Sequence[str], out: str, batch_size: int, image: str = "image", root: str = ""
+    joint: Ensemble,
+    paths: Sequence[str],
+    out: str,
+    batch_size: int,
+    image: str = "image",
+    root: str = "",
+    answers: AnswerFolder | None = None,
 ) -> dict[str, Any]:
     """Predict images and write a row for each; the same call goes on after a kill, or finds all done.
 
@@ -43,6 +54,7 @@ def predict_table(
             OUT.parts holds what is done as long as not all is.
         batch_size: images a batch.
         image, root: of tables, see `list_images`.
+        answers: a folder that gets a DICOM report and an overlay for each DICOM file.
 
     Returns:
         the content of OUT.json.
@@ -56,8 +68,13 @@ def predict_table(
     def entries() -> Iterator[Entry]:
         return list_images(list(paths), volumes, image, root)
 
-    about = _about(joint, paths, image, root)
+    about = deciding(joint, paths, image, root)
+    if answers is not None:
+        about["columns"] += ANSWERS
+        about["dicom_out"] = str(answers.path)
     if (done := _finished(out, about)) is not None:
+        if answers is not None and len(answers) < done["objects"]:
+            raise UserError(f"{answers.path} lacks files that {out} names: remove {out} to make them anew")
         return done
     total = sum(1 for _ in entries())
     with ExitStack() as closing:
@@ -65,12 +82,12 @@ def predict_table(
         folder.mkdir(parents=True, exist_ok=True)
         closing.enter_context(held(folder / "lock", wait=False, name=f"{out}.parts"))
         _claim(folder, about, out)
-        _predict_parts(joint, entries, folder, total, batch_size, out)
-        record = about | _summary(folder)
+        _predict_parts(joint, entries, folder, total, batch_size, out, answers)
+        record = about | _summary(folder, answers is not None)
         with remote.output(f"{out}.json") as place:
             write_json(place, record)
         with remote.output(out) as place:
-            _write(place, Path(out).suffix.lower(), joint, folder)
+            _write(place, Path(out).suffix.lower(), about["columns"], folder)
         for part in folder.iterdir():
             part.unlink()
         push()
@@ -100,7 +117,7 @@ def check_out(out: str) -> None:
         raise UserError(f"--out={out}: {place.parent} may not be written to")
 
 
-def _about(joint: Ensemble, paths: Sequence[str], image: str, root: str) -> dict[str, Any]:
+def deciding(joint: Ensemble, paths: Sequence[str], image: str, root: str) -> dict[str, Any]:
     """What decides about every row."""
     runs = [
         {"run": str(run.folder), "weights": weights_digest(run.variables), **run.signature.to_json()}
@@ -170,7 +187,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _predict_parts(
-    joint: Ensemble, entries: Any, folder: Path, total: int, batch_size: int, out: str
+    joint: Ensemble,
+    entries: Any,
+    folder: Path,
+    total: int,
+    batch_size: int,
+    out: str,
+    answers: AnswerFolder | None,
 ) -> None:
     """Write the parts that are missing. The first line of each says how many entries are done, and which."""
     parts = _parts(folder)
@@ -190,8 +213,11 @@ def _predict_parts(
     seen = _Names(streams[0], names)
     done = 0
 
-    def flush(rows: Sequence[Row], done: int) -> None:
+    def flush(rows: list[Row], done: int) -> None:
         nonlocal number
+        if answers is not None:
+            for count, own in groupby(rows, lambda row: row["entry"]):
+                answers.add(seen.sources[count], list(own))
         first = {"entries": before + done, "names": seen.after(done)}
         place = folder / f"part-{number:06d}.jsonl"
         beside = place.with_suffix(".tmp")
@@ -221,21 +247,23 @@ def _chained(names: str, entry: Entry | None) -> str:
 
 
 class _Names:
-    """Entries as they go by, with the digest of all names up to each of the last ones."""
+    """Entries as they go by: the sources of the last ones, and the digest of all names up to each of them."""
 
     def __init__(self, entries: Iterator[Entry], names: str) -> None:
         self._entries, self._last = entries, names
         self._count, self._known = 0, {0: names}
+        self.sources: dict[int, Any] = {}
 
     def __iter__(self) -> Iterator[Entry]:
         for entry in self._entries:
             self._count, self._last = self._count + 1, _chained(self._last, entry)
-            self._known[self._count] = self._last
+            self._known[self._count], self.sources[self._count] = self._last, entry.source
             yield entry
 
     def after(self, count: int) -> str:
         """The digest after so many entries; what came before is forgotten."""
         self._known = {number: names for number, names in self._known.items() if number >= count}
+        self.sources = {number: source for number, source in self.sources.items() if number >= count}
         return self._known[count]
 
 
@@ -246,32 +274,36 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
         yield from rows
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    rows = unreadable = 0
+def _summary(folder: Path, answered: bool) -> dict[str, Any]:
+    rows = unreadable = unanswered = 0
+    objects = set[str]()
     for row in _rows(folder):
         rows, unreadable = rows + 1, unreadable + ("error" in row)
-    return {"rows": rows, "unreadable": unreadable, "command": command()}
+        unanswered += "dicom_error" in row
+        objects |= {row[name] for name in ("report", "overlay") if name in row}
+    found = {"rows": rows, "unreadable": unreadable, "command": command()}
+    return found | ({"objects": len(objects), "unanswered": unanswered} if answered else {})
 
 
-def _flat(folder: Path, joint: Ensemble) -> tuple[list[str], Iterator[dict[str, Any]]]:
+def _flat(folder: Path, columns: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
     """The columns of the table, the user's own behind the id, and its rows."""
     own: dict[str, str] = {}
     for row in _rows(folder):
         for name in row["columns"]:
-            own.setdefault(name, f"{name}_given" if name in joint.columns else name)
+            own.setdefault(name, f"{name}_given" if name in columns else name)
 
     def rows() -> Iterator[dict[str, Any]]:
         for row in _rows(folder):
-            columns = row.pop("columns")
-            yield {**row, **{place: columns.get(name, "") for name, place in own.items()}}
+            cells = row.pop("columns")
+            yield {**row, **{place: cells.get(name, "") for name, place in own.items()}}
 
-    first, *others = joint.columns
+    first, *others = columns
     return [first, *own.values(), *others], rows()
 
 
-def _write(place: Path, ending: str, joint: Ensemble, folder: Path) -> None:
+def _write(place: Path, ending: str, wanted: Sequence[str], folder: Path) -> None:
     """Write the table beside its place, and rename it there."""
-    columns, rows = _flat(folder, joint)
+    columns, rows = _flat(folder, wanted)
     beside = place.with_name(f".{place.name}.tmp")
     {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending](beside, columns, rows)
     beside.replace(place)

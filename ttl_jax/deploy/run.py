@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,10 @@ def load(workdir: str | os.PathLike[str], tta: str | None = None) -> Run:
     """
     kept = read_kept(workdir)
     known, built = kept.signature, kept.signature.network
+    if tta is not None:
+        known = replace(known, tta=tta)  # what the predictions are made by
     network = models.create(built.name, len(known.class_names), dtype=jnp.dtype(built.dtype), **built.shape)
-    predict = make_predict(network, known.normalisation.normalise, tta=known.tta if tta is None else tta)
+    predict = make_predict(network, known.normalisation.normalise, tta=known.tta)
     layout = Layout("jit", tuple(jax.local_devices()))
     variables = jax.device_put(kept.variables)
     return Run(kept.metrics, kept.folder, kept.config, network, variables, known, predict, layout)
