@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,11 @@ not a medical device.
   --requests=64            held at once; further ones are refused
   --batch_size=8           images that are computed together
   --wait=5                 milliseconds that an image waits for others
+  --dicom=PORT             a DICOM node as well, on this machine alone: an image
+                           that is sent to it (C-STORE) is answered by a report
+                           and an overlay (docs/dicom.md), which go to
+  --dicom_out=DIR          a folder, and
+  --send_to=TITLE@HOST:PORT   a node, as PACS@10.0.0.5:104
 
 examples:
   ttl-jax serve runs/skin
@@ -54,19 +59,24 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--public", action="store_true")
-    for name in ("token", "allow_host", "threshold", "set"):
+    for name in ("token", "allow_host", "threshold", "set", "dicom_out", "send_to"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--tta")
     numbers = {"port": 8000, "megabytes": 64, "frames": 32, "requests": 64, "batch_size": 8}
     for name, number in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--wait", type=float, default=5.0)
+    parser.add_argument("--dicom", type=int, metavar="PORT")
     given = parser.parse_intermixed_args(arguments)
     for name in numbers:
         if getattr(given, name) < (name != "port"):
             raise UserError(f"--{name}={getattr(given, name)} must be {int(name != 'port')} or more")
     if not 0 <= given.wait <= 1000:
         raise UserError(f"--wait={given.wait} is no number of milliseconds from 0 to 1000")
+    if given.dicom is None and (given.dicom_out or given.send_to):
+        raise UserError("--dicom_out and --send_to are for a DICOM node: give its --dicom=PORT too")
+    if given.dicom is not None and not 0 <= given.dicom < 65536:
+        raise UserError(f"--dicom={given.dicom} is no port from 0 to 65535")
     set_up_jax()
     from ttl_jax.deploy.export.format import require
 
@@ -92,10 +102,18 @@ def run(arguments: list[str]) -> None:
             print(note)
         if not known:
             print("a run keeps no features of its training images: there are no nearest ones, no distance")
-        host, port = place.getsockname()[:2]
-        print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  {NOTICE} Ctrl-C ends it.", flush=True)
-        with suppress(KeyboardInterrupt):
-            serve.serve(answerer, access, place)
+        with ExitStack() as closing:
+            if given.dicom is not None:
+                from ttl_jax.deploy.dicom_node import LOOPBACK, start
+
+                node = start(joint, given.dicom, given.dicom_out or None, given.send_to or None)
+                closing.callback(node.stop)
+                print(f"DICOM node TTL_JAX at {LOOPBACK}:{node.port}", flush=True)
+            host, port = place.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"http://{shown}:{port}/  {NOTICE} Ctrl-C ends it.", flush=True)
+            with suppress(KeyboardInterrupt):
+                serve.serve(answerer, access, place)
 
 
 def coverage_of(text: str) -> float | None:
