@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test package extras browser web torture-resume torture-fuzz parity golden docs docs-check lint clean
+.PHONY: quickstart test package extras browser web torture-resume torture-fuzz torture-values parity golden docs docs-check lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -78,6 +78,9 @@ torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise 
 SEED ?= 0
 torture-fuzz: $(VENV)/installed-test  ## hostile and damaged files: does each end as read or in one sentence?
 	$(BIN)/python tests/torture/fuzz.py --seed $(SEED)
+
+torture-values: $(VENV)/installed-test  ## bad values, damaged files of our own, folders that cannot be written
+	$(BIN)/python tests/torture/bad_values.py
 
 parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 	$(BIN)/python -m pytest -n 2 parity

@@ -1,5 +1,7 @@
 """What all tests share: programs, compiled once, whichever worker needs them."""
 
+import os
+
 import jax
 import pytest
 
@@ -14,6 +16,18 @@ def compiled_programs(pytestconfig):
     jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("programs")))
     jax.config.update("jax_compilation_cache_max_size", 2 << 30)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory):
+    """Settings of a user of the suite's own: the random key of ids is not the tester's."""
+    before = os.environ.get("XDG_CONFIG_HOME")
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("settings"))
+    yield
+    if before is None:
+        del os.environ["XDG_CONFIG_HOME"]
+    else:
+        os.environ["XDG_CONFIG_HOME"] = before
 
 
 @pytest.fixture(scope="module", autouse=True)

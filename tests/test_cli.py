@@ -1,16 +1,21 @@
 """The command line as a user meets it: exit statuses, sentences, lists."""
 
+import errno
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import ttl_jax
 from ttl_jax import models
 from ttl_jax.cli import COMMANDS, main
+from ttl_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 TRAIN = f"--config={ROOT}/configs/train.py"
@@ -128,6 +133,91 @@ def test_one_network_has_its_units_and_the_weights_that_fit(capsys):
     status, out, err = run(capsys, "models", "resnet50", "--image-size=64")
     assert "2 x 2 x 2048" in out and "imagenet" in out and "truncated(8)" in out
     assert err == "note: --image-size is now written --image_size\n"
+
+
+LISTS = [
+    ["--help"], ["train", "--help"], ["models"], ["models", "resnet18"], ["strategies"], ["weights"],
+    ["datasets"], ["bench"], ["runs", "."], ["strategies", "--json"], ["privacy", "."], ["analyze", "--help"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_a_pipe_that_is_closed_early_is_no_fault(monkeypatch, capsys, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["ttl_jax", *words]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_names_that_the_terminal_cannot_write_are_escaped(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    assert main(["ttl_jax", "datasets"]) == 0
+    assert b"ham10000" in shown.getvalue() and shown.getvalue().isascii()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ValueError("RESOURCE_EXHAUSTED: Error writing x: [OS error 28: No space left on device]"),
+            "runs/x cannot be used: there is no room left",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "runs/x cannot be used: there is no room left; free some",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a/b"),
+            "/a/b cannot be used: it may not be read or written",
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "f/x"),
+            "f/x cannot be used: a file stands where a folder",
+        ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "y" * 300),
+            "the name is too long; name a shorter one",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error", "/d"),
+            "/d cannot be used: Input/output error; check the disk",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_with_place_and_remedy(monkeypatch, capsys, error, said):
+    def refused(arguments):
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "train", SimpleNamespace(run=refused))
+    status, _, told = run(capsys, "train", "--workdir", "runs/x")
+    assert status == 2 and said in told and len(told.splitlines()) == 1 and len(told) < 400
+
+
+def test_a_program_fault_is_still_a_traceback(monkeypatch):
+    def broken(arguments):
+        raise KeyError("x")
+
+    monkeypatch.setitem(COMMANDS, "train", SimpleNamespace(run=broken))
+    with pytest.raises(KeyError):
+        main(["ttl_jax", "train"])
+
+
+def test_what_was_typed_is_escaped_and_cut(capsys):
+    for word in (
+        "a" * 10**5,
+        "\x1b[2J\x07",
+        "two words " * 10**4,
+        "\u202egnp.exe",
+        "'" * 10**4,
+        "it's " * 10**4,
+    ):
+        status, _, told = run(capsys, word)
+        assert status == 2 and len(told) < 1600 and told.rstrip("\n").isprintable()
+    assert "\\x1b[2J" in str(UserError("\x1b[2J"))
 
 
 def test_the_commands_are_known_before_jax_is_imported():

@@ -19,7 +19,11 @@ NAMES = ("JAX_COMPILATION_CACHE_DIR", "TTL_JAX_PLAIN_HOST", "GLIBC_TUNABLES")
 
 @pytest.mark.parametrize(
     ("own", "folder"),
-    [({"TTL_JAX_CACHE": "/ours"}, "/ours/xla"), ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, "/mine")],
+    [
+        ({"TTL_JAX_CACHE": "/ours"}, "/ours/xla"),
+        ({"TTL_JAX_CACHE": "", "HOME": "/me"}, "/me/.cache/ttl_jax/xla"),
+        ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, "/mine"),
+    ],
 )
 def test_the_users_own_folder_stays(own, folder):
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}

@@ -52,7 +52,7 @@ def hospital(tmp_path_factory, make_sets, finished):
 
 def config_of(hospital, **more):
     return DataConfig(name="csv", path=str(hospital / "table.csv"), image="file", label="finding",
-                      group="patient", **more)  # fmt: skip
+                      group="patient", keep_ids=True, **more)  # fmt: skip
 
 
 CLASSES = {"none": "dark", "white": "bright"}

@@ -132,7 +132,7 @@ def test_files_arrays_and_the_training_process_agree(tmp_path, make_config, case
     make, more = CASES[case]
     fields, found, paths = make(tmp_path / "data")
     config = make_config(total_steps=2)
-    set_fields(config, fields | more)
+    set_fields(config, fields | more | {"data.keep_ids": True})
     result = train(config, tmp_path / "run")
     run = ttl_jax.load(tmp_path / "run")
     saved = [predictions.load(tmp_path / "run" / "predictions" / f"{name}.npz") for name in ("val", "test")]

@@ -83,11 +83,17 @@ def test_a_picture_that_comes_twice_is_shown_once_and_its_copies_are_named(run, 
     assert any("the same picture: again" in text for _, text in page.all("figcaption"))
 
 
-def test_a_file_outside_the_gallery_is_not_read(run, tmp_path):
+@pytest.mark.parametrize("way", ["above", "absolute", "link", "link to a folder"])
+def test_a_file_outside_the_gallery_is_not_read(run, tmp_path, way):
     directory = add_gallery(run("out", dataset="folder"))
-    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    secret = tmp_path / "elsewhere" / "secret.jpg"
+    secret.parent.mkdir()
+    secret.write_bytes(b"secret")
+    (directory / "gallery" / "link.jpg").symlink_to(secret)
+    (directory / "gallery" / "folder").symlink_to(secret.parent)
     index = json.loads((directory / "gallery" / "index.json").read_text())
-    index["entries"][0]["image"] = "../../secret.jpg"
+    names = {"above": "../../elsewhere/secret.jpg", "absolute": str(secret), "link": "link.jpg"}
+    index["entries"][0]["image"] = names.get(way, "folder/secret.jpg")
     (directory / "gallery" / "index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="leads out of"):
         page_of([directory], tmp_path)

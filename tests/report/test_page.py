@@ -276,6 +276,12 @@ def test_names_cannot_inject_markup_or_mathematics(run, tmp_path):
     assert any(text == names[0] for _, text in page.all("th"))
 
 
+def test_text_of_another_direction_turns_none_around_it(run, tmp_path):
+    page_of([run("turned", class_names=("\u05d0\u05d1", "ab\u202egnp"))], tmp_path)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "\u202e" not in text and "abU+202Egnp" in text and "\u2068\u05d0\u05d1\u2069" in text
+
+
 def test_tables_can_be_sorted_from_the_keyboard_and_read_aloud(run, tmp_path):
     page = page_of([run("one"), run("two", strategy="lp_ft")], tmp_path)
     tables = page.all("table", **{"class": "sortable"})
@@ -286,6 +292,15 @@ def test_tables_can_be_sorted_from_the_keyboard_and_read_aloud(run, tmp_path):
     script = page.all("script")[0][1]
     assert 'createElement("button")' in script and "aria-sort" in script
     assert page.all("html")[0][0]["lang"] == "en" and len(page.all("h1")) == 1
+
+
+def test_a_run_whose_files_are_links_to_elsewhere_is_not_read(run, tmp_path):
+    directory = run("linked")
+    (tmp_path / "secret.json").write_text('{"config": {"token": "x"}}')
+    (directory / "config.json").unlink()
+    (directory / "config.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(UserError, match="leads out of"):
+        page_of([directory], tmp_path)
 
 
 def test_what_cannot_be_read_is_the_users_to_mend(run, tmp_path):

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def test_fresh_moves_the_old_folder_aside(tmp_path):
         assert not run.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_a_notice_and_no_exception(number):
     before = signal.getsignal(number)
     with watch(grace=60) as notice:
@@ -156,8 +157,40 @@ def test_a_file_and_the_metadata_server_are_notices_too(tmp_path, monkeypatch):
     finally:
         server.shutdown()
         server.server_close()
-    with pytest.raises(UserError, match="'gce' or 'file:PATH'"), watch("aws"):
-        pass
+    for source in ("aws", "file:"):
+        with pytest.raises(UserError, match="'gce' or 'file:PATH'"), watch(source):
+            pass
+
+
+def test_a_closed_terminal_is_a_notice_and_what_is_printed_after_is_no_error(tmp_path):
+    code = (
+        "import fcntl, sys, termios, time\nfrom pathlib import Path\n"
+        "from ttl_jax.system.preemption import watch\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "with watch() as notice:\n    print('ready', flush=True)\n"
+        "    while not notice.asked(): time.sleep(0.01)\n"
+        "    print('saved', flush=True)\n    Path(sys.argv[1]).write_text(notice.reason)\nsys.exit(75)"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "x")],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=environment,
+    )  # fmt: skip
+    os.close(theirs)
+    assert b"ready" in os.read(ours, 100)
+    os.close(ours)  # the system sends SIGHUP to the session of that terminal
+    assert process.wait(timeout=60) == 75
+    assert (tmp_path / "x").read_text() == "SIGHUP"
+
+
+def test_nohup_goes_on():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with watch(grace=60) as notice:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and not notice.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_main_thread_that_cannot_poll_is_ended_with_status_75():

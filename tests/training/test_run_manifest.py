@@ -11,6 +11,7 @@ from PIL import Image
 
 from ttl_jax import data
 from ttl_jax.config import DataConfig, run_config, set_fields
+from ttl_jax.data import patient_key
 from ttl_jax.errors import UserError
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records import manifest_changes, provenance, run_manifest
@@ -142,7 +143,7 @@ def test_weights_and_key_are_part_of_it(tmp_path, table, config):
     before = made(config, table)
     assert manifest_changes.changes(before, replace(before, weights="x"), {}) == ["another weights file"]
     assert manifest_changes.changes(before, replace(before, key="x"), {}) == [
-        "TTL_JAX_PATIENT_KEY is another one"
+        f"TTL_JAX_PATIENT_KEY (or {patient_key.key_file()}) is another one"
     ]
     file = tmp_path / "w.npz"
     set_fields(config, {"model.weights": str(file)})

@@ -41,6 +41,13 @@ def test_the_tensor_is_named_in_one_sentence(resnet18, tmp_path, fault):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_have_three_channels_or_one(resnet18, channels):
+    kernel = np.resize(resnet18["conv1.weight"], (64, channels, 7, 7))
+    with pytest.raises(UserError, match=rf"images of {channels} channels \(conv1.weight is"):
+        weights.load({**resnet18, "conv1.weight": kernel}, "resnet18", num_classes=2, cut=2)
+
+
 def test_what_is_not_taken_is_not_judged(resnet18):
     state = {**resnet18, "layer4.0.conv1.weight": one(np.nan)(resnet18["layer4.0.conv1.weight"])}
     weights.load(state, "resnet18", num_classes=2, cut=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ttl_jax import evaluation, models, strategies
 from ttl_jax.analysis.cost import BATCHES, Cost, cost_of
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import registry
+from ttl_jax.system.json_object import read_object
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _runs(folder: Path) -> list[Path]:
     record = folder / "search.json"
     if not record.exists():
         return [folder]
-    search = json.loads(record.read_text())
+    search = read_object(record)
     chosen = [trial for trial in search["trials"] if trial["unit"] == search["best"] and trial["budget"] == 1]
     return [folder / trial["folder"] for trial in chosen]
 
@@ -95,8 +95,8 @@ def _read(folder: Path) -> _Line:
         raise UserError(f"{folder} is neither the folder of a run nor of a search")
     if not (folder / "result.json").exists():
         raise UserError(f"the run in {folder} is not finished: it has no result.json; train it to its end")
-    result = json.loads((folder / "result.json").read_text())
-    config = json.loads((folder / "config.json").read_text())["config"]
+    result = read_object(folder / "result.json")
+    config = read_object(folder / "config.json", config=dict)["config"]
     if "test" not in result:
         raise UserError(
             f"the run in {folder} has no test scores: it is a trial that its search did not choose"

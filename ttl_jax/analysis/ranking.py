@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from scipy.stats import kendalltau
 
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.registry import known_metric
+from ttl_jax.system.json_object import read_object
 
 MEASURES = (("probe", "ridge probe"), ("logme", "LogME"), ("h_score", "H-score"), ("unit", "depth alone"))
 
@@ -57,4 +57,4 @@ def ranking(preview: Path, search: Path) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} does not exist; `search --preview` and `search` write these files")
-    return json.loads(path.read_text())
+    return read_object(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import variables_of
 from ttl_jax.strategies.parts.soup import SOUPS, greedy_soup, uniform_soup
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.predict import logits_of, make_predict
@@ -86,12 +86,12 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
     checkpoints, whole = Checkpoints(workdir), estimated(variables_of(mean))
     checkpoints.save_best(1, whole)
     checkpoints.close()
-    result = json.loads((runs[0] / "result.json").read_text())  # what the runs share
+    result = read_object(runs[0] / "result.json")  # what the runs share
     result.pop("after", None)  # the first run's own average
     result |= evaluate_once(workdir, sets, lambda split: logits(split, whole))
     result |= {
         "strategy": f"{kind} soup of {len(kept)} from {len(runs)} runs",
-        "seconds": round(sum(json.loads((run / "result.json").read_text())["seconds"] for run in runs), 2),
+        "seconds": round(sum(read_object(run / "result.json")["seconds"] for run in runs), 2),
         "soup": {
             "kind": kind,
             "kept": [str(runs[number]) for number in kept],

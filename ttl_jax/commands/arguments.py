@@ -219,10 +219,12 @@ def _flags(words: list[str], given: ConfigDict | None = None) -> flags.FlagValue
         raise UserError(f"{word} is not of the type of this field's default, which --help shows") from None
     except flags.Error as error:
         raise UserError(str(error).split("\n")[0]) from None
-    except FileNotFoundError as error:
-        raise UserError(f"config file {error.filename!r} does not exist") from None
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"--config: {str(error).splitlines()[0]}") from None
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own file may raise anything
+        file = next((word for word in words if word.startswith("--config=")), "--config")
+        said = (str(error) or "no more is said").splitlines()[0]
+        raise UserError(f"{file} cannot be used ({type(error).__name__}: {said}): mend that file") from None
     finally:
         sys.argv = before
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote
+from ttl_jax.system.user_folders import user_cache
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 GB = 1e9
@@ -53,7 +53,7 @@ def examine(paths: Mapping[str, str] | None = None, model: str = "", source: str
         source: weights of the run: a catalogue key, a path or "none".
     """
     given = {name: path for name, path in (paths or {}).items() if path}
-    cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
+    cache = str(user_cache())
     tests: list[Callable[[], Check | Iterable[Check]]] = [
         lambda: python(sys.version_info[:3]),
         lambda: versions(requirements(), _installed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttl_jax.commands.arguments import Parser
+from ttl_jax.config.fields import LARGEST
 from ttl_jax.errors import UserError
 from ttl_jax.system.compilation_cache import set_up_jax
 
@@ -33,6 +34,8 @@ same command goes on. docs/deploy.md explains the columns.
                            (docs/dicom.md)
   --tta=VIEWS              none, flip, flips or dihedral instead of data.tta
   --batch_size=N           images a step; else the run's data.eval_batch_size
+  --anonymous              hashes in the place of file names, no other columns
+                           of a table: a file to hand on (docs/privacy.md)
   --image=COLUMN           tables: the column with the image names
   --root=DIR               tables: the folder above them
 
@@ -57,14 +60,15 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--dicom_out", "--dicom-out", default="")
     parser.add_argument("--tta")
     parser.add_argument("--batch_size", type=int, default=0)
+    parser.add_argument("--anonymous", action="store_true")
     parser.add_argument("--image", default="image")
     parser.add_argument("--root", default="")
     given = parser.parse_intermixed_args(arguments)
-    if given.batch_size < 0:
-        raise UserError(f"--batch_size={given.batch_size} is below 1")
+    if not 0 <= given.batch_size <= LARGEST:
+        raise UserError(f"--batch_size={given.batch_size} is not from 1 to {LARGEST}")
     set_up_jax()
     from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, Asked, ensemble
-    from ttl_jax.deploy.prediction_table import check_out, predict_table
+    from ttl_jax.deploy.prediction_table import PredictionTable, check_out, predict_table
     from ttl_jax.deploy.run import load
     from ttl_jax.training.kept import is_run
 
@@ -84,7 +88,8 @@ def run(arguments: list[str]) -> None:
         from ttl_jax.deploy.dicom_folder import AnswerFolder
 
         answers = AnswerFolder(DicomAnswerer(joint), given.dicom_out, images)
-    done = predict_table(joint, images, given.out, size, given.image, given.root, answers)
+    table = PredictionTable(given.out, given.image, given.root, given.anonymous, answers)
+    done = predict_table(joint, images, table, size)
     print(f"{given.out}: {done['rows']} rows, {done['unreadable']} of them of images that cannot be read")
     if answers is not None:
         without = f", {done['unanswered']} rows have none: see dicom_error" if done["unanswered"] else ""

@@ -20,8 +20,8 @@ shards and manifest.json (hashes, sizes, labels, groups). The same command again
 goes on after a kill, or brings the folder up to date; the same images give the
 same bytes. SOURCE is a folder of class folders (images, DICOM or NIfTI), a CSV
 table or a MedMNIST .npz file. Metadata of image files and DICOM tags are not
-copied; patients become keyed hashes (set the secret TTL_JAX_PATIENT_KEY); ids
-are the file names as they are, and a table's other columns are kept.
+copied; patients become keyed hashes (docs/privacy.md); ids are the file names
+as they are, and a table's other columns are kept.
 
   --out=DIR                folder for the shards
   --workers=N              processes that decode

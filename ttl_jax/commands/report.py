@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ttl_jax.commands.arguments import Parser
 from ttl_jax.errors import UserError
+from ttl_jax.system.json_object import readable_folder
 
 SUMMARY = "table and HTML report of finished runs"
 
@@ -24,7 +25,6 @@ examples:
 
 def run(arguments: list[str]) -> None:
     """Prints the table of finished runs and writes one report over them."""
-    from ttl_jax import report
     from ttl_jax.system import remote
 
     parser = Parser("report")
@@ -32,6 +32,16 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--out", default="report.html")
     given = parser.parse_args(arguments)
     folders = [Path(remote.local(word, without=("checkpoints",))) for word in given.folders]
+    with readable_folder(" ".join(given.folders)):
+        _write(folders, given.out)
+    print(f"report: {given.out}")
+
+
+def _write(folders: list[Path], out: str) -> None:
+    """Prints the table of what lies in the folders, and writes the page."""
+    from ttl_jax import report
+    from ttl_jax.system import remote
+
     comparison, search, title = None, None, "Comparison of runs"
     if len(folders) == 1 and (folders[0] / "compare.json").exists():
         title = "Comparison of strategies"
@@ -43,6 +53,5 @@ def run(arguments: list[str]) -> None:
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} is not a work folder: it has no config.json")
     report.print_table(report.rows(folders))
-    with remote.output(given.out) as place:
+    with remote.output(out) as place:
         report.write(folders, place, title, comparison=comparison, search=search)
-    print(f"report: {given.out}")

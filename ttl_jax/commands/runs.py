@@ -10,6 +10,7 @@ from ttl_jax.commands.arguments import Parser
 from ttl_jax.commands.printing import print_rows
 from ttl_jax.errors import UserError
 from ttl_jax.system import terminal
+from ttl_jax.system.json_object import readable_folder
 
 SUMMARY = "the runs of a folder: data, strategy, score, state"
 
@@ -18,8 +19,8 @@ HELP = """usage: ttl-jax runs [FOLDER] [--json]
 Lists every training, search and comparison in FOLDER (runs where none is named)
 and below it: data, strategy, network, the score on the test split with its 95 %
 interval, and the state: finished, running, interrupted (the same command goes
-on) or refused (it would not, and why). Cells of a comparison and trials of a
-search are counted, not listed: name their folder to see them.
+on), refused (it would not, and why) or unreadable. Cells of a comparison and
+trials of a search are counted, not listed: name their folder to see them.
 
   --json                   for programs
 
@@ -37,13 +38,25 @@ def run(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
         raise UserError(f"{given.folder} is no folder: name the one that --workdir of your runs lies in")
-    rows = [{"folder": str(place), "kind": kind} | _KINDS[kind](place) for kind, place in works(given.folder)]
+    rows = [{"folder": str(place), "kind": kind} | _row(kind, place) for kind, place in works(given.folder)]
     if given.json:
         print_rows(rows, json_wanted=True)
     elif rows:
         _print(rows, given.folder)
     else:
         print(f"there is no training, search or comparison in {given.folder}")
+
+
+def _row(kind: str, place: Path) -> dict[str, Any]:
+    """What is known of a work; of one whose files are damaged that."""
+    try:
+        with readable_folder(place):
+            return _KINDS[kind](place)
+    except UserError as error:
+        unknown: dict[str, Any] = dict.fromkeys(("score", "low", "high"))
+        return dict.fromkeys(("data", "strategy", "network", "metric"), "") | unknown | {
+            "split": "test", "state": f"unreadable: {error}",
+        }  # fmt: skip
 
 
 def works(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -123,7 +136,8 @@ def _unfinished(place: Path, step: int) -> str:
 
 
 def _search(place: Path) -> dict[str, Any]:
-    from ttl_jax.report.read import dataset_name, look_up, read_object, read_run
+    from ttl_jax.report.read import dataset_name, look_up, read_run
+    from ttl_jax.system.json_object import read_object
     from ttl_jax.system.lock import is_held
 
     trials = sorted((place / "trials").glob("*/config.json"))

@@ -18,7 +18,7 @@ HELP = """usage: ttl-jax train --config=NAME[:name=value,...] --workdir=DIR
 
 Fine-tunes a pretrained network, evaluates it once on the test split, writes a
 report. The same command again resumes, or shows the finished result. SIGTERM,
-Ctrl-C and a cloud's notice save and end with status 75.
+SIGHUP, Ctrl-C and a cloud's notice save and end with status 75.
 
   --config=NAME            train, another preset, or the path of a config file
   --workdir=DIR            folder that the run writes to; may be gs://...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,6 +12,7 @@ from ttl_jax.compare import cells
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.errors import UserError
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.records import provenance
 
 Key = tuple[str, str, str]  # data set, model, strategy
@@ -34,7 +34,7 @@ def lengths(config: CompareConfig, workdir: Path) -> dict[Key, float]:
     if config.compare.budget == "epochs":
         return {}
     path = workdir / "budget.json"
-    counts: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    counts: dict[str, float] = read_object(path) if path.exists() else {}
     wanted = {}
     for dataset in config.compare.datasets or ("",):
         for model in config.compare.models:

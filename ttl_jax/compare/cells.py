@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from ttl_jax.data.positive import LAST
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.records import provenance
 
 
@@ -199,10 +199,10 @@ def state_of(workdir: Path, cell: Cell, select: str) -> CellState:
     place = folder(workdir, cell)
     diverged = place / "diverged.json"
     if diverged.exists():
-        return CellState("diverged", message=json.loads(diverged.read_text())["message"])
+        return CellState("diverged", message=read_object(diverged, message=str)["message"])
     if not (place / "result.json").exists():
         return CellState("waiting")
-    result = json.loads((place / "result.json").read_text())
+    result = read_object(place / "result.json")
     if cell.final and "test" not in result:
         return CellState("waiting", result=result)
     return CellState("done", merit(result["val"], select), result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.config.data import DataConfig, data_config, generated
 from ttl_jax.data.sources.registry import read_listing
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.records import provenance
 
 FOLDS = 5  # of "auto"
@@ -30,7 +30,7 @@ def resolve(config: CompareConfig, workdir: Path) -> dict[str, int]:
     if config.compare.folds != "auto":
         return dict.fromkeys(names, int(config.compare.folds))
     path = workdir / "folds.json"
-    known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    known: dict[str, int] = read_object(path) if path.exists() else {}
     begun = (workdir / "cells").exists() and not path.exists()
     for name in names:
         if name not in known:

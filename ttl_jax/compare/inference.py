@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.compare.config import CompareConfig
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.records import provenance
 
 
@@ -27,7 +28,7 @@ def costs(
     """
     wanted = [_network(config, each) for each in settings]
     path = workdir / "inference.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    known: dict[str, Any] = read_object(path) if path.exists() else {}
     timed = config.compare.latency
     names = [None if network is None else json.dumps(network, sort_keys=True) for network in wanted]
     distinct = {name: network for name, network in zip(names, wanted, strict=True) if name and network}

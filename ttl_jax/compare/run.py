@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -106,7 +105,7 @@ def compare(
 def _as_begun(config: CompareConfig, workdir: Path) -> CompareConfig:
     """The config; where cells of an earlier version are, all read their data as these do."""
     for path in (workdir / "cells").glob("**/config.json"):
-        older = provenance.begun_as(json.loads(path.read_text())["config"]["data"])
+        older = provenance.begun_as(provenance.read_config_record(path)["config"]["data"])
         return replace_fields(config, {"data.positive": LAST}) if older else config
     return config
 
@@ -223,6 +222,8 @@ def _run(
                 raise Preempted(f"{notice.reason}: {_left(len(running))}")
             for report in reports:
                 cell, _ = running.pop(report.folder)
+                if report.status == "refused":
+                    raise UserError(f"{report.message}; the same command goes on")
                 _note(report, cell, config.compare.retries, losses, failures)
                 if report.status == "done":
                     clock.add(cell, report.seconds)

@@ -58,7 +58,7 @@ class DataConfig(Section):
     test_fraction: float = option(
         0.15, "share of the images held out for the test where the data have none", above=0, below=1
     )
-    split_seed: int = option(0, "seed of the split; independent of the training's seed")
+    split_seed: int = option(0, "seed of the split; independent of the training's seed", at_least=0)
     split_rule: int = option(
         2,
         "rule of a split made here: 2 gives every group the same chance to be held out; 1, which kept large "
@@ -100,6 +100,11 @@ class DataConfig(Section):
         at_most=1,
     )
     resplit: bool = option(False, "leave the data's own split aside (one that leaks) and make another one")
+    keep_ids: bool = option(
+        False,
+        "keep ids, groups and identifying columns in predictions, reports and logs; else these have keyed "
+        "hashes (docs/privacy.md)",
+    )
     cache_gb: float = option(
         4.0, "decoded images up to this size are held in memory, larger sets decoded on the fly", at_least=0
     )
@@ -119,8 +124,8 @@ class DataConfig(Section):
         0.0, "dicom, nifti: millimetres a pixel before image_size is applied; 0 is as stored",
         at_least=0, below=1000,
     )  # fmt: skip
-    phantom_patients: int = option(200, "phantom: generated patients")
-    phantom_images_per_patient: int = option(3, "phantom: images of each patient")
+    phantom_patients: int = option(200, "phantom: generated patients", at_least=1)
+    phantom_images_per_patient: int = option(3, "phantom: images of each patient", at_least=1)
     phantom_task: str = option("texture", "phantom: what the label depends on, texture or shape")
     phantom_difficulty: float = option(0.5, "phantom: from 0 (easy) to 1 (hard)")
     phantom_seed: int = option(0, "phantom: seed of the patients", at_least=0)

@@ -13,16 +13,18 @@ The ConfigDict that config files fill in (`defaults`), the text of `--help` (`le
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ttl_jax.errors import UserError, nearest
+from ttl_jax.errors import LONGEST, UserError, nearest
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+LARGEST = 2**31 - 1  # what 32-bit numbers on a device hold
 T = TypeVar("T")
 S = TypeVar("S", bound="Section")
 
@@ -93,6 +95,8 @@ class Option:
             raise UserError(f"config {path}={value!r}{nearest(value, self.choices)}")
         if self.bounds and not all(map(self.allows, value if isinstance(value, tuple) else (value,))):
             raise UserError(f"config {path}={value} must be {self.bounds}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config {path}={value} must be finite")
         return value
 
 
@@ -180,6 +184,8 @@ def _of_type(value: Any, standard: Any, path: str) -> Any:
     if isinstance(standard, tuple) and isinstance(value, list | tuple):
         return tuple(_of_type(each, standard[0] if standard else "", path) for each in value)
     whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and abs(value) > LARGEST:
+        raise UserError(f"config {path}={value} is too large: {LARGEST} is the largest whole number")
     if isinstance(standard, float) and (isinstance(value, float) or whole):
         return float(value)
     if isinstance(value, type(standard)) and isinstance(value, bool) == isinstance(standard, bool):
@@ -254,6 +260,7 @@ def unknown_field(name: str, known: tuple[str, ...]) -> UserError:
         name: the name as it was given, with or without its section.
         known: the dotted names of all fields.
     """
+    name = name[:LONGEST]  # likeness takes the square of the length
     last = [path.rpartition(".")[2] for path in known]
     near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
     close = [path for path, each in zip(known, last, strict=True) if each in near]

@@ -72,7 +72,9 @@ class RunDataConfig(DataConfig):
         "sampling of training examples: uniform, or balanced, every class equally often",
         choices=("uniform", "balanced"),
     )
-    loader_threads: int = option(2, "threads that decode and batch ahead of the step")
+    loader_threads: int = option(
+        2, "threads that decode and batch ahead of the step", at_least=0, at_most=1024
+    )
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,10 @@ class RunConfig(Section):
     strategy: str | Strategy = option(
         "full", "see `ttl-jax strategies`; a sum as a(1)+b(x=2), or FILE.py:NAME", objects=True
     )
-    total_epochs: float = option(10.0, "passes over the training split, of all phases together")
-    total_steps: int = option(0, "if positive, the length in steps instead of epochs")
+    total_epochs: float = option(
+        10.0, "passes over the training split, of all phases together", at_least=0, at_most=1e6
+    )
+    total_steps: int = option(0, "if positive, the length in steps instead of epochs", at_least=0)
     eval_every_epochs: float = option(
         1.0, "epochs between validations, each with a best and a last checkpoint (see save_share)", above=0
     )
@@ -232,7 +236,7 @@ class RunConfig(Section):
 
 # Fields that may differ between the start of a run and its continuation: they change no result.
 FREE = frozenset(
-    {"data.loader_threads", "data.cache_gb", "data.path", "data.root", "log_every_steps",
+    {"data.loader_threads", "data.cache_gb", "data.keep_ids", "data.path", "data.root", "log_every_steps",
      "nan_check_steps", "report", "report_images", "training_features", "loggers", "cache_features",
      "cache_disk_gb", "data.eval_batch_size", "evaluate_test", "other_versions",
      "save_every_minutes", "save_share", "deterministic", "preemption_notice", "parallel.mode",

@@ -94,6 +94,7 @@ class Origin:
         key: Digest of the user's key under which groups and ids were hashed; "" where they are no hashes.
         listed: Digest of all that was listed before an image was decoded, files' sizes and times too; "" for
             what was never listed.
+        kept_names: Whether outputs may hold the ids and groups; else they have `pseudonyms` of them.
     """
 
     source: str = ""
@@ -101,6 +102,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     key: str = ""
     listed: str = ""
+    kept_names: bool = True
 
 
 @dataclass(frozen=True)

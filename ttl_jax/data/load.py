@@ -11,9 +11,10 @@ import numpy as np
 from ttl_jax.config import DataConfig, typed
 from ttl_jax.data.bucket import here
 from ttl_jax.data.dataset import Dataset, Origin
+from ttl_jax.data.patient_key import key_digest
 from ttl_jax.data.positive import positive_second
 from ttl_jax.data.progress import Progress
-from ttl_jax.data.sources.dicom import key_digest
+from ttl_jax.data.pseudonyms import shareable
 from ttl_jax.data.sources.listed import listed
 from ttl_jax.data.sources.listing import SPLITS, Listing
 from ttl_jax.data.sources.npz import read_arrays
@@ -107,6 +108,8 @@ def check(config: DataConfig) -> None:
             f"data.folds={config.folds} with data.fold={config.fold}: folds are 3 or more (train, val and "
             "test need one each), and fold counts from 0"
         )
+    if config.fold and not config.folds:
+        raise UserError(f"data.fold={config.fold} is read where data.folds says how many")
     if config.train_share < 1 and config.train_limit:
         raise UserError(
             f"data.train_share={config.train_share} must be above 0 and up to 1, and 1 with data.train_limit"
@@ -142,6 +145,7 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
         else:
             write_splits(config.splits, examined.listing.ids, examined.splits, listing.source)
         print(f"wrote the split to {config.splits}", flush=True)
+    shown = dict(examined.listing.columns) if config.keep_ids else shareable(examined.listing.columns)
     whole = Dataset(
         name="all",
         labels=examined.listing.labels,
@@ -150,13 +154,14 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
         class_names=listing.class_names,
         task=listing.task,
         images=examined.images,
-        columns=examined.listing.columns,
+        columns=shown,
         skipped=examined.skipped,
         origin=Origin(
             source=f"{config.name} {config.path}" if config.path else listing.source,
             splits_from=examined.splits_from,
             notes=listing.notes,
             key="" if listing.drawn_by is None else key_digest(),
+            kept_names=config.keep_ids or listing.numbered,
             listed=listed(listing, config),
         ),
         pixels=examined.pixels,

@@ -18,7 +18,7 @@ from ttl_jax.deploy.dicom_source import (
     reference,
 )
 from ttl_jax.deploy.predict import JOINED, Ensemble
-from ttl_jax.deploy.prediction_table import deciding
+from ttl_jax.deploy.prediction_table import PredictionTable, deciding
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept
@@ -59,7 +59,7 @@ class Author:
     @classmethod
     def of(cls, joint: Ensemble, method: str) -> Author:
         """The author that these runs are, with maps by this method."""
-        known = deciding(joint, (), "", "")
+        known = deciding(joint, (), PredictionTable(""))
         runs = [{name: value for name, value in each.items() if name != "run"} for each in known["runs"]]
         content = json.dumps([known | {"runs": runs}, method, ttl_jax.__version__], sort_keys=True)
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

@@ -7,7 +7,6 @@ so that reports and tables of runs are made of it as of any.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from ttl_jax import data, evaluation, report
 from ttl_jax.config import DataConfig
 from ttl_jax.data.card import card
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.splits.fingerprint import alike
 from ttl_jax.deploy.external_data import ALL, as_the_run, config_of, read_external, with_classes_of
 from ttl_jax.deploy.run import Run
@@ -33,6 +33,8 @@ from ttl_jax.evaluation.probability import probabilities
 from ttl_jax.evaluation.shift import shift
 from ttl_jax.evaluation.subgroups import gaps
 from ttl_jax.report.operating import operating_rows
+from ttl_jax.system.csv_cell import csv_line
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.predict import make_predict
 from ttl_jax.training.records import provenance
 from ttl_jax.training.records.training_features import (
@@ -96,7 +98,8 @@ def evaluate(
     folder = run.folder / "external" / called if out is None else Path(out)
     about = _about(run, settings, split, named)
     _refuse_folder(folder, about)
-    dataset = with_classes_of(read_external(given, settings, run.signature, split), run.signature, named)
+    read = read_external(given, settings, run.signature, split)
+    dataset = pseudonymous(with_classes_of(read, run.signature, named))
     here, described = _predicted(run, dataset)
     validation_file = run.folder / "predictions" / "val.npz"
     validation = evaluation.predictions.load(validation_file)
@@ -135,7 +138,7 @@ def name_of(config: DataConfig, split: str) -> str:
 
 def _about(run: Run, config: DataConfig, split: str, classes: Mapping[str, str]) -> dict[str, Any]:
     """The content of config.json: the run's, with the other data in the place of its own."""
-    about = json.loads((run.folder / "config.json").read_text())
+    about = read_object(run.folder / "config.json")
     settings = run.config.to_dict()
     settings["data"] |= config.to_dict()
     evaluated = {"run": str(run.folder), "split": split, "classes": dict(classes)}
@@ -148,7 +151,7 @@ def _refuse_folder(folder: Path, about: Mapping[str, Any]) -> None:
     path = folder / "config.json"
     if not path.exists():
         return
-    there = json.loads(path.read_text())
+    there = read_object(path)
     if "evaluated" not in there:
         raise UserError(f"{folder} is the folder of a training: name another --out")
     if there["evaluated"] != about["evaluated"] or there["config"]["data"] != about["config"]["data"]:
@@ -270,16 +273,14 @@ def _write_images(
     several, found = here.task == "multilabel", {each.row: each for each in leaks}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
         truth = [f"true_{name}" for name in here.class_names] if several else ["true"]
-        table.writerow([
-            "id", "group", *truth, *(f"p_{name}" for name in here.class_names), "out_of_distribution",
-            "leak", "training_image", "likeness",
-        ])  # fmt: skip
+        heads = ["id", "group", *truth, *(f"p_{name}" for name in here.class_names), "out_of_distribution",
+                 "leak", "training_image", "likeness"]  # fmt: skip
+        file.write(csv_line(heads))
         for row, id in enumerate(here.ids):
             true = here.labels[row].tolist() if several else [here.class_names[int(here.labels[row])]]
             leak = found.get(row)
             away = "" if np.isnan(beyond[row]) else f"{beyond[row]:.1f}"
             about = [leak.kind, leak.training_id, f"{leak.likeness:.4f}"] if leak else ["", "", ""]
             numbers = [f"{chance:.6g}" for chance in chances[row]]
-            table.writerow([id, here.groups[row], *true, *numbers, away, *about])
+            file.write(csv_line([str(id), str(here.groups[row]), *true, *numbers, away, *about]))

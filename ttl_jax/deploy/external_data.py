@@ -10,9 +10,10 @@ import numpy as np
 
 from ttl_jax import data
 from ttl_jax.config import DataConfig
-from ttl_jax.data.dataset import Dataset, SubsetReader
+from ttl_jax.data.dataset import Dataset, Origin, SubsetReader
 from ttl_jax.data.images.cache import read_all
 from ttl_jax.data.load import check
+from ttl_jax.data.pseudonyms import shareable
 from ttl_jax.data.sources.guess import guess_source
 from ttl_jax.data.sources.listing import READS, SPLITS, Listing
 from ttl_jax.data.sources.npz import read_arrays
@@ -137,8 +138,9 @@ def _decoded(listing: Listing, config: DataConfig, known: Signature) -> Dataset:
         class_names=listing.class_names,
         task=listing.task,
         images=SubsetReader(checked.reader, kept),
-        columns=listing.columns,
+        columns=dict(listing.columns) if config.keep_ids else shareable(listing.columns),
         skipped=skipped,
+        origin=Origin(kept_names=config.keep_ids or listing.numbered),
     )
 
 

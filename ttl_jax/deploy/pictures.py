@@ -13,6 +13,7 @@ from ttl_jax.analysis.features import some
 from ttl_jax.config import data_config
 from ttl_jax.data import phantom
 from ttl_jax.data.images.decode import Geometry, Stack, UnreadableImageError, decode, whole
+from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.read_images import read_images
 from ttl_jax.data.sources.file_kinds import IMAGES
 from ttl_jax.errors import UserError, nearest
@@ -85,11 +86,12 @@ def from_split(runs: Mapping[str, Result], split: str, count: int) -> Iterator[P
         sets = data.load(data_config(run.config.data))
         if split not in sets:
             raise UserError(f"the data of {run.workdir} have no split {split!r}{nearest(split, tuple(sets))}")
-        chosen = chosen or [str(each) for each in some(sets[split], count).ids]
-        rows = {str(each): row for row, each in enumerate(sets[split].ids)}
+        own = pseudonymous(sets[split])
+        chosen = chosen or [str(each) for each in some(own, count).ids]
+        rows = {str(each): row for row, each in enumerate(own.ids)}
         if missing := [each for each in chosen if each not in rows]:
             raise UserError(f"{split} of {run.workdir} lacks {missing[0]}: these runs are of other images")
-        images[name] = sets[split].images.read(np.array([rows[each] for each in chosen]))
+        images[name] = own.images.read(np.array([rows[each] for each in chosen]))
         if run.config.data.name.startswith("phantom/"):
             masks[name] = phantom.masks(run.config.data, chosen)
     for row, each in enumerate(chosen):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ttl_jax.data.patient_key import hashed
 from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.pseudonyms import pseudonym
 from ttl_jax.data.read_images import Entry, list_images
 from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import remote
+from ttl_jax.system.csv_cell import csv_line
+from ttl_jax.system.json_object import read_object
 from ttl_jax.system.lock import held
 from ttl_jax.training.records.provenance import command, write_json
 
@@ -32,29 +35,37 @@ ENDINGS = (".csv", ".parquet", ".jsonl")
 PART_ROWS, PART_SECONDS = 1000, 15.0  # a part is written after so much: what a kill may cost
 NUMBERS = ("ood", "mutual_information", "sd")  # columns, besides the probabilities
 ANSWERS = ["report", "overlay", "dicom_error"]  # columns: names of DICOM files, or why there are none
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs cells that begin so
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table to be written.
+
+    Attributes:
+        out: file to write; its ending decides on the kind. Beside it OUT.json says what made it, and
+            OUT.parts holds what is done as long as not all is.
+        image, root: of tables of images, see `list_images`.
+        anonymous: whether hashes stand in the place of the images' names, and no columns of the user's.
+        answers: a folder that gets a DICOM report and an overlay for each DICOM file.
+    """
+
+    out: str
+    image: str = "image"
+    root: str = ""
+    anonymous: bool = False
+    answers: AnswerFolder | None = None
 
 
 def predict_table(
-    joint: Ensemble,
-    paths: Sequence[str],
-    out: str,
-    batch_size: int,
-    image: str = "image",
-    root: str = "",
-    answers: AnswerFolder | None = None,
+    joint: Ensemble, paths: Sequence[str], table: PredictionTable, batch_size: int
 ) -> dict[str, Any]:
     """Predict images and write a row for each; the same call goes on after a kill, or finds all done.
 
     Args:
         joint: the runs.
         paths: images, as for `list_images`.
-        out: file to write; its ending decides on the kind. Beside it OUT.json says what made it, and
-            OUT.parts holds what is done as long as not all is.
+        table: the table.
         batch_size: images a batch.
-        image, root: of tables, see `list_images`.
-        answers: a folder that gets a DICOM report and an overlay for each DICOM file.
 
     Returns:
         the content of OUT.json.
@@ -62,13 +73,14 @@ def predict_table(
     Raises:
         UserError: a file there that something else wrote, or images that changed meanwhile.
     """
+    out, answers = table.out, table.answers
     check_out(out)
     volumes = bool(joint.runs[0].signature.geometry.depth)
 
     def entries() -> Iterator[Entry]:
-        return list_images(list(paths), volumes, image, root)
+        return list_images(list(paths), volumes, table.image, table.root)
 
-    about = deciding(joint, paths, image, root)
+    about = deciding(joint, paths, table)
     if answers is not None:
         about["columns"] += ANSWERS
         about["dicom_out"] = str(answers.path)
@@ -82,12 +94,12 @@ def predict_table(
         folder.mkdir(parents=True, exist_ok=True)
         closing.enter_context(held(folder / "lock", wait=False, name=f"{out}.parts"))
         _claim(folder, about, out)
-        _predict_parts(joint, entries, folder, total, batch_size, out, answers)
-        record = about | _summary(folder, answers is not None)
+        _predict_parts(joint, entries, folder, total, batch_size, table)
+        record = about | _summary(folder, table)
         with remote.output(f"{out}.json") as place:
             write_json(place, record)
         with remote.output(out) as place:
-            _write(place, Path(out).suffix.lower(), about["columns"], folder)
+            _write(place, table, about["columns"], folder)
         for part in folder.iterdir():
             part.unlink()
         push()
@@ -114,17 +126,19 @@ def check_out(out: str) -> None:
     if not place.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {place.parent}; make it first")
     if not os.access(place.parent, os.W_OK):
-        raise UserError(f"--out={out}: {place.parent} may not be written to")
+        raise UserError(f"--out={out}: {place.parent} may not be written to; name another folder")
 
 
-def deciding(joint: Ensemble, paths: Sequence[str], image: str, root: str) -> dict[str, Any]:
+def deciding(joint: Ensemble, paths: Sequence[str], table: PredictionTable) -> dict[str, Any]:
     """What decides about every row."""
     runs = [
         {"run": str(run.folder), "weights": weights_digest(run.variables), **run.signature.to_json()}
         for run in joint.runs
     ]
     thresholds = {name: None if np.isinf(at) else at for name, at in joint.threshold.items()}
-    images = {"paths": list(paths), "image": image, "root": root}
+    images: dict[str, Any] = {"paths": list(paths), "image": table.image, "root": table.root}
+    if table.anonymous:  # a digest tells another command all the same
+        images = {"anonymous": hashed(json.dumps(images))}
     rules: dict[str, Any] = {"thresholds": thresholds}
     if joint.sets is not None:
         sets = joint.sets
@@ -168,7 +182,7 @@ def _finished(out: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
 def _claim(folder: Path, about: Mapping[str, Any], out: str) -> None:
     path = folder / "about.json"
     if path.exists():
-        if json.loads(path.read_text()) != json.loads(json.dumps(about)):
+        if read_object(path, f"remove {out}.parts") != json.loads(json.dumps(about)):
             raise UserError(
                 f"{out}.parts is of another command: finish that one, remove it, or name another --out"
             )
@@ -192,10 +206,10 @@ def _predict_parts(
     folder: Path,
     total: int,
     batch_size: int,
-    out: str,
-    answers: AnswerFolder | None,
+    table: PredictionTable,
 ) -> None:
     """Write the parts that are missing. The first line of each says how many entries are done, and which."""
+    out, answers = table.out, table.answers
     parts = _parts(folder)
     state: dict[str, Any] = next(_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
     before, number = state["entries"], len(parts)
@@ -274,15 +288,16 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
         yield from rows
 
 
-def _summary(folder: Path, answered: bool) -> dict[str, Any]:
+def _summary(folder: Path, table: PredictionTable) -> dict[str, Any]:
     rows = unreadable = unanswered = 0
     objects = set[str]()
     for row in _rows(folder):
         rows, unreadable = rows + 1, unreadable + ("error" in row)
         unanswered += "dicom_error" in row
         objects |= {row[name] for name in ("report", "overlay") if name in row}
-    found = {"rows": rows, "unreadable": unreadable, "command": command()}
-    return found | ({"objects": len(objects), "unanswered": unanswered} if answered else {})
+    made = {} if table.anonymous else {"command": command()}
+    answered = {"objects": len(objects), "unanswered": unanswered} if table.answers is not None else {}
+    return {"rows": rows, "unreadable": unreadable} | made | answered
 
 
 def _flat(folder: Path, columns: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
@@ -301,27 +316,26 @@ def _flat(folder: Path, columns: Sequence[str]) -> tuple[list[str], Iterator[dic
     return [first, *own.values(), *others], rows()
 
 
-def _write(place: Path, ending: str, wanted: Sequence[str], folder: Path) -> None:
+def _write(place: Path, table: PredictionTable, wanted: Sequence[str], folder: Path) -> None:
     """Write the table beside its place, and rename it there."""
     columns, rows = _flat(folder, wanted)
+    if table.anonymous:
+        columns = list(wanted)
+        rows = ({**row, "id": pseudonym(row["id"])} for row in rows)
+    ending = Path(table.out).suffix.lower()
     beside = place.with_name(f".{place.name}.tmp")
     {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending](beside, columns, rows)
     beside.replace(place)
 
 
-def cell(value: Any) -> str:
-    """A value as a cell of CSV: text that a spreadsheet would run as a formula is made plain by a quote."""
-    if isinstance(value, float):
-        return str(np.float32(value))
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+def _short(value: Any) -> object:
+    return str(np.float32(value)) if isinstance(value, float) else value
 
 
 def _csv(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with place.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow([cell(name) for name in columns])
-        table.writerows([cell(row.get(name)) for name in columns] for row in rows)
+        file.write(csv_line(columns))
+        file.writelines(csv_line(_short(row.get(name)) for name in columns) for row in rows)
 
 
 def _jsonl(place: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

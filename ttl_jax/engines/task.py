@@ -10,11 +10,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ttl_jax.errors import of_system, system_error
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import Notice, Preempted
 
@@ -25,7 +26,8 @@ class Report:
 
     Attributes:
         folder: folder of the task.
-        status: "done", "diverged", "failed", or "lost" where the process died.
+        status: "done", "diverged", "failed", "lost" where the process died, or "refused" where the system
+            would not write or read: no other task fares better.
         message: one line about what went wrong.
         seconds: wall time that the task took.
     """
@@ -73,7 +75,10 @@ def attempt(folder: Path, work: Callable[[], str]) -> Report:
             status, message = "lost", str(error)
         except Exception as error:
             status, message = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
-            traceback.print_exc()
+            if (refusal := system_error(error)) is not None:
+                status, message = "refused", str(of_system(refusal, str(folder)))
+            with suppress(OSError):  # the log is on the full disk too
+                traceback.print_exc()
     return Report(str(folder), status, message, time.perf_counter() - began)
 
 
@@ -89,8 +94,9 @@ def _output_to(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         for place, old in zip((1, 2), before, strict=True):
             os.dup2(old, place)
             os.close(old)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from scipy.stats import binomtest
 
 from ttl_jax.report.svg import MUTED, SERIES, drawing
 from ttl_jax.report.template import fill, write_page
+from ttl_jax.system.json_object import read_object
 
 SHOWN = 24  # images on the page and in the figure; the others are files beside it
 ALIKE = 0.5  # rank correlation from which a map is said not to hang on the weights
@@ -42,7 +42,7 @@ class Judged:
 
 def read(folder: Path) -> dict[str, Any]:
     """The content of FOLDER/explain.json."""
-    found: dict[str, Any] = json.loads((folder / "explain.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_object(folder / "explain.json")
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from ttl_jax.report import wording
@@ -20,6 +18,7 @@ from ttl_jax.report.comparison.text import (
     pooled,
     varying_length,
 )
+from ttl_jax.system.csv_cell import csv_line
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -40,16 +39,8 @@ def write_tables(found: Found, folder: Path) -> list[Path]:
 def as_csv(rows: tuple[Line, ...]) -> str:
     """One column a field of `Line`, of its metrics several; empty where nothing is known."""
     cells = [_flat(row) for row in rows]
-    file = io.StringIO()
-    table = csv.DictWriter(file, list(cells[0]) if cells else [], lineterminator="\n")
-    table.writeheader()
-    table.writerows(cells)  # it writes None as nothing
-    return file.getvalue()
-
-
-def safe_cell(text: str) -> str:
-    """Text that a spreadsheet takes for text: what would begin a formula gets an apostrophe in front."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    names = list(cells[0]) if cells else []
+    return "".join([csv_line(names), *(csv_line(row.get(name) for name in names) for row in cells)])
 
 
 def _flat(row: Line) -> dict[str, object]:
@@ -57,7 +48,7 @@ def _flat(row: Line) -> dict[str, object]:
     cells: dict[str, object] = {}
     for key, value in vars(row).items():
         if key != "metrics":
-            cells[key] = safe_cell(value) if isinstance(value, str) else value
+            cells[key] = value
             continue
         for each in row.metrics:
             name = each.metric.name

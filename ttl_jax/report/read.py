@@ -10,6 +10,7 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.predictions import Predictions, load
+from ttl_jax.system.json_object import read_object
 
 SOURCES = ("folder", "csv", "npz", "dicom", "nifti", "record")  # kinds of source, which are no names
 # Names of files and folders that say nothing of the data set; the folder above them does.
@@ -98,9 +99,9 @@ def read_run(path: Path) -> Run:
     """Reads one run directory; errors as `read_runs`."""
     if not (path / "config.json").is_file():
         raise UserError(f"{path} is not a run directory: it has no config.json")
-    about = read_object(path / "config.json")
-    result = path / "result.json"
-    lines = _read_lines(path / "metrics.jsonl")
+    about = read_object(inside(path, "config.json"))
+    result = inside(path, "result.json")
+    lines = _read_lines(inside(path, "metrics.jsonl"))
     return Run(
         path=path,
         config=look_up(about, "config") or {},
@@ -161,21 +162,6 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return dotted
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a file that holds a JSON object.
-
-    Raises:
-        UserError: it is not readable as that.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
-    return value
-
-
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
@@ -184,7 +170,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             value = json.loads(line) if line.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break  # no line end yet: the run is writing it
             raise UserError(f"{path} line {number} is not JSON: {error}") from None

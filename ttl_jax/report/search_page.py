@@ -8,9 +8,10 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.report import captions, wording
-from ttl_jax.report.read import inside, look_up, read_object
+from ttl_jax.report.read import inside, look_up
 from ttl_jax.report.search_text import AXES, PRICES, confidence, rows
 from ttl_jax.report.svg import GRID, INK, MUTED, SERIES, Drawn, drawing
+from ttl_jax.system.json_object import read_object
 
 
 def read_search(folder: Path) -> tuple[dict[str, Any], list[Path]]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from ttl_jax.report.template import told_controls
+
 INK, MUTED, GRID, PAPER, ON_DEEP = "#1b1f24", "#5f6b7a", "#dfe3e8", "#fefefe", "#fffffe"
 # Okabe and Ito's, for eyes that tell few hues apart, deepened to stand on white
 SERIES = (
@@ -110,7 +112,7 @@ def inline(text: str, title: str) -> str:
         title: text that a screen reader says in the figure's place.
     """
     prefix = f"f{next(_numbers)}-"
-    text = text[text.index("<svg") :]
+    text = told_controls(text[text.index("<svg") :])
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
     text = text.replace("xlink:href=", "href=")

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
+
+# Unicode's own (UAX 9): marks, embeddings, overrides, isolates.
+_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_FIRST_STRONG, _POP = "\u2068", "\u2069"
 
 
 def fill(template: str, **values: Any) -> str:
@@ -15,10 +20,25 @@ def fill(template: str, **values: Any) -> str:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=isolated,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
+
+
+def isolated(value: Any) -> Any:
+    """Text of either direction that changes none around it; overrides of the direction stand as U+202E."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or value.isascii():
+        return value
+    shown = told_controls(value)
+    turned = any(bidirectional(each) in ("R", "AL", "AN") for each in shown)
+    return f"{_FIRST_STRONG}{shown}{_POP}" if turned else shown
+
+
+def told_controls(text: str) -> str:
+    """Text whose controls of direction stand as U+202E and so on."""
+    return "".join(f"U+{ord(each):04X}" if each in _CONTROLS else each for each in text)
 
 
 def write_page(path: str | Path, page: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from ttl_jax.search.subject import Subject, is_sure, plan_for, read, request_of
 from ttl_jax.search.trainings import Evaluations, Trainings, folder
 from ttl_jax.search.trial import LastSave
 from ttl_jax.system import remote
+from ttl_jax.system.json_object import read_object
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.records import provenance
 
@@ -215,4 +215,4 @@ def _spread(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _result(place: Path) -> dict[str, Any]:
     path = place / "result.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_object(path) if path.exists() else {}

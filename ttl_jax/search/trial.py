@@ -18,6 +18,7 @@ from ttl_jax.evaluation.selection import figure, merit
 from ttl_jax.search.protocol import Onward
 from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
+from ttl_jax.system.json_object import read_object
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.hooks.finite import DivergedError
@@ -150,7 +151,7 @@ def run_trial(
 def known(folder: Path) -> dict[str, Any]:
     """Return the scores that a trial's folder has so far, by budget."""
     path = folder / SCORES
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_object(path) if path.exists() else {}
 
 
 def report_test(
@@ -165,7 +166,7 @@ def report_test(
         config, folder, datasets, session: those of `run_trial`; the test split is among the data sets.
     """
     path = folder / "result.json"
-    metrics = json.loads(path.read_text()) if path.exists() else {}  # gone: stopped while it was tested
+    metrics = read_object(path) if path.exists() else {}  # gone: stopped while it was tested
     if "test" not in metrics:
         path.unlink(missing_ok=True)  # the run is finished: it only evaluates, now with the test split there
         metrics = train(config, folder, datasets, session=session).metrics

@@ -17,7 +17,7 @@ from ttl_jax.strategies.catalogue import get
 from ttl_jax.strategies.strategy import Strategy
 from ttl_jax.strategies.written import read
 
-_FILE = re.compile(r"[^+()'\",=]+\.py:[A-Za-z_]\w*")
+_FILE = re.compile(r"(?<![^+()'\",=])[^+()'\",=]+\.py:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def terms(given: str | Strategy) -> tuple[Term, ...]:
 
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
         raise UserError(f"strategy {given!r} cannot be read; write it as key(option=value)+key") from None
     return read_term(tree)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
+import warnings
 
 from ttl_jax.system import host
+from ttl_jax.system.user_folders import user_cache
 
 BETWEEN_COLLECTIONS = 10_000  # new objects; Python's own is 700
 
@@ -17,9 +18,10 @@ def set_up_cache() -> None:
     """
     import jax
 
+    # A cache that is full or damaged keeps nothing, which JAX would say of every program.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        cache = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, SIGINT, and the notice that a cloud gives before it takes a machine away.
+"""Being asked to stop: SIGTERM, SIGINT, SIGHUP (a closed ssh), or a cloud that takes the machine away.
 
 The loop polls a `Notice` at every step, in every batch of an evaluation and between phases, saves, and
 leaves with `Preempted`; the command line turns that into exit status 75 ("start me again"). Where the
@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 AGREE_EVERY = 4  # questions; each answer waits for the slowest process
 GRACE = 8.0  # seconds from the notice to the end where no save is under way
 SAVING = 6.0  # seconds of these that a process has whose parent waits for it, and then ends it
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GCE_KEYS = ("preempted", "maintenance-event")
 _GCE_LEAVING = ("TRUE", "TERMINATE_ON_HOST_MAINTENANCE")
 
@@ -83,7 +83,7 @@ class Notice:
 def watch(source: str = "", grace: float = GRACE) -> Iterator[Notice]:
     """Listens for signals and a cloud's notice while the context lasts; for the main thread only.
 
-    A second SIGINT (Ctrl-C twice) ends the process at once.
+    A second SIGINT (Ctrl-C twice) ends the process at once. A SIGHUP that is ignored (nohup) stays so.
 
     Args:
         source: "" for signals alone, "gce" for the metadata server of a Google Cloud machine, or
@@ -93,15 +93,17 @@ def watch(source: str = "", grace: float = GRACE) -> Iterator[Notice]:
     Raises:
         UserError: another source.
     """
-    if source not in ("", "gce") and not source.startswith("file:"):
-        raise UserError(f"config preemption_notice={source!r} is not '', 'gce' or 'file:PATH'")
+    check_source(source)
     notice, over = Notice(), threading.Event()
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     # The number of a signal reaches the pipe even while the main thread is inside XLA.
-    before = {number: signal.signal(number, _remembered) for number in SIGNALS}
+    heard = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _remembered) for number in heard}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threads = [threading.Thread(target=_listen, args=(reading, notice, over, grace), daemon=True)]
+    terminals = [number for number in (1, 2) if os.isatty(number)]
+    listening = (reading, notice, over, grace, terminals)
+    threads = [threading.Thread(target=_listen, args=listening, daemon=True)]
     if source:
         threads.append(threading.Thread(target=_ask_cloud, args=(source, writing, over), daemon=True))
     for thread in threads:
@@ -120,20 +122,38 @@ def watch(source: str = "", grace: float = GRACE) -> Iterator[Notice]:
         os.close(writing)
 
 
+def check_source(source: str) -> None:
+    """Raises UserError where `watch` knows no such source of a notice."""
+    if source not in ("", "gce") and (not source.startswith("file:") or source == "file:"):
+        raise UserError(f"config preemption_notice={source!r} is not '', 'gce' or 'file:PATH'")
+
+
 def _remembered(number: int, frame: object) -> None:
     """The wake-up pipe has told the listening thread."""
 
 
-def _listen(reading: int, notice: Notice, over: threading.Event, grace: float) -> None:
+def _listen(
+    reading: int, notice: Notice, over: threading.Event, grace: float, terminals: Sequence[int]
+) -> None:
     while not over.is_set():
         for number in os.read(reading, 16):
             if over.is_set() or number == 0:
                 return
+            if number == signal.SIGHUP:
+                _leave_terminal(terminals)
             if notice.reason and number == signal.SIGINT:
                 _end("stopped at once; the last checkpoint stays: start me again")
             if not notice.reason:
                 notice.reason = "the cloud's notice" if number == 255 else signal.Signals(number).name
                 threading.Thread(target=_end_after, args=(notice, over, grace), daemon=True).start()
+
+
+def _leave_terminal(terminals: Sequence[int]) -> None:
+    """Sends what is printed from now on nowhere: the terminal is gone, and writing to it is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in terminals:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _end_after(notice: Notice, over: threading.Event, grace: float) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.system.lock import held
+from ttl_jax.system.user_folders import user_cache
 
 OWN = ("owner.json", "lock", "features")  # of this machine: locks, and features kept on its disk
 HALF = (".tmp", ".part", ".lock")  # being written
@@ -345,5 +346,4 @@ def _stamp(about: Mapping[str, Any]) -> str:
 
 
 def _cache(kind: str, path: str) -> Path:
-    root = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-    return Path(root) / kind / hashlib.sha256(path.rstrip("/").encode()).hexdigest()[:16]
+    return user_cache() / kind / hashlib.sha256(path.rstrip("/").encode()).hexdigest()[:16]

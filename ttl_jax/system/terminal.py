@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+from ttl_jax.errors import escaped, readable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -22,8 +24,15 @@ def console(file: IO[str] | None = None, columns: int | None = None, elsewhere: 
     """
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # as of every other print; rich would end with status 1
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(escaped(each) if isinstance(each, str) else each for each in objects), **options)
+
     width = columns or shutil.get_terminal_size((elsewhere, 0)).columns
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    return Plain(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
 def say(*lines: str) -> None:
@@ -124,7 +133,7 @@ def _widths(lines: Sequence[Sequence[str]], columns: int) -> list[int] | None:
 
 def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
-        return str(value)
+        return readable(str(value))
     return f"{value:,}"
 
 

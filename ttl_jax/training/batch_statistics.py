@@ -68,11 +68,11 @@ def estimate_of(model: ModelConfig) -> Estimate:
     momentum, text = float(model.bn_momentum), model.bn_estimate
     if text in ("moving", "corrected"):
         return Estimate(momentum, text == "corrected")
-    if (precise := re.fullmatch(r"precise\(([1-9][0-9]*)\)", text)) is not None:
+    if (precise := re.fullmatch(r"precise\(([1-9][0-9]{0,3})\)", text)) is not None:
         return Estimate(momentum, batches=int(precise[1]))
     if text.startswith("precise"):
         raise UserError(
-            f"config model.bn_estimate={text!r}: precise takes how many training batches, 1 or more, as in "
+            f"config model.bn_estimate={text!r}: precise takes how many training batches, 1 to 9999, as in "
             "'precise(20)'"
         )
     raise UserError(f"config model.bn_estimate={text!r}{nearest(text, ESTIMATES)}")

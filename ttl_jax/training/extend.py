@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from ttl_jax import strategies
 from ttl_jax.config import RunConfig, replace_fields
 from ttl_jax.errors import UserError
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records import provenance
 
@@ -37,7 +37,7 @@ def extend(workdir: Path, config: RunConfig) -> None:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--continue: {workdir} holds no run; leave it out to begin one")
-    record, result = json.loads(path.read_text()), workdir / "result.json"
+    record, result = provenance.read_config_record(path), workdir / "result.json"
     config = provenance.settled(provenance.as_begun(workdir, config))
     begun = provenance.begun_with(workdir)
     known = {name: getattr(begun, name) for name in LENGTHS}
@@ -54,12 +54,12 @@ def extend(workdir: Path, config: RunConfig) -> None:
     elif any(getattr(config, name) < value for name, value in known.items()):
         raise UserError(f"--continue: {workdir} is longer already: raise total_epochs (or total_steps)")
     else:
-        step = json.loads(result.read_text())["steps"]
+        step = read_object(result, steps=int)["steps"]
         before = {**known, "step": step, "command": provenance.command()}
         record["config"] |= {name: getattr(config, name) for name in LENGTHS}
         record["continued"] = [*record.get("continued", ()), before]
         provenance.write_json(path, record)  # first: after a kill the same command moves the rest
-    if result.exists() and json.loads(result.read_text())["steps"] == record["continued"][-1]["step"]:
+    if result.exists() and read_object(result, steps=int)["steps"] == record["continued"][-1]["step"]:
         _set_aside(workdir, len(record["continued"]))
 
 
@@ -74,7 +74,9 @@ def _set_aside(workdir: Path, number: int) -> None:
 def continued(workdir: Path) -> list[dict[str, Any]]:
     """The ends that a run has had before: {"total_epochs", "total_steps", "step", "command"} each."""
     path = workdir / "config.json"
-    held: list[dict[str, Any]] = json.loads(path.read_text()).get("continued", []) if path.exists() else []
+    if not path.exists():
+        return []
+    held: list[dict[str, Any]] = provenance.read_config_record(path).get("continued", [])
     return held
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from ttl_jax import evaluation, models, weights
 from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote
+from ttl_jax.system.json_object import read_object, readable_folder
 from ttl_jax.training.records import provenance, signature
 from ttl_jax.training.records.checkpoint import Checkpoints
 from ttl_jax.training.records.signature import Signature
@@ -59,7 +59,12 @@ def read_kept(path: str | os.PathLike[str]) -> Kept:
     for name in ("config.json", "result.json"):
         if not (folder / name).is_file():
             raise UserError(f"{path} is not the folder of a finished run: it has no {name}")
-    config, metrics = provenance.begun_with(folder), json.loads((folder / "result.json").read_text())
+    with readable_folder(path):
+        return _read_kept(folder)
+
+
+def _read_kept(folder: Path) -> Kept:
+    config, metrics = provenance.begun_with(folder), read_object(folder / "result.json", steps=int)
     known = signature_in(folder, config)
     checkpoints = Checkpoints(folder)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from ttl_jax.evaluation.selection import Merit, merit
 from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD, variables_of
 from ttl_jax.strategies.parts import Ended
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records import loggers, provenance, signature
@@ -106,7 +106,7 @@ def _scored(trainer: Trainer, best: Variables, about: dict[str, Any]) -> dict[st
     """
     inputs, layout, config = trainer.inputs, trainer.layout, trainer.config
     path, predict = inputs.workdir / "result.json", inputs.predictor(config.data.tta)
-    metrics = json.loads(path.read_text()) if path.exists() else {}
+    metrics = read_object(path) if path.exists() else {}
     held_out = {name: split for name, split in inputs.sets.items() if name == "val" or config.evaluate_test}
     held_out.pop("train", None)
     # The test split is touched once.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ttl_jax.errors import UserError
 from ttl_jax.evaluation.selection import Merit
 from ttl_jax.training.schedule import Plateau
 
@@ -59,7 +60,16 @@ class Progress:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
-        """Reads what `dataclasses.asdict` wrote."""
+        """Reads what `dataclasses.asdict` wrote.
+
+        Raises:
+            UserError: a newer version wrote it.
+        """
+        if newer := sorted(saved.keys() - {item.name for item in fields(cls)}):
+            raise UserError(
+                f"the checkpoint was saved by a newer version of ttl_jax ({newer[0]!r} is not known here): "
+                "go on with that version, or start the run again with --fresh"
+            )
         if "peak" not in saved:  # by the version before, which kept a figure alone, the best of all phases
             best = None if saved["best"] is None else (saved["best"], -math.inf)
             phase = saved["phase"] if saved["best_step"] > saved["phase_start"] else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from ttl_jax import evaluation, strategies
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.read_images import read_images
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import sanity
@@ -21,6 +21,7 @@ from ttl_jax.models import Network
 from ttl_jax.strategies import Strategy
 from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.predict import Predict, Predictor, make_predict
+from ttl_jax.training.records.events import read_events
 from ttl_jax.training.records.signature import Signature
 from ttl_jax.typing import Array, Float, UInt8, Variables
 
@@ -184,7 +185,7 @@ def evaluate_once(
     scores: dict[str, Any] = {}
     held: dict[str, evaluation.Predictions] = {}
     for name, split in sets.items():
-        logits = logits_for(split)
+        logits, split = logits_for(split), pseudonymous(split)
         if writes:
             evaluation.predictions.save(
                 workdir / "predictions" / f"{name}.npz",
@@ -199,9 +200,8 @@ def evaluate_once(
         given = split.labels, logits, split.class_names, split.task
         scores[name] = evaluation.score(*given)
         held[name] = evaluation.Predictions(split.ids, split.groups, *given)
-    log = workdir / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    course = [line for line in lines if line.get("split") == "val"]
+    lines = (event for _, event in read_events(workdir / "metrics.jsonl"))
+    course = [event for event in lines if event.get("split") == "val"]
     warnings = sanity.warnings_of(held, scores, course, kept_step)
     if writes:
         for warning in warnings:

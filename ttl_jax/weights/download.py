@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import queue
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.system.lock import held
+from ttl_jax.system.user_folders import user_cache
 
 CHUNK = 1 << 20
 TIMEOUT = 20.0  # seconds without an answer, or without a byte of it
@@ -25,8 +25,7 @@ DEADLINE = 3600.0  # seconds for all
 
 def cache_folder() -> Path:
     """$TTL_JAX_CACHE/weights, or ~/.cache/ttl_jax/weights."""
-    root = os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))
-    return Path(root) / "weights"
+    return user_cache() / "weights"
 
 
 def download(url: str, sha256: str) -> Path:

@@ -157,11 +157,21 @@ def _torch_named(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.nd
 
 
 def _channels(given: Mapping[str, np.ndarray], name: str) -> int:
-    """Return the number of image channels that the file's first convolution expects."""
+    """Return the number of image channels that the file's first convolution expects: 3, or 1 for gray.
+
+    Raises:
+        UserError: another number.
+    """
     path = _first_kernel(name)
     first = names_of([path], name)[path]
     if first in given and given[first].ndim in (4, 5):
-        return int(given[first].shape[1])
+        channels = int(given[first].shape[1])
+        if channels not in (1, 3):
+            raise UserError(
+                f"weights for {name} take images of {channels} channels ({first} is {given[first].shape}): "
+                "they have 3 here, or 1; use weights for those, or model.weights=none"
+            )
+        return channels
     return 3
 
 

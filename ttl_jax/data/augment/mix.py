@@ -23,7 +23,7 @@ def parse_mix(text: str) -> Spec:
     """
     spec = parse_items(text, "data.mix", {name: ("alpha",) for name in NAMES})
     for step in spec:
-        if not step.arguments[0] > 0:
+        if not 0 < step.arguments[0] < float("inf"):
             raise UserError(f"data.mix={text!r}: {step.name} takes an alpha above 0")
     return spec
 

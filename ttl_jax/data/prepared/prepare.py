@@ -23,7 +23,7 @@ from ttl_jax.data.progress import Progress, progress_lines
 from ttl_jax.data.sources.record import MANIFEST, digest, read_manifest
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.data.splits.examine import refuse_or_report
-from ttl_jax.errors import UserError
+from ttl_jax.errors import UserError, of_system
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _claim(folder: Path, source: dict[str, Any]) -> None:
         if not claim.exists():
             write_json(claim, source)
     except OSError as error:
-        raise UserError(f"--out={folder} cannot be written ({error.strerror})") from None
+        raise of_system(OSError(error.errno, error.strerror, f"--out={folder}")) from None
 
 
 def _differing(found: Any, source: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from ttl_jax.data.images.decode import ImageSource, Stack, UnreadableImageError
 from ttl_jax.data.images.encode import encode
 from ttl_jax.data.sources.listing import Listing
 from ttl_jax.data.sources.record import FORMAT, digest
-from ttl_jax.errors import UserError
+from ttl_jax.errors import of_system, system_error
 
 NOTES = ".resume"
 
@@ -153,7 +153,8 @@ def _partial(path: Path) -> Iterator[Path]:
     try:
         yield partial
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError on a full disk
-        raise UserError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error})") from None
+        refused = system_error(error) or OSError(0, str(error))
+        raise of_system(OSError(refused.errno, refused.strerror, str(path))) from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -5,8 +5,6 @@ Compressed transfer syntaxes are decoded by pydicom's plugins, which the extra `
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 
 from ttl_jax.data.images.decode import UnreadableImageError, reason
 from ttl_jax.data.images.deep_colour import eight_bits
+from ttl_jax.data.patient_key import hashed
 from ttl_jax.data.sources.dicom_frame import parsed, stored_values
 from ttl_jax.data.sources.dicom_gray import KINDS, gray_frame, holder
 from ttl_jax.data.sources.dicom_series import Place
@@ -28,8 +27,12 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 INSTALL = "pip install 'ttl-jax[dicom]' brings its decoders"
-KEY_VARIABLE = "TTL_JAX_PATIENT_KEY"
 _PATIENT = ("PatientID", "PatientName", "OtherPatientIDs")
+IDENTIFYING = (
+    *_PATIENT, "PatientBirthDate", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID",
+    "SOPInstanceUID", "StudyID", "InstitutionName", "ReferringPhysicianName", "OperatorsName", "StationName",
+    "DeviceSerialNumber",
+)  # fmt: skip
 _HEADER = (
     *_PATIENT, "NumberOfFrames", "Rows", "Columns", "SeriesInstanceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing",
@@ -139,6 +142,12 @@ def read_header(path: Path | bytes, keyword: str = "PatientID") -> Header:
         raise UnreadableImageError(f"has a damaged header ({reason(error)})") from None
 
 
+def identifying_tags(path: Path) -> dict[str, str]:
+    """Return what of a file's header tells whose it is: {keyword: value}; errors as `read_header`."""
+    header = parsed(path, IDENTIFYING)
+    return {keyword: text for keyword in IDENTIFYING if (text := _text(header, keyword))}
+
+
 def _room(path: Path | bytes, header: Dataset) -> int:
     """Return the most frames that a file can hold: a compressed one takes 8 bytes or more (PS3.5, A.4)."""
     syntax = header.file_meta.get("TransferSyntaxUID")
@@ -156,27 +165,6 @@ def _text(header: Dataset, keyword: str) -> str:
 
 def _numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
     return tuple(float(value) for value in header.get(keyword) or ())
-
-
-def hashed(text: str, keyed: bool = True) -> str:
-    """Return a keyed hash: equal texts give equal hashes, which do not reveal the text.
-
-    Args:
-        text: The text to hide.
-        keyed: Under the user's key. Without it the hash is found by trying all texts: for names that a split
-            is drawn by, which must be the same under another key and are never written.
-    """
-    return hashlib.blake2b(text.encode(), digest_size=10, key=_key() if keyed else b"").hexdigest()
-
-
-def key_digest() -> str:
-    """Return eight digits that tell one key from another, slow to compute; "none" where none is set."""
-    key = _key()
-    return hashlib.scrypt(key, salt=b"ttl_jax", n=2**13, r=8, p=1, dklen=4).hex() if key else "none"
-
-
-def _key() -> bytes:
-    return os.environ.get(KEY_VARIABLE, "").encode()[:64]
 
 
 def _colour_or_gray(

@@ -12,9 +12,10 @@ import numpy as np
 
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.images.decode import ImageSource, Stack, UnreadableImageError
+from ttl_jax.data.patient_key import hashed
 from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.csv_table import read_table
-from ttl_jax.data.sources.dicom import DicomFrame, Header, hashed, read_header
+from ttl_jax.data.sources.dicom import DicomFrame, Header, read_header
 from ttl_jax.data.sources.dicom_series import order
 from ttl_jax.data.sources.file_kinds import DICOM
 from ttl_jax.data.sources.folder import read_folder
@@ -53,8 +54,8 @@ def read_dicom(config: DataConfig) -> Listing:
     the folder of one series. Without data.window each slice is windowed by its own file.
 
     The group is a keyed hash of PatientID (or of the DICOM keyword in `data.group`; "file" is the
-    file itself). It hides the number from a reader, not from somebody who tries all numbers: the
-    environment variable TTL_JAX_PATIENT_KEY holds a secret that prevents it. Where a file's name
+    file itself). The key is that of
+    `data.patient_key`. Where a file's name
     holds the patient's number or name, its id is a hash too.
 
     Args:

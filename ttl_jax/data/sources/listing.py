@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
+from unicodedata import category
 
 import numpy as np
 
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.dataset import Task
 from ttl_jax.data.images.decode import ImageSource, Stack
+from ttl_jax.errors import LONGEST, UserError
 from ttl_jax.registry import register
 
 # Fields of some sources alone.
@@ -45,6 +47,7 @@ class Listing:
         notes: Sentences on how the source was read, for the header and the report.
         drawn_by: Text (N,): names of the groups that a split is drawn by, where `groups` are hashes under the
             user's key: a split must not depend on that. They identify people, and are never written.
+        numbered: Whether ids and groups are numbers that the source gave them, and so say nothing.
     """
 
     source: str
@@ -60,6 +63,15 @@ class Listing:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     drawn_by: np.ndarray | None = field(default=None, repr=False)
+    numbered: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse names of classes that would drive a terminal or break a table."""
+        for name in self.class_names:
+            if len(name) > LONGEST:
+                raise UserError(f"class {name!r} of {self.source} has {len(name):,} characters: shorten it")
+            if any(category(letter) == "Cc" for letter in name):
+                raise UserError(f"class {name!r} of {self.source} holds control characters: rename it")
 
     @property
     def drawn_by_or_groups(self) -> np.ndarray:
@@ -119,6 +131,7 @@ def make_listing(
     splits_from: str = "",
     columns: Mapping[str, np.ndarray] | None = None,
     notes: tuple[str, ...] = (),
+    numbered: bool = False,
 ) -> Listing:
     """Build a Listing from rows.
 
@@ -134,6 +147,7 @@ def make_listing(
         splits_from: Origin of the splits, for messages.
         columns: Other columns, (N,) each.
         notes: Sentences on how the source was read.
+        numbered: Whether ids and groups are numbers that the source gave them.
     """
     several = labels.ndim == 2
     return Listing(
@@ -149,6 +163,7 @@ def make_listing(
         splits_from=splits_from,
         columns=columns or {},
         notes=notes,
+        numbered=numbered,
     )
 
 

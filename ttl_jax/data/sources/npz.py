@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def read_npz(path: str | Path, how: str = "auto") -> Listing:
         splits=splits,
         splits_from=f"the arrays of {path}",
         notes=found.notes,
+        numbered=True,
     )
 
 
@@ -87,11 +88,16 @@ def read_arrays(images: Any, labels: Any, how: str = "auto") -> Listing:
     ids = [f"{number:06d}" for number in range(len(each))]
     found = array_labels(_columns(_as_array(labels), each, "labels"), "labels", ids, how)
     where = [f"image {number}" for number in range(len(each))]
-    return make_listing("the arrays given", each, where, ids, found.values, found.names, notes=found.notes)
+    return make_listing(
+        "the arrays given", each, where, ids, found.values, found.names, notes=found.notes, numbered=True
+    )
 
 
 def _each_of_any_size(images: Any) -> list[ImageSource]:
     """Return images one by one, from an array or from a sequence of arrays of several sizes."""
+    alone = isinstance(images, str | bytes) or getattr(images, "shape", None) == ()
+    if alone or not isinstance(images, Iterable):
+        raise UserError(f"images are a {type(images).__name__}; give an array (N, H, W[, C]) or a list")
     if not isinstance(images, np.ndarray) or images.dtype == object:
         parts = [np.asarray(image) for image in images]
         if len({part.shape for part in parts}) > 1:

@@ -122,6 +122,7 @@ def read_tfds(config: DataConfig) -> Listing:
         # One split only is no split: TFDS calls all data "train" where the owner has none.
         splits=splits if len(used) > 1 else None,
         splits_from=f"the splits of TFDS {name}",
+        numbered=not config.group,
     )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from ttl_jax.data.progress import progress_lines
 from ttl_jax.data.splits.altered import altered_pairs
 from ttl_jax.data.splits.fingerprint import Pairs, near_pairs
+from ttl_jax.system.user_folders import user_cache
 from ttl_jax.typing import Bool, Float, Int, UInt8
 
 # What counts as a copy, and what a report says of it (docs/leaks.md).
@@ -99,7 +99,7 @@ def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
     They are kept beside the compiled programs, in ~/.cache/ttl_jax or the folder that TTL_JAX_CACHE names.
     """
     digest = hashlib.blake2b(contents.tobytes(), digest_size=16, key=_RULE.encode()).hexdigest()
-    folder = Path(os.environ.get("TTL_JAX_CACHE", os.path.expanduser("~/.cache/ttl_jax"))) / "copies"
+    folder = user_cache() / "copies"
     path = folder / f"{digest}.npz"
     try:
         with np.load(path) as kept:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ttl_jax.data.sources.listing import SPLITS
-from ttl_jax.errors import UserError
+from ttl_jax.errors import UserError, of_system
+from ttl_jax.system.json_object import check_fields, read_object
 
 
 def write_splits(path: str | Path, ids: np.ndarray, splits: np.ndarray, source: str) -> None:
@@ -44,10 +45,10 @@ def read_splits(path: str | Path, ids: np.ndarray, left_out: frozenset[str]) -> 
         UserError: not such a file, an id twice, or ids that the data and the file do not share.
     """
     content = _read(path, "splits")
-    try:
-        lists = {name: [str(item) for item in content[name]] for name in SPLITS}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a split file ({error!r}); {_REMEDY}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a split file: 'splits' is a {type(content).__name__}; {_REMEDY}")
+    check_fields(path, content, f"; {_REMEDY}", **dict.fromkeys(SPLITS, list))
+    lists = {name: [str(item) for item in content[name]] for name in SPLITS}
     return np.array(_places(path, lists, ids, left_out))
 
 
@@ -67,6 +68,8 @@ def read_folds(path: str | Path, ids: np.ndarray, folds: int, left_out: frozense
     if not isinstance(content, list) or len(content) != folds:
         held = len(content) if isinstance(content, list) else 0
         raise UserError(f"{path} holds {held} folds and data.folds={folds}; {_REMEDY}")
+    if not all(isinstance(items, list) for items in content):
+        raise UserError(f"{path} is not a split file: a fold is a list of ids; {_REMEDY}")
     lists = {number: [str(item) for item in items] for number, items in enumerate(content)}
     return np.array(_places(path, lists, ids, left_out), np.int64)
 
@@ -83,17 +86,16 @@ def _write(path: str | Path, content: dict[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"data.splits={str(path)!r} cannot be written ({error.strerror})") from None
+        raise of_system(OSError(error.errno, error.strerror, f"data.splits={str(path)!r}")) from None
 
 
 def _read(path: str | Path, key: str) -> Any:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if key == "splits" and "folds" in content:
-            raise UserError(f"{path} holds folds; set data.folds={len(content['folds'])}, or {_REMEDY}")
-        return content[key]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a split file ({error!r}); {_REMEDY}") from None
+    content = read_object(Path(path), _REMEDY)
+    if key == "splits" and isinstance(folds := content.get("folds"), list):
+        raise UserError(f"{path} holds folds; set data.folds={len(folds)}, or {_REMEDY}")
+    if not isinstance(content.get(key), list | dict):
+        raise UserError(f"{path} is not a split file: it holds no {key}; {_REMEDY}")
+    return content[key]
 
 
 def _places(

@@ -16,7 +16,7 @@ from ttl_jax.deploy.export import format, model_card, quantize, web
 from ttl_jax.deploy.export.check_images import CHECKED, CheckImages, generated_images, read_check_images
 from ttl_jax.deploy.export.format import Predict
 from ttl_jax.deploy.export.forward import Forward, forward_of
-from ttl_jax.errors import UserError
+from ttl_jax.errors import UserError, of_system
 from ttl_jax.training.records import signature
 from ttl_jax.training.result import Result
 
@@ -105,7 +105,7 @@ def _folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out={folder} cannot be a folder: {error.strerror}") from None
+        raise of_system(OSError(error.errno, error.strerror, f"--out={folder}")) from None
     return folder
 
 

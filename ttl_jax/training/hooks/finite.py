@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.training.loop_state import Dispatched, LoopState
 from ttl_jax.training.trainer import Trainer
 
@@ -60,7 +61,7 @@ def _skip(trainer: Trainer, step: int, values: dict[str, float], examples: Any, 
     """Writes nonfinite.json, then prints the step that was skipped, or ends the run where none is left."""
     name = next(name for name, value in values.items() if not math.isfinite(value))
     what = f"{name.replace('_', ' ')} is {values[name]} at step {step}"
-    names = trainer.inputs.sets["train"].names(np.asarray(examples))
+    names = pseudonymous(trainer.inputs.sets["train"].take(np.asarray(examples).reshape(-1))).ids.tolist()
     trainer.log.nonfinite(step, values, names)
     shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     folder = trainer.log.folder

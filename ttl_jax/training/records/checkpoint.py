@@ -29,6 +29,8 @@ import numpy as np
 
 from ttl_jax.errors import UserError
 from ttl_jax.system.host import release_memory
+from ttl_jax.system.json_object import read_object
+from ttl_jax.training.records.failed_save import silence_orbax
 from ttl_jax.typing import Variables
 
 MANIFEST = "manifest.json"
@@ -79,6 +81,7 @@ class Checkpoints:
             # Compressed, floats are a tenth smaller, and take almost three times as long to write.
             handler = ocp.PyTreeCheckpointHandler(use_compression=False, **several)
             self._orbax = ocp.Checkpointer(handler, **several)
+            silence_orbax()
 
     # Saving.
 
@@ -190,10 +193,13 @@ class Checkpoints:
         bundle = self._folder / "last" / str(number)
         why = fault(bundle)
         if why is None:
-            progress = _progress(bundle)
-            if progress["best"] is not None:
-                why = fault(self._folder / "best" / str(progress["best_step"]))
-                why = f"its best weights: {why}" if why else None
+            try:
+                progress = _progress(bundle)
+            except UserError as error:
+                return str(error)
+            if progress.get("best") is not None:
+                broken = fault(self._folder / "best" / str(progress["best_step"]))
+                why = broken and f"its best weights: {broken}"
         return why
 
     def _forget_after(self, step: int) -> None:
@@ -322,12 +328,13 @@ def fault(bundle: Path) -> str | None:
     if not manifest.exists():
         return None if (bundle / _ORBAX_MARK).exists() else "it was never finished"
     try:
-        files = json.loads(manifest.read_text())["files"]
-    except (ValueError, KeyError, TypeError):
+        files = read_object(manifest, files=dict)["files"]
+        known = [(name, int(size), str(digest)) for name, (size, digest) in files.items()]
+    except (UserError, ValueError, TypeError):
         return f"{MANIFEST} is unreadable"
-    for name, (size, digest) in files.items():
+    for name, size, digest in known:
         path = bundle / name
-        if not path.exists():
+        if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
@@ -338,6 +345,8 @@ def fault(bundle: Path) -> str | None:
 
 def _seal(bundle: Path) -> None:
     """Writes the manifest, last and as a whole."""
+    for mark in bundle.glob("*/commit_success.txt"):
+        mark.write_text("")  # Orbax writes the path on this machine in it
     files = {
         str(path.relative_to(bundle)): (path.stat().st_size, _sha256(path))
         for path in sorted(bundle.rglob("*"))
@@ -354,15 +363,13 @@ def _sha256(path: Path) -> str:
 
 
 def _progress(bundle: Path) -> dict[str, Any]:
-    progress: dict[str, Any] = json.loads((bundle / "progress" / "metadata").read_text())
-    return progress
+    return read_object(bundle / "progress" / "metadata", step=int, best_step=int)
 
 
 def _numbers(folder: Path) -> list[int]:
     """The bundles of a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(path.name) for path in paths if path.name.isdigit())
 
 
 def _parts(state: Any) -> Any:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+
+def read_events(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each line and its event; what a kill cut short, or is none of ours, is passed over."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict) and isinstance(event.get("step"), int):
+            yield line, event
 
 
 def train_event(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.evaluation import registry
+from ttl_jax.training.records.events import read_events
 from ttl_jax.training.records.loggers import Logger
 
 
@@ -39,11 +40,7 @@ class EventLog:
         if self._silent:
             return
         if self._path.exists():
-            kept = [
-                line
-                for line in self._path.read_text().splitlines()
-                if _is_json(line) and json.loads(line)["step"] <= resume_step
-            ]
+            kept = [line for line, event in read_events(self._path) if event["step"] <= resume_step]
             beside = self._path.with_suffix(".tmp")  # a kill in between must not lose them
             beside.write_text("".join(line + "\n" for line in kept))
             beside.replace(self._path)
@@ -100,14 +97,6 @@ class EventLog:
         if self._shown:
             print("\r\x1b[K", end="", flush=True)
             self._shown = ""
-
-
-def _is_json(line: str) -> bool:
-    """A line cut short by a kill is not."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
-        return False
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.patient_key import KEY_VARIABLE, key_file, key_is_given
 from ttl_jax.errors import UserError
 from ttl_jax.training.records.run_manifest import RunManifest, first_of_each, hashed_ids, made_from, read
 
@@ -59,8 +60,9 @@ def _refuse_other_split(workdir: Path, sets: Mapping[str, Dataset], config: RunC
     """Refuses a run whose split was drawn by what is no longer so: the user's key, or the place of files."""
     origin = next(iter(sets.values())).origin
     drawn = "data.split_seed" in origin.splits_from
-    why = "the user's TTL_JAX_PATIENT_KEY" if origin.key not in ("", "none") else "the folder of the files"
-    if drawn and origin.key and (origin.key != "none" or config.data.group == "file"):
+    keyed = bool(origin.key) and key_is_given()
+    why = f"the user's {KEY_VARIABLE}" if keyed else "the folder of the files"
+    if drawn and origin.key and (keyed or config.data.group == "file"):
         raise UserError(
             f"{workdir} was begun by a version that drew the split by {why} too, so that it cannot be made "
             "again: finish it with that version, or use another --workdir, or --fresh"
@@ -99,7 +101,7 @@ def changes(before: RunManifest, now: RunManifest, sets: Mapping[str, Dataset]) 
         *named("the labels of {} changed", new[_other_labels(before, now, old, new, renamed)]),
         *named("the split of {} changed", new[_split_of(before, old) != _split_of(now, new)]),
         *named("the groups of {} changed", new[_regrouped(before, now, old, new)]),
-        *(["TTL_JAX_PATIENT_KEY is another one"] if before.key != now.key else []),
+        *([f"{KEY_VARIABLE} (or {key_file()}) is another one"] if before.key != now.key else []),
         *(["another weights file"] if before.weights != now.weights else []),
     ] or ["the order of its splits"]
 

@@ -25,6 +25,7 @@ from ttl_jax.data.positive import LAST
 from ttl_jax.data.published.presets import auto_augment
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import terms, text_of
+from ttl_jax.system.json_object import check_fields, read_object
 from ttl_jax.system.lock import held
 from ttl_jax.training.records import manifest_changes
 from ttl_jax.training.records.run_manifest import RunManifest, made_from, read
@@ -88,7 +89,7 @@ def check(workdir: Path, config: RunConfig) -> None:
         return
     # A field that came after the run began stood at its default, or where `_older` says.
     newer = _dotted(json.loads(json.dumps(RunConfig().to_dict())))
-    record = json.loads(path.read_text())
+    record = read_config_record(path)
     saved = _dotted(record["config"])
     before = newer | _older(saved) | saved | begun_as(record["config"]["data"])
     if "model.bn_momentum" not in saved and (key := _changed_strategy(saved["strategy"])):
@@ -132,9 +133,24 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+def read_config_record(path: Path) -> dict[str, Any]:
+    """Reads the config.json of a run.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    remedy = "put back the run's own, or use another --workdir, or --fresh"
+    record = read_object(path, remedy, config=dict)
+    check_fields(path, record["config"], f"; {remedy}", data=dict, model=dict, strategy=str)
+    check_fields(path, record["config"]["data"], f"; {remedy}", name=str)
+    if not isinstance(record.setdefault("versions", {}), dict):
+        raise UserError(f"{path} is damaged: 'versions' is a {type(record['versions']).__name__}; {remedy}")
+    return record
+
+
 def begun_with(workdir: Path) -> RunConfig:
     """The config that a folder's run was begun with; a field that came after stands where it stood then."""
-    begun = json.loads((workdir / "config.json").read_text())["config"]
+    begun = read_config_record(workdir / "config.json")["config"]
     known, saved = paths(RunConfig().to_dict()), _dotted(begun)
     values = _older(saved) | {key: value for key, value in saved.items() if key in known}
     values |= begun_as(begun["data"])
@@ -170,7 +186,7 @@ def as_begun(workdir: Path, config: C) -> C:
     path = workdir / "config.json"
     if not path.exists():
         return config
-    begun = json.loads(path.read_text())["config"]["data"]
+    begun = read_config_record(path)["config"]["data"]
     older = begun_as(begun)
     if config.data.augment == "auto" and begun.get("augment", "auto") != "auto":
         older["data.augment"] = begun["augment"]
@@ -241,18 +257,19 @@ def check_made_from(
     """
     now, path = made_from(sets, config), workdir / "config.json"
     if path.exists():
-        known = {json.loads(path.read_text()).get("manifest"), *_checkpoints_made_from(workdir)} - {None, ""}
+        begun = str(read_config_record(path).get("manifest") or "")
+        known = {begun, *_checkpoints_made_from(workdir)} - {""}
         if known or first:
             manifest_changes.check(workdir, known, now, sets, config)
     return now
 
 
-def _checkpoints_made_from(workdir: Path) -> list[str | None]:
+def _checkpoints_made_from(workdir: Path) -> list[str]:
     """The digests that the checkpoints to resume from have of the manifest; what is broken says nothing."""
     found = []
     for path in workdir.glob("checkpoints/last/*/progress/metadata"):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            found.append(json.loads(path.read_text()).get("made_from"))
+        with contextlib.suppress(UserError):
+            found.append(str(read_object(path).get("made_from") or ""))
     return found
 
 
@@ -286,7 +303,7 @@ def claim(workdir: Path, config: RunConfig, manifest: RunManifest | None = None)
 
 def _update(path: Path, config: RunConfig, manifest: RunManifest) -> None:
     """Brings config.json up to date where data lie elsewhere now, or an earlier version wrote it."""
-    record = json.loads(path.read_text())
+    record = read_config_record(path)
     places = {"path": config.data.path, "root": config.data.root}
     data = record["config"]["data"]
     if record.get("manifest") == manifest.digest and data | places == data:

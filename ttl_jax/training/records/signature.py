@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from ttl_jax.evaluation.probability import Task, probabilities
 from ttl_jax.evaluation.thresholds import threshold_at
 from ttl_jax.report.operating import AIMS
 from ttl_jax.strategies import parse, title
+from ttl_jax.system.json_object import read_object
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.typing import Float
 from ttl_jax.weights import Preprocessing
@@ -151,11 +151,7 @@ def read(folder: Path) -> Signature | None:
     path = folder / FILE
     if not path.exists():
         return None
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); copy it anew from the run") from None
-    return from_json(held, str(path))
+    return from_json(read_object(path, "copy it anew from the run"), str(path))
 
 
 def write(folder: Path, signature: Signature) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ttl_jax import data
 from ttl_jax.data.dataset import Dataset
+from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.splits.fingerprint import WAVES, low_frequencies, pixel_hash, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import distance
@@ -106,7 +107,7 @@ def write_training_features(trainer: Trainer, variables: Variables) -> None:
     of_training = described(training)
     content = TrainingFeatures(
         **vars(of_training),
-        ids=training.ids,
+        ids=pseudonymous(training).ids,
         labels=training.labels,
         images=len(inputs.sets["train"]),
         validation=distance(of_training.features, described(validation).features),

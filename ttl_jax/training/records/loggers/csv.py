@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ttl_jax.system.csv_cell import csv_cell
+from ttl_jax.training.records.events import read_events
 
 FIRST = ["step", "epoch", "split", "phase", "loss"]  # columns that stand in front
 
@@ -22,9 +24,7 @@ class CsvFile:
     def begin(self, step: int) -> None:
         """Writes what metrics.jsonl holds, which ends at this step."""
         self._rows, self._columns = [], list(FIRST)
-        source = self._folder / "metrics.jsonl"
-        lines = source.read_text(encoding="utf-8").splitlines() if source.exists() else []
-        for values in map(json.loads, lines):
+        for _, values in read_events(self._folder / "metrics.jsonl"):
             self._take(values)
         self._write_all()
 
@@ -45,7 +45,7 @@ class CsvFile:
 
     def _take(self, values: Mapping[str, Any]) -> dict[str, Any]:
         row = {
-            name: "" if value is None else value
+            name: "" if value is None else csv_cell(value)
             for name, value in values.items()
             if not isinstance(value, Mapping | list | tuple)
         }
