@@ -23,7 +23,6 @@ from ttl_jax.commands.serve import joined
 from ttl_jax.deploy import serve
 from ttl_jax.deploy.answerer import Answerer, Batcher, Limits, Question
 from ttl_jax.deploy.predict import Asked, ensemble
-from ttl_jax.deploy.prediction_table import predict_table
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import nearest
 from ttl_jax.training.records.training_features import load_training_features
@@ -86,7 +85,8 @@ def test_the_answer_is_that_of_the_command_predict(client, described, joint, tmp
     run = joint.runs[0]
     path = tmp_path / "a.png"
     path.write_bytes(encoded(pixels_of(3)))
-    predict_table(joint, [str(path)], str(tmp_path / "x.jsonl"), 8)
+    words = (str(run.folder), str(path), f"--out={tmp_path}/x.jsonl", "--set=0.9", "--ood")
+    assert main(["ttl_jax", "predict", *words]) == 0
     row = json.loads((tmp_path / "x.jsonl").read_text())
     body = {"file": ("../../etc/passwd", path.read_bytes(), "image/png")}
     for answer in (
