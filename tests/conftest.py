@@ -5,6 +5,8 @@ import os
 import jax
 import pytest
 
+os.environ.pop("COLUMNS", None)  # xdist sets it to 80 for its workers: tables would be as wide as that
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(pytestconfig):

@@ -34,7 +34,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent != DOCS / "ref
 PAGES = [README, ROOT / "CONTRIBUTING.md", *PAGES]
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 RUN = [DOCS / f"{name}.md" for name in ("first_run", "own_data", "ship", "read_report")]
-PARSED_ONLY = ("compare", "search")  # of README's commands: minutes each
+PARSED_ONLY = ("compare", "search", "serve")  # of README's commands: minutes each
 FIELDS = {path for kind in (SearchConfig, CompareConfig) for path, _, _ in leaves(kind())}
 QUESTIONS = {  # in README's words, and what the answer has to say
     "which class is positive": "data.positive=NAME",

@@ -312,11 +312,12 @@ def test_a_stopped_command_goes_on(answers, finished, images, tmp_path, monkeypa
     monkeypatch.setattr(AnswerFolder, "add", stops)
     run = ttl_jax.load(finished[0].workdir)
     folder = AnswerFolder(DicomAnswerer(ensemble([run])), str(tmp_path / "out"))
-    given = ensemble([run]), [str(images)], str(tmp_path / "x.csv"), 2
+    table = prediction_table.PredictionTable(str(tmp_path / "x.csv"), answers=folder)
+    given = ensemble([run]), [str(images)], table, 2
     with pytest.raises(KeyboardInterrupt):
-        prediction_table.predict_table(*given, answers=folder)
+        prediction_table.predict_table(*given)
     assert 0 < len(folder) < 10
-    record = prediction_table.predict_table(*given, answers=folder)
+    record = prediction_table.predict_table(*given)
     assert (record["objects"], record["unanswered"]) == (10, 2)
     assert {path.name for path in folder.path.iterdir()} == {path.name for path in out.iterdir()}
 

@@ -495,7 +495,7 @@ def test_a_rung_of_a_search_and_a_cell_of_a_comparison_take_them(tmp_path, small
         ({"model.bn_momentum": 1.0}, "bn_momentum=1.0 must be from 0 to below 1"),
         ({"model.bn_momentum": -0.1}, "bn_momentum=-0.1 must be"),
         ({"model.bn_momentum": float("nan")}, "bn_momentum=nan must be"),
-        ({"model.bn_estimate": "precise(0)"}, "takes how many training batches, 1 or more"),
+        ({"model.bn_estimate": "precise(0)"}, "takes how many training batches, 1 to 9999"),
         ({"model.bn_estimate": "precise"}, "takes how many training batches"),
         ({"model.bn_estimate": "precise(2.5)"}, "takes how many training batches"),
         ({"model.bn_estimate": "corected"}, "bn_estimate='corected'.*'corrected'"),

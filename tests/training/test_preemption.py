@@ -114,8 +114,16 @@ def test_fresh_moves_the_old_folder_aside(tmp_path):
         assert not run.exists()
 
 
+@pytest.fixture
+def heard():
+    """SIGHUP as in a terminal, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_is_a_notice_and_no_exception(number):
+def test_a_signal_is_a_notice_and_no_exception(number, heard):
     before = signal.getsignal(number)
     with watch(grace=60) as notice:
         assert not notice.asked()
@@ -162,7 +170,7 @@ def test_a_file_and_the_metadata_server_are_notices_too(tmp_path, monkeypatch):
             pass
 
 
-def test_a_closed_terminal_is_a_notice_and_what_is_printed_after_is_no_error(tmp_path):
+def test_a_closed_terminal_is_a_notice_and_what_is_printed_after_is_no_error(tmp_path, heard):
     code = (
         "import fcntl, sys, termios, time\nfrom pathlib import Path\n"
         "from ttl_jax.system.preemption import watch\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"

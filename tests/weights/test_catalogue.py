@@ -43,12 +43,13 @@ def test_the_listing_says_what_is_here(tmp_path, monkeypatch):
     assert here["resnet18"] == "yes" and here["resnet34"] == "no"
 
 
-def test_a_file_put_into_the_cache_is_found(tmp_path, monkeypatch):
+def test_a_file_put_into_the_cache_is_found_and_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("TTL_JAX_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
     file = tmp_path / "weights" / "resnet18-f37072fd.pth"
     file.write_bytes(b"x")
-    assert locate("imagenet", "resnet18") == file
+    with pytest.raises(UserError, match="pth: its SHA-256 begins with 2d711642, not f37072fd"):
+        locate("imagenet", "resnet18")
 
 
 def test_data_called_imagenet_in_the_current_folder_are_not_weights(tmp_path, monkeypatch):
