@@ -80,11 +80,11 @@ def test_a_run_of_an_earlier_version_has_its_signature_derived(finished, tmp_pat
 @pytest.mark.parametrize(
     "fields",
     [
-        {"strategy": "full", "task": "multilabel"},
+        {"strategy": "truncated(2)", "task": "multilabel"},
         {"model__dtype": "bfloat16"},
         {"data__tta": "flips"},
-        {"strategy": "full+wise_ft(alpha=0.5)"},
-        {"strategy": "full+soup(kind='uniform',last=2)", "eval_every_epochs": 0.5},
+        {"strategy": "truncated(2)+wise_ft(alpha=0.5)"},
+        {"strategy": "truncated(2)+soup(kind='uniform',last=2)", "eval_every_epochs": 0.5},
         {"model__name": "resnet18_3d", "shape": (4, 32, 32, 3), "strategy": "truncated(2)", "data__depth": 4},
     ],
     ids=str,

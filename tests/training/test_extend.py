@@ -49,7 +49,7 @@ def test_at_a_constant_rate_it_is_the_run_that_was_as_long_from_the_start(tmp_pa
 
 
 def test_of_several_phases_the_last_is_longer(tmp_path, config, datasets):
-    set_fields(config, {"strategy": "lp_ft", "total_steps": 6})
+    set_fields(config, {"strategy": "truncated(2)+lp_ft", "total_steps": 6})
     train(config, tmp_path, datasets)
     began = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     longer(tmp_path, config, 9)

@@ -17,7 +17,7 @@ def _steps(programs):
 @pytest.mark.parametrize("strategy", ["lp_ft", "stochnorm"])
 def test_other_seeds_and_rates_use_the_step_that_was_compiled(tmp_path, config, datasets, strategy):
     programs = Programs()
-    set_fields(config, {"strategy": strategy})
+    set_fields(config, {"strategy": f"truncated(2)+{strategy}"})
     train(config, tmp_path / "first", datasets, session=Session(programs=programs))
     compiled = _steps(programs)
     assert len(compiled) == (2 if strategy == "lp_ft" else 1)

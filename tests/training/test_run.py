@@ -76,6 +76,7 @@ def test_what_is_bad_is_said_on_the_screen_and_in_the_result(tmp_path, config, d
 
 def test_the_test_split_is_read_once_and_last(tmp_path, config, datasets):
     test, val = watched(datasets["test"]), watched(datasets["val"])
+    config.strategy = "truncated(2)"
     train(config, tmp_path, {**datasets, "test": test, "val": val})
     assert sum(test.images.reads) == 12  # 11 examples in batches of 4, the last one padded
     evaluations = sum(line.get("split") == "val" for line in lines(tmp_path))
@@ -88,7 +89,7 @@ def test_the_test_split_is_read_once_and_last(tmp_path, config, datasets):
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path, config, datasets, capsys, share, saved
 ):
-    config.eval_every_epochs = 0.8  # 2 steps
+    config.eval_every_epochs, config.strategy = 0.8, "truncated(3)"  # 2 steps
     whole = train(config, tmp_path / "whole", datasets)
     config.save_share = share
     broken = {**datasets, "val": watched(datasets["val"], stop_at=8)}  # in the third validation
@@ -140,6 +141,7 @@ def test_a_run_may_be_told_at_its_pause_to_go_on(tmp_path, config, datasets):
 
 
 def test_another_config_in_the_same_folder_is_refused(tmp_path, config, datasets):
+    config.strategy = "truncated(1)"
     train(config, tmp_path, datasets)
     config.optimizer.lr = 0.5
     with pytest.raises(UserError, match="optimizer.lr: 0.001 -> 0.5"):
@@ -156,7 +158,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, config, datasets):
 @pytest.mark.parametrize(("share", "end"), [(0.25, 4), (0.375, 6)])
 def test_phases_that_meet_beside_an_epochs_end_have_one_validation(tmp_path, config, datasets, share, end):
     config.total_steps, config.eval_every_epochs = 16, 2.0  # of 2.5 steps: epochs end at 5, 10, 15
-    config.strategy = f"lp_ft(share={share})"
+    config.strategy = f"truncated(1)+lp_ft(share={share})"
     train(config, tmp_path, datasets)
     assert [line["step"] for line in lines(tmp_path) if "split" in line] == [end, 10, 15, 16]
 
@@ -172,7 +174,7 @@ def test_several_labels_with_unknown_ones(tmp_path, config, make_split):
 
 def test_early_stop_ends_a_run(tmp_path, config, datasets):
     config.total_steps, config.early_stop.patience, config.optimizer.lr = 60, 2, 1e-12
-    config.schedule.name = "constant"
+    config.schedule.name, config.strategy = "constant", "truncated(1)"
     result = train(config, tmp_path, datasets)
     assert result.metrics["steps"] < 60
 

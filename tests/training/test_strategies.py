@@ -191,7 +191,7 @@ def test_phases_resume_bit_for_bit_at_every_save(
     text, stops, fields, hand_over, tmp_path, config, datasets, monkeypatch, script
 ):
     script({1: 0.5, 2: 0.9, 3: 0.7, 4: 0.6, 5: 0.8, 6: 0.5})
-    set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.4})
+    set_fields(config, {"strategy": f"truncated(2)+{text}", "total_steps": 6, "eval_every_epochs": 0.4})
     set_fields(config, {"optimizer.lr": 1e-2, "hand_over": hand_over, "save_share": 1.0, **fields})
     programs = Programs()
     whole = train(config, tmp_path / "whole", datasets, session=Session(programs=programs))
@@ -218,7 +218,7 @@ def test_phases_resume_bit_for_bit_at_every_save(
     "text", ["bss+delta+ema", "mixout(0.5)", "stochnorm+l1_sp(coupled=False)+auto_rgn(batches=2)"]
 )
 def test_a_run_resumes_bit_for_bit(text, tmp_path, config, datasets, monkeypatch):
-    set_fields(config, {"strategy": f"truncated(3)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
+    set_fields(config, {"strategy": f"truncated(2)+{text}", "total_steps": 6, "eval_every_epochs": 0.8})
     whole = train(config, tmp_path / "whole", datasets)  # saves now and then, the other at every validation
     set_fields(config, {"save_share": 1.0})
     save, calls = Checkpoints.save_last, []
