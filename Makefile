@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test package extras browser web torture-resume torture-fuzz torture-values parity golden docs docs-check lint clean
+.PHONY: quickstart test package extras browser web torture-resume torture-fuzz torture-values parity golden docs docs-check notebooks lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -98,6 +98,9 @@ package: $(VENV)/installed-package  ## wheel and sdist in dist/, checked and use
 docs: $(VENV)/installed-docs  ## the documentation as a site in site/; a broken link ends it
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/zensical build --strict
+
+notebooks: $(VENV)/installed-docs  ## the notebooks of the documentation, run
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m docs -k notebooks tests/test_docs.py
 
 docs-check: docs  ## every marked command and notebook of the documentation, run in a folder elsewhere
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m 'docs or not docs' tests/test_docs.py
