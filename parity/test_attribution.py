@@ -55,7 +55,8 @@ def test_class_activation_maps(networks, method, kind, unit):
         targets = [ClassifierOutputTarget(place) for place in classes]
         with kind(network, [getattr(network, LAYERS[unit])]) as cam:
             want = cam(torch.from_numpy(images).movedim(-1, 1), targets)
-        found = enlarged(scaled(ours(networks, method, unit, classes)), (64, 64))
+        # Theirs scales before and after it enlarges: between the centres of places no peak is reached.
+        found = scaled(np.asarray(enlarged(scaled(ours(networks, method, unit, classes)), (64, 64))))
         np.testing.assert_allclose(found, want, atol=1e-4)
         seen = np.maximum(seen, want.max(axis=(1, 2)))
     assert (seen > 0.5).all()
