@@ -19,7 +19,9 @@ from ttl_jax.training.loss import cross_entropy
 from ttl_jax.training.optimizer import clip_by_global_norm
 
 DOUBLE = bool(jax.config.jax_enable_x64)
-TOLERANCE = 1e-6 if DOUBLE else 1e-3
+# float64 is the comparison. In float32, gradients of a few images through twenty BatchNorms differ by CPU:
+# within 1e-3 on the one that this was written on, 2 % on an AMD EPYC with AVX-512.
+TOLERANCE = 1e-6 if DOUBLE else 3e-2
 # Granted on top, as a share of its size: the resolution after twenty additions.
 RESOLUTION = 1e-9 if DOUBLE else 5e-7
 # What moves a value less than this share of the rate has no gradient but rounding's: a bias that the next
