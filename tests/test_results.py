@@ -1,0 +1,24 @@
+"""The tables of docs/results say what the files beside them hold."""
+
+import csv
+from pathlib import Path
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+def test_the_table_of_strategies_is_its_files():
+    page = (RESULTS / "comparison_study.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith(("| pneumoniamnist", "| brain_tumor_mri"))]
+    with (RESULTS / "comparison_study.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(lines) == len(rows) == 20
+    for line, row in zip(lines, rows, strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[0] == row["dataset"] and cells[2] == row["strategy"]
+        score, low, high = (float(row[name]) for name in ("auroc", "low", "high"))
+        assert cells[3] == f"{score:.3f} [{low:.3f}, {high:.3f}]"
+        if row["difference"]:
+            gain = f"{100 * float(row['difference']):+.1f}".replace("-", "−")
+            assert cells[4].split()[0].replace("−0.0", "+0.0") == gain.replace("−0.0", "+0.0")
+            if gain in ("+2.1", "+2.7") and "truncated" in row["strategy"]:
+                assert gain in page.split("| data set")[0]
