@@ -14,11 +14,11 @@ def test_the_table_of_strategies_is_its_files():
     assert len(lines) == len(rows) == 20
     for line, row in zip(lines, rows, strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells[0] == row["dataset"] and cells[2] == row["strategy"]
+        assert cells[0] == row["dataset"] and cells[1] == row["strategy"]
         score, low, high = (float(row[name]) for name in ("auroc", "low", "high"))
-        assert cells[3] == f"{score:.3f} [{low:.3f}, {high:.3f}]"
+        assert cells[2] == f"{score:.3f} [{low:.3f}, {high:.3f}]"
         if row["difference"]:
             gain = f"{100 * float(row['difference']):+.1f}".replace("-", "−")
-            assert cells[4].split()[0].replace("−0.0", "+0.0") == gain.replace("−0.0", "+0.0")
+            assert cells[3].split()[0].replace("−0.0", "+0.0") == gain.replace("−0.0", "+0.0")
             if gain in ("+2.1", "+2.7") and "truncated" in row["strategy"]:
                 assert gain in page.split("| data set")[0]
