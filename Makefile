@@ -72,8 +72,9 @@ browser: $(VENV)/installed-browser web  ## the pages of `serve` and of a web exp
 	$(BIN)/python -m pytest -m extras tests/deploy/test_browser.py
 
 N ?= 30
-torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
-	PYTHONPATH=. $(BIN)/python tests/training/torture.py --kills $(N)
+torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments of five commands: bitwise equal to an uninterrupted run?
+	for command in train search compare prepare predict; do \
+	  PYTHONPATH=. $(BIN)/python tests/torture/harm.py --command $$command --kills $(N) --seed $(SEED) || exit 1; done
 
 SEED ?= 0
 torture-fuzz: $(VENV)/installed-test  ## hostile and damaged files: does each end as read or in one sentence?

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -85,6 +86,8 @@ def predict_table(
         about["columns"] += ANSWERS
         about["dicom_out"] = str(answers.path)
     if (done := _finished(out, about)) is not None:
+        if not remote.is_remote(out):  # a kill may have left them
+            shutil.rmtree(f"{out}.parts", ignore_errors=True)
         if answers is not None and len(answers) < done["objects"]:
             raise UserError(f"{answers.path} lacks files that {out} names: remove {out} to make them anew")
         return done
@@ -93,18 +96,21 @@ def predict_table(
         folder, push = closing.enter_context(remote.workfolder(f"{out}.parts"))
         folder.mkdir(parents=True, exist_ok=True)
         closing.enter_context(held(folder / "lock", wait=False, name=f"{out}.parts"))
-        _claim(folder, about, out)
-        _predict_parts(joint, entries, folder, total, batch_size, table)
-        record = about | _summary(folder, table)
-        with remote.output(f"{out}.json") as place:
-            write_json(place, record)
-        with remote.output(out) as place:
-            _write(place, table, about["columns"], folder)
+        record = _finished(out, about)  # by a process that has let it go meanwhile
+        if record is None:
+            _claim(folder, about, out)
+            _predict_parts(joint, entries, folder, total, batch_size, table)
+            record = about | _summary(folder, table)
+            with remote.output(f"{out}.json") as place:
+                write_json(place, record)
+            with remote.output(out) as place:
+                _write(place, table, about["columns"], folder)
         for part in folder.iterdir():
             part.unlink()
         push()
     if not remote.is_remote(out):
-        folder.rmdir()
+        with suppress(OSError):  # one that comes now holds its lock there
+            folder.rmdir()
     return record
 
 
