@@ -19,6 +19,7 @@ from ttl_jax.cli import main
 from ttl_jax.deploy import prediction_table
 from ttl_jax.deploy.predict import ensemble, mutual_information, with_probabilities
 from ttl_jax.evaluation import predictions
+from ttl_jax.system.lock import held
 from ttl_jax.training.records.training_features import load_training_features
 from ttl_jax.training.run import train
 
@@ -134,6 +135,22 @@ def test_a_killed_command_goes_on(finished, tmp_path):
     assert [row["id"] for row in rows] == sorted(str(path) for path in folder.iterdir())
     whole = ttl_jax.load(finished[0].workdir).predict([row["id"] for row in rows], calibrated=True)
     np.testing.assert_allclose([float(row["p_bright"]) for row in rows], whole[:, 1], rtol=0, atol=1e-6)
+
+
+def test_a_second_process_is_refused_and_what_a_kill_left_goes(finished, images, tmp_path, capsys):
+    out, parts = tmp_path / "x.csv", tmp_path / "x.csv.parts"
+    parts.mkdir()
+    with held(parts / "lock", wait=False):
+        assert predict(finished[0].workdir, images, f"--out={out}") == 2
+        said = capsys.readouterr().err
+        assert f"x.csv.parts is in use by process {os.getpid()} on " in said and said.count("\n") == 1
+        assert [path.name for path in parts.iterdir()] == ["lock"] and not out.exists()
+    assert predict(finished[0].workdir, images, f"--out={out}") == 0
+    written = out.read_bytes()
+    parts.mkdir()  # as a process leaves it that is killed once the table is there
+    (parts / "part-000000.jsonl").write_text("x")
+    assert predict(finished[0].workdir, images, f"--out={out}") == 0
+    assert out.read_bytes() == written and not parts.exists()
 
 
 def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):
