@@ -124,7 +124,7 @@ def curves(
 
 @dataclass(frozen=True)
 class Inside:
-    """How much of each map lies in its mask.
+    """Share of each map that lies in its mask.
 
     Attributes:
         energy: (N,) share of the map's sum within the mask (Wang et al. 2020); NaN for an empty map.

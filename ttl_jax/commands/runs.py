@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _row(kind: str, place: Path) -> dict[str, Any]:
-    """What is known of a work; of one whose files are damaged that."""
+    """Describe a work; of one whose files are damaged, say that."""
     try:
         with readable_folder(place):
             return _KINDS[kind](place)

@@ -63,7 +63,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a user names: a file, or the files of a series, or one image in memory.
+    """An input that a user names: a file, or the files of a series, or one image in memory.
 
     Attributes:
         name: path as the user gave it, a table's cell, or the number of an array.

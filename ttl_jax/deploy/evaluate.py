@@ -209,7 +209,7 @@ def find_leaks(
 def _against_training(
     run: Run, here: Predictions, validation: Predictions, described: Described
 ) -> tuple[dict[str, Any], Float[np.ndarray, "n"], tuple[Leak, ...]]:
-    """What only the run's training images can tell: result entries, a percentile an image, leaks."""
+    """Compare with the run's training images: result entries, a percentile an image, leaks."""
     try:
         known = load_training_features(run.folder)
     except UserError as error:

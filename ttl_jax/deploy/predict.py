@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is said of an image besides the probabilities of its classes.
+    """Answers about an image besides the probabilities of its classes.
 
     Attributes:
         threshold: an aim reached on validation, as "sensitivity 0.90"; a probability; or none.

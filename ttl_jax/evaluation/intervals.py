@@ -193,7 +193,7 @@ def _interval(
 
 @dataclass(frozen=True)
 class Spread:
-    """How far a figure spreads over patients.
+    """Spread of a figure over patients.
 
     Attributes:
         theta: the figure on a scale from 0 to 1.

@@ -26,7 +26,7 @@ NOTE = "Such a map shows where, not why, and is no proof that the reason is soun
 
 @dataclass(frozen=True)
 class Judged:
-    """What the checks say of a method with a run.
+    """Verdict of the checks on a method with a run.
 
     Attributes:
         run, method: their names.

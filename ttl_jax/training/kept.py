@@ -1,4 +1,4 @@
-"""What a finished run keeps: its config, its signature and its weights."""
+"""The files that a finished run keeps: its config, its signature and its weights."""
 
 from __future__ import annotations
 

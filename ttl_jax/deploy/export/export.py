@@ -110,7 +110,7 @@ def _folder(folder: Path) -> Path:
 
 
 def metadata_of(run: Result) -> dict[str, str]:
-    """What the file itself says: classes, network, version, and all of signature.json."""
+    """Metadata of the exported file: classes, network, version, and all of signature.json."""
     known = run.signature
     return {
         "class_names": json.dumps(known.class_names),

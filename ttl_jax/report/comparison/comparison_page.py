@@ -1,4 +1,4 @@
-"""What the page of a comparison shows beside that of its runs."""
+"""The page of a comparison, beside that of its runs."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class TorchPickle:
-    """What torch's pickles mean by the names and persistent ids in them.
+    """Meaning of the names and persistent ids in torch's pickles.
 
     Attributes:
         path: The file, for messages.
