@@ -274,11 +274,11 @@ def _listed(path: str, volumes: bool, image: str, root: str) -> Iterator[Entry]:
         for name, each in zip(listing.ids.tolist(), listing.images, strict=True):
             yield Entry(f"{path}#{name}", each)
     elif here.is_dir():
-        found = False
+        any_file = False
         for name in walk(here):
-            found = True
+            any_file = True
             yield Entry(os.path.join(path, name), here / name)
-        if not found:
+        if not any_file:
             raise UserError(f"{path} holds no image, DICOM or NIfTI file")
     else:
         yield Entry(path, here)

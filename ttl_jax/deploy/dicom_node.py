@@ -52,12 +52,12 @@ class Peer:
         Raises:
             UserError: it is not written so.
         """
-        found = re.fullmatch(r"([ -?A-\[\]-~]{1,16})@([^@\s]+):(\d{1,5})", text)
-        if found is None or not 0 < int(found[3]) < 65536:
+        match = re.fullmatch(r"([ -?A-\[\]-~]{1,16})@([^@\s]+):(\d{1,5})", text)
+        if match is None or not 0 < int(match[3]) < 65536:
             raise UserError(
                 f"--send_to={text[:200]!r} is not written as AETITLE@host:port, as PACS@10.0.0.5:104"
             )
-        return cls(found[1].strip(), found[2].strip("[]"), int(found[3]))
+        return cls(match[1].strip(), match[2].strip("[]"), int(match[3]))
 
     def send(self, objects: Sequence[Dataset]) -> None:
         """Send objects.

@@ -144,7 +144,7 @@ def scan(folder: Path, known: Mapping[str, str]) -> list[Identifying]:
         folder: any folder.
         known: {text: kind} of what identifies, see `known_texts`.
     """
-    found = []
+    occurrences = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.is_symlink():
             continue
@@ -154,10 +154,10 @@ def scan(folder: Path, known: Mapping[str, str]) -> list[Identifying]:
         for text in (name, *texts_in(path)):
             for kind, each in _in_text(text, known, own):
                 seen.setdefault(kind, {})[each] = None
-        found += [
+        occurrences += [
             Identifying(name, kind, len(texts), next(iter(texts))) for kind, texts in sorted(seen.items())
         ]
-    return found
+    return occurrences
 
 
 def _in_text(text: str, known: Mapping[str, str], own: date) -> Iterator[tuple[str, str]]:

@@ -105,14 +105,14 @@ def _groups(
         if group == "folder":
             raise UserError(f"data.group=folder: the classes of {root} have no folders in them")
         return None, ()
-    found = patient_folders(inside, first=group == "folder")
-    if found is None and group == "folder":
+    patients = patient_folders(inside, first=group == "folder")
+    if patients is None and group == "folder":
         stray = next(file for file, (_, folders) in zip(files, inside, strict=True) if not folders)
         raise UserError(f"data.group=folder: {stray} is in no folder within its class")
-    if found is None:
+    if patients is None:
         return None, ("the folders within the classes are not taken for patients (data.group=folder does)",)
-    count = len(set(found))
-    return found, (f"the {count} folders within the classes are patients (data.group=file: they are not)",)
+    count = len(set(patients))
+    return patients, (f"the {count} folders within the classes are patients (data.group=file: they are not)",)
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:
