@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def read_npz(path: str | Path, how: str = "auto") -> Listing:
     if len(widths) > 1:
         raise UserError(f"{path} has labels of {widths} columns in its splits; give all the same")
     parsed = array_labels(np.concatenate(labels), str(path), ids, how)
-    return make_listing(
+    listing = make_listing(
         str(path),
         [image for part in images for image in _each(part)],
         [f"{path}, image {name}" for name in ids],
@@ -65,10 +66,8 @@ def read_npz(path: str | Path, how: str = "auto") -> Listing:
         parsed.values,
         parsed.names,
         splits=splits,
-        splits_from=f"the arrays of {path}",
-        notes=parsed.notes,
-        numbered=True,
     )
+    return replace(listing, splits_from=f"the arrays of {path}", notes=parsed.notes, numbered=True)
 
 
 def read_arrays(images: Any, labels: Any, how: str = "auto") -> Listing:
@@ -88,9 +87,8 @@ def read_arrays(images: Any, labels: Any, how: str = "auto") -> Listing:
     ids = [f"{number:06d}" for number in range(len(each))]
     parsed = array_labels(_columns(_as_array(labels), each, "labels"), "labels", ids, how)
     where = [f"image {number}" for number in range(len(each))]
-    return make_listing(
-        "the arrays given", each, where, ids, parsed.values, parsed.names, notes=parsed.notes, numbered=True
-    )
+    listing = make_listing("the arrays given", each, where, ids, parsed.values, parsed.names)
+    return replace(listing, notes=parsed.notes, numbered=True)
 
 
 def _each_of_any_size(images: Any) -> list[ImageSource]:
