@@ -34,7 +34,7 @@ LOOPBACK = "127.0.0.1"
 MAX_BYTES = 256_000_000  # of an object; the association of a larger one is aborted while it comes
 ASSOCIATIONS = 4  # at a time
 SECONDS = 60.0  # that a peer may say nothing
-SUCCESS, NO_MEMORY, NOT_THIS_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, B.2.3
+SUCCESS, NO_MEMORY, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4, B.2.3
 
 
 @dataclass(frozen=True)

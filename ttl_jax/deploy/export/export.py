@@ -21,7 +21,6 @@ from ttl_jax.training.records import signature
 from ttl_jax.training.result import Result
 
 TOLERANCE = 1e-4  # of a probability, against JAX
-LOGITS_OF_TORCH = 1e-5
 FOLDER = "export"
 
 
