@@ -1,4 +1,4 @@
-"""Every kind of report page in headless Chromium, from disk, by axe-core (WCAG 2 A and AA): `make browser`."""
+"""Every kind of report page in Chromium, from disk, by axe-core (WCAG 2 A and AA): `make browser`."""
 
 import os
 import subprocess
