@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 
 import fsspec
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 import ttl_jax
 from ttl_jax.cli import main
 from ttl_jax.deploy import prediction_table
-from ttl_jax.deploy.predict import ensemble, mutual_information, with_probabilities
+from ttl_jax.deploy.predict import Ensemble, ensemble, mutual_information, with_probabilities
 from ttl_jax.evaluation import predictions
 from ttl_jax.system.lock import held
 from ttl_jax.training.records.training_features import load_training_features
@@ -135,6 +136,38 @@ def test_a_killed_command_goes_on(finished, tmp_path):
     assert [row["id"] for row in rows] == sorted(str(path) for path in folder.iterdir())
     whole = ttl_jax.load(finished[0].workdir).predict([row["id"] for row in rows], calibrated=True)
     np.testing.assert_allclose([float(row["p_bright"]) for row in rows], whole[:, 1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seen", [1, 2, 3, 4, 5])
+def test_batches_are_the_same_after_a_kill(finished, images, tmp_path, monkeypatch, seen):
+    """The last digits of a number depend on the images that are computed with it."""
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(5).integers(0, 255, (40, 30, 7)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), images / "03b.nii")
+    words = (finished[0].workdir, images, "--batch_size=4")
+    whole, out, batches = tmp_path / "whole.csv", tmp_path / "x.csv", []
+    rows, predicted = Ensemble.rows, prediction_table.predict
+
+    def watched(joint, given):
+        batches.append(given[0].tobytes())
+        return rows(joint, given)
+
+    def cut(*given):
+        yield from islice(predicted(*given), seen)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction_table, "PART_ROWS", 1)
+    monkeypatch.setattr(Ensemble, "rows", watched)
+    assert predict(*words, f"--out={whole}") == 0
+    every = batches.copy()
+    monkeypatch.setattr(prediction_table, "predict", cut)
+    with pytest.raises(KeyboardInterrupt):
+        predict(*words, f"--out={out}")
+    monkeypatch.setattr(prediction_table, "predict", predicted)
+    batches.clear()
+    assert predict(*words, f"--out={out}") == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert batches == every[-len(batches) :] and len(batches) < len(every) == 5 or seen == 1
 
 
 def test_a_second_process_is_refused_and_what_a_kill_left_goes(finished, images, tmp_path, capsys):

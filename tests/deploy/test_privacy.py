@@ -183,6 +183,15 @@ def test_what_is_no_ones_is_not_found(tmp_path):
     assert scan(tmp_path, {}) == []
 
 
+def test_numbers_are_no_names(tmp_path):
+    """2 MB of random bytes hold a dozen times two letters about a ^."""
+    noise = np.random.default_rng(0).bytes(2_000_000)
+    (tmp_path / "weights").write_bytes(noise)
+    assert [each for each in scan(tmp_path, {}) if each.kind == "DICOM name"] == []
+    (tmp_path / "weights").write_bytes(noise + b"Haakonsen^Anna" + noise[:100])
+    assert [(each.kind, each.first) for each in scan(tmp_path, {})] == [("DICOM name", "Haakonsen^Anna")]
+
+
 def test_columns_that_identify():
     assert identifies([f"19{year}-01-02" for year in range(60, 70)]) and identifies(["3.4.1961"])
     assert identifies([f"name {number}" for number in range(20)]) and identifies(

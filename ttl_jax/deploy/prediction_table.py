@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,46 +219,65 @@ def _predict_parts(
     parts = _parts(folder)
     state: dict[str, Any] = next(_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
     before, number = state["entries"], len(parts)
-    streams = [entries() for _ in geometries(joint)]
-    names = ""
-    for stream in streams:
-        names = ""
-        for _ in range(before):
-            names = _chained(names, next(stream, None))
-    if names != state["names"]:
+    at, skip = state.get("batch", (before, 0))
+    streams, names = zip(*(_from(entries(), at, before) for _ in geometries(joint)), strict=True)
+    if any(known != state["names"] for _, known in names):
         raise UserError(f"the images have changed since {out}.parts was begun: remove it to start anew")
     if before:
         print(f"going on after {before} of {total} images", flush=True)
     say, pending, since = progress_lines("predicted"), list[Row](), time.monotonic()
-    seen = _Names(streams[0], names)
-    done = 0
+    seen = _Names(streams[0], names[0][0])
+    first = dict[int, tuple[int, int]]()  # where the batch begins in which an entry does
+    done = int(skip > 0)
 
     def flush(rows: list[Row], done: int) -> None:
         nonlocal number
         if answers is not None:
             for count, own in groupby(rows, lambda row: row["entry"]):
                 answers.add(seen.sources[count], list(own))
-        first = {"entries": before + done, "names": seen.after(done)}
+        about = {
+            "entries": at + done,
+            "names": seen.after(done),
+            "batch": first.get(done + 1, (at + done, 0)),
+        }
         place = folder / f"part-{number:06d}.jsonl"
         beside = place.with_suffix(".tmp")
         with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each) + "\n" for each in (first, *rows))
+            file.writelines(json.dumps(each) + "\n" for each in (about, *rows))
             file.flush()
             os.fsync(file.fileno())
         beside.replace(place)
         number += 1
 
-    for rows in predict(joint, [seen, *streams[1:]], batch_size):
-        pending += rows
-        done = pending[-1]["entry"]
-        say(done, max(total - before, done))
+    begin = at, skip
+    for rows in predict(joint, [seen, *streams[1:]], batch_size, skip):
+        first |= {row["entry"]: begin for row in rows if row["entry"] not in first}
+        new = [row for row in rows if at + row["entry"] > before]  # the batch that a kill cut is made again
+        pending += new
+        last = rows[-1]["entry"]
+        begin = at + last - 1, sum(row["entry"] == last for row in rows) + (skip if last == done else 0)
+        skip, done = begin[1], last
+        say(at + done, max(total, at + done))
         if len(pending) >= PART_ROWS or time.monotonic() - since > PART_SECONDS:
             whole = [row for row in pending if row["entry"] < done]  # the last one may have more rows
             if whole:
                 flush(whole, done - 1)
                 pending, since = pending[len(whole) :], time.monotonic()
+                first = {entry: place for entry, place in first.items() if entry >= done}
     if pending:
         flush(pending, done)
+
+
+def _from(entries: Iterator[Entry], at: int, before: int) -> tuple[Iterator[Entry], tuple[str, str]]:
+    """The entries from a place on, and the digests of all names up to there and up to a later place."""
+    names, there, again = "", "", list[Entry]()
+    for number in range(before):
+        there = names if number == at else there
+        entry = next(entries, None)
+        names = _chained(names, entry)
+        if number >= at and entry is not None:
+            again.append(entry)
+    return chain(again, entries), (there if at < before else names, names)
 
 
 def _chained(names: str, entry: Entry | None) -> str:

@@ -307,8 +307,14 @@ class Checkpoints:
         restored: Variables
         if variables is None:
             restored = self._orbax.restore(bundle / "default")
-        else:
+            return restored
+        try:
             restored = self._read(bundle / "default", variables)
+        except ValueError as error:  # what Orbax says of it is pages long
+            raise UserError(
+                f"{bundle} holds weights of other parts or shapes than this network's; start the run again "
+                "with --fresh"
+            ) from error
         return restored
 
     def _read(self, folder: Path, template: Any) -> Any:
