@@ -138,6 +138,34 @@ def test_a_killed_command_goes_on(finished, tmp_path):
     np.testing.assert_allclose([float(row["p_bright"]) for row in rows], whole[:, 1], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("harm", ["cut", "emptied", "flipped", "gone", "swapped"])
+def test_a_broken_part_is_made_again(finished, images, tmp_path, monkeypatch, capsys, harm):
+    words, whole, out = (
+        (finished[0].workdir, images, "--batch_size=4"),
+        tmp_path / "whole.csv",
+        tmp_path / "x.csv",
+    )
+    assert predict(*words, f"--out={whole}") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction_table, "PART_ROWS", 1)
+        patched.setattr(prediction_table, "_summary", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(*words, f"--out={out}")
+    first, second, *_, last = sorted((tmp_path / "x.csv.parts").glob("part-*.jsonl"))
+    content = second.read_bytes()
+    if harm == "gone":
+        second.unlink()
+    else:
+        second.write_bytes({
+            "cut": content[:-30], "emptied": b"", "flipped": content.replace(b"0.", b"1.", 1),
+            "swapped": last.read_bytes()[:-1],
+        }[harm])  # fmt: skip
+    capsys.readouterr()
+    assert predict(*words, f"--out={out}") == 0
+    assert "part-000001.jsonl is broken or gone: it is made again" in capsys.readouterr().out
+    assert out.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("seen", [1, 2, 3, 4, 5])
 def test_batches_are_the_same_after_a_kill(finished, images, tmp_path, monkeypatch, seen):
     """The last digits of a number depend on the images that are computed with it."""

@@ -174,8 +174,8 @@ def _finished(out: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
     if not _exists(out):
         return None
     try:
-        record: dict[str, Any] = json.loads(Path(remote.local(f"{out}.json")).read_text())
-    except (OSError, ValueError, UserError):
+        record = read_object(Path(remote.local(f"{out}.json")))
+    except (OSError, UserError):
         record = {}
     if {name: record.get(name) for name in about} != json.loads(json.dumps(about)):
         raise UserError(
@@ -196,8 +196,44 @@ def _claim(folder: Path, about: Mapping[str, Any], out: str) -> None:
     write_json(path, about)
 
 
+_PART = "part-{:06d}.jsonl"
+
+
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.jsonl"))
+
+
+def _write_part(place: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Write a part as a whole or not at all: a line with the hash of the others, and a line a row."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    beside = place.with_suffix(".tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({**about, "sha256": hashlib.sha256(lines.encode()).hexdigest()}) + "\n" + lines)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(place)
+
+
+def _whole_parts(folder: Path) -> list[Path]:
+    """The parts as they were written, up to the first that is broken or gone; those after it are removed."""
+    count = 0
+    while _is_whole(folder / _PART.format(count)):
+        count += 1
+    parts = _parts(folder)
+    if after := parts[count:]:
+        broken = folder / _PART.format(count)
+        print(f"{broken} is broken or gone: it is made again, and what came after it", flush=True)
+        for part in after:
+            part.unlink()
+    return parts[:count]
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        head, lines = part.read_bytes().split(b"\n", 1)
+        return bool(json.loads(head)["sha256"] == hashlib.sha256(lines).hexdigest())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -216,7 +252,7 @@ def _predict_parts(
 ) -> None:
     """Write the parts that are missing. The first line of each says how many entries are done, and which."""
     out, answers = table.out, table.answers
-    parts = _parts(folder)
+    parts = _whole_parts(folder)
     state: dict[str, Any] = next(_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
     before, number = state["entries"], len(parts)
     at, skip = state.get("batch", (before, 0))
@@ -235,18 +271,9 @@ def _predict_parts(
         if answers is not None:
             for count, own in groupby(rows, lambda row: row["entry"]):
                 answers.add(seen.sources[count], list(own))
-        about = {
-            "entries": at + done,
-            "names": seen.after(done),
-            "batch": first.get(done + 1, (at + done, 0)),
-        }
-        place = folder / f"part-{number:06d}.jsonl"
-        beside = place.with_suffix(".tmp")
-        with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each) + "\n" for each in (about, *rows))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
+        batch = first.get(done + 1, (at + done, 0))
+        about = {"entries": at + done, "names": seen.after(done), "batch": batch}
+        _write_part(folder / _PART.format(number), about, rows)
         number += 1
 
     begin = at, skip
