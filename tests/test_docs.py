@@ -132,9 +132,9 @@ def dry(monkeypatch):
             ways = ("parse_args", "parse_intermixed_args")
             reads = {way: ends(getattr(arguments.Parser, way)) for way in ways}
             monkeypatch.setattr(command, "Parser", type("Parser", (arguments.Parser,), reads))
-    for place in ("data.prepared.prepare.prepare", "commands.doctor_checks.examine"):
+    for place in ("data.prepared.prepare.prepare", "commands.doctor.examine"):
         monkeypatch.setattr(f"ttl_jax.{place}", ends(lambda *given: None))
-    monkeypatch.setattr("ttl_jax.data.sources.guess.guess_source", lambda path: "folder")
+    monkeypatch.setattr("ttl_jax.data.sources.registry.guess_source", lambda path: "folder")
 
 
 def understand(words):

@@ -130,7 +130,7 @@ def _use_own_data(config: ConfigDict, typed: set[str], kind: type[Section]) -> N
         typed: names of the fields that were typed.
         kind: dataclass of the config.
     """
-    from ttl_jax.data.sources.guess import GUESSED, guess_source
+    from ttl_jax.data.sources.registry import GUESSED, guess_source
     from ttl_jax.system import remote
 
     if "compare" in config and "compare.datasets" not in typed:

@@ -10,7 +10,7 @@ from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, CellState, Setting
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 
 
 @dataclass(frozen=True)

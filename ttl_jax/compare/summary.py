@@ -10,13 +10,12 @@ import numpy as np
 
 from ttl_jax.compare import budget, cells, inference, tune
 from ttl_jax.compare.config import CompareConfig, CompareOptions
-from ttl_jax.compare.pictures import write_pictures
+from ttl_jax.compare.plan_pictures import write_pictures
 from ttl_jax.compare.setting_state import SettingState
 from ttl_jax.compare.statistics import statistics
 from ttl_jax.data import card
 from ttl_jax.evaluation import Metric, predictions, registry
-from ttl_jax.evaluation.intervals import intervals_of
-from ttl_jax.evaluation.seeds import mean_interval
+from ttl_jax.evaluation.intervals import intervals_of, mean_interval
 from ttl_jax.training.records import provenance
 
 

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.data.splits.altered import altered_pairs
 from ttl_jax.data.splits.fingerprint import Pairs, near_pairs
 from ttl_jax.system.user_folders import user_cache

@@ -21,7 +21,7 @@ from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.splits.fingerprint import WAVES, low_frequencies, pixel_hash, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import distance
-from ttl_jax.training.predict import Predict, logits_of
+from ttl_jax.training.predictor import Predict, logits_of
 from ttl_jax.training.trainer import Trainer
 from ttl_jax.typing import Float, Shaped, UInt8, Variables
 
