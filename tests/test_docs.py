@@ -25,7 +25,7 @@ from ttl_jax.commands import arguments
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.config.fields import leaves
 from ttl_jax.search.config import SearchConfig
-from ttl_jax.system import shipped
+from ttl_jax.system import folders
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -143,7 +143,7 @@ def understand(words):
     if name.startswith("-") or "--help" in given:
         assert name in ("--version", "--help") or name in COMMANDS
     elif name == "bench" and given:
-        source = (shipped.folder("benchmarks") / f"{given[0]}.py").read_text()
+        source = (folders.shipped("benchmarks") / f"{given[0]}.py").read_text()
         for flag in re.findall(r"--(\w+)", " ".join(given)):
             assert flag in source, f"bench {given[0]} takes no --{flag}"
     elif name in ("strategies", "bench") and not given:

@@ -17,7 +17,7 @@ from ttl_jax.commands.arguments import config_and_workdir, unknown_argument
 from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote
-from ttl_jax.system.user_folders import user_cache
+from ttl_jax.system.folders import user_cache
 
 SUMMARY = "what of this machine would stop a run"
 

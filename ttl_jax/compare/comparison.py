@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttl_jax import data, engines, strategies, weights
-from ttl_jax.compare import budget, cells, fold_counts, prune, summary, tune
+from ttl_jax.compare import budget, cells, fold_counts, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import CompareConfig, check, strategy_texts
 from ttl_jax.compare.progress_table import Board, ProgressLine, make_board
-from ttl_jax.compare.setting_state import SettingState, setting_state
+from ttl_jax.compare.setting_state import SettingState, prune, setting_state
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
 from ttl_jax.config import replace_fields
@@ -228,7 +228,7 @@ def _run(
                 if report.status == "done":
                     clock.add(cell, report.seconds)
                 states[cell.setting] = setting_state(config, workdir, cell.setting, tuners[cell.setting])
-                prune.prune(config, workdir, states[cell.setting])
+                prune(config, workdir, states[cell.setting])
                 committed()
                 _announce(board, report, cell, config, workdir, states, clock)
     finally:

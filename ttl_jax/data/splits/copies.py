@@ -13,7 +13,7 @@ import numpy as np
 from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.data.splits.altered import altered_pairs
 from ttl_jax.data.splits.fingerprint import Pairs, near_pairs
-from ttl_jax.system.user_folders import user_cache
+from ttl_jax.system.folders import user_cache
 from ttl_jax.typing import Bool, Float, Int, UInt8
 
 # What counts as a copy, and what a report says of it (docs/leaks.md).
