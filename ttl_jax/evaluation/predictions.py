@@ -13,6 +13,7 @@ import numpy as np
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.outcomes import checked_names
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, log_odds, probabilities
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.typing import Bool, Float, Shaped
 
 _COLUMN = "column/"
@@ -86,14 +87,8 @@ def save(
         if len(cells) != len(values):
             raise ValueError(f"column {name!r} has {len(cells)} cells for {len(values)} rows of logits")
         arrays[f"{_COLUMN}{name}"] = np.asarray(cells).astype(np.str_)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(place) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return place
 
 
