@@ -26,7 +26,7 @@ from ttl_jax import data
 from ttl_jax.config import data_config, default_config, set_fields
 from ttl_jax.data.phantom import MODALITIES
 from ttl_jax.evaluation import out_of_distribution as ood
-from ttl_jax.training.predict import logits_of, make_predict
+from ttl_jax.training.predictor import logits_of, make_predict
 from ttl_jax.training.records.training_features import load_training_features
 
 DEFAULTS = {"modalities": "radiograph,mri,histology", "strategies": "linear_probe,full", "epochs": "4",
