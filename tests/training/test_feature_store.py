@@ -59,6 +59,15 @@ def test_a_kill_leaves_no_half_array(tmp_path):
     assert {path.suffix for path in (tmp_path / "store").iterdir()} == {".npy", ".lock"}
 
 
+@pytest.mark.parametrize("left", [0, 20, 130])
+def test_an_array_that_is_cut_is_computed_again(tmp_path, capsys, left):
+    filled(tmp_path / "store", "a", tmp_path / "log")
+    (path,) = (tmp_path / "store").glob("*.npy")
+    path.write_bytes(path.read_bytes()[:left])
+    np.testing.assert_array_equal(filled(tmp_path / "store", "a", tmp_path / "log"), np.ones(SHAPE))
+    assert "cannot be read: it is computed again" in capsys.readouterr().out
+
+
 def test_what_was_used_longest_ago_gives_way(tmp_path):
     store, asked = FeatureStore(tmp_path, 1000), []
 

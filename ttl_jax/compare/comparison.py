@@ -73,12 +73,13 @@ def compare(
     for name in filter(generated, config.compare.datasets or (config.data.name,)):
         print(GENERATED.format(name), flush=True)
     listings = _listings(config)
-    settings = cells.settings(config, fold_counts.resolve(config, workdir), budget.lengths(config, workdir))
-    tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
-    _refuse_other_config(config, workdir, settings, tuners)
-    _refuse_other_data(config, workdir, settings, listings)
     workdir.mkdir(parents=True, exist_ok=True)
     with held(workdir / "lock", wait=False):
+        counts, lengths = fold_counts.resolve(config, workdir), budget.lengths(config, workdir)
+        settings = cells.settings(config, counts, lengths)
+        tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
+        _refuse_other_config(config, workdir, settings, tuners)
+        _refuse_other_data(config, workdir, settings, listings)
         failures = _run(config, workdir, tuners, notice or Notice(), committed)
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)

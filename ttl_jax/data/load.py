@@ -159,7 +159,8 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
             source=f"{config.name} {config.path}" if config.path else listing.source,
             splits_from=examined.splits_from,
             notes=listing.notes,
-            key="" if listing.drawn_by is None else key_digest(),
+            # The groups of a prepared folder stay what they are under another key.
+            key="" if listing.drawn_by is None or config.name == "record" else key_digest(),
             kept_names=config.keep_ids or listing.numbered,
             listed=listed(listing, config),
         ),

@@ -44,12 +44,12 @@ def best_weights(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[
         shown = layout.replicate(estimated(candidate))
         return merit(inputs.scores(inputs.sets["val"], shown, predict), trainer.config.select)
 
-    checkpoints = trainer.checkpoints
+    checkpoints, alone = trainer.checkpoints, len(trainer.phases) == 1
     ended = Ended(
         best=flatten(best),
-        start=lambda: flatten(checkpoints.restore_start(best) or trainer.variables),
+        start=lambda: flatten(trainer.variables if alone else checkpoints.restore_start(best)),
         validated=lambda: [flatten(item) for item in checkpoints.restore_ingredients(best, last.keeps)],
-        fresh_head=len(trainer.phases) == 1,
+        fresh_head=alone,
     )
     for item in last.parts:
         made = item.end(ended, lambda leaves: score(variables_of(leaves)))

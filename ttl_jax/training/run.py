@@ -23,6 +23,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation import registry
 from ttl_jax.system import host, preemption, remote
 from ttl_jax.system.host import machine_memory
+from ttl_jax.system.lock import HeldError
 from ttl_jax.training import devices
 from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
@@ -87,6 +88,9 @@ def train(
             with loggers.opened(config.loggers if first else (), workdir, config.to_dict()) as places:
                 log = EventLog(workdir / "metrics.jsonl", silent=not first, loggers=places)
                 return _train(_trainer(config, workdir, data, hooks, session or Session(), log), ending)
+        except HeldError:
+            new = False  # the folder is another process's
+            raise
         except Paused as paused:
             if paused.ending is not None:
                 paused.ending.enter_context(ending.pop_all())

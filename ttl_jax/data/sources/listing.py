@@ -47,8 +47,8 @@ class Listing:
         splits_from: Origin of the splits, for messages.
         columns: Other columns, (N,) each.
         notes: Sentences on how the source was read, for the header and the report.
-        drawn_by: Text (N,): names of the groups that a split is drawn by, where `groups` are hashes under the
-            user's key: a split must not depend on that. They identify people, and are never written.
+        drawn_by: Text (N,): names of the groups that a split is drawn by, where `groups` are hashes under a
+            key: a split must not depend on that. They may identify people, and are never written.
         numbered: Whether ids and groups are numbers that the source gave them, and so say nothing.
     """
 
