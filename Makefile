@@ -68,8 +68,13 @@ $(VENV)/installed-browser: $(VENV)/installed-test
 	$(PIP) playwright schemathesis
 	@touch $@
 
-browser: $(VENV)/installed-browser web  ## the pages of `serve` and of a web export in Chromium, and `serve` against its OpenAPI
-	$(BIN)/python -m pytest -m extras tests/deploy/test_browser.py
+AXE := build/axe/package/axe.min.js
+$(AXE):
+	mkdir -p build/axe
+	cd build/axe && npm pack --silent axe-core@4.11.0 && tar xzf axe-core-*.tgz
+
+browser: $(VENV)/installed-browser web $(AXE)  ## all pages in Chromium (reports by axe), and `serve` against its OpenAPI
+	$(BIN)/python -m pytest -m extras tests/deploy/test_browser.py tests/report/test_chromium.py
 
 N ?= 30
 torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?

@@ -1,14 +1,19 @@
-"""A full fine-tuning step and inference on this CPU, beside PyTorch: `python -m ttl_jax bench cpu`.
+"""A training step and inference on this CPU, beside what an expert would run: `python -m ttl_jax bench cpu`.
 
-Both sides run in one process tree and one run: a child process each, told in turn to do eight steps, of
-which the last four count, so that whatever else the machine does falls on both. Medians of the repeats,
-with the spread from the 25th to the 75th percentile, and the ratio ours / theirs in images a second
-(above 1: we are faster).
-PyTorch is eager, f32, channels-last, with as many threads as cores (`make parity` installs it), in the
-environment that its users have; --same-malloc gives it ours (ttl_jax/system/host.py, but for its heap).
+All sides run in one process tree and one run: a child process each, told in turn to do eight steps, of
+which the last four count, so that whatever else the machine does falls on all. Medians of the repeats,
+with the spread from the 25th to the 75th percentile, and the ratio peer / ours in seconds (above 1: we
+are faster). Read the ratio against the best peer first; the line names it.
+
+A peer is PyTorch, eager, float32, channels-last, as many threads as cores, and what its name adds:
++tcmalloc   Google's malloc preloaded, as PyTorch's guide for CPUs advises (Debian: libtcmalloc-minimal4)
++bf16       autocast to bfloat16, where the CPU computes in it
++compile    torch.compile
+onnxruntime is ONNX Runtime on the network as PyTorch exports it; inference alone.
+What is not there is named and left out. `make parity` installs PyTorch; extra `export`, ONNX Runtime.
 
     python -m ttl_jax bench cpu --cases=resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128 \
-        --modes=train,infer --repeats=7 --batch=16
+        --modes=train,infer --repeats=7 --batch=16 --peers=torch,torch+tcmalloc,onnxruntime
 """
 
 from __future__ import annotations
@@ -22,9 +27,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from ctypes.util import find_library
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +46,11 @@ ROOT = Path(ttl_jax.__file__).resolve().parents[1]  # where children find the pa
 # 452, 465, 482, 452, 434, 438 ms; PyTorch's: 687, 630, 783, 716, 599, 575, 566, 594, 606, 632.
 BEFORE, COUNT = 4, 4
 CASES = "resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128"
+PEERS = (
+    "torch", "torch+tcmalloc", "torch+tcmalloc+compile", "torch+tcmalloc+bf16", "torch+tcmalloc+bf16+compile",
+    "onnxruntime",
+)  # fmt: skip
+ADDITIONS = ("tcmalloc", "bf16", "compile")
 
 
 def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> Callable[[], None]:
@@ -97,55 +110,108 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     return train
 
 
-def torch_step(model: str, size: int, batch: int, mode: str) -> Callable[[], None]:
-    """The same in PyTorch, channels-last."""
+def torch_step(
+    model: str, size: int, batch: int, mode: str, additions: frozenset[str] = frozenset()
+) -> Callable[[], None]:
+    """The same in PyTorch, channels-last; `additions` are of ADDITIONS."""
+    torch, network, raw = torch_network(model, size, batch)
+    labels = torch.arange(batch) % 2
+    mean, std = torch.tensor(124.0), torch.tensor(58.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    network.train(mode == "train")
+    forward = torch.compile(network) if "compile" in additions else network
+
+    def cast() -> Any:
+        return torch.autocast("cpu", torch.bfloat16) if "bf16" in additions else nullcontext()
+
+    def infer() -> None:
+        with torch.inference_mode(), cast():
+            forward((raw.float() - mean) / std)
+
+    def train() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with cast():
+            loss = torch.nn.functional.cross_entropy(forward((raw.float() - mean) / std), labels)
+        loss.backward()
+        optimizer.step()
+
+    return train if mode == "train" else infer
+
+
+def torch_network(model: str, size: int, batch: int) -> tuple[Any, Any, Any]:
+    """PyTorch, the network and raw images, both channels-last."""
     sys.path.insert(0, str(ROOT / "parity"))
     import conftest  # noqa: F401  # makes torchvision importable on a CPU torch
     import reference
     import torch
 
     network = reference.build(model, 2).to(memory_format=torch.channels_last)
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 255, (batch, 3, size, size)).astype(np.uint8)
-    raw = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(batch) % 2
-    mean, std = torch.tensor(124.0), torch.tensor(58.0)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-
-    def infer() -> None:
-        with torch.inference_mode():
-            network((raw.float() - mean) / std)
-
-    def train() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        logits = network((raw.float() - mean) / std)
-        torch.nn.functional.cross_entropy(logits, labels).backward()
-        optimizer.step()
-
-    network.train(mode == "train")
-    return train if mode == "train" else infer
+    images = np.random.default_rng(0).integers(0, 255, (batch, 3, size, size)).astype(np.uint8)
+    return torch, network, torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
 
 
-def environment(flags: bool, malloc: bool, keeps: bool = False) -> dict[str, str]:
+def onnxruntime_step(model: str, size: int, batch: int) -> Callable[[], None]:
+    """One inference of ONNX Runtime on the network as PyTorch exports it."""
+    import io
+
+    import onnxruntime
+
+    torch, network, raw = torch_network(model, size, batch)
+    written = io.BytesIO()
+    images = raw.float().contiguous()
+    torch.onnx.export(network.eval(), (images,), written, dynamo=False, input_names=["images"])
+    session = onnxruntime.InferenceSession(written.getvalue(), providers=["CPUExecutionProvider"])
+    given = raw.contiguous().numpy()
+    return lambda: session.run(None, {"images": (given.astype(np.float32) - 124.0) / 58.0})  # type: ignore[return-value]
+
+
+def missing(peer: str) -> str:
+    """Why `peer` cannot run on this machine; nothing where it can."""
+    name, *additions = peer.split("+")
+    if find_spec("torch") is None or not (ROOT / "parity").is_dir():
+        return "torch is not installed: say `make parity` in a checkout of the project"
+    if name == "onnxruntime":
+        return "" if find_spec("onnxruntime") else "onnxruntime is not installed: extra [export]"
+    if "tcmalloc" in additions and not tcmalloc():
+        return "no tcmalloc here: install libtcmalloc-minimal4"
+    flags = Path("/proc/cpuinfo")
+    if "bf16" in additions and not (flags.exists() and "bf16" in flags.read_text()):
+        return "this CPU does not compute in bfloat16"
+    return ""
+
+
+def tcmalloc() -> str:
+    """The library's name for LD_PRELOAD; empty where there is none."""
+    return find_library("tcmalloc") or find_library("tcmalloc_minimal") or ""
+
+
+def peer_environment(peer: str) -> dict[str, str]:
+    """This process's environment without what our command line adds; with the malloc of `peer`."""
+    plain = environment(flags=False, malloc=False)
+    return plain | {"LD_PRELOAD": tcmalloc()} if "tcmalloc" in peer.split("+") else plain
+
+
+def environment(flags: bool, malloc: bool) -> dict[str, str]:
     """This process's environment, with or without what our command line adds to it.
 
     Args:
         flags: XLA's.
         malloc: the tunables of malloc.
-        keeps: that malloc keeps what is freed, which ours has it do once a step is compiled.
     """
     plain = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
     added = host.additions(plain, version("jaxlib"), glibc=True)
     wanted = {"XLA_FLAGS": flags, "GLIBC_TUNABLES": malloc}
-    found = plain | {name: value for name, value in added.items() if wanted[name]}
-    if keeps:
-        found["GLIBC_TUNABLES"] += ":glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
-    return found
+    return plain | {name: value for name, value in added.items() if wanted[name]}
 
 
 def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
     """Some steps an answer."""
-    run = (jax_step if side == "jax" else torch_step)(model, size, batch, mode)
+    if side == "onnxruntime":
+        run = onnxruntime_step(model, size, batch)
+    elif side == "jax":
+        run = jax_step(model, size, batch, mode)
+    else:
+        run = torch_step(model, size, batch, mode, frozenset(side.split("+")[1:]))
     for _ in range(2):
         run()
     answers(run, before=BEFORE, count=COUNT)
@@ -219,29 +285,37 @@ def spread(seconds: list[float], scale: float = 1.0, digits: int = 0) -> str:
 
 
 def compare(
-    model: str, size: int, batch: int, mode: str, repeats: int, same_malloc: bool
-) -> dict[str, object]:
-    """Both sides in turn."""
+    model: str, size: int, batch: int, mode: str, repeats: int, peers: list[str]
+) -> list[dict[str, object]]:
+    """All sides in turn; a row each, ours first."""
     words = [model, str(size), str(batch), mode]
-    children = {
-        "jax": Child(__file__, ["jax", *words], environment(flags=True, malloc=True)),
-        "torch": Child(
-            __file__, ["torch", *words],
-            environment(flags=False, malloc=same_malloc, keeps=same_malloc and mode == "train"),
-        ),
-    }  # fmt: skip
+    environments = {"jax": environment(flags=True, malloc=True)} | {
+        peer: peer_environment(peer) for peer in peers
+    }
+    children = {side: Child(__file__, [side, *words], given) for side, given in environments.items()}
     seconds: dict[str, list[float]] = {side: [] for side in children}
     for _ in range(repeats):
         for side, child in children.items():
             seconds[side].append(child.step())
-    peaks = {side: child.close() for side, child in children.items()}
-    row: dict[str, object] = {"model": model, "px": size, "batch": batch, "mode": mode}
-    for side, values in seconds.items():
-        row[f"{side} img/s"] = round(batch / statistics.median(values), 1)
-        row[f"{side} ms"] = spread(values, 1e3)
-    row["ratio"] = round(statistics.median(seconds["torch"]) / statistics.median(seconds["jax"]), 2)
-    row["peak MiB"] = f"{peaks['jax']:.0f} / {peaks['torch']:.0f}"
-    return row
+    ours = statistics.median(seconds["jax"])
+    return [
+        {"model": model, "px": size, "batch": batch, "mode": mode, "side": side, "ms": spread(values, 1e3),
+         "img/s": round(batch / statistics.median(values), 1),
+         "peer / ours": round(statistics.median(values) / ours, 2), "peak MiB": round(children[side].close())}
+        for side, values in seconds.items()
+    ]  # fmt: skip
+
+
+def verdict(rows: list[dict[str, object]]) -> str:
+    """The ratio against the best peer, and against PyTorch as it is installed."""
+    ratios = {str(row["side"]): float(str(row["peer / ours"])) for row in rows if row["side"] != "jax"}
+    if not ratios:
+        return "no peer ran"
+    best = min(ratios, key=ratios.__getitem__)
+    plain = (
+        f"; against torch as installed {ratios['torch']:.2f}" if best != "torch" and "torch" in ratios else ""
+    )
+    return f"against the best peer, {best}: {ratios[best]:.2f}{plain}"
 
 
 def main(arguments: list[str]) -> None:
@@ -255,23 +329,38 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(
-        "--same-malloc", action="store_true", help="give PyTorch our huge pages and kept memory"
+        "--peers", default=",".join(PEERS), help=f"torch, + {', '.join(ADDITIONS)}; onnxruntime"
     )
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
-    rows = []
+    rows: list[dict[str, object]] = []
     cases = [case.partition(":") for case in given.cases.split(",")]
     for model, _, size in cases:
         if not size.isdecimal():
             parser.error(f"--cases takes MODEL:PIXELS with commas between them, not {model!r} without pixels")
     if given.repeats < 1:
         parser.error(f"--repeats={given.repeats}: give 1 or more")
-    if find_spec("torch") is None or not (ROOT / "parity").is_dir():
+    peers = [peer for peer in given.peers.split(",") if peer]
+    for peer in peers:
+        name, *additions = peer.split("+")
+        if name not in ("torch", "onnxruntime") or not set(additions) <= set(
+            ADDITIONS if name == "torch" else ()
+        ):
+            parser.error(
+                f"--peers takes torch, with any of +{', +'.join(ADDITIONS)}, and onnxruntime, not {peer!r}"
+            )
+    for peer in [peer for peer in peers if missing(peer)]:
+        print(f"left out: {peer} ({missing(peer)})", flush=True)
+        peers.remove(peer)
+    if not peers:
         raise UserError("bench cpu runs PyTorch beside us: say `make parity` in a checkout of the project")
     for model, _, size in cases:
         for mode in given.modes.split(","):
-            rows.append(compare(model, int(size), given.batch, mode, given.repeats, given.same_malloc))
-            print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+            beside = [peer for peer in peers if mode == "infer" or peer != "onnxruntime"]
+            rows += (new := compare(model, int(size), given.batch, mode, given.repeats, beside))
+            for row in new:
+                print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            print(f"{model} {size} px {mode}, {verdict(new)}", flush=True)
     if given.out:
         Path(given.out).write_text(json.dumps(rows, indent=1) + "\n")
 

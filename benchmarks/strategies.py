@@ -10,7 +10,7 @@ search   a search of the unit to cut at (or to freeze up to) by successive halvi
 
 One process tree, one run; what is compared runs in turn, after a first time that does not count (it
 compiles); medians with the 25th and 75th percentile. PyTorch is eager, f32, channels-last (`make parity`
-installs it), in a process with the environment that its users have, or with our malloc (--same-malloc);
+installs it), in a process with the environment that its users have, or with tcmalloc (--tcmalloc);
 without it that column is left out.
 """
 
@@ -182,9 +182,7 @@ def torch_epoch(model: str, count: int, size: int, batch: int) -> Callable[[], N
     return epoch
 
 
-def probe(
-    model: str, count: int, size: int, epochs: int, repeats: int, same_malloc: bool
-) -> dict[str, object]:
+def probe(model: str, count: int, size: int, epochs: int, repeats: int, tcmalloc: bool) -> dict[str, object]:
     """20 epochs of linear probing; ours whole, an epoch of PyTorch's."""
     sets, few = datasets(count, size), datasets(64, size)
     fields = {
@@ -196,7 +194,7 @@ def probe(
     child: cpu.Child | None = None
     if find_spec("torch") and (ROOT / "parity").is_dir():
         words = [model, str(count), str(size), "32"]
-        child = cpu.Child(__file__, words, cpu.environment(False, same_malloc, keeps=same_malloc))
+        child = cpu.Child(__file__, words, cpu.peer_environment("torch+tcmalloc" if tcmalloc else "torch"))
         ways["torch"] = child.step
     seconds = in_turn(ways, repeats)
     row: dict[str, object] = {"part": "probe", "model": model, "px": size, "images": count,
@@ -326,9 +324,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--search_epochs", type=int, default=18)
     parser.add_argument("--repeats", type=int, default=7, help="of steps")
     parser.add_argument("--runs", type=int, default=3, help="repeats of whole runs: probe, gradual, search")
-    parser.add_argument(
-        "--same-malloc", action="store_true", help="probe: give PyTorch our huge pages and kept memory"
-    )
+    parser.add_argument("--tcmalloc", action="store_true", help="probe: preload tcmalloc for PyTorch")
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
     set_up_jax()
@@ -340,7 +336,7 @@ def main(arguments: list[str]) -> None:
             new = steps(given.model, given.size, given.batch, given.repeats)
         elif part == "probe":
             sizes = given.images, given.size, given.epochs
-            new = [probe(given.model, *sizes, given.runs, given.same_malloc)]
+            new = [probe(given.model, *sizes, given.runs, given.tcmalloc)]
         elif part == "gradual":
             sizes = given.gradual_images, given.gradual_size, given.gradual_epochs
             new = [gradual(given.gradual_model, *sizes, given.runs)]

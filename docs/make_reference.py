@@ -27,6 +27,7 @@ API = {  # what a notebook or a file of one's own imports
         "ttl_jax.strategies.select",
         "ttl_jax.strategies.parts.part",
         "ttl_jax.strategies.catalogue",
+        "ttl_jax.strategies.regularisers",
         "ttl_jax.strategies.parse",
         "ttl_jax.analysis.strategy_plan",
     ),

@@ -71,7 +71,7 @@ def system_error(error: BaseException | None) -> OSError | None:
 
 
 def of_system(error: OSError, where: str = "") -> UserError:
-    """What the system refused, as a sentence that names the place and the remedy.
+    """Put an error of the system into a sentence that names the place and the remedy.
 
     Args:
         error: the error.

@@ -14,6 +14,7 @@ import pytest
 
 from ttl_jax.config import default_config, run_config, set_fields
 from ttl_jax.data import eval_batches, train_batches
+from ttl_jax.data.batches import Rows
 from ttl_jax.errors import UserError
 from ttl_jax.models.layers.batch_scope import BatchScope
 from ttl_jax.training import devices as parallel
@@ -148,14 +149,16 @@ def test_each_process_reads_its_rows_and_every_example_is_evaluated_once(make_sp
     shares = [slice(0, 4), slice(4, 8)]
     for batches in (
         lambda rows: eval_batches(whole, 8, 0, rows),
-        lambda rows: train_batches(whole, batch_size=6, seed=1, start=0, stop=4, padded=8, rows=rows),
+        lambda rows: train_batches(
+            whole, batch_size=6, seed=1, start=0, stop=4, rows=Rows(8, rows or slice(None))
+        ),
     ):
         for full, *parts in zip(batches(None), *(batches(rows) for rows in shares), strict=True):
             for name in ("image", "label", "example", "epoch"):
                 np.testing.assert_array_equal(full[name], np.concatenate([part[name] for part in parts]))
     seen = [batch["example"][batch["mask"] > 0] for batch in eval_batches(whole, 8, 0)]
     assert np.concatenate(seen).tolist() == list(range(11))
-    batch = next(train_batches(whole, batch_size=6, seed=1, start=0, stop=1, padded=8))
+    batch = next(train_batches(whole, batch_size=6, seed=1, start=0, stop=1, rows=Rows(8, slice(None))))
     assert batch["mask"].tolist() == [1] * 6 + [0] * 2 and batch["label"][6:].tolist() == [-1, -1]
 
 

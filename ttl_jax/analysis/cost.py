@@ -138,15 +138,15 @@ def latency(
     return milliseconds
 
 
-def row(label: str, found: Cost) -> dict[str, Any]:
+def row(label: str, cost: Cost) -> dict[str, Any]:
     """Return a line of the printed table; sizes in millions and megabytes, latency in milliseconds."""
     line: dict[str, Any] = {
         "network": label,
-        "params (M)": f"{found.params / 1e6:.3f}",
-        "MACs (G)": f"{found.macs / 1e9:.3f}",
-        "activations (MB)": f"{found.activation_bytes / 1e6:.2f}",
-        "file (MB)": f"{found.file_bytes / 1e6:.2f}",
+        "params (M)": f"{cost.params / 1e6:.3f}",
+        "MACs (G)": f"{cost.macs / 1e9:.3f}",
+        "activations (MB)": f"{cost.activation_bytes / 1e6:.2f}",
+        "file (MB)": f"{cost.file_bytes / 1e6:.2f}",
     }
-    for batch, value in found.latency_ms.items():
+    for batch, value in cost.latency_ms.items():
         line[f"ms (batch {batch})"] = f"{value:.2f}"
     return line

@@ -113,10 +113,10 @@ def curves(
         steps = np.linspace(0, np.prod(space), POINTS).round()
         return np.stack([probability(np.where(rank < step, end, start)) for step in steps], axis=1)
 
-    found = _for_the_class(maps)
+    ranked_by = _for_the_class(maps)
     return Curves(
-        curve(found, images, mean),
-        curve(found, blurred, images),
+        curve(ranked_by, images, mean),
+        curve(ranked_by, blurred, images),
         curve(chance, images, mean),
         curve(chance, blurred, images),
     )
@@ -124,7 +124,7 @@ def curves(
 
 @dataclass(frozen=True)
 class Inside:
-    """How much of each map lies in its mask.
+    """Share of each map that lies in its mask.
 
     Attributes:
         energy: (N,) share of the map's sum within the mask (Wang et al. 2020); NaN for an empty map.

@@ -100,7 +100,7 @@ def parse_classes(text: str) -> dict[str, str]:
 
 
 def said(about: dict[str, Any]) -> list[str]:
-    """What is to be known of the scores, a line each."""
+    """Describe the scores, a line each."""
     lines = []
     if "unknown" in about:
         lines.append(f"no leak check and no out-of-distribution share: {about['unknown']}")

@@ -82,13 +82,13 @@ def run(arguments: list[str]) -> None:
     else:
         shown = pictures.from_files(runs, images, given.masks and remote.local(given.masks))
     with remote.workfolder(given.out) as (out, _):
-        found = explain.write(explainers, shown, out, given.of, given.checks)
-    judged = explanation.judge(found)
+        explained = explain.write(explainers, shown, out, given.of, given.checks)
+    judged = explanation.judge(explained)
     print_rows([each.row for each in judged])
     for each in judged:
         for sentence in each.remarks:
             print(f"WARNING {sentence}")
-    print(f"{len(found['images'])} images explained; {given.out}/index.html, figure.png, explain.json")
+    print(f"{len(explained['images'])} images explained; {given.out}/index.html, figure.png, explain.json")
 
 
 def _names(folders: list[str]) -> list[str]:

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from ttl_jax.analysis.strategy_plan import PhasePlan, Plan
 
 
-def print_plan(found: Plan) -> None:
+def print_plan(plan: Plan) -> None:
     """Prints the phases, their labels and what they cost."""
     from ttl_jax.training.records.header import between_phases
 
     console = terminal.console(elsewhere=130)
     console.print(
-        f"{found.strategy} on {found.model}: {found.parameters:,} parameters; "
-        f"a step of {found.batch} images at {found.image_size} px"
+        f"{plan.strategy} on {plan.model}: {plan.parameters:,} parameters; "
+        f"a step of {plan.batch} images at {plan.image_size} px"
     )
-    if found.dropped:
-        console.print(f"dropped: {', '.join(found.dropped)}")
-    for start in dict.fromkeys(found.fresh.values()):
-        units = [unit for unit, how in found.fresh.items() if how == start]
+    if plan.dropped:
+        console.print(f"dropped: {', '.join(plan.dropped)}")
+    for start in dict.fromkeys(plan.fresh.values()):
+        units = [unit for unit, how in plan.fresh.items() if how == start]
         console.print(f"start {start}: {', '.join(units)}")
     rows = [
         {
@@ -38,11 +38,11 @@ def print_plan(found: Plan) -> None:
             "GFLOP a step": _operations(phase.flops) if number == 0 else "",
             "optimizer MB": f"{phase.optimizer_bytes / 1e6:,.4g}" if number == 0 else "",
         }
-        for phase in found.phases
+        for phase in plan.phases
         for number, row in enumerate(phase.rows)
     ]
     console.print(terminal.table(rows, console.width))
-    if len(found.phases) > 1:
+    if len(plan.phases) > 1:
         console.print(f"by default {between_phases(RunConfig())}")
 
 

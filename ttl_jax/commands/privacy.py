@@ -56,15 +56,14 @@ def run(arguments: list[str]) -> None:
     if given.values is not None:
         lines = given.values.read_text(encoding="utf-8").splitlines()
         known |= {line.strip(): "value" for line in lines if line.strip()}
-    found = scan(given.folder, known)
-    if found or given.json:
-        print_rows([dataclasses.asdict(each) for each in found], given.json)
+    occurrences = scan(given.folder, known)
+    if occurrences or given.json:
+        print_rows([dataclasses.asdict(each) for each in occurrences], given.json)
     if why and not given.json:
         print(f"note: {why}: only dates, paths, DICOM names and UIDs were looked for")
-    if found:
-        kinds = ", ".join(sorted({each.kind for each in found}))
-        raise FaultsFoundError(
-            f"{given.folder} holds what may identify ({kinds}), in {len({each.file for each in found})} files"
-        )
+    if occurrences:
+        kinds = ", ".join(sorted({each.kind for each in occurrences}))
+        files = len({each.file for each in occurrences})
+        raise FaultsFoundError(f"{given.folder} holds what may identify ({kinds}), in {files} files")
     if not given.json:
         print(f"nothing that identifies was found in {given.folder}")

@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _row(kind: str, place: Path) -> dict[str, Any]:
-    """What is known of a work; of one whose files are damaged that."""
+    """Describe a work; of one whose files are damaged, say that."""
     try:
         with readable_folder(place):
             return _KINDS[kind](place)
@@ -103,20 +103,20 @@ def _training(place: Path) -> dict[str, Any]:
     from ttl_jax.report.read import look_up, read_run
     from ttl_jax.report.rows import selected_by
 
-    found, metric = read_run(place), ""
+    known, metric = read_run(place), ""
     scores: dict[str, Any] = {"score": None, "low": None, "high": None, "split": "test"}
-    metric = selected_by(found)
+    metric = selected_by(known)
     for split in ("val", "test"):
-        if (score := look_up(found.result, split, metric)) is not None:
-            low, high = look_up(found.result, "intervals", split, metric) or (None, None)
+        if (score := look_up(known.result, split, metric)) is not None:
+            low, high = look_up(known.result, "intervals", split, metric) or (None, None)
             scores = {"score": score, "low": low, "high": high, "split": split}
     return {
-        "data": found.dataset,
-        "strategy": found.strategy,
-        "network": found.model,
+        "data": known.dataset,
+        "strategy": known.strategy,
+        "network": known.model,
         "metric": metric,
         **scores,
-        "state": "finished" if found.result is not None else _unfinished(place, found.last_step),
+        "state": "finished" if known.result is not None else _unfinished(place, known.last_step),
     }
 
 
@@ -183,9 +183,9 @@ def _comparison(place: Path) -> dict[str, Any]:
         told = [", ".join(dict.fromkeys(name[part] for name in names)) for part in range(3)]
         row |= dict(zip(("data", "network", "strategy"), told, strict=True))
         return row | {"state": f"{'running' if running else 'interrupted'}: {done} cells done"}
-    found, _ = read_comparison(place)
-    best, metric = preferred(found), found["statistics"]["metric"]
-    settings, failed = found["settings"], sum(bool(each["note"]) for each in found["settings"])
+    comparison, _ = read_comparison(place)
+    best, metric = preferred(comparison), comparison["statistics"]["metric"]
+    settings, failed = comparison["settings"], sum(bool(each["note"]) for each in comparison["settings"])
     of_best = [each for each in settings if each["strategy"] == best]
     if len(of_best) == 1:  # one data set and network: a figure of its own
         low, high = (look_up(of_best[0], "test", metric, end) for end in ("low", "high"))

@@ -166,15 +166,15 @@ def _listings(config: CompareConfig) -> dict[str, str]:
     Returns:
         {data set: digest of its list}.
     """
-    found = {}
+    listings = {}
     for setting in {each.dataset: each for each in cells.settings(config)}.values():
         made = cells.cell_config(config, cells.tuning_cell(config, setting, config.optimizer.lr))
         if not generated(made.data.name):
             try:
-                found[setting.dataset] = listed(read_listing(data_config(made.data)), made.data)
+                listings[setting.dataset] = listed(read_listing(data_config(made.data)), made.data)
             except UserError as error:
                 raise UserError(f"data set {setting.dataset or made.data.name}: {error}") from None
-    return found
+    return listings
 
 
 def _refuse_missing_weights(config: CompareConfig) -> None:

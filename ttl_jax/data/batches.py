@@ -157,6 +157,19 @@ class Balanced:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The rows of a batch, padded and shared out among processes.
+
+    Attributes:
+        padded: examples with padding at the end, a multiple of the devices (and parts).
+        own: the rows that are read and yielded: one process's share.
+    """
+
+    padded: int
+    own: slice
+
+
+@dataclass(frozen=True)
 class _Batches:
     """grain's random-access source: batch number -> batch."""
 
@@ -179,8 +192,7 @@ def train_batches(
     stop: int,
     sampling: str = "uniform",
     threads: int = 2,
-    padded: int | None = None,
-    rows: slice | None = None,
+    rows: Rows | None = None,
 ) -> Iterator[Batch]:
     """Yield the training batches of steps start..stop-1.
 
@@ -194,9 +206,8 @@ def train_batches(
             several labels an image stands for its rarest one).
         threads: Number of threads that gather or decode ahead; 0 works in the caller's thread. The batches
             are the same.
-        padded: Size to which every batch is filled with its last example, of label -1 (NaN for several
-            labels) and "mask" float32 (B,) 0. None, or the batch's own size, fills nothing.
-        rows: Rows of every batch that are read and yielded: one process's share of it. None yields all.
+        rows: Rows of every batch that are read and yielded. A padded batch is filled with its last example,
+            of label -1 (NaN for several labels) and "mask" float32 (B,) 0. None yields the batch as it is.
 
     Yields:
         {"image": uint8 (B, S, S, 3), "label": int32 (B,) or float32 (B, L), "example": int32 (B,)
@@ -208,7 +219,8 @@ def train_batches(
         UserError: batch_size or threads out of range, or an image that vanished meanwhile.
     """
     _check(batch_size, threads)
-
+    share = rows or Rows(batch_size, slice(None))
+    filling = share.padded - batch_size
     balanced = None
     if sampling == "balanced":
         which = strata(dataset)
@@ -220,12 +232,10 @@ def train_batches(
         else:
             examples, epochs = batch_positions(len(dataset), batch_size, seed, start + index)
         # Pad before this process's rows are cut out, so that all processes agree on the batch.
-        filling = (padded or batch_size) - batch_size
         if filling:
             examples, epochs = (np.pad(values, (0, filling), mode="edge") for values in (examples, epochs))
-        real = np.arange(len(examples)) < batch_size
-        if rows is not None:
-            examples, epochs, real = examples[rows], epochs[rows], real[rows]
+        real = (np.arange(len(examples)) < batch_size)[share.own]
+        examples, epochs = examples[share.own], epochs[share.own]
         reader = dataset.images
         if isinstance(reader, ViewsReader):
             images = reader.read_epochs(examples, epochs)

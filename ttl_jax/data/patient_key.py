@@ -41,7 +41,7 @@ def key_file() -> Path:
 
 
 def key_is_given() -> bool:
-    """Whether the user has set a secret, in whose place the random key would stand."""
+    """True where the user has set a secret, in whose place the random key would stand."""
     return bool(os.environ.get(KEY_VARIABLE))
 
 

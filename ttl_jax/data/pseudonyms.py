@@ -49,7 +49,7 @@ def shareable(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def identifies(cells: Shaped[np.ndarray, "n"] | Sequence[object]) -> bool:
-    """Whether a column may tell whom a row is of: dates, or mostly texts or long numbers of their own."""
+    """True where a column may tell whom a row is of: dates, or mostly texts or long numbers of their own."""
     texts = [text for text in map(str, np.asarray(cells).tolist()) if text]
     different = set(texts)
     if any(DATE.search(text) for text in different):

@@ -63,7 +63,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a user names: a file, or the files of a series, or one image in memory.
+    """An input that a user names: a file, or the files of a series, or one image in memory.
 
     Attributes:
         name: path as the user gave it, a table's cell, or the number of an array.
@@ -274,11 +274,11 @@ def _listed(path: str, volumes: bool, image: str, root: str) -> Iterator[Entry]:
         for name, each in zip(listing.ids.tolist(), listing.images, strict=True):
             yield Entry(f"{path}#{name}", each)
     elif here.is_dir():
-        found = False
+        any_file = False
         for name in walk(here):
-            found = True
+            any_file = True
             yield Entry(os.path.join(path, name), here / name)
-        if not found:
+        if not any_file:
             raise UserError(f"{path} holds no image, DICOM or NIfTI file")
     else:
         yield Entry(path, here)

@@ -1,4 +1,4 @@
-"""What runs say of files in memory, asked one at a time and computed together."""
+"""Answers of runs about files in memory, asked one at a time and computed together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTICE = "Research use only, not a medical device."
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes.
+    """Sizes and times that a server takes at most.
 
     Attributes:
         bytes: of a request.
@@ -58,7 +58,7 @@ class Question:
 
 
 class Answerer:
-    """What runs say of files.
+    """Answers of runs about files.
 
     Args:
         joint: the runs; their programs are compiled for one image and for a whole batch alone.
@@ -133,7 +133,7 @@ class Answerer:
         return {"picture": _picture(images[0][0]), "maps": maps}
 
     def about(self) -> dict[str, Any]:
-        """What made the answers."""
+        """Describe the runs that answer."""
         joint, known = self.joint, self.joint.runs[0].signature
         at = {name: each if np.isfinite(each) else None for name, each in joint.threshold.items()}
         sets = joint.sets

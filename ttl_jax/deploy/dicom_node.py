@@ -34,7 +34,7 @@ LOOPBACK = "127.0.0.1"
 MAX_BYTES = 256_000_000  # of an object; the association of a larger one is aborted while it comes
 ASSOCIATIONS = 4  # at a time
 SECONDS = 60.0  # that a peer may say nothing
-SUCCESS, NO_MEMORY, NOT_THIS_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, B.2.3
+SUCCESS, NO_MEMORY, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4, B.2.3
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Peer:
         Raises:
             UserError: it is not written so.
         """
-        found = re.fullmatch(r"([ -?A-\[\]-~]{1,16})@([^@\s]+):(\d{1,5})", text)
-        if found is None or not 0 < int(found[3]) < 65536:
+        match = re.fullmatch(r"([ -?A-\[\]-~]{1,16})@([^@\s]+):(\d{1,5})", text)
+        if match is None or not 0 < int(match[3]) < 65536:
             raise UserError(
                 f"--send_to={text[:200]!r} is not written as AETITLE@host:port, as PACS@10.0.0.5:104"
             )
-        return cls(found[1].strip(), found[2].strip("[]"), int(found[3]))
+        return cls(match[1].strip(), match[2].strip("[]"), int(match[3]))
 
     def send(self, objects: Sequence[Dataset]) -> None:
         """Send objects.

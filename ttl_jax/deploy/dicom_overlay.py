@@ -161,7 +161,7 @@ def _spacing(source: Dataset) -> tuple[float, float] | None:
 
 
 def _orientation(source: Dataset) -> list[str]:
-    """Where rows and columns point to in the patient; empty where the source does not tell."""
+    """Directions of rows and columns in the patient; empty where the source does not tell."""
     cosines = source.get("ImageOrientationPatient")
     if cosines is None or len(cosines) != 6:
         return list(source.get("PatientOrientation") or [])

@@ -1,4 +1,4 @@
-"""What is said of an image as a DICOM structured report (PS3.16, TID 1500 Measurement Report)."""
+"""The answer about an image as a DICOM structured report (PS3.16, TID 1500 Measurement Report)."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _values(cell: str, names: Sequence[str]) -> list[str]:
 
 
 def _procedure(source: Dataset) -> Any:
-    """What was done, by the modality (CID 100)."""
+    """Code of the procedure, by the modality (CID 100)."""
     from pydicom.sr.codedict import codes
 
     known = {

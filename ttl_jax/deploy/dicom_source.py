@@ -1,4 +1,4 @@
-"""What DICOM objects made from an image take over from it, and the identities that they get.
+"""Attributes that DICOM objects made from an image take over from it, and the identities that they get.
 
 A derived object belongs to the patient and the study of its source, and says so in the source's own words
 (PS3.3, C.7.1 and C.7.2). All else of the source stays behind: its equipment, its private attributes, the
@@ -87,7 +87,7 @@ def derived_uid(*words: str) -> str:
 
 
 def reference(source: Dataset) -> Dataset:
-    """What highdicom asks of an image that is referred to; patient and study come by `inherit`."""
+    """Attributes that highdicom asks of an image that is referred to; patient and study come by `inherit`."""
     from pydicom import Dataset
 
     made = Dataset()

@@ -194,22 +194,22 @@ def find_leaks(
         likeness: `config.data.likeness` of the run.
     """
     by_hash = {bytes(digest): place for place, digest in enumerate(known.hashes) if digest.any()}
-    found: dict[int, Leak] = {}
+    by_row: dict[int, Leak] = {}
     for row, digest in enumerate(described.hashes):
         if (place := by_hash.get(bytes(digest))) is not None:
-            found[row] = Leak(str(ids[row]), str(known.ids[place]), "same pixels", 1.0, row)
+            by_row[row] = Leak(str(ids[row]), str(known.ids[place]), "same pixels", 1.0, row)
     pairs = alike(known.fingerprints, described.fingerprints, likeness)
     for number in np.argsort(-pairs.likeness, kind="stable"):
         row, place = int(pairs.second[number]), int(pairs.first[number])
         leak = Leak(str(ids[row]), str(known.ids[place]), "alike", float(pairs.likeness[number]), row)
-        found.setdefault(row, leak)
-    return tuple(found[row] for row in sorted(found))
+        by_row.setdefault(row, leak)
+    return tuple(by_row[row] for row in sorted(by_row))
 
 
 def _against_training(
     run: Run, here: Predictions, validation: Predictions, described: Described
 ) -> tuple[dict[str, Any], Float[np.ndarray, "n"], tuple[Leak, ...]]:
-    """What only the run's training images can tell: result entries, a percentile an image, leaks."""
+    """Compare with the run's training images: result entries, a percentile an image, leaks."""
     try:
         known = load_training_features(run.folder)
     except UserError as error:
@@ -270,7 +270,7 @@ def _write_images(
 ) -> None:
     """Write a row an image: truth, calibrated probabilities, distance, and the training image that it is."""
     chances = probabilities(here.logits / temperature, here.task)
-    several, found = here.task == "multilabel", {each.row: each for each in leaks}
+    several, by_row = here.task == "multilabel", {each.row: each for each in leaks}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         truth = [f"true_{name}" for name in here.class_names] if several else ["true"]
@@ -279,7 +279,7 @@ def _write_images(
         file.write(csv_line(heads))
         for row, id in enumerate(here.ids):
             true = here.labels[row].tolist() if several else [here.class_names[int(here.labels[row])]]
-            leak = found.get(row)
+            leak = by_row.get(row)
             away = "" if np.isnan(beyond[row]) else f"{beyond[row]:.1f}"
             about = [leak.kind, leak.training_id, f"{leak.likeness:.4f}"] if leak else ["", "", ""]
             numbers = [f"{chance:.6g}" for chance in chances[row]]

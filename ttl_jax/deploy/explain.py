@@ -119,14 +119,14 @@ class Explainer:
             chances = self.run.signature.probabilities(logits, calibrated=True)
             return np.take_along_axis(chances, classes[:, None], axis=1)[:, 0]
 
-        found: dict[str, dict[str, Any]] = {}
+        by_method: dict[str, dict[str, Any]] = {}
         for method, maps in explained.maps.items():
             curves = faithfulness.curves(probability, normalised, maps)
             areas, values = curves.areas(), vars(curves)
-            found[method] = {"images": len(images), "randomised": []}
+            by_method[method] = {"images": len(images), "randomised": []}
             for name, sign in (("deletion", -1), ("insertion", 1)):
                 area, chance = areas[name], areas[f"{name}_at_random"]
-                found[method][name] = {
+                by_method[method][name] = {
                     "area": float(area.mean()),
                     "at_random": float(chance.mean()),
                     "better": int((sign * (area - chance) > 0).sum()),
@@ -137,8 +137,8 @@ class Explainer:
             for method, maps in explained.maps.items():
                 alike = faithfulness.rank_correlation(maps, self.maps(method, images, classes, weights))
                 step = {"down_to": unit, "rank_correlation": float(alike.mean())}
-                found[method]["randomised"].append(step)
-        return found
+                by_method[method]["randomised"].append(step)
+        return by_method
 
 
 def explain(
@@ -231,7 +231,7 @@ def write(
     if not entries:
         fault = f"; the first, {unread[0]['id']}: {unread[0]['fault']}" if unread else ""
         raise UserError(f"there is no image that can be read{fault}")
-    found = {
+    summary = {
         "version": ttl_jax.__version__,
         "class": None if of is None else str(of),
         "runs": {
@@ -247,10 +247,10 @@ def write(
         "images": entries,
         "unreadable": unread,
     }
-    write_json(out / "explain.json", found)
+    write_json(out / "explain.json", summary)
     explanation.draw(out)
     explanation.write(out)
-    return found
+    return summary
 
 
 def _batches(pictures: Iterable[Picture], unread: list[dict[str, str]]) -> Iterable[list[Picture]]:

@@ -205,6 +205,6 @@ def _columns(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two labels of the data are {twice!r} by --classes; name one")
-    found = np.full((len(labels), count), np.nan, np.float32)
-    found[:, places] = labels
-    return found
+    filled = np.full((len(labels), count), np.nan, np.float32)
+    filled[:, places] = labels
+    return filled

@@ -1,4 +1,4 @@
-"""What in a folder of outputs may tell whose images it is of: names, ids, dates, paths.
+"""A scan of outputs for whatever may tell whose images they are of: names, ids, dates, paths.
 
 Texts are compared with what the run's own data hold (ids, groups, a table's identifying columns, DICOM tags)
 and with forms that need no list (dates of a day, DICOM person names and UIDs, absolute paths). What stands in
@@ -51,7 +51,7 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Identifying:
-    """What a file holds of a kind.
+    """Occurrences of one kind in a file.
 
     Attributes:
         file: name within the folder.
@@ -67,7 +67,7 @@ class Identifying:
 
 
 def known_texts(folder: Path) -> tuple[dict[str, str], str]:
-    """What identifies in the data of a run: {text: kind}, and why there is nothing to compare with, if so.
+    """Identifying texts in the data of a run: {text: kind}, and why there is nothing to compare with, if so.
 
     Args:
         folder: a run's folder; the data are listed, not decoded.
@@ -122,7 +122,7 @@ def _of_names(names: Iterable[str], kind: str, classes: set[str]) -> dict[str, s
 
 
 def names_behind(folder: Path) -> list[dict[str, str]]:
-    """What the hashes in a run's outputs stand for, found by hashing the names of its data again.
+    """Names behind the hashes in a run's outputs, found by hashing the names of its data again.
 
     Raises:
         UserError: no run, or one whose data are gone.
@@ -144,7 +144,7 @@ def scan(folder: Path, known: Mapping[str, str]) -> list[Identifying]:
         folder: any folder.
         known: {text: kind} of what identifies, see `known_texts`.
     """
-    found = []
+    occurrences = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.is_symlink():
             continue
@@ -154,10 +154,10 @@ def scan(folder: Path, known: Mapping[str, str]) -> list[Identifying]:
         for text in (name, *texts_in(path)):
             for kind, each in _in_text(text, known, own):
                 seen.setdefault(kind, {})[each] = None
-        found += [
+        occurrences += [
             Identifying(name, kind, len(texts), next(iter(texts))) for kind, texts in sorted(seen.items())
         ]
-    return found
+    return occurrences
 
 
 def _in_text(text: str, known: Mapping[str, str], own: date) -> Iterator[tuple[str, str]]:
@@ -181,7 +181,7 @@ def _in_text(text: str, known: Mapping[str, str], own: date) -> Iterator[tuple[s
 
 
 def _near(text: str, own: date) -> bool:
-    """Whether a date is that of the file itself."""
+    """True where a date is that of the file itself."""
     digits = re.sub(r"\D", "", text)
     try:
         return abs(date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) - own) <= _OWN_DAYS

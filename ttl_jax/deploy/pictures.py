@@ -53,7 +53,7 @@ def from_files(runs: Mapping[str, Result], paths: Sequence[str], masks: str = ""
     Raises:
         UserError: as `read_images`, or masks of which none, or two, belong to an image.
     """
-    found = _mask_files(Path(masks)) if masks else {}
+    mask_files = _mask_files(Path(masks)) if masks else {}
     matched = 0
     streams = (
         read_images(list(paths), run.signature.geometry, run.signature.source) for run in runs.values()
@@ -65,7 +65,7 @@ def from_files(runs: Mapping[str, Result], paths: Sequence[str], masks: str = ""
             continue
         images = {run: pixels for run, (_, pixels) in zip(runs, seen, strict=True)}
         held = None
-        if (file := found.get(Path(name).stem.lower())) is not None:
+        if (file := mask_files.get(Path(name).stem.lower())) is not None:
             matched += 1
             _check_shape(file, Path(name))
             held = {key: read_mask(file, run.signature.geometry) for key, run in runs.items()}

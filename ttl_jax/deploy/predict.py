@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is said of an image besides the probabilities of its classes.
+    """Answers about an image besides the probabilities of its classes.
 
     Attributes:
         threshold: an aim reached on validation, as "sensitivity 0.90"; a probability; or none.
@@ -168,12 +168,12 @@ class Ensemble:
         """Percentile of the distance to the training images among validation's, the mean over the runs; and
         the first run's nearest ones."""
         held = zip(pairs, self.training, self.patients, strict=True)
-        found = [
+        distances = [
             (nearest_units(known.features, run.features(images), NEIGHBOURS), known.validation, patients)
             for (run, images), known, patients in held
         ]
-        each = [percentile(far[:, -1], validation, patients) for (_, far), validation, patients in found]
-        ids, (places, far) = self.training[0].ids, found[0][0]
+        each = [percentile(far[:, -1], validation, patients) for (_, far), validation, patients in distances]
+        ids, (places, far) = self.training[0].ids, distances[0][0]
         nearby = [
             [{"id": str(ids[place]), "distance": float(at)} for place, at in zip(*row, strict=True)]
             for row in zip(places, far, strict=True)
@@ -260,8 +260,8 @@ def _thresholds(runs: Sequence[Run], validation: Predictions | None, text: str) 
     known = runs[0].signature
     if text == "none":
         return {}
-    if found := _AIM.fullmatch(text.strip()):
-        aim = f"{found[1]} {float(found[2]):.2f}"
+    if match := _AIM.fullmatch(text.strip()):
+        aim = f"{match[1]} {float(match[2]):.2f}"
         joint = {} if validation is None else thresholds_of(validation)
         aims = known.thresholds if len(runs) == 1 else joint
         chosen = {name: held[aim] for name, held in aims.items() if aim in held}
@@ -321,8 +321,8 @@ def predict(joint: Ensemble, entries: Sequence[Iterable[Entry]], batch_size: int
             count += entry is not before
             before = entry
             faults = [pixels for _, _, pixels in each if isinstance(pixels, str)]
-            found = {"error": faults[0]} if faults else next(cells)
-            rows.append({"id": name, "columns": entry.columns, "entry": count, **found})
+            answer = {"error": faults[0]} if faults else next(cells)
+            rows.append({"id": name, "columns": entry.columns, "entry": count, **answer})
         yield rows
 
 

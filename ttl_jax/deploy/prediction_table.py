@@ -130,7 +130,7 @@ def check_out(out: str) -> None:
 
 
 def deciding(joint: Ensemble, paths: Sequence[str], table: PredictionTable) -> dict[str, Any]:
-    """What decides about every row."""
+    """The rule that decides about every row."""
     runs = [
         {"run": str(run.folder), "weights": weights_digest(run.variables), **run.signature.to_json()}
         for run in joint.runs

@@ -130,7 +130,7 @@ class Service:
         return JSONResponse(held)
 
     async def model(self, _: Request) -> Response:
-        """What made the answers."""
+        """Describe the runs that answer."""
         return JSONResponse(self.answerer.about())
 
     async def predict(self, request: Request) -> Response:

@@ -161,39 +161,39 @@ def _interval(
     if int(place.max()) < 1:
         return None, None
     tail = (1 + level) / 2
-    found = spread(part, place, bounds, level)
+    over_patients = spread(part, place, bounds, level)
 
     def quantile(of_patients: float) -> float:
         """Student's, its degrees of freedom those of the sum of two variances (Satterthwaite 1946)."""
-        if not found.behind and seeds == 0.0:
+        if not over_patients.behind and seeds == 0.0:
             return float(special.ndtri(tail))
         if runs == 1 or seeds == 0.0:
-            return float(special.stdtrit(found.freedom, tail))
-        sum_of_both = of_patients**2 / found.freedom + seeds**2 / (runs - 1)
+            return float(special.stdtrit(over_patients.freedom, tail))
+        sum_of_both = of_patients**2 / over_patients.freedom + seeds**2 / (runs - 1)
         return float(special.stdtrit((of_patients + seeds) ** 2 / sum_of_both, tail))
 
     if np.isinf(bounds[1]):
-        if part.estimate <= 0 or found.seen + seeds == 0:
+        if part.estimate <= 0 or over_patients.seen + seeds == 0:
             return None, None
-        half = quantile(found.seen) * float(np.sqrt(found.seen + seeds)) / part.estimate
+        half = quantile(over_patients.seen) * float(np.sqrt(over_patients.seen + seeds)) / part.estimate
         if half > 10:  # from a millionth of it to a million times: nothing is known
             return None, None
         return part.estimate * float(np.exp(-half)), part.estimate * float(np.exp(half))
-    effect = found.effect
-    if found.plain and runs == 1:
-        low, high = found.model.interval(found.theta, 1.0, float(special.ndtri(tail)), level)
+    effect = over_patients.effect
+    if over_patients.plain and runs == 1:
+        low, high = over_patients.model.interval(over_patients.theta, 1.0, float(special.ndtri(tail)), level)
     else:
-        q = quantile(effect * found.at)
+        q = quantile(effect * over_patients.at)
         if seeds:
             # At the edge itself the model's variance is none: seeds that differ leave it.
-            effect += seeds / found.at
-        low, high = found.model.interval(found.theta, effect, q, level)
-    return low * found.scale + bounds[0], high * found.scale + bounds[0]
+            effect += seeds / over_patients.at
+        low, high = over_patients.model.interval(over_patients.theta, effect, q, level)
+    return low * over_patients.scale + bounds[0], high * over_patients.scale + bounds[0]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far a figure spreads over patients.
+    """Spread of a figure over patients.
 
     Attributes:
         theta: the figure on a scale from 0 to 1.

@@ -126,5 +126,5 @@ def _fit(
 
     bounds = [_SCALE] + [(-_SHIFT, _SHIFT)] * (classes - 1)
     start = np.concatenate([[1.0], np.zeros(classes - 1)])
-    found = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
-    return float(found[0]), np.concatenate([[0.0], found[1:]])
+    fitted = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return float(fitted[0]), np.concatenate([[0.0], fitted[1:]])

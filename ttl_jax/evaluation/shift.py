@@ -1,4 +1,4 @@
-"""How another data set differs from the validation split of a run, and what that does to its predictions."""
+"""Differences of another data set from a run's validation split, and their effect on its predictions."""
 
 from __future__ import annotations
 

@@ -111,14 +111,14 @@ def gaps(
     Returns:
         A row a column and figure; without those that fewer than two subgroups define.
     """
-    found = []
+    tested = []
     for name, cells in (predictions.columns if columns is None else columns).items():
         parts = [part for part in _parts(np.asarray(cells).astype(str), 4, 12) if part[0] != UNKNOWN]
         for metric in metrics:
             gap = _gap(predictions, name, parts, metric, level)
-            found += [gap] if gap else []
-    corrected = holm([each.p for each in found]).tolist()
-    return tuple(replace(each, p_holm=p) for each, p in zip(found, corrected, strict=True))
+            tested += [gap] if gap else []
+    corrected = holm([each.p for each in tested]).tolist()
+    return tuple(replace(each, p_holm=p) for each, p in zip(tested, corrected, strict=True))
 
 
 def _gap(

@@ -1,4 +1,4 @@
-"""How each figure of a page is read: the sentences below them."""
+"""Captions that tell how to read each figure of a page."""
 
 _READ = "How to read it: "
 

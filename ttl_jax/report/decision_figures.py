@@ -37,16 +37,16 @@ def reliability(predictions: Predictions, scaled: Predictions | None = None) -> 
     return made.svg
 
 
-def _panel(upper: Any, lower: Any, found: Calibration, colour: str) -> None:
-    middles, width = (found.edges[1:] + found.edges[:-1]) / 2, found.edges[1] * 0.94
-    upper.bar(middles, np.nan_to_num(found.accuracy), width=width, color=colour, alpha=0.35)
+def _panel(upper: Any, lower: Any, calibration: Calibration, colour: str) -> None:
+    middles, width = (calibration.edges[1:] + calibration.edges[:-1]) / 2, calibration.edges[1] * 0.94
+    upper.bar(middles, np.nan_to_num(calibration.accuracy), width=width, color=colour, alpha=0.35)
     upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="calibrated")
-    full = found.count > 0
-    upper.plot(found.confidence[full], found.accuracy[full], "o-", color=colour, markersize=4,
-               label=f"this model, ECE {found.ece:.3f}")  # fmt: skip
+    full = calibration.count > 0
+    upper.plot(calibration.confidence[full], calibration.accuracy[full], "o-", color=colour, markersize=4,
+               label=f"this model, ECE {calibration.ece:.3f}")  # fmt: skip
     upper.set(ylim=(0, 1.02), xlim=(0, 1))
     upper.legend(loc="upper left")
-    lower.bar(middles, found.count, width=width, color=MUTED, alpha=0.6)
+    lower.bar(middles, calibration.count, width=width, color=MUTED, alpha=0.6)
     lower.set(xlabel="confidence of the decision")
 
 

@@ -26,7 +26,7 @@ NOTE = "Such a map shows where, not why, and is no proof that the reason is soun
 
 @dataclass(frozen=True)
 class Judged:
-    """What the checks say of a method with a run.
+    """Verdict of the checks on a method with a run.
 
     Attributes:
         run, method: their names.
@@ -42,20 +42,24 @@ class Judged:
 
 def read(folder: Path) -> dict[str, Any]:
     """The content of FOLDER/explain.json."""
-    found: dict[str, Any] = read_object(folder / "explain.json")
-    return found
+    explained: dict[str, Any] = read_object(folder / "explain.json")
+    return explained
 
 
-def judge(found: Mapping[str, Any]) -> list[Judged]:
+def judge(explained: Mapping[str, Any]) -> list[Judged]:
     """Every run and method of an explanation, in order.
 
     A method passes a check if more than half of the images do better than chance: binomial, one-sided, 5 %.
     """
-    return [_judge(found, run, method) for run, about in found["runs"].items() for method in about["units"]]
+    return [
+        _judge(explained, run, method)
+        for run, about in explained["runs"].items()
+        for method in about["units"]
+    ]
 
 
-def _judge(found: Mapping[str, Any], run: str, method: str) -> Judged:
-    about = found["runs"][run]
+def _judge(explained: Mapping[str, Any], run: str, method: str) -> Judged:
+    about = explained["runs"][run]
     row = {"run": run, "method": method, "unit": about["units"][method] or "the image"}
     said: list[str] = []
     check = about["checks"].get(method)
@@ -74,7 +78,7 @@ def _judge(found: Mapping[str, Any], run: str, method: str) -> Judged:
             said.append(f"the map is much the same with random weights (rank correlation {last:.2f})")
         if first > SAME:
             said.append("the map is the same with a random head: it knows no class")
-    inside = [held["inside"][method] for held in _held(found, run) if "inside" in held]
+    inside = [held["inside"][method] for held in _held(explained, run) if "inside" in held]
     if inside:
         area = np.array([each["area"] for each in inside])
         energy = np.array([each["energy"] or 0.0 for each in inside])  # an empty map has none
@@ -93,8 +97,8 @@ def _beats_chance(count: int, total: int) -> bool:
     return total < FEW or bool(binomtest(count, total, 0.5, alternative="greater").pvalue < 0.05)
 
 
-def _held(found: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
-    return [line["runs"][run] for line in found["images"]]
+def _held(explained: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
+    return [line["runs"][run] for line in explained["images"]]
 
 
 def picture(run: str, line: Mapping[str, Any], method: str | None = None) -> str:
@@ -119,8 +123,8 @@ def draw(folder: Path) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.image import imread
 
-    found = read(folder)
-    judged, lines = judge(found), found["images"][:SHOWN]
+    explained = read(folder)
+    judged, lines = judge(explained), explained["images"][:SHOWN]
     first, side = judged[0].run, 1.7
     size = (side * (1 + len(judged)), (side + 0.2) * len(lines) + 0.3)
     with matplotlib.rc_context({"font.size": 7, "text.parse_math": False}):
@@ -137,22 +141,22 @@ def draw(folder: Path) -> Path:
                 place.set_xticks([])
                 place.set_yticks([])
         for place, each in zip(axes[0][1:], judged, strict=True):
-            place.set_title(_title(found, each))
+            place.set_title(_title(explained, each))
         figure.savefig(folder / "figure.png")
     return folder / "figure.png"
 
 
-def _title(found: Mapping[str, Any], each: Judged) -> str:
+def _title(explained: Mapping[str, Any], each: Judged) -> str:
     """The run, the method where there are several, each where it tells columns apart."""
-    several = len(found["runs"]) > 1, len(found["runs"][each.run]["units"]) > 1
+    several = len(explained["runs"]) > 1, len(explained["runs"][each.run]["units"]) > 1
     names = [name for name, tells in zip((each.run, each.method), several, strict=True) if tells]
     return "\n".join(names) or each.method
 
 
 def write(folder: Path) -> Path:
     """Write FOLDER/index.html, one file with all that it shows."""
-    found = read(folder)
-    judged = judge(found)
+    explained = read(folder)
+    judged = judge(explained)
     lines = [
         {
             "id": line["id"],
@@ -162,19 +166,19 @@ def write(folder: Path) -> Path:
                 for each in judged
             ],
         }
-        for line in found["images"][:SHOWN]
+        for line in explained["images"][:SHOWN]
     ]
-    checked = [each for each in judged if found["runs"][each.run]["checks"]]
+    checked = [each for each in judged if explained["runs"][each.run]["checks"]]
     page = fill(
         "page_explanation.html",
         title="Where it looked",
-        found=found,
+        explained=explained,
         judged=judged,
-        titles=[_title(found, each).split("\n") for each in judged],
+        titles=[_title(explained, each).split("\n") for each in judged],
         columns=list(dict.fromkeys(name for each in judged for name in each.row)),
         lines=lines,
         figures=[
-            (_figure(found["runs"][each.run]["checks"][each.method]), f"{each.run}, {each.method}")
+            (_figure(explained["runs"][each.run]["checks"][each.method]), f"{each.run}, {each.method}")
             for each in checked
         ],
         remarks=[sentence for each in judged for sentence in each.remarks],

@@ -7,8 +7,8 @@ from pathlib import Path
 from ttl_jax.report import wording
 from ttl_jax.report.comparison.text import (
     Column,
-    Found,
     Line,
+    Record,
     between,
     data_sets,
     lines,
@@ -25,9 +25,9 @@ _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
 }  # fmt: skip
 
 
-def write_tables(found: Found, folder: Path) -> list[Path]:
+def write_tables(comparison: Record, folder: Path) -> list[Path]:
     """Writes compare.csv (all figures, unrounded), compare.md and compare.tex; returns their paths."""
-    texts = {"csv": as_csv(lines(found)), "md": as_markdown(found), "tex": as_latex(found)}
+    texts = {"csv": as_csv(lines(comparison)), "md": as_markdown(comparison), "tex": as_latex(comparison)}
     paths = []
     for ending, text in texts.items():
         path = folder / f"compare.{ending}"
@@ -58,18 +58,18 @@ def _flat(row: Line) -> dict[str, object]:
     return cells
 
 
-def as_markdown(found: Found) -> str:
+def as_markdown(comparison: Record) -> str:
     """Pipe tables: all settings, and the comparisons over data sets where there are any; then the data."""
 
     def table(head: list[str], body: list[list[str]]) -> str:
         rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *body]
         return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
-    told = "".join(f"- {each}\n" for each in data_sets(found))
-    return "\n".join([table(*each) for each in _tables(found)] + [told] * bool(told))
+    told = "".join(f"- {each}\n" for each in data_sets(comparison))
+    return "\n".join([table(*each) for each in _tables(comparison)] + [told] * bool(told))
 
 
-def as_latex(found: Found) -> str:
+def as_latex(comparison: Record) -> str:
     """The same as booktabs tabulars."""
 
     def line(row: list[str]) -> str:
@@ -80,7 +80,7 @@ def as_latex(found: Found) -> str:
         inside = line(head) + "\\midrule\n" + "".join(line(row) for row in body)
         return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{inside}\\bottomrule\n\\end{{tabular}}\n"
 
-    return "\n".join(table(*each) for each in _tables(found))
+    return "\n".join(table(*each) for each in _tables(comparison))
 
 
 def _escape(text: str) -> str:
@@ -90,33 +90,33 @@ def _escape(text: str) -> str:
     return text
 
 
-def _tables(found: Found) -> list[tuple[list[str], list[list[str]]]]:
+def _tables(comparison: Record) -> list[tuple[list[str], list[list[str]]]]:
     """Head and rows of all settings, then of what is pooled."""
     over_sets = [
         [f"{each['sets']} data sets", each["model"], each["strategy"],
          between(each["estimate"], each["low"], each["high"]), p_value(each["p_holm"]),
          between(None, each["predicted_low"], each["predicted_high"])]
-        for each in pooled(found)
+        for each in pooled(comparison)
     ]  # fmt: skip
-    head = ["over", "model", "strategy", _against(found), "p (Holm)", "a new data set [95 %]"]
-    return [_cells(found), *([(head, over_sets)] if over_sets else [])]
+    head = ["over", "model", "strategy", _against(comparison), "p (Holm)", "a new data set [95 %]"]
+    return [_cells(comparison), *([(head, over_sets)] if over_sets else [])]
 
 
-def _against(found: Found) -> str:
-    metric = found["statistics"]["metric"]
+def _against(comparison: Record) -> str:
+    metric = comparison["statistics"]["metric"]
     what = "" if metric == "auroc" else f"{wording.title(metric)} "
-    return f"vs {found['statistics']['reference']}, {what}points [95 %]"
+    return f"vs {comparison['statistics']['reference']}, {what}points [95 %]"
 
 
-def _cells(found: Found) -> tuple[list[str], list[list[str]]]:
-    rows = lines(found)
+def _cells(comparison: Record) -> tuple[list[str], list[list[str]]]:
+    rows = lines(comparison)
     longer = ["length"] if varying_length(rows) else []
     tuned = ["strengths"] if any(row.strengths for row in rows) else []
     first, *others = [
         f"{each.title} [95 %]" + (f" ({wording.title(each.chance)})" if each.chance else "")
-        for each in metrics_of(found)
+        for each in metrics_of(comparison)
     ]
-    head = ["data set", "model", "strategy", first, _against(found), "p (Holm)", needing(found),
+    head = ["data set", "model", "strategy", first, _against(comparison), "p (Holm)", needing(comparison),
             "ms an image", "MB", "FLOPs an image", *others, "rate", *tuned, *longer, "training time",
             "training FLOPs", "trainable"]  # fmt: skip
     body = []

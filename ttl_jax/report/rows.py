@@ -175,22 +175,22 @@ def _intervals(runs: Sequence[Run], split: str, values: dict[str, Value]) -> dic
     return {metric: replace(values[metric], low=low, high=high) for metric, (low, high) in ends.items()}
 
 
-def _label(found: list[Row]) -> list[Row]:
+def _label(shown: list[Row]) -> list[Row]:
     """Labels that tell rows apart: the strategy, and of the rest what is needed for that."""
     labels = []
-    for row in found:
+    for row in shown:
         parts = [row.strategy]
         for told in ("model", "dataset"):
-            if len({getattr(other, told) for other in found}) > 1:
+            if len({getattr(other, told) for other in shown}) > 1:
                 parts.append(getattr(row, told))
-        alike = [other.runs[0] for other in found if _name(other) == _name(row)]
+        alike = [other.runs[0] for other in shown if _name(other) == _name(row)]
         settings = flat(row.runs[0].config)
         for key in settings_that_differ(alike)[:3]:
             parts.append(f"{key.rpartition('.')[2]}={look_up(settings, key)}")
         labels.append(" · ".join(parts))
     return [
         replace(row, label=label if labels.count(label) == 1 else f"{label} · {row.runs[0].path.name}")
-        for row, label in zip(found, labels, strict=True)
+        for row, label in zip(shown, labels, strict=True)
     ]
 
 
@@ -198,12 +198,12 @@ def _name(row: Row) -> tuple[str, str, str]:
     return row.dataset, row.model, row.strategy
 
 
-def _choose(found: list[Row]) -> list[Row]:
+def _choose(shown: list[Row]) -> list[Row]:
     """Marks the row with the best mean validation figure of every data set that has several."""
     chosen = set()
-    for dataset in {row.dataset for row in found}:
+    for dataset in {row.dataset for row in shown}:
         ranked = []
-        for place, row in enumerate(found):
+        for place, row in enumerate(shown):
             scores = [validation_score(run) for run in row.runs]
             known = [score for score in scores if score is not None]
             if row.dataset == dataset and known:
@@ -212,7 +212,7 @@ def _choose(found: list[Row]) -> list[Row]:
                 ranked.append((metric, registry.known_metric(metric).sign * mean, -place))
         if len(ranked) > 1 and len({metric for metric, *_ in ranked}) == 1:
             chosen.add(-max(ranked)[2])
-    return [replace(row, chosen=place in chosen) for place, row in enumerate(found)]
+    return [replace(row, chosen=place in chosen) for place, row in enumerate(shown)]
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the page of a search shows beside that of its winner."""
+"""The page of a search, beside that of its winner."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _difference(row: Method, base: Method, tests: Any, workdir: Path, select: st
     }
 
 
-def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
+def table(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
     """The paper's columns, as text; ± is the sample standard deviation over seeds."""
 
     def score(row: Mapping[str, Any], metric: str) -> str:
@@ -216,8 +216,8 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
             return ""
         return _points(known, select)
 
-    select = found["select"]
-    shown = [each for each in registry.metrics() if each.in_table and each.name in found["rows"][0]]
+    select = comparison["select"]
+    shown = [each for each in registry.metrics() if each.in_table and each.name in comparison["rows"][0]]
     return [
         {
             "method": row["method"],
@@ -229,15 +229,15 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
             "file (MB)": f"{row['file_bytes'] / 1e6:.2f}",
             **{f"ms (batch {batch})": f"{value:.2f}" for batch, value in row["latency_ms"].items()},
         }
-        for row in found["rows"]
+        for row in comparison["rows"]
     ]
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(comparison: Mapping[str, Any]) -> str:
     """The table and its sentence, to be copied into a text."""
-    rows = table(found)
+    rows = table(comparison)
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{sentence(found)}\n"
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{sentence(comparison)}\n"
 
 
 def _points(known: Mapping[str, Any], select: str) -> str:
@@ -246,9 +246,9 @@ def _points(known: Mapping[str, Any], select: str) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def sentence(found: Mapping[str, Any]) -> str:
+def sentence(comparison: Mapping[str, Any]) -> str:
     """Return, in words, what truncation did to the score, and what it saved."""
-    by_name = {row["method"]: row for row in found["rows"]}
+    by_name = {row["method"]: row for row in comparison["rows"]}
     whole, cut = by_name["FTL"], by_name["TTL-2"]
     kept = f"TTL-2 keeps {cut['unit_name']} and what is below it"
     if cut["unit"] == whole["unit"]:
@@ -260,7 +260,7 @@ def sentence(found: Mapping[str, Any]) -> str:
     known = cut["difference"]
     if known is None or known["low"] is None:
         return f"{kept}: {saved}."
-    select = found.get("select", "auroc")
+    select = comparison.get("select", "auroc")
     moved = f"{_points(known, select)} points of {registry.known_metric(select).title}"
     verdict = "the score rises"
     if known["low"] <= 0 <= known["high"]:

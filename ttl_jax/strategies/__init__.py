@@ -1,9 +1,9 @@
 """Fine-tuning strategies as data: phases of label rules, and the trees that they give."""
 
 from ttl_jax.strategies.anatomy import Anatomy, Leaf, anatomy_of, flatten, unflatten
-from ttl_jax.strategies.catalogue import LENGTHS, STRENGTHS, get, names
+from ttl_jax.strategies.catalogue import LENGTHS, STRENGTHS
 from ttl_jax.strategies.labels import LabelledPhase, LabelRow, bind, labels, table
-from ttl_jax.strategies.parse import open_strengths, parse, terms, text_of, title, with_options
+from ttl_jax.strategies.parse import get, names, open_strengths, parse, terms, text_of, title, with_options
 from ttl_jax.strategies.parts import BoundPart, Part, Pull
 from ttl_jax.strategies.strategy import FREEZE, TRAIN, Phase, Strategy, Surgery, Train
 

@@ -13,11 +13,45 @@ from typing import Any
 
 from ttl_jax import registry
 from ttl_jax.errors import UserError
-from ttl_jax.strategies.catalogue import get
+from ttl_jax.strategies import catalogue, regularisers  # noqa: F401  they register their entries
 from ttl_jax.strategies.strategy import Strategy
 from ttl_jax.strategies.written import read
 
 _FILE = re.compile(r"(?<![^+()'\",=])[^+()'\",=]+\.py:[A-Za-z_]\w*")
+
+
+def names() -> tuple[str, ...]:
+    """The keys of the catalogue."""
+    return registry.names("strategy")
+
+
+def get(key: str, *arguments: Any, **options: Any) -> Strategy:
+    """Returns a strategy by its key.
+
+    Args:
+        key: a key of the catalogue, or FILE.py:NAME, a Strategy or a function that returns one.
+        arguments, options: the entry's arguments, by position and by name.
+
+    Raises:
+        UserError: an unknown key (the nearest one is named) or option, or an entry that is no strategy.
+    """
+    entry = registry.get("strategy", key)
+    if isinstance(entry, Strategy):
+        if arguments or options:
+            raise UserError(f"strategy {key!r} takes no options: it is a Strategy, not a function of them")
+        return entry
+    if not callable(entry):
+        raise UserError(f"strategy {key!r} is of type {type(entry).__name__}, no Strategy and no function")
+    try:
+        inspect.signature(entry).bind(*arguments, **options)
+    except TypeError as error:
+        raise UserError(
+            f"strategy {key!r}: {error}; it takes {key}{inspect.signature(entry)}".split(" -> ")[0]
+        ) from None
+    made = entry(*arguments, **options)
+    if not isinstance(made, Strategy):
+        raise UserError(f"strategy {key!r} is a function that returns {type(made).__name__}, no Strategy")
+    return made
 
 
 @dataclass(frozen=True)

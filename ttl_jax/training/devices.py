@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ttl_jax.config.run import ParallelConfig
+from ttl_jax.data.batches import Rows
 from ttl_jax.errors import UserError
 from ttl_jax.training.count_flops import operations_once
 from ttl_jax.training.placing import placed
@@ -63,19 +64,6 @@ def connect(hosts: str) -> None:
             f"parallel.hosts='auto': the processes did not find each other ({str(error).splitlines()[0]}); "
             "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or parallel.hosts='one'"
         ) from None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a batch, padded and shared out among processes.
-
-    Attributes:
-        padded: examples with padding at the end, a multiple of the devices (and parts).
-        own: the rows that this process reads.
-    """
-
-    padded: int
-    own: slice
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a finished run keeps: its config, its signature and its weights."""
+"""The files that a finished run keeps: its config, its signature and its weights."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def _check(folder: Path, known: Signature, variables: Variables) -> None:
         depth=known.geometry.depth or 16,
         **known.network.shape,
     )
-    found = flatten(variables)
-    wrong = sorted(wanted.keys() ^ found.keys())
-    wrong += [path for path in wanted.keys() & found.keys() if wanted[path].shape != found[path].shape]
+    given = flatten(variables)
+    wrong = sorted(wanted.keys() ^ given.keys())
+    wrong += [path for path in wanted.keys() & given.keys() if wanted[path].shape != given[path].shape]
     if wrong:
         raise UserError(
             f"the weights of {folder} are not those of {known.network.name} as its signature describes it "

@@ -70,8 +70,8 @@ def make_result(trainer: Trainer, progress: Progress, best: Variables, averaged:
     best = layout.replicate(without_source_head(best))
     metrics = _scored(trainer, best, _costs(trainer, progress) | averaged)
     best = best if layout.plain else jax.device_put(jax.device_get(best))
-    predict, found = inputs.predictor(trainer.config.data.tta), _signature(trainer)
-    result = Result(metrics, inputs.workdir, trainer.config, inputs.network, best, found, predict)
+    predict, signed = inputs.predictor(trainer.config.data.tta), _signature(trainer)
+    result = Result(metrics, inputs.workdir, trainer.config, inputs.network, best, signed, predict)
     if layout.first:
         write_training_features(trainer, best)
         for hook in trainer.hooks:
@@ -85,13 +85,13 @@ def _signature(trainer: Trainer) -> Signature:
     inputs = trainer.inputs
 
     def known() -> dict[str, Any]:
-        found = signature.read(inputs.workdir)
-        if found is None:
+        written = signature.read(inputs.workdir)
+        if written is None:
             validation = predictions.load(inputs.workdir / "predictions" / "val.npz")
             shape = inputs.one_image().shape
-            found = signature.signature_of(trainer.config, validation, inputs.preprocessing, shape)
-            signature.write(inputs.workdir, found)
-        return found.to_json()
+            written = signature.signature_of(trainer.config, validation, inputs.preprocessing, shape)
+            signature.write(inputs.workdir, written)
+        return written.to_json()
 
     return signature.from_json(trainer.layout.json_from_first(known))
 

@@ -142,14 +142,14 @@ class Result:
         depth = f"{geometry.depth} x " if geometry.depth else ""
         split = "test" if "test" in self.metrics else "val"
         scores = self.metrics[split] if split in self.metrics else {}
-        found = [
+        figures = [
             f"{name} {scores[name]:.3f}" for name in ("auroc", "accuracy") if scores.get(name) is not None
         ]
         return (
             f"{type(self).__name__} {self.workdir}\n"
             f"  {said.network.name}, {said.network.strategy}; {depth}{geometry.size} x {geometry.size} px; "
             f"{said.task}, {len(said.class_names)} classes: {names}\n"
-            f"  {split}: {', '.join(found) or 'no scores'}; temperature {said.temperature:.3f}; "
+            f"  {split}: {', '.join(figures) or 'no scores'}; temperature {said.temperature:.3f}; "
             f"ttl_jax {said.version}"
         )
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
-RESIZE_MODES = ("squash", "crop", "pad")
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm",
     ".pbm", ".jp2",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttl_jax.data.phantom.fields import grid, ramp, smooth_field
-from ttl_jax.data.phantom.scene import Painted, Scene, add_lesion, mixed
+from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion, mixed
 from ttl_jax.typing import Float
 
 _HAIR_COLOUR = np.array([0.14, 0.12, 0.11], np.float32)
@@ -27,9 +27,8 @@ def paint(scene: Scene) -> Painted:
 
     centre = i.uniform(-0.10, 0.10, 2)
     lesion = add_lesion(
-        scene, x, y, (centre[0], centre[1]), (0.42, 0.52), edge=0.10, frequencies=(5, 14),
-        stripes=0.8,
-    )  # fmt: skip
+        scene, x, y, (centre[0], centre[1]), (0.42, 0.52), edge=0.10, texture=Texture(5, 14, stripes=0.8)
+    )
     # colour irregularity: blotches of lighter and darker brown, a blue-grey veil in some
     blotches = smooth_field(i, size, 5)[..., None] * np.float32(blotched)
     veil = ramp(smooth_field(i, size, 3) - 1.0, 1.0)[..., None] * np.float32(p.uniform(0, 0.7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttl_jax.data.phantom.fields import band_field, grid, ramp, smooth_field
-from ttl_jax.data.phantom.scene import Painted, Scene, add_lesion
+from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion
 
 _VESSEL = np.array([-0.05, -0.16, -0.12], np.float32)
 
@@ -31,9 +31,8 @@ def paint(scene: Scene) -> Painted:
     # the bump sits on the wall away from the lumen
     centre = -hole / far * i.uniform(0.0, 0.28) + i.uniform(-0.08, 0.08, 2)
     lesion = add_lesion(
-        scene, x, y, (centre[0], centre[1]), (0.40, 0.48), edge=0.08, frequencies=(5, 14),
-        stripes=1.2,
-    )  # fmt: skip
+        scene, x, y, (centre[0], centre[1]), (0.40, 0.48), edge=0.08, texture=Texture(5, 14, stripes=1.2)
+    )
     dome = np.clip(lesion.depth / np.float32(lesion.radius), 0, 0.16)
     weight = np.clip(lesion.weight, 0, 1)
     bump = 0.64 + 1.6 * dome + 0.11 * lesion.texture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttl_jax.data.phantom.fields import band_field, grid, ramp, smooth_field
-from ttl_jax.data.phantom.scene import Painted, Scene, add_lesion
+from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion
 from ttl_jax.typing import Float
 
 _STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105]], np.float32)
@@ -27,7 +27,7 @@ def paint(scene: Scene) -> Painted:
     loose = p.uniform(0.5, 1.1)
 
     centre = i.uniform(-0.10, 0.10, 2)
-    lesion = add_lesion(scene, x, y, (centre[0], centre[1]), (0.52, 0.64), edge=0.07, frequencies=(5, 12))
+    lesion = add_lesion(scene, x, y, (centre[0], centre[1]), (0.52, 0.64), edge=0.07, texture=Texture(5, 12))
     direction = float(i.uniform(0, np.pi))
     fibres = band_field(i, size, 7, 0.45, 2.5, direction)
     gaps = ramp(band_field(i, size, 4, 0.4, 1.5, direction) - loose, 0.7)

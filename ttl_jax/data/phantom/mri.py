@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttl_jax.data.phantom.fields import band_field, ellipse, ramp, smooth_field, viewed
-from ttl_jax.data.phantom.scene import Painted, Scene, add_lesion, gray
+from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion, gray
 
 
 def paint(scene: Scene) -> Painted:
@@ -38,7 +38,7 @@ def paint(scene: Scene) -> Painted:
 
     centre = p.uniform((-0.2, -0.1), (0.2, 0.1)) + i.uniform(-0.04, 0.04, 2)
     lesion = add_lesion(
-        scene, x, y, (centre[0], centre[1]), (0.29, 0.35), edge=0.07, frequencies=(4.5, 14), axis=np.pi / 2
+        scene, x, y, (centre[0], centre[1]), (0.29, 0.35), edge=0.07, texture=Texture(4.5, 14), axis=np.pi / 2
     )
     mass = p.uniform(0.74, 0.90) + 0.10 * lesion.texture
     brain = brain + np.clip(lesion.weight, 0, 1) * (mass - brain)

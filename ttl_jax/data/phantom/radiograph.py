@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttl_jax.data.phantom.fields import band_field, ellipse, ramp, smooth_field, viewed
-from ttl_jax.data.phantom.scene import Painted, Scene, add_lesion, gray
+from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion, gray
 from ttl_jax.typing import Float
 
 
@@ -38,7 +38,7 @@ def paint(scene: Scene) -> Painted:
     centre = np.array([centre_side * lung_x, p.uniform(-0.15, 0.05)]) + i.uniform(-0.05, 0.05, 2)
     tilt = np.pi / 2 + 0.12 * centre_side  # as the lung is
     lesion = add_lesion(
-        scene, x, y, (centre[0], centre[1]), (0.30, 0.36), edge=0.08, frequencies=(4.5, 12), axis=tilt
+        scene, x, y, (centre[0], centre[1]), (0.30, 0.36), edge=0.08, texture=Texture(4.5, 12), axis=tilt
     )
     room = torso * (0.45 + 0.55 * lungs)  # it takes the place of air; less elsewhere
     attenuation = (

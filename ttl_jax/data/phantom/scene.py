@@ -57,6 +57,19 @@ class Lesion(NamedTuple):
     mask: Bool[np.ndarray, "s s"]
 
 
+class Texture(NamedTuple):
+    """Texture of a lesion.
+
+    Attributes:
+        coarsest, finest: Frequencies in cycles per image, between which the scene's granularity lies.
+        stripes: Strength of the orientation about a random direction; 0 for none.
+    """
+
+    coarsest: float
+    finest: float
+    stripes: float = 0.0
+
+
 class Painted(NamedTuple):
     """A finished picture: colours (s, s, 3) float32 in 0..1 before the sensor, and its mask."""
 
@@ -72,16 +85,14 @@ def add_lesion(
     radius: tuple[float, float],
     *,
     edge: float,
-    frequencies: tuple[float, float],
-    stripes: float = 0.0,
+    texture: Texture,
     axis: float | None = None,
 ) -> Lesion:
     """Return a lesion at `centre` with an area drawn from `radius` (lowest, highest).
 
     Args:
         edge: Width of the soft border.
-        frequencies: Coarsest and finest frequency of the texture, in cycles per image.
-        stripes: Strength of the texture's orientation about a random direction; 0 for none.
+        texture: Range of its frequencies, and its orientation.
         axis: Direction in which ovals are long, give or take 0.2 radians; None for any.
     """
     rng = scene.image
@@ -92,17 +103,16 @@ def add_lesion(
     radii = outline.curve(rng, scene.lobulation, quotient, np.pi * size**2, axis)
     depth = outline.depth(radii, x, y, centre)
     weight = ramp(depth, edge)
-    coarse, fine = frequencies
-    frequency = coarse * (fine / coarse) ** scene.granularity
+    frequency = texture.coarsest * (texture.finest / texture.coarsest) ** scene.granularity
     angle = float(rng.uniform(0, np.pi))
-    texture = band_field(rng, scene.size, frequency, 0.25, stripes, angle)
+    field = band_field(rng, scene.size, frequency, 0.25, texture.stripes, angle)
     total = np.sum(weight) + np.float32(1e-6)
-    texture = texture - np.sum(weight * texture) / total
-    texture = texture / np.sqrt(np.sum(weight * texture**2) / total + np.float32(1e-6))
-    texture = texture * np.float32(scene.grain)
+    field = field - np.sum(weight * field) / total
+    field = field / np.sqrt(np.sum(weight * field**2) / total + np.float32(1e-6))
+    field = field * np.float32(scene.grain)
     mask = weight >= VISIBLE
     weight = weight * np.float32(0 if scene.healthy else scene.contrast)
-    return Lesion(weight, texture, depth, size, mask)
+    return Lesion(weight, field, depth, size, mask)
 
 
 def gray(intensity: Float[np.ndarray, "s s"]) -> Float[np.ndarray, "s s 3"]:

@@ -8,6 +8,7 @@ paper's test set is not published; val is taken from train by patient.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -69,8 +70,8 @@ def read_chexpert(folder: Path, uncertain: str = "ignore", group: str = "mix") -
             labels.append(values[row])
             groups.append(patient[0])
             splits.append(split)
-    return make_listing(*rows(folder, files), np.stack(labels), names, groups=groups, splits=splits,
-                        splits_from="train.csv and valid.csv")  # fmt: skip
+    listing = make_listing(*rows(folder, files), np.stack(labels), names, groups=groups, splits=splits)
+    return replace(listing, splits_from="train.csv and valid.csv")
 
 
 def _values(table: CsvFile, label: str, uncertain: str) -> np.ndarray:

@@ -9,6 +9,7 @@ taken from train by video.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def read_cholec80(folder: Path, labels: str = "phase") -> Listing:
         ids += [f"{video.stem}/{place:06d}" for place in places]
         groups += [video.stem] * len(places)
         splits += ["train" if int(number[1]) <= _LAST_OF_TRAIN else "test"] * len(places)
-    return make_listing(
+    listing = make_listing(
         str(folder),
         frames,
         [f"{frame.path}, frame {frame.number}" for frame in frames],
@@ -72,8 +73,8 @@ def read_cholec80(folder: Path, labels: str = "phase") -> Listing:
         TOOLS if labels == "tools" else PHASES,
         groups=groups,
         splits=splits if len(set(splits)) > 1 else None,
-        splits_from="the numbers of the videos",
     )
+    return replace(listing, splits_from="the numbers of the videos")
 
 
 def _numbers(table: CsvFile) -> list[int]:

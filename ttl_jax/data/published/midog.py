@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def read_midog(folder: Path) -> Listing:
     for part, group in zip(parts, groups, strict=True):
         if splits and not part:
             raise UserError(f"datasets_xvalidation.csv of {folder} lacks region {group}; fetch it anew")
-    return make_listing(
+    listing = make_listing(
         str(folder),
         patches,
         [f"{patch.path}, cell {name.rpartition('/')[2]}" for patch, name in zip(patches, ids, strict=True)],
@@ -128,8 +128,11 @@ def read_midog(folder: Path) -> Listing:
         CLASSES,
         groups=groups,
         splits=parts if splits else None,
+    )
+    return replace(
+        listing,
         splits_from="datasets_xvalidation.csv",
-        columns={"tumor_type": np.array(tumors)} if any(tumors) else None,
+        columns={"tumor_type": np.array(tumors)} if any(tumors) else {},
     )
 
 

@@ -7,6 +7,7 @@ idx, one patient's; the owner's split is kept.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def read_radfusion(folder: Path) -> Listing:
                 f"{table.at(row)} names study {study}, but {folder} holds no {study}.npy; unpack all archives"
             )
     rows = list(first.values())
-    return make_listing(
+    listing = make_listing(
         str(folder),
         [_volume(files[study]) for study in first],
         [str(files[study]) for study in first],
@@ -60,8 +61,9 @@ def read_radfusion(folder: Path) -> Listing:
         np.array([int(labels[row]) for row in rows]),
         CLASSES,
         splits=[SPLIT_ALIASES[splits[row].lower()] for row in rows],
-        splits_from=str(table.path),
-        columns={"pe_type": np.array([kinds[row] for row in rows])},
+    )
+    return replace(
+        listing, splits_from=str(table.path), columns={"pe_type": np.array([kinds[row] for row in rows])}
     )
 
 

@@ -144,8 +144,8 @@ def series_volume(paths: Sequence[Path], window: Window | str, spacing: float) -
         UnreadableImageError: a file that is missing or damaged.
     """
     _need_pydicom(f"{paths[0]}: DICOM")
-    found = [Found(0, path, read_header(path, ""), "", "", "") for path in paths]
-    return _stack(found, window, spacing)
+    frames = [Found(0, path, read_header(path, ""), "", "", "") for path in paths]
+    return _stack(frames, window, spacing)
 
 
 def by_series(paths: Sequence[Path]) -> list[tuple[Path, ...]]:

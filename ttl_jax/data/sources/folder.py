@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,9 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES, group: str = "") -> L
             f"data.group={group!r} is for a table (data.name=csv); class folders take folder or file"
         )
     children = _folders(root)
-    if not group and not any(folder.name.lower() in SPLIT_ALIASES for folder in children):
-        if fault := off_by_one(root, kind, children):
-            raise UserError(fault)
+    with_splits = any(folder.name.lower() in SPLIT_ALIASES for folder in children)
+    if not group and not with_splits and (fault := off_by_one(root, kind, children)):
+        raise UserError(fault)
     parts = _split_folders(root)
     other: list[Path] = _files(root)
     files: list[Path] = []
@@ -83,7 +84,7 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES, group: str = "") -> L
         print(f"{root}: {note}", flush=True)
     names = _class_names(root, labels, splits)
     number = {name: place for place, name in enumerate(names)}
-    return make_listing(
+    listing = make_listing(
         str(root),
         files,
         [str(file) for file in files],
@@ -91,10 +92,10 @@ def read_folder(path: str | Path, kind: FileKind = IMAGES, group: str = "") -> L
         np.array([number[label] for label in labels]),
         names,
         groups=groups,
-        notes=notes,
         splits=splits if parts[0][0] else None,
-        splits_from=f"the folders {', '.join(folder.name + '/' for _, folder in parts)}",
     )
+    folders = ", ".join(f"{folder.name}/" for _, folder in parts)
+    return replace(listing, notes=notes, splits_from=f"the folders {folders}")
 
 
 def _groups(
@@ -105,14 +106,14 @@ def _groups(
         if group == "folder":
             raise UserError(f"data.group=folder: the classes of {root} have no folders in them")
         return None, ()
-    found = patient_folders(inside, first=group == "folder")
-    if found is None and group == "folder":
+    patients = patient_folders(inside, first=group == "folder")
+    if patients is None and group == "folder":
         stray = next(file for file, (_, folders) in zip(files, inside, strict=True) if not folders)
         raise UserError(f"data.group=folder: {stray} is in no folder within its class")
-    if found is None:
+    if patients is None:
         return None, ("the folders within the classes are not taken for patients (data.group=folder does)",)
-    count = len(set(found))
-    return found, (f"the {count} folders within the classes are patients (data.group=file: they are not)",)
+    count = len(set(patients))
+    return patients, (f"the {count} folders within the classes are patients (data.group=file: they are not)",)
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:

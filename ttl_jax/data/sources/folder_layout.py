@@ -83,14 +83,14 @@ def mask_classes(classes: dict[str, list[Path]]) -> list[str]:
         classes: The images of each class folder, by its name.
     """
     stems = {name: {file.stem for file in files} for name, files in classes.items()}
-    found = []
+    splits = []
     for name, own in stems.items():
         others = [each for label, each in stems.items() if label != name]
         if _MASK_FOLDER.fullmatch(name) and all(
             any(stem in each or _is_mask(stem, each) for each in others) for stem in own
         ):
-            found.append(name)
-    return found
+            splits.append(name)
+    return splits
 
 
 def patient_folders(inside: Sequence[tuple[str, tuple[str, ...]]], first: bool) -> list[str] | None:

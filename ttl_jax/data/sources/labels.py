@@ -132,16 +132,16 @@ def _word_labels(name: str, cells: list[str], mark: str, at: Callable[[int], str
             raise UserError(
                 f"{at(row)} has no label in column {name!r} ({quoted(cell)}); fill it in or remove the row"
             )
-    found = [_pieces(cell, mark) for cell in cells]
-    alone = {pieces[0] for pieces in found if len(pieces) == 1}
-    joined = {piece for pieces in found if len(pieces) > 1 for piece in pieces}
+    named = [_pieces(cell, mark) for cell in cells]
+    alone = {pieces[0] for pieces in named if len(pieces) == 1}
+    joined = {piece for pieces in named if len(pieces) > 1 for piece in pieces}
     nothing = {word for word in alone - joined if re.sub(r"[\W_]+", "", word.lower()) in _NOTHING}
     names = tuple(sorted((alone | joined) - nothing))
     if not names:
         raise UserError(f"label column {name!r} names no label; name the right one in data.label")
     number = {word: place for place, word in enumerate(names)}
     labels = np.zeros((len(cells), len(names)), np.float32)
-    for row, pieces in enumerate(found):
+    for row, pieces in enumerate(named):
         labels[row, [number[piece] for piece in pieces if piece not in nothing]] = 1
     check_known(names, labels)
     how = "a list a cell" if mark == "[" else f"split at {mark!r}"

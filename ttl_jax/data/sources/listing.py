@@ -128,12 +128,8 @@ def make_listing(
     *,
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
-    splits_from: str = "",
-    columns: Mapping[str, np.ndarray] | None = None,
-    notes: tuple[str, ...] = (),
-    numbered: bool = False,
 ) -> Listing:
-    """Build a Listing from rows.
+    """Build a Listing from rows; its other fields are for `dataclasses.replace`.
 
     Args:
         source: Name of the source in messages.
@@ -144,10 +140,6 @@ def make_listing(
         class_names: Names of the classes, in the order of the labels.
         groups: Patients or lesions. None makes every example its own group.
         splits: "train", "val" and "test"; None if the source has no splits of its own.
-        splits_from: Origin of the splits, for messages.
-        columns: Other columns, (N,) each.
-        notes: Sentences on how the source was read.
-        numbered: Whether ids and groups are numbers that the source gave them.
     """
     several = labels.ndim == 2
     return Listing(
@@ -160,10 +152,6 @@ def make_listing(
         class_names=tuple(class_names),
         task="multilabel" if several else "multiclass",
         splits=no_splits(len(ids)) if splits is None else np.array(splits, dtype="U5"),
-        splits_from=splits_from,
-        columns=columns or {},
-        notes=notes,
-        numbered=numbered,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +57,17 @@ def read_npz(path: str | Path, how: str = "auto") -> Listing:
     widths = sorted({part.shape[1] for part in labels})
     if len(widths) > 1:
         raise UserError(f"{path} has labels of {widths} columns in its splits; give all the same")
-    found = array_labels(np.concatenate(labels), str(path), ids, how)
-    return make_listing(
+    parsed = array_labels(np.concatenate(labels), str(path), ids, how)
+    listing = make_listing(
         str(path),
         [image for part in images for image in _each(part)],
         [f"{path}, image {name}" for name in ids],
         ids,
-        found.values,
-        found.names,
+        parsed.values,
+        parsed.names,
         splits=splits,
-        splits_from=f"the arrays of {path}",
-        notes=found.notes,
-        numbered=True,
     )
+    return replace(listing, splits_from=f"the arrays of {path}", notes=parsed.notes, numbered=True)
 
 
 def read_arrays(images: Any, labels: Any, how: str = "auto") -> Listing:
@@ -86,11 +85,10 @@ def read_arrays(images: Any, labels: Any, how: str = "auto") -> Listing:
     """
     each = _each_of_any_size(images)
     ids = [f"{number:06d}" for number in range(len(each))]
-    found = array_labels(_columns(_as_array(labels), each, "labels"), "labels", ids, how)
+    parsed = array_labels(_columns(_as_array(labels), each, "labels"), "labels", ids, how)
     where = [f"image {number}" for number in range(len(each))]
-    return make_listing(
-        "the arrays given", each, where, ids, found.values, found.names, notes=found.notes, numbered=True
-    )
+    listing = make_listing("the arrays given", each, where, ids, parsed.values, parsed.names)
+    return replace(listing, notes=parsed.notes, numbered=True)
 
 
 def _each_of_any_size(images: Any) -> list[ImageSource]:
@@ -116,9 +114,9 @@ def _as_array(labels: Any) -> np.ndarray:
     if rows and all(isinstance(row, list | tuple | set | frozenset) for row in rows):
         lengths = {len(row) for row in rows}
         if len(lengths) > 1 or any(isinstance(item, str) for row in rows for item in row):
-            found = np.empty(len(rows), object)
-            found[:] = rows
-            return found
+            ragged = np.empty(len(rows), object)
+            ragged[:] = rows
+            return ragged
     return np.asarray(labels)
 
 

@@ -7,7 +7,7 @@ bytes that were stored and are decoded as any other file's.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,21 +63,8 @@ def read_tfds(config: DataConfig) -> Listing:
     Raises:
         UserError: TFDS is not installed, no such data set there, or features of another kind.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(
-            f"data.name={config.name} needs TFDS ({error}): pip install tensorflow-datasets"
-        ) from None
     name = config.name.removeprefix(PREFIX)
-    try:
-        builder: Any = tfds.builder(name, data_dir=config.path or None)
-        features, parts = builder.info.features, builder.info.splits
-    except Exception as error:  # TFDS raises several kinds, and its text helps
-        raise UserError(
-            f"TFDS has no data set {name!r} in data.path={config.path!r} ({reason(error)}); set data.path to "
-            "its data_dir"
-        ) from None
+    builder, features, parts = _builder(config, name)
     known = tuple(features)
     names = tuple(part.strip() for part in config.label.split(",") if part.strip())
     for field, wanted in (("image", config.image), *(("label", item) for item in names),
@@ -94,15 +81,8 @@ def read_tfds(config: DataConfig) -> Listing:
     images: list[TfdsImage] = []
     values: list[list[Any]] = []
     ids, groups, splits = [], [], []
-    decoders = {config.image: tfds.decode.SkipDecoding()}
     for part in used:
-        try:
-            source = builder.as_data_source(part, decoders=decoders)
-        except Exception as error:
-            raise UserError(
-                f"TFDS data set {name!r} cannot be read at random ({reason(error)}); prepare it with "
-                "file_format='array_record'"
-            ) from None
+        source = _records(builder, name, part, config.image)
         for index in range(len(source)):
             record = source[index]
             images.append(TfdsImage(source, index, config.image))
@@ -111,7 +91,7 @@ def read_tfds(config: DataConfig) -> Listing:
             groups.append(_text(record[config.group]) if config.group else ids[-1])
             splits.append(SPLIT_ALIASES[part.lower()])
     labels, class_names = _labels(name, names, values, features)
-    return make_listing(
+    listing = make_listing(
         f"TFDS {name}",
         images,
         [f"TFDS {name}, {item}" for item in ids],
@@ -121,9 +101,39 @@ def read_tfds(config: DataConfig) -> Listing:
         groups=groups,
         # One split only is no split: TFDS calls all data "train" where the owner has none.
         splits=splits if len(used) > 1 else None,
-        splits_from=f"the splits of TFDS {name}",
-        numbered=not config.group,
     )
+    return replace(listing, splits_from=f"the splits of TFDS {name}", numbered=not config.group)
+
+
+def _builder(config: DataConfig, name: str) -> tuple[Any, Any, Any]:
+    """Return TFDS' builder of a prepared data set, its features and its splits."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"data.name={config.name} needs TFDS ({error}): pip install tensorflow-datasets"
+        ) from None
+    try:
+        builder = tfds.builder(name, data_dir=config.path or None)
+        return builder, builder.info.features, builder.info.splits
+    except Exception as error:  # TFDS raises several kinds, and its text helps
+        raise UserError(
+            f"TFDS has no data set {name!r} in data.path={config.path!r} ({reason(error)}); set data.path to "
+            "its data_dir"
+        ) from None
+
+
+def _records(builder: Any, name: str, part: str, image: str) -> Any:
+    """Return the records of a split, read at random; images stay encoded."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return builder.as_data_source(part, decoders={image: tfds.decode.SkipDecoding()})
+    except Exception as error:
+        raise UserError(
+            f"TFDS data set {name!r} cannot be read at random ({reason(error)}); prepare it with "
+            "file_format='array_record'"
+        ) from None
 
 
 def _labels(

@@ -186,10 +186,10 @@ def _kept_together(copies: Copies, groups: np.ndarray, config: DataConfig) -> st
     """
     members = np.bincount(clusters(len(groups), copies.first, copies.second), minlength=1)
     several = int(members[members > 1].sum())
-    found = f"{several} copies kept together" if several else "no copies found"
-    found = "copies not looked for" if config.duplicates == "ignore" else found
+    said = f"{several} copies kept together" if several else "no copies said"
+    said = "copies not looked for" if config.duplicates == "ignore" else said
     count = len(set(groups.tolist()))
-    return found + (f", {count} groups whole" if count < len(groups) else "")
+    return said + (f", {count} groups whole" if count < len(groups) else "")
 
 
 def refuse_or_report(listing: Listing, faults: Mapping[int, str], on_error: str) -> tuple[str, ...]:

@@ -47,17 +47,17 @@ def read_check_images(given: Any, signature: Signature) -> CheckImages:
         UserError: fewer than two can be read.
     """
     read = read_images(given, signature.geometry, signature.source)
-    found = [(name, pixels) for name, pixels in islice(read, MOST) if not isinstance(pixels, str)]
-    if len(found) < 2:
+    readable = [(name, pixels) for name, pixels in islice(read, MOST) if not isinstance(pixels, str)]
+    if len(readable) < 2:
         raise UserError(
-            f"--images={given}: {len(found)} images can be read; a check needs 2, better {CHECKED}"
+            f"--images={given}: {len(readable)} images can be read; a check needs 2, better {CHECKED}"
         )
-    order = np.random.default_rng(0).permutation(len(found))
-    names = [Path(found[place][0]).parent.name for place in order]
+    order = np.random.default_rng(0).permutation(len(readable))
+    names = [Path(readable[place][0]).parent.name for place in order]
     labelled = signature.task == "multiclass" and set(names) <= set(signature.class_names)
     labels = np.array([signature.class_names.index(name) for name in names]) if labelled else None
-    images = np.stack([found[place][1] for place in order])
-    return CheckImages(images, labels, f"{len(found)} images of {given}")
+    images = np.stack([readable[place][1] for place in order])
+    return CheckImages(images, labels, f"{len(readable)} images of {given}")
 
 
 def generated_images(signature: Signature, count: int = CHECKED) -> CheckImages:

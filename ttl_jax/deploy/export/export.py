@@ -21,7 +21,6 @@ from ttl_jax.training.records import signature
 from ttl_jax.training.result import Result
 
 TOLERANCE = 1e-4  # of a probability, against JAX
-LOGITS_OF_TORCH = 1e-5
 FOLDER = "export"
 
 
@@ -110,7 +109,7 @@ def _folder(folder: Path) -> Path:
 
 
 def metadata_of(run: Result) -> dict[str, str]:
-    """What the file itself says: classes, network, version, and all of signature.json."""
+    """Metadata of the exported file: classes, network, version, and all of signature.json."""
     known = run.signature
     return {
         "class_names": json.dumps(known.class_names),

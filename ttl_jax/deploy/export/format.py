@@ -1,4 +1,4 @@
-"""What every format of an export does, and the one error where its libraries are not installed."""
+"""The interface of every export format, and the one error where its libraries are not installed."""
 
 from __future__ import annotations
 

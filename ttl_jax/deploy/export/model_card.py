@@ -67,7 +67,7 @@ def _index(run: Result) -> Any:
 
 
 def facts(run: Result, made: Exported) -> dict[str, Any]:
-    """What the templates show; "answers" are those of the checklists."""
+    """Collect the values that the templates show; "answers" are those of the checklists."""
     known, metrics, config = run.signature, run.metrics, run.config
     held_out = [name for name in ("val", "test") if name in metrics]
     said: dict[str, Any] = {
@@ -212,7 +212,7 @@ def _thresholds(run: Result) -> str:
 
 
 def quantised_text(made: Exported) -> str:
-    """What 8 bits changed, in words; "" without them."""
+    """Describe in words the change by 8 bits; "" without them."""
     change = made.quantised
     if change is None:
         return ""
@@ -228,7 +228,7 @@ def quantised_text(made: Exported) -> str:
 
 
 def _answers(run: Result, said: Mapping[str, Any]) -> dict[str, str]:
-    """What a run's files answer, by the names in `checklist`."""
+    """Answers from a run's files, by the names in `checklist`."""
     config, metrics = run.config, run.metrics
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax"))
     sizes = "; ".join(row.replace(" | ", ", ") for row in said["splits"])

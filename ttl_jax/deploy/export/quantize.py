@@ -22,7 +22,7 @@ FIGURES = ("auroc", "accuracy", "brier", "ece")
 
 @dataclass(frozen=True)
 class Change:
-    """What 8 bits change.
+    """Change of the answers by 8 bits.
 
     Attributes:
         calibrated_on, compared_on: number of images.

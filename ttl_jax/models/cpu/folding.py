@@ -33,19 +33,19 @@ class Pair:
 
 
 @contextmanager
-def folding(found: dict[Path, Pair]) -> Iterator[None]:
+def folding(pairs: dict[Path, Pair]) -> Iterator[None]:
     """A context in which a network that is called in inference mode with variables from `fold` computes what
     it was.
 
     Args:
-        found: takes the pairs, by the path of their BatchNorm, while the network is traced; for `fold`.
+        pairs: takes the pairs, by the path of their BatchNorm, while the network is traced; for `fold`.
     """
     made: list[tuple[Any, Path]] = []
 
     def shift(call: Callable[[], Any], module: BatchNorm, x: Array) -> Any:
         for output, path in made:
             if output is x:
-                found[module.path] = Pair(path, module.path, module.epsilon)
+                pairs[module.path] = Pair(path, module.path, module.epsilon)
                 return x + jnp.asarray(module.variables["params"]["bias"], x.dtype)
         return call()
 

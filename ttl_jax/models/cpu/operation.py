@@ -57,12 +57,12 @@ def operation(name: str, plain: Form, fast: Form, rows: tuple[int, ...] = ()) ->
 
 
 def linear_in_last(
-    found: Primitive, transposed: Callable[..., Array], forward: Callable[..., Any] | None = None
+    primitive: Primitive, transposed: Callable[..., Array], forward: Callable[..., Any] | None = None
 ) -> None:
     """Declare that an operation is linear in its last operand.
 
     Args:
-        found: the operation.
+        primitive: the operation.
         transposed: (cotangent, *other operands, how) -> cotangent of the last operand.
         forward: (primals, tangents, how) -> both of the result, where the other operands move it too; None =
             it is flat in them.
@@ -71,7 +71,7 @@ def linear_in_last(
     def linear(primals: Any, tangents: Any, *, how: Hashable) -> tuple[Array, Any]:
         *others, _ = primals
         tangent = ad.instantiate_zeros(tangents[-1])
-        return found.bind(*primals, how=how), found.bind(*others, tangent, how=how)
+        return primitive.bind(*primals, how=how), primitive.bind(*others, tangent, how=how)
 
     def backward(cotangent: Any, *operands: Any, how: Hashable) -> list[Any]:
         *others, last = operands
@@ -79,8 +79,8 @@ def linear_in_last(
         back = ad.Zero(last.aval.to_ct_aval()) if zero else transposed(cotangent, *others, how=how)
         return [*(None for _ in others), back]
 
-    ad.primitive_jvps[found] = forward or linear
-    ad.primitive_transposes[found] = backward
+    ad.primitive_jvps[primitive] = forward or linear
+    ad.primitive_transposes[primitive] = backward
 
 
 def _traceable(form: Form) -> Callable[..., Array]:
@@ -88,7 +88,7 @@ def _traceable(form: Form) -> Callable[..., Array]:
 
 
 def _mapped(
-    found: Primitive, rows: tuple[int, ...], arrays: Any, axes: Any, *, how: Hashable
+    primitive: Primitive, rows: tuple[int, ...], arrays: Any, axes: Any, *, how: Hashable
 ) -> tuple[Array, int]:
     """The rule of `vmap`."""
     mapped = tuple(number for number, axis in enumerate(axes) if axis is not None)
@@ -100,11 +100,11 @@ def _mapped(
         merged = [
             one.reshape(-1, *one.shape[2:]) if place in rows else one for place, one in enumerate(given)
         ]
-        out = found.bind(*merged, how=how)
+        out = primitive.bind(*merged, how=how)
         return out.reshape(*given[rows[0]].shape[:2], *out.shape[1:]), 0
 
     def one(some: list[Array]) -> Array:
         places = dict(zip(mapped, some, strict=True))
-        return found.bind(*(places.get(place, array) for place, array in enumerate(given)), how=how)
+        return primitive.bind(*(places.get(place, array) for place, array in enumerate(given)), how=how)
 
     return lax.map(one, [given[place] for place in mapped]), 0

@@ -72,8 +72,8 @@ def _mask(_: None, x: Array, factor: Array, offset: Array, tangent: Array) -> Ar
     return _mask_plain(_, x, made_once(factor + zero_of(tangent)), offset, tangent)
 
 
-def _differentiate(found: Primitive, inner: Primitive) -> Callable[..., tuple[Array, Array]]:
-    """The forward derivative of `found`: `inner` of the normalised first three operands and the last one."""
+def _differentiate(primitive: Primitive, inner: Primitive) -> Callable[..., tuple[Array, Array]]:
+    """Derive `primitive` forward: `inner` of its first three operands, normalised, and the last one."""
 
     def forward(primals: Any, tangents: Any, *, how: Geometry) -> tuple[Array, Array]:
         *given, last = primals
@@ -84,8 +84,8 @@ def _differentiate(found: Primitive, inner: Primitive) -> Callable[..., tuple[Ar
             _, tangent = jax.jvp(lambda x, factor, offset: x * factor + offset, tuple(given), dense)
             parts.append(inner.bind(_MASK.bind(*given, tangent, how=None), last, how=how))
         if type(last_moved) is not ad.Zero:
-            parts.append(found.bind(*given, last_moved, how=how))
-        return found.bind(*primals, how=how), reduce(jnp.add, parts)
+            parts.append(primitive.bind(*given, last_moved, how=how))
+        return primitive.bind(*primals, how=how), reduce(jnp.add, parts)
 
     return forward
 

@@ -1,4 +1,4 @@
-"""What the page of a comparison shows beside that of its runs."""
+"""The page of a comparison, beside that of its runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_PICTURE_BYTES = 600_000  # of plans of strategies
 MAX_DIFFERENCES = 16  # in the picture beside the answer, so that both are seen at once
 
 
-def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+def variables(comparison: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     """The variables of page_comparison.html.
 
     Args:
-        found: the content of compare.json, pictures read (see `with_pictures`).
+        comparison: the content of compare.json, pictures read (see `with_pictures`).
         runs: the runs of its final cells.
     """
-    rows, statistics, protocol = compared.lines(found), found["statistics"], found["protocol"]
+    rows, statistics, protocol = compared.lines(comparison), comparison["statistics"], comparison["protocol"]
     drawn = []
     friedman = statistics["friedman"]
     if friedman is not None:
@@ -44,33 +44,33 @@ def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         known = [run for path, run in by_parts.items() if path[-len(parts) :] == parts]
         return known[0].predictions(split) if known else None
 
-    trusted = trusts(found, held)
+    trusted = trusts(comparison, held)
     several = len({row.model for row in rows}) > 1
     pictures = [
         Drawn(
             as_image(each["svg"], f"Plan of {each['strategy']} on {each['model']}"),
             f"{each['strategy']}, {each['model']}" if several else each["strategy"],
         )
-        for each in (found["pictures"] if "pictures" in found else ())
+        for each in (comparison["pictures"] if "pictures" in comparison else ())
     ]
     sizes = itertools.accumulate(len(drawn.svg) for drawn in pictures)
     fitting = sum(size <= MAX_PICTURE_BYTES for size in sizes)
     return {
-        "lead": _lead(found, rows),
+        "lead": _lead(comparison, rows),
         "lines": rows,
         "reference": statistics["reference"],
-        "preferred": compared.preferred(found),
-        "titles": [each.title for each in compared.metrics_of(found)],
+        "preferred": compared.preferred(comparison),
+        "titles": [each.title for each in compared.metrics_of(comparison)],
         "several_datasets": len({row.dataset for row in rows}) > 1,
         "several_models": len({row.model for row in rows}) > 1,
-        "interval_over": interval_over(found),
-        "difference_over": difference_over(found),
+        "interval_over": interval_over(comparison),
+        "difference_over": difference_over(comparison),
         "in_folds": protocol["folds"] > 0,
         "replication": protocol["replication"],
         "tuned_on": protocol["tuned_on"],
         "metric": wording.title(statistics["metric"]),
-        "needing": compared.needing(found),
-        "pooled": compared.pooled(found),
+        "needing": compared.needing(comparison),
+        "pooled": compared.pooled(comparison),
         "moderated": look_up(statistics, "moderated") or False,
         "older": "resamples" in statistics,
         "bayes": statistics["bayes"],
@@ -78,9 +78,9 @@ def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         "figures": drawn,
         "paretos": _paretos(rows),
         "varying_length": compared.varying_length(rows),
-        "timed_on": _timed_on(found),
+        "timed_on": _timed_on(comparison),
         "budget": look_up(protocol, "budget"),
-        "decisions": decision_tests(found, held),
+        "decisions": decision_tests(comparison, held),
         "trusts": trusted,
         "operating": any(each.sensitivity is not None for each in trusted),
         "pictures": pictures[:fitting],
@@ -88,9 +88,9 @@ def variables(found: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _lead(found: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | None:
+def _lead(comparison: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | None:
     """The picture beside the answer: what each strategy gains, over the data sets where that is known."""
-    statistics = found["statistics"]
+    statistics = comparison["statistics"]
     several = len({(row.dataset, row.model) for row in rows}) > 1
     all_of_them = [
         Difference(
@@ -105,7 +105,7 @@ def _lead(found: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | No
     ]
     pooled = [
         Difference(each["strategy"], each["estimate"], each["low"], each["high"], each["p_holm"])
-        for each in compared.pooled(found)
+        for each in compared.pooled(comparison)
     ]
     one_network = len({row.model for row in rows}) == 1
     shown = pooled if pooled and one_network else all_of_them
@@ -118,21 +118,21 @@ def _lead(found: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | No
     return None if svg is None else Drawn(svg, about)
 
 
-def difference_over(found: Mapping[str, Any]) -> set[str]:
+def difference_over(comparison: Mapping[str, Any]) -> set[str]:
     """The replicates of the differences' intervals: "patients", "folds", or both, on different data sets."""
-    folds = found["protocol"]["folds"]  # an older compare.json does not say it of each difference
+    folds = comparison["protocol"]["folds"]  # an older compare.json does not say it of each difference
     default = "folds" if folds else "patients"
-    return {look_up(each, "over") or default for each in found["statistics"]["differences"]}
+    return {look_up(each, "over") or default for each in comparison["statistics"]["differences"]}
 
 
-def interval_over(found: Mapping[str, Any]) -> str:
+def interval_over(comparison: Mapping[str, Any]) -> str:
     """Return, in words, the replicates of the settings' own intervals."""
-    replicate = "folds" if found["protocol"]["folds"] else "seeds"
-    metrics = compared.metrics_of(found)
+    replicate = "folds" if comparison["protocol"]["folds"] else "seeds"
+    metrics = compared.metrics_of(comparison)
     named = next((each.name for each in metrics if each.terms is not None), "auroc")
     alone = ", ".join(each.title for each in metrics if each.terms is None)
     over = {  # an older compare.json does not say it, and has Student's
-        look_up(each, "test", named, "over") or replicate for each in found["settings"] if each["cells"]
+        look_up(each, "test", named, "over") or replicate for each in comparison["settings"] if each["cells"]
     }
     said = {
         "folds": "Student's over folds",
@@ -153,7 +153,7 @@ def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
     return figures_by_cost
 
 
-def _timed_on(found: Mapping[str, Any]) -> str:
+def _timed_on(comparison: Mapping[str, Any]) -> str:
     """The device on which a forward pass was timed; "" where none was."""
-    devices = {look_up(each, "inference", "device") for each in found["settings"]}
+    devices = {look_up(each, "inference", "device") for each in comparison["settings"]}
     return " and ".join(sorted(device for device in devices if device))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from ttl_jax.evaluation.calibration import calibration, fit_temperature
 from ttl_jax.evaluation.paired import mcnemar
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.evaluation.thresholds import operating_point, threshold_at
+from ttl_jax.report.comparison.text import Record
 from ttl_jax.report.read import look_up
 from ttl_jax.report.rows import Value
 
-Found = Mapping[str, Any]
 # (folder of a cell, split) -> its predictions, None where there is no such file
 Held = Callable[[str, str], "Predictions | None"]
 
@@ -67,16 +66,16 @@ class Trust:
     specificity: Value | None
 
 
-def decision_tests(found: Found, held: Held) -> tuple[DecisionTest, ...]:
+def decision_tests(comparison: Record, held: Held) -> tuple[DecisionTest, ...]:
     """Every strategy against the reference, where both have predictions of the same seeds; labels that
     are not exclusive have no single decision and are left out."""
-    reference = found["statistics"]["reference"]
-    base = {(each["dataset"], each["model"]): each for each in found["settings"]
+    reference = comparison["statistics"]["reference"]
+    base = {(each["dataset"], each["model"]): each for each in comparison["settings"]
             if each["strategy"] == reference}  # fmt: skip
     tested = {(each["dataset"], each["model"], each["strategy"]): each
-              for each in look_up(found, "statistics", "decisions") or ()}  # fmt: skip
+              for each in look_up(comparison, "statistics", "decisions") or ()}  # fmt: skip
     made = []
-    for each in found["settings"]:
+    for each in comparison["settings"]:
         place = each["dataset"], each["model"]
         if each["strategy"] != reference and place in base:
             key = *place, each["strategy"]
@@ -86,7 +85,7 @@ def decision_tests(found: Found, held: Held) -> tuple[DecisionTest, ...]:
     return tuple(made)
 
 
-def _test(mine: Found, theirs: Found, held: Held, difference: Found) -> DecisionTest | None:
+def _test(mine: Record, theirs: Record, held: Held, difference: Record) -> DecisionTest | None:
     its = {(cell["seed"], cell["fold"]): cell for cell in theirs["cells"]}
     seeds: dict[int, list[tuple[Predictions, Predictions]]] = {}  # of each seed all folds
     for cell in mine["cells"]:
@@ -121,10 +120,10 @@ def _right(held: Predictions) -> np.ndarray:
     return held.logits.argmax(axis=1) == held.labels
 
 
-def trusts(found: Found, held: Held) -> tuple[Trust, ...]:
+def trusts(comparison: Record, held: Held) -> tuple[Trust, ...]:
     """One row a setting that has test predictions."""
     made = []
-    for each in found["settings"]:
+    for each in comparison["settings"]:
         cells = [_cell(held(cell["folder"], "val"), held(cell["folder"], "test")) for cell in each["cells"]]
         known = [cell for cell in cells if cell is not None]
         if known:

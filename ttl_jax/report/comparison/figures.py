@@ -35,21 +35,21 @@ class Difference(NamedTuple):
     p: float | None
 
 
-def differences(found: Sequence[Difference], reference: str, metric: str) -> str | None:
+def differences(shown: Sequence[Difference], reference: str, metric: str) -> str | None:
     """Differences in points with their intervals, coloured where p is below 0.05; None without one."""
-    if not found:
+    if not shown:
         return None
-    width = max(5.6, min(8.0, 3.4 + 0.07 * max(len(each.name) for each in found)))
-    with drawing(width, 0.8 + 0.3 * len(found), f"Differences from {reference}, {metric} points") as made:
+    width = max(5.6, min(8.0, 3.4 + 0.07 * max(len(each.name) for each in shown)))
+    with drawing(width, 0.8 + 0.3 * len(shown), f"Differences from {reference}, {metric} points") as made:
         axes = made.figure.subplots()
         axes.axvline(0, color=MUTED, linewidth=1)
-        for height, each in enumerate(reversed(found)):
+        for height, each in enumerate(reversed(shown)):
             colour = SERIES[0] if each.p is not None and each.p < 0.05 else MUTED
             if each.low is not None and each.high is not None:
                 axes.plot([100 * each.low, 100 * each.high], [height] * 2, color=colour, linewidth=2)
             axes.plot([100 * each.estimate], [height], "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(found)), [each.name for each in reversed(found)])
-        axes.set(xlabel=f"{metric} points against {reference}", ylim=(-0.6, len(found) - 0.4))
+        axes.set_yticks(range(len(shown)), [each.name for each in reversed(shown)])
+        axes.set(xlabel=f"{metric} points against {reference}", ylim=(-0.6, len(shown) - 0.4))
         axes.grid(axis="y", visible=False)
     return made.svg
 

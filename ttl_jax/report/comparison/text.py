@@ -15,7 +15,7 @@ from ttl_jax.evaluation.selection import figure
 from ttl_jax.report import wording
 from ttl_jax.report.read import inside, look_up
 
-Found = Mapping[str, Any]
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,36 +84,36 @@ def read_comparison(folder: Path) -> tuple[dict[str, Any], list[Path]]:
     return with_pictures(content, folder), cells
 
 
-def with_pictures(found: Found, folder: Path) -> dict[str, Any]:
+def with_pictures(comparison: Record, folder: Path) -> dict[str, Any]:
     """The same with each strategy's picture as SVG text, those that are missing left out."""
-    pictures = found["pictures"] if "pictures" in found else ()  # an older compare.json has none
+    pictures = comparison["pictures"] if "pictures" in comparison else ()  # an older compare.json has none
     there = [(each, inside(folder, each["path"])) for each in pictures]
     read = [{**each, "svg": path.read_text(encoding="utf-8")} for each, path in there if path.is_file()]
-    return {**found, "pictures": read}
+    return {**comparison, "pictures": read}
 
 
-def metrics_of(found: Found) -> tuple[registry.Metric, ...]:
+def metrics_of(comparison: Record) -> tuple[registry.Metric, ...]:
     """The metrics of a comparison's tables: the one that its statistics are of, then the others."""
-    tested = registry.known_metric(found["statistics"]["metric"])
+    tested = registry.known_metric(comparison["statistics"]["metric"])
     return tested, *(each for each in registry.metrics() if each.in_comparison and each != tested)
 
 
-def sign_of(found: Found) -> float:
+def sign_of(comparison: Record) -> float:
     """1 where a positive difference is an improvement, -1 where a negative one is."""
-    higher = look_up(found["statistics"], "higher_is_better")  # an older compare.json does not say
-    tested = registry.known_metric(found["statistics"]["metric"])
+    higher = look_up(comparison["statistics"], "higher_is_better")  # an older compare.json does not say
+    tested = registry.known_metric(comparison["statistics"]["metric"])
     return tested.sign if higher is None else 1.0 if higher else -1.0
 
 
-def lines(found: Found) -> tuple[Line, ...]:
+def lines(comparison: Record) -> tuple[Line, ...]:
     """One line a setting, in the order of compare.json."""
     differences = {
         (each["dataset"], each["model"], each["strategy"]): each
-        for each in found["statistics"]["differences"]
+        for each in comparison["statistics"]["differences"]
     }
-    select, metrics = found["protocol"]["select"], metrics_of(found)
+    select, metrics = comparison["protocol"]["select"], metrics_of(comparison)
     made = []
-    for each in found["settings"]:
+    for each in comparison["settings"]:
         key = each["dataset"], each["model"], each["strategy"]
         against = differences[key] if key in differences else {}
         test = each["test"]
@@ -150,12 +150,12 @@ def lines(found: Found) -> tuple[Line, ...]:
     return tuple(made)
 
 
-def _column(metric: registry.Metric, test: Found) -> Column:
+def _column(metric: registry.Metric, test: Record) -> Column:
     mean, low, high = (look_up(test, metric.name, key) for key in ("mean", "low", "high"))
     return Column(metric, mean, low, high, look_up(test, metric.chance, "mean"))
 
 
-def _strengths(setting: Found) -> str:
+def _strengths(setting: Record) -> str:
     """As in "alpha=0.1*, beta=0.01"; with the strategy's key where two of them share a name."""
     chosen = look_up(setting, "options") or {}  # an older compare.json has none
     names = [name.rpartition(".")[2] for name in chosen]
@@ -166,7 +166,7 @@ def _strengths(setting: Found) -> str:
     )
 
 
-def _needed(difference: Found) -> str:
+def _needed(difference: Record) -> str:
     """Return what would show the gain that compare.json names; "" where nothing is open or known."""
     seeds, patients = look_up(difference, "needed_seeds"), look_up(difference, "needed_patients")
     if seeds is None and patients is None:
@@ -174,7 +174,7 @@ def _needed(difference: Found) -> str:
     return f"{seeds:,} seeds" if patients is None else f"{patients:,} patients"
 
 
-def _megabytes(setting: Found) -> float | None:
+def _megabytes(setting: Record) -> float | None:
     """Of a weights file; from a compare.json without it, four bytes a parameter (no running statistics)."""
     size = look_up(setting, "inference", "file_bytes")
     size = 4 * setting["params"] if size is None and setting["params"] else size
@@ -201,17 +201,17 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def headlines(found: Found) -> list[str]:
+def headlines(comparison: Record) -> list[str]:
     """The answer in words: one sentence over all data sets, then one each.
 
     The strategy spoken of is the one with the best mean validation figure over the data sets and
     models on which all are known; the test split takes no part in that choice.
     """
-    statistics, rows, sign = found["statistics"], lines(found), sign_of(found)
+    statistics, rows, sign = comparison["statistics"], lines(comparison), sign_of(comparison)
     reference, metric = statistics["reference"], statistics["metric"]
     name, gain = wording.title(metric), look_up(statistics, "gain")
-    figures = {_place(each): look_up(each["test"], metric, "mean") for each in found["settings"]}
-    best = preferred(found)
+    figures = {_place(each): look_up(each["test"], metric, "mean") for each in comparison["settings"]}
+    best = preferred(comparison)
     if best is None:
         return ["No strategy is finished yet, so none can be preferred."]
     if best == reference:
@@ -242,7 +242,7 @@ def headlines(found: Found) -> list[str]:
         untold = sum(bool(line.caveat) for line in tested)
         verdict += f"; on {untold} it cannot be told" if untold else ""
         said.append(f"{verdict} (p < 0.05 after Holm's correction for {count} comparisons).")
-    for each in pooled(found):
+    for each in pooled(comparison):
         if each["strategy"] == best:
             over = f"Over {each['sets']} data sets like these" + f" with {each['model']}" * several_models
             interval = between(each["estimate"], each["low"], each["high"])
@@ -269,18 +269,18 @@ def _surely(line: Line, sign: float) -> bool:
     return line.p is not None and line.p < 0.05 and sign * (line.difference or 0) > 0
 
 
-def _place(each: Found) -> tuple[str, str, str]:
+def _place(each: Record) -> tuple[str, str, str]:
     return each["dataset"] or "data", each["model"], each["strategy"]
 
 
-def comparisons(found: Found) -> list[dict[str, str]]:
+def comparisons(comparison: Record) -> list[dict[str, str]]:
     """Every comparison as a row of the terminal's table, those over data sets last."""
-    statistics, rows = found["statistics"], lines(found)
+    statistics, rows = comparison["statistics"], lines(comparison)
     tested = [line for line in rows if line.difference is not None]
     if not tested:
         return []
     against = f"{wording.title(statistics['metric'])} points [95 %]"
-    head = ["data set", "model", "strategy", against, "p (Holm)", needing(found)]
+    head = ["data set", "model", "strategy", against, "p (Holm)", needing(comparison)]
     body = [
         [line.dataset, line.model, line.strategy, between(line.difference, line.d_low, line.d_high),
          "cannot be told" if line.caveat else p_value(line.p), line.needed]
@@ -289,15 +289,15 @@ def comparisons(found: Found) -> list[dict[str, str]]:
     body += [
         [f"all {each['sets']}", each["model"], each["strategy"],
          between(each["estimate"], each["low"], each["high"]), p_value(each["p_holm"]), ""]
-        for each in pooled(found)
+        for each in pooled(comparison)
     ]  # fmt: skip
     return [dict(zip(head, row, strict=True)) for row in body]
 
 
-def data_sets(found: Found) -> list[str]:
+def data_sets(comparison: Record) -> list[str]:
     """A sentence a data set, as its first finished cell knows it; a fold's counts are the first one's."""
     said: dict[str, str] = {}
-    for each in found["settings"]:
+    for each in comparison["settings"]:
         name = each["dataset"] or "data"
         for cell in each["cells"]:
             if name not in said and look_up(cell, "data") is not None:
@@ -305,10 +305,10 @@ def data_sets(found: Found) -> list[str]:
     return list(said.values())
 
 
-def warned(found: Found) -> list[str]:
+def warned(comparison: Record) -> list[str]:
     """A line a setting whose cells have warnings, for the terminal; an older compare.json has none."""
     said = []
-    for each in found["settings"]:
+    for each in comparison["settings"]:
         codes = look_up(each, "warnings") or {}
         if codes:
             count = len(each["cells"])
@@ -318,14 +318,14 @@ def warned(found: Found) -> list[str]:
     return said
 
 
-def needing(found: Found) -> str:
+def needing(comparison: Record) -> str:
     """The title of `Line.needed`."""
-    return f"for {points(look_up(found, 'statistics', 'gain') or 0.02)} needs"
+    return f"for {points(look_up(comparison, 'statistics', 'gain') or 0.02)} needs"
 
 
-def pooled(found: Found) -> list[dict[str, Any]]:
+def pooled(comparison: Record) -> list[dict[str, Any]]:
     """The comparisons over data sets; an older compare.json has none."""
-    return look_up(found, "statistics", "pooled") or []
+    return look_up(comparison, "statistics", "pooled") or []
 
 
 def between(estimate: float | None, low: float | None, high: float | None) -> str:
@@ -334,9 +334,9 @@ def between(estimate: float | None, low: float | None, high: float | None) -> st
     return f"{points(estimate)} {spread}".strip() if estimate is not None or not spread else spread
 
 
-def preferred(found: Found) -> str | None:
+def preferred(comparison: Record) -> str | None:
     """The strategy with the best mean validation figure, of those known on every data set and model."""
-    rows, sign = lines(found), sign_of(found)
+    rows, sign = lines(comparison), sign_of(comparison)
     blocks = {(line.dataset, line.model) for line in rows}
     figures: dict[str, list[float]] = {}
     for line in rows:

@@ -14,9 +14,10 @@ import numpy as np
 
 from ttl_jax import data, evaluation, weights
 from ttl_jax.config import RunConfig
+from ttl_jax.data.batches import Rows
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
-from ttl_jax.training.devices import ONE, Layout, Rows
+from ttl_jax.training.devices import ONE, Layout
 from ttl_jax.training.predict import Predict, Predictor, logits_of, make_predict
 from ttl_jax.training.session import Session
 from ttl_jax.typing import Array, Float, Variables
@@ -79,7 +80,6 @@ class Inputs:
             start, stop: steps done before the first batch and after the last one.
         """
         config = self.config
-        rows = self.layout.rows(config.data.batch_size)
         return data.train_batches(
             training,
             batch_size=config.data.batch_size,
@@ -88,8 +88,7 @@ class Inputs:
             stop=stop,
             sampling=config.data.sampling,
             threads=config.data.loader_threads,
-            padded=rows.padded,
-            rows=rows.own,
+            rows=self.layout.rows(config.data.batch_size),
         )
 
     def predictor(self, tta: str = "none") -> Predictor:

@@ -1,4 +1,4 @@
-"""What Orbax says of a save that failed, besides the error that it raises."""
+"""Orbax's log lines about a save that failed, besides the error that it raises."""
 
 from __future__ import annotations
 

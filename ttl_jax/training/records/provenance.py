@@ -266,11 +266,11 @@ def check_made_from(
 
 def _checkpoints_made_from(workdir: Path) -> list[str]:
     """The digests that the checkpoints to resume from have of the manifest; what is broken says nothing."""
-    found = []
+    digests = []
     for path in workdir.glob("checkpoints/last/*/progress/metadata"):
         with contextlib.suppress(UserError):
-            found.append(str(read_object(path).get("made_from") or ""))
-    return found
+            digests.append(str(read_object(path).get("made_from") or ""))
+    return digests
 
 
 def claim(workdir: Path, config: RunConfig, manifest: RunManifest | None = None) -> None:

@@ -31,7 +31,7 @@ UNREAD = ("last", "soup", "start", "features")  # folders of a run that are none
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What a run is made from, image by image in the order of the hashed ids.
+    """The data that a run is made from, image by image in the order of the hashed ids.
 
     Attributes:
         ids: hashes of the images' ids, uint64 (N,), rising.

@@ -34,7 +34,7 @@ SURE = 0.011  # a temperature below is at the end of its range: any example that
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the network is built from.
+    """The choices that the network is built from.
 
     Attributes:
         name: network.

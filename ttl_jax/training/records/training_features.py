@@ -1,4 +1,4 @@
-"""What a run keeps of its training images: features and fingerprints by which others are compared with them.
+"""Features and fingerprints of a run's training images, by which others are compared with them.
 
 No pixels are kept, and no names but the ids that prediction files hold too. A fingerprint is the sign and
 size of 143 waves across the image, the longest ones: as much as a picture of 12 x 12 pixels.

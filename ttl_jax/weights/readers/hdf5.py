@@ -29,17 +29,17 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        found = dict(_walk(file))
+        datasets = dict(_walk(file))
         size = path.stat().st_size
         stored = needed = 0
-        for name, data in found.items():
+        for name, data in datasets.items():
             _check_written(data, ascii(name[:100]))
             stored += data.id.get_storage_size()
             needed += data.nbytes
             check_room(needed + _chunk_bytes(data), size, TIMES, SPARE)
         if stored > size:
             raise ValueError("its arrays lie on each other: together they are larger than the file")
-        return {name: np.asarray(data) for name, data in found.items()}
+        return {name: np.asarray(data) for name, data in datasets.items()}
 
 
 def _walk(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:

@@ -120,7 +120,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class TorchPickle:
-    """What torch's pickles mean by the names and persistent ids in them.
+    """Meaning of the names and persistent ids in torch's pickles.
 
     Attributes:
         path: The file, for messages.
@@ -168,8 +168,8 @@ class TorchPickle:
             raise UserError(f"weights {self.path}: storages that are views are not supported")
         if not isinstance(key, str | int) or type(length) is not int or length < 0:
             raise ValueError("a storage has no key or no length")
-        found = storage.dtype, length
-        if self.wanted.setdefault(str(key), found) != found:
+        kind = storage.dtype, length
+        if self.wanted.setdefault(str(key), kind) != kind:
             raise ValueError("a storage has two types or two lengths")
         return str(key), storage.dtype
 

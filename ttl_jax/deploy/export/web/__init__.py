@@ -62,7 +62,7 @@ def write_page(folder: Path, runtime: list[Path]) -> None:
 
 
 def tall_first() -> bool:
-    """Whether this Pillow scales the height of a tall image first, as version 13: pixels differ by 1."""
+    """True where this Pillow scales the height of a tall image first, as version 13: pixels differ by 1."""
     from PIL import Image
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 16), np.uint8))
