@@ -223,13 +223,18 @@ def torchvision_models() -> Any:
 
 
 def torch_export(name: str, size: int, path: Path) -> bool:
-    """Writes what PyTorch exports of torchvision's network; False where there is none."""
+    """Writes what PyTorch exports of the same network; False where it has none."""
     import torch
 
     theirs = torchvision_models()
-    if name not in theirs.list_models():
+    if name.startswith("efficientnet_lite"):
+        network = (
+            import_module("efficientnet_lite_pytorch").EfficientNet.from_name(name.replace("_", "-")).eval()
+        )
+    elif name in theirs.list_models():
+        network = theirs.get_model(name).eval()
+    else:
         return False
-    network = theirs.get_model(name).eval()
     torch.onnx.export(
         network, (torch.zeros(2, 3, size, size),), str(path), input_names=["images"], output_names=["logits"],
         dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}}, dynamo=False,
@@ -268,18 +273,19 @@ def jax_call(forward: Forward, images: np.ndarray) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(run(images))
 
 
-def in_turn(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Medians in milliseconds; every round calls each once."""
+def in_turn(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Medians and least values in milliseconds; every round calls each once."""
     for call in calls.values():
         call()
         call()
     taken: dict[str, list[float]] = {side: [] for side in calls}
     for _ in range(repeats):
         for side, call in calls.items():
+            time.sleep(0.02)  # until the threads of the call before have ceased to wait for more work
             start = time.perf_counter()
             call()
             taken[side].append(1e3 * (time.perf_counter() - start))
-    return {side: statistics.median(values) for side, values in taken.items()}
+    return {side: (statistics.median(values), min(values)) for side, values in taken.items()}
 
 
 PARTS = {"agreement": agreement, "speed": speed, "cuts": cuts}
@@ -327,16 +333,46 @@ def main(arguments: list[str]) -> None:
             with out.open("a") as file:
                 file.write(json.dumps(rows[key]) + "\n")
             print(f"{time.perf_counter() - start:6.1f} s  {rows[key]}", flush=True)
-    mine = [row for row in rows.values() if row["part"] == given.part]
-    columns = [column for column in dict.fromkeys(key for row in mine for key in row) if column != "part"]
-    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    for row in mine:
-        print("| " + " | ".join(cell(row.get(column, "")) for column in columns) + " |")
+    print("\n" + table([row for row in rows.values() if row["part"] == given.part]))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown; of the agreement one for each network."""
+    lines = summary(rows) if rows[0]["part"] == "agreement" else rows
+    columns = [name for name in dict.fromkeys(key for row in lines for key in row) if name != "part"]
+    text = [
+        columns,
+        ["---"] * len(columns),
+        *([cell(row.get(name, "")) for name in columns] for row in lines),
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in text)
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The worst of a network and its cuts in ONNX, and the other formats of the whole network."""
+    made = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == name]
+        (whole,) = (row for row in mine if not row["cut"])
+        failed = [f"{row['cut']}: {row['onnx']}" for row in mine if isinstance(row["onnx"], str)]
+        worst = failed[0] if failed else max(row["onnx"] for row in mine)
+        apart = "" if failed else max(row["onnx logits"] / row["logits"] for row in mine)
+        torch = whole.get("torch logits", "") if whole.get("torch by") == "torchvision" else ""
+        made.append({
+            "network": name, "px": whole["size"], "cuts": len(mine) - 1, "nodes": whole.get("nodes", ""),
+            "onnx, largest of all": worst, "logits, by their spread": apart,
+            "litert": whole.get("litert", ""), "stablehlo": whole.get("stablehlo", ""),
+            "torch: logits": torch,
+        })  # fmt: skip
+    return made
 
 
 def cell(value: object) -> str:
     """A value as a table shows it."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple | list):
+        return " / ".join(map(cell, value))
+    digits = 2 if isinstance(value, float) and value < 1 else 4
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
