@@ -26,10 +26,11 @@ from ttl_jax import data
 from ttl_jax.config import data_config, default_config, set_fields
 from ttl_jax.data.phantom import MODALITIES
 from ttl_jax.evaluation import out_of_distribution as ood
-from ttl_jax.training.predict import logits_of, make_predict
+from ttl_jax.system.compilation_cache import set_up_jax
+from ttl_jax.training.predictor import logits_of, make_predict
 from ttl_jax.training.records.training_features import load_training_features
 
-DEFAULTS = {"modalities": "radiograph,mri,histology", "strategies": "linear_probe,full", "epochs": "4",
+DEFAULTS = {"modalities": ",".join(MODALITIES), "strategies": "linear_probe,full", "epochs": "4",
             "patients": "120", "out": "runs/ood"}  # fmt: skip
 NEIGHBOURS = (1, 5, 10, 50)
 
@@ -66,6 +67,7 @@ def main(arguments: list[str]) -> None:
     """Train, and print the table."""
     from ttl_jax.training.run import train
 
+    set_up_jax()
     given = DEFAULTS | dict(word.lstrip("-").split("=", 1) for word in arguments)
     names = [*(f"knn {k}" for k in NEIGHBOURS), "mahalanobis", "relative", "confidence"]
     print("| trained on | strategy | against | " + " | ".join(names) + " | beyond: test | others |")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ttl_jax.errors import UserError
@@ -152,3 +153,24 @@ def test_one_value_has_no_spread(monkeypatch):
     spread = importlib.import_module("cpu").spread
     assert spread([2.0]) == "2 (2-2)"
     assert spread([0.001, 0.002, 0.003, 0.004, 0.005], 1e3, digits=1) == "3.0 (1.5-4.5)"
+
+
+def test_many_files_are_made_and_a_killed_command_is_watched(monkeypatch, tmp_path):
+    predict = module("predict", monkeypatch)
+    monkeypatch.setattr(predict, "DISTINCT", 3)
+    predict.make(tmp_path / "many", 1002)
+    files = sorted((tmp_path / "many").rglob("*.png"))
+    assert len(files) == 1002 and len({file.stat().st_ino for file in files}) == 3
+    said = 'print("predicted 7 of 20 images, about 3 s left", flush=True); import time; time.sleep(60)'
+    seen = predict.watched([sys.executable, "-c", said], kill=5)
+    assert seen["killed"] and seen["seconds"] < 50 and [done for _, done, _ in seen["said"]] == [7]
+
+
+def test_statistics_of_an_exported_network_are_those_of_the_images(monkeypatch):
+    export = module("export", monkeypatch)
+    monkeypatch.setattr(export, "CHECKED", 8)
+    shown, leaves = export.leaves_of("cbr_tiny", 91, "")
+    paths = [path for path in leaves if path.startswith("batch_stats/")]
+    again = export.moved("cbr_tiny", leaves, paths, 0.0, shown.images)
+    for path in paths:  # from zero, a step keeps 1 - momentum of the batch's
+        np.testing.assert_allclose(again[path], 0.1 * leaves[path], rtol=2e-3, atol=1e-6)

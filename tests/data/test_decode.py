@@ -10,7 +10,7 @@ from PIL import Image
 from ttl_jax.data.dataset import ArrayReader
 from ttl_jax.data.images.cache import DecodingReader, read_all
 from ttl_jax.data.images.decode import Geometry, UnreadableImageError, decode
-from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.errors import UserError
 
 

@@ -375,6 +375,12 @@ def test_what_is_refused(tmp_path, run, images, capsys):
     for folder, why in ((tmp_path / "file", "cannot be made"), ("gs://bucket/x", "lies in a bucket")):
         with pytest.raises(UserError, match=why):
             AnswerFolder(answerer, str(folder))
+    rows = [dict(row), dict(row), {"error": "is damaged"}]
+    AnswerFolder(answerer, str(tmp_path / "out")).add(images / "d.dcm", rows)
+    assert rows[0]["dicom_error"].startswith("has frames that cannot be read, 1 of 3") and rows[2] == {
+        "error": "is damaged"
+    }
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_without_the_extra_the_error_names_it(finished, images, tmp_path, capsys, monkeypatch):

@@ -424,7 +424,7 @@ def main(command: str, harm: str, times: int, seed: int) -> int:
     import orbax.checkpoint  # noqa: F401
 
     import ttl_jax.cli
-    import ttl_jax.compare.run
+    import ttl_jax.compare.comparison
     import ttl_jax.deploy.prediction_table
     import ttl_jax.search.search
     import ttl_jax.training.run  # noqa: F401

@@ -11,8 +11,8 @@ import pytest
 
 from ttl_jax.config import set_fields
 from ttl_jax.training.frozen.store import FeatureStore
+from ttl_jax.training.programs import Session
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 SHAPE = (2, 5)
 

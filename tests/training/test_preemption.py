@@ -23,9 +23,9 @@ from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.system import preemption
 from ttl_jax.system.preemption import Notice, Preempted, watch
+from ttl_jax.training.programs import Session
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 HERE = Path(__file__).parent
 

@@ -45,7 +45,8 @@ class AnswerFolder:
             return
         try:
             if len(read) < len(rows):
-                raise UnreadableImageError("has frames that cannot be read")
+                lost = f"has frames that cannot be read, {len(rows) - len(read)} of {len(rows)}"
+                raise UnreadableImageError(f"{lost}: a report of the others would pass for one of the file")
             answer = self.answerer(source, rows)
             for uid, make in answer.objects:
                 if not (place := self.path / f"{uid}.dcm").exists():

@@ -16,7 +16,7 @@ import numpy as np
 
 from ttl_jax import evaluation
 from ttl_jax.data.read_images import Entry, decoded
-from ttl_jax.deploy.run import Run
+from ttl_jax.deploy.finished_run import Run
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
 from ttl_jax.evaluation.out_of_distribution import NEIGHBOURS, nearest_units, percentile, unit_length

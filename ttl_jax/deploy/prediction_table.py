@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from ttl_jax.data.patient_key import hashed
-from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.data.pseudonyms import pseudonym
 from ttl_jax.data.read_images import Entry, list_images
 from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict

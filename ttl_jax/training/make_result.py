@@ -11,7 +11,7 @@ import numpy as np
 from ttl_jax import strategies
 from ttl_jax.data.card import card, looked_for, title
 from ttl_jax.evaluation import predictions
-from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.evaluation.registry import Merit, merit
 from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD, variables_of
 from ttl_jax.strategies.parts import Ended

@@ -19,7 +19,7 @@ from ttl_jax.data.load import check
 from ttl_jax.data.prepared.manifest import SOURCE_FIELDS, make_manifest, source_fields
 from ttl_jax.data.prepared.shard import NOTES, Shard, finished, plan, read_note, starts, write_json
 from ttl_jax.data.prepared.shard_workers import write_all
-from ttl_jax.data.progress import Progress, progress_lines
+from ttl_jax.data.progress_lines import Progress, progress_lines
 from ttl_jax.data.sources.listing import Listing
 from ttl_jax.data.sources.record import MANIFEST, digest, read_manifest
 from ttl_jax.data.sources.registry import read_listing

@@ -13,7 +13,7 @@ import numpy as np
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.sources.csv_file import CsvFile, quoted, read_csv
 from ttl_jax.data.sources.file_kinds import IMAGES, FileKind
-from ttl_jax.data.sources.labels import MISSING, folded, read_labels, without_fraction
+from ttl_jax.data.sources.label_columns import MISSING, folded, read_labels, without_fraction
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, TABLE, Listing, no_splits, source
 from ttl_jax.errors import UserError
 

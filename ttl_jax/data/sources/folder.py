@@ -16,7 +16,7 @@ from ttl_jax.data.sources.folder_layout import (
     patient_folders,
     without_masks,
 )
-from ttl_jax.data.sources.labels import folded
+from ttl_jax.data.sources.label_columns import folded
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 
