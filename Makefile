@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test package extras browser web torture-resume torture-fuzz torture-values parity golden docs docs-check notebooks lint clean
+.PHONY: quickstart test package extras browser web torture torture-resume torture-damage torture-twice torture-clock torture-soak torture-fuzz torture-values parity golden docs docs-check notebooks lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -77,10 +77,31 @@ browser: $(VENV)/installed-browser web $(AXE)  ## all pages in Chromium (reports
 	$(BIN)/python -m pytest -m extras tests/deploy/test_browser.py tests/report/test_chromium.py
 
 N ?= 30
-torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments: bitwise equal to an uninterrupted run?
-	PYTHONPATH=. $(BIN)/python tests/training/torture.py --kills $(N)
-
 SEED ?= 0
+MINUTES ?= 30
+COMMANDS := train search compare prepare predict
+HARM = PYTHONPATH=. $(BIN)/python tests/torture/harm.py --seed $(SEED)
+torture: torture-fuzz torture-values torture-resume torture-damage torture-twice torture-clock torture-soak  ## all of them
+
+torture-resume: $(VENV)/installed-test  ## kill -9 at N random moments of each of five commands: bitwise the same end?
+	set -e; for command in $(COMMANDS); do $(HARM) --command $$command --harm kill --times $(N); done
+
+torture-damage: $(VENV)/installed-test  ## kills, and files of the checkpoints damaged
+	$(HARM) --command train --harm damage --times $(N)
+
+torture-twice: $(VENV)/installed-test  ## a second process of the same command meanwhile
+	set -e; for command in $(COMMANDS); do $(HARM) --command $$command --harm twice --times 3; done
+
+FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1))
+torture-clock: $(VENV)/installed-test  ## the clock put back a day and forward ten years (Debian's package faketime)
+	@test -n "$(FAKETIME)" || { echo "no libfaketime found: apt-get install faketime, or make FAKETIME=..."; exit 2; }
+	set -e; export FAKETIME_TIMESTAMP_FILE=$$(mktemp) FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1; \
+	  echo +0 > $$FAKETIME_TIMESTAMP_FILE; \
+	  for command in $(COMMANDS); do LD_PRELOAD=$(FAKETIME) $(HARM) --command $$command --harm clock --times 3; done
+
+torture-soak: $(VENV)/installed-test  ## MINUTES of train, predict, load and answers in one process: does anything grow?
+	PYTHONPATH=. $(BIN)/python tests/torture/soak.py --minutes $(MINUTES)
+
 torture-fuzz: $(VENV)/installed-test  ## hostile and damaged files: does each end as read or in one sentence?
 	$(BIN)/python tests/torture/fuzz.py --seed $(SEED)
 

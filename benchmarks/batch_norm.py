@@ -105,7 +105,7 @@ class Study:
         from ttl_jax.training.build import build_shapes
         from ttl_jax.training.loss import make_loss
         from ttl_jax.training.optimizer import make_optimizer
-        from ttl_jax.training.predict import make_predict
+        from ttl_jax.training.predictor import make_predict
         from ttl_jax.training.step import TrainStep
 
         key = network, classes, batch
@@ -151,9 +151,9 @@ class Study:
         import jax.numpy as jnp
 
         from ttl_jax import data, evaluation, strategies
+        from ttl_jax.system.placing import placed, settle_memory
         from ttl_jax.training.build import build_model
-        from ttl_jax.training.placing import placed, settle_memory
-        from ttl_jax.training.predict import logits_of
+        from ttl_jax.training.predictor import logits_of
         from ttl_jax.training.schedule import learning_rates
         from ttl_jax.training.state import initial_state
 

@@ -66,7 +66,7 @@ def jax_step(model: str, size: int, batch: int, mode: str, classes: int = 2) -> 
     from ttl_jax.training.devices import ONE
     from ttl_jax.training.loss import make_loss
     from ttl_jax.training.optimizer import make_optimizer
-    from ttl_jax.training.predict import make_predict
+    from ttl_jax.training.predictor import make_predict
     from ttl_jax.training.state import initial_state
     from ttl_jax.training.step import TrainStep
 

@@ -68,7 +68,7 @@ SHIFTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def config_of(name: str, strategy: str, seed: int, data_dir: str) -> Any:
     """The config of a run."""
-    from ttl_jax.compare.presets import SETTINGS
+    from ttl_jax.compare.studies import SETTINGS
     from ttl_jax.config import default_config, set_fields
     from ttl_jax.data.published import presets
 

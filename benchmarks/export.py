@@ -266,7 +266,7 @@ def session_call(path: Path, images: np.ndarray) -> Callable[[], Any]:
 
 def jax_call(forward: Forward, images: np.ndarray) -> Callable[[], Any]:
     """One run of the jitted function, with the forms for a CPU and folded norms, as `Run.predict` has it."""
-    from ttl_jax.training.predict import make_predict
+    from ttl_jax.training.predictor import make_predict
 
     predict = make_predict(forward.network, forward.preprocessing.normalise)
     run: Any = predict.fixed(jax.device_put(forward.variables), images)  # type: ignore[attr-defined]

@@ -18,22 +18,22 @@ from typing import Any
 import numpy as np
 
 from ttl_jax import evaluation
-from ttl_jax.compare import cells, presets
+from ttl_jax.compare import cells, studies
 from ttl_jax.config import replace_fields
 from ttl_jax.engines import worker_cache
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.registry import merit
 from ttl_jax.training.frozen.store import FeatureStore
-from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.programs import Session
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 SETS = ("pneumoniamnist", "breastmnist_resplit", "brain_tumor_mri", "lc25000_colon", "ham10000")
 
 
 def config_of(given: argparse.Namespace, dataset: str, lr: float, seed: int, final: bool) -> Any:
     """A run's config, as `compare` makes a cell's; alpha=1 changes nothing and keeps the probe's weights."""
-    whole = presets.study(presets.STRATEGIES, {"total_steps": given.steps, "eval_every_epochs": given.every})
+    whole = studies.study(studies.STRATEGIES, {"total_steps": given.steps, "eval_every_epochs": given.every})
     setting = cells.Setting(dataset, "efficientnet_lite0", f"{given.strategy}+wise_ft(1.0)")
     config = cells.cell_config(whole, cells.Cell(setting, lr, seed, final))
     return replace_fields(config, {

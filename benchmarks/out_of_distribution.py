@@ -27,7 +27,7 @@ from ttl_jax.config import data_config, default_config, set_fields
 from ttl_jax.data.phantom import MODALITIES
 from ttl_jax.evaluation import out_of_distribution as ood
 from ttl_jax.system.compilation_cache import set_up_jax
-from ttl_jax.training.predict import logits_of, make_predict
+from ttl_jax.training.predictor import logits_of, make_predict
 from ttl_jax.training.records.training_features import load_training_features
 
 DEFAULTS = {"modalities": ",".join(MODALITIES), "strategies": "linear_probe,full", "epochs": "4",

@@ -68,8 +68,8 @@ class Bench:
         return FeatureStore(self.folder / f"features{self.number}", 4e9)
 
     def loop(self, strategy: str = "linear_probe", programs: str = "steps") -> float:
+        from ttl_jax.training.programs import Session
         from ttl_jax.training.run import train
-        from ttl_jax.training.session import Session
 
         self.number += 1
         config = config_of(self.given.model, self.given.epochs, self.number, 1e-3, strategy)
@@ -80,7 +80,7 @@ class Bench:
 
     def together(self, seeds: int, rates: int, write: bool = False, new: bool = False) -> float:
         from ttl_jax.training.heads import many, many_runs
-        from ttl_jax.training.session import Session
+        from ttl_jax.training.programs import Session
 
         members = [
             (

@@ -128,8 +128,8 @@ def epochs(path: str, repeats: int) -> None:
 
     from ttl_jax.data import ArrayReader, Dataset, train_batches
     from ttl_jax.system.compilation_cache import set_up_jax
+    from ttl_jax.system.placing import settle_memory
     from ttl_jax.training.devices import ONE
-    from ttl_jax.training.placing import settle_memory
 
     set_up_jax()
     total = jax.jit(lambda images, sum_: sum_ + images.astype(jnp.float32).mean())

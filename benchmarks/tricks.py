@@ -100,7 +100,7 @@ def folding() -> None:
 
 
 def kept_memory() -> None:
-    from ttl_jax.training import placing
+    from ttl_jax.system import placing
 
     placing.keep_memory = lambda: None
 

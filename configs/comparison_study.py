@@ -9,7 +9,7 @@ lesion on two sides. Cells that configs/strategies_study.py has in the same work
 Why the results of 2026-11-21 were withdrawn: docs/results/withdrawn.md.
 """
 
-from ttl_jax.compare import presets
+from ttl_jax.compare import studies
 
 STRATEGIES = (
     "full", "linear_probe", "gradual_last_first", "gradual_first_last", "lp_ft", "l1_sp", "l2_sp", "auto_rgn",
@@ -18,8 +18,8 @@ STRATEGIES = (
 
 
 def get_config():
-    return presets.study(
-        presets.STRATEGIES,
+    return studies.study(
+        studies.STRATEGIES,
         {
             "compare.strategies": STRATEGIES,
             "compare.datasets": (

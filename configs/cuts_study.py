@@ -7,7 +7,7 @@ images, 3 seeds, 6 epochs; each cut's learning rate is the best of two on valida
 2026-11-21 were withdrawn: docs/results/withdrawn.md. Behind the colon: weights=FILE.
 """
 
-from ttl_jax.compare import presets
+from ttl_jax.compare import studies
 from ttl_jax.config import parse_arg
 
 CUTS = tuple(f"truncated({unit})" for unit in range(1, 8))
@@ -15,7 +15,7 @@ CUTS = tuple(f"truncated({unit})" for unit in range(1, 8))
 
 def get_config(arg=None):
     given = parse_arg(arg, weights="../shared/weights/resnet18_imagenet_to_layer3.safetensors")
-    return presets.study(
+    return studies.study(
         {
             "compare.strategies": CUTS,
             "compare.reference": CUTS[-1],

@@ -9,7 +9,7 @@ brain_tumor_mri is split anew with copies kept together, for its author's own sp
 2026-11-21 were withdrawn: docs/results/withdrawn.md. Stopped at any moment, the same command goes on.
 """
 
-from ttl_jax.compare import presets
+from ttl_jax.compare import studies
 
 STRATEGIES = (
     # the eight of Davila et al. 2024
@@ -25,8 +25,8 @@ STRATEGIES = (
 
 
 def get_config():
-    return presets.study(
-        presets.STRATEGIES,
+    return studies.study(
+        studies.STRATEGIES,
         {
             "compare.strategies": STRATEGIES,
             "compare.datasets": ("pneumoniamnist", "brain_tumor_mri"),

@@ -18,9 +18,9 @@ CONFIGS = {"train": RunConfig, "search": SearchConfig, "compare": CompareConfig}
 API = {  # what a notebook or a file of one's own imports
     "Train, load, predict": (
         "ttl_jax.training.finetune.finetune",
-        "ttl_jax.deploy.run.load",
+        "ttl_jax.deploy.finished_run.load",
         "ttl_jax.training.result.Result",
-        "ttl_jax.deploy.run.Run",
+        "ttl_jax.deploy.finished_run.Run",
     ),
     "Strategies": (
         "ttl_jax.strategies.strategy",
@@ -33,7 +33,7 @@ API = {  # what a notebook or a file of one's own imports
     ),
     "Networks and weights": ("ttl_jax.models.registry", "ttl_jax.models.unit", "ttl_jax.weights.load"),
     "Data": ("ttl_jax.data.load", "ttl_jax.data.sources.listing", "ttl_jax.data.dataset"),
-    "Comparisons and searches": ("ttl_jax.compare.run", "ttl_jax.search.search"),
+    "Comparisons and searches": ("ttl_jax.compare.comparison", "ttl_jax.search.search"),
     "Metrics and statistics": (
         "ttl_jax.evaluation.registry",
         "ttl_jax.evaluation.predictions",

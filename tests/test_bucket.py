@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import cli, engines
-from ttl_jax.commands import doctor_checks
+from ttl_jax.commands import doctor
 from ttl_jax.system import remote
 
 pytest.importorskip("gcsfs", reason="pip install -c constraints.txt 'ttl-jax[gcs]'")
@@ -245,9 +245,7 @@ def test_prepare_leaks_and_the_doctor(place, machine, tmp_path, capsys):
     prepared = ["--config.data.name=record", "--config.data.path=gs://bucket/prepared"]
     assert cli.main(["ttl_jax", "leaks", *words, *prepared]) == 2
 
-    checks = doctor_checks.gcs(
-        ["gs://bucket/images", "gs://bucket/nothing"], ["gs://bucket/new", "gs://absent/run"]
-    )
+    checks = doctor.gcs(["gs://bucket/images", "gs://bucket/nothing"], ["gs://bucket/new", "gs://absent/run"])
     assert [check.status for check in checks] == ["ok", "fail", "ok", "fail"]
     assert "gs://bucket/new can be written" in checks[2].line() and in_bucket("new") == []
     assert (

@@ -7,7 +7,7 @@ import pytest
 
 from ttl_jax.compare.config import check as check_comparison
 from ttl_jax.search import subject as study
-from ttl_jax.training.check import check as check_run
+from ttl_jax.training.run import check as check_run
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 

@@ -25,7 +25,7 @@ from ttl_jax.commands import arguments
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.config.fields import leaves
 from ttl_jax.search.config import SearchConfig
-from ttl_jax.system import shipped
+from ttl_jax.system import folders
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -132,9 +132,9 @@ def dry(monkeypatch):
             ways = ("parse_args", "parse_intermixed_args")
             reads = {way: ends(getattr(arguments.Parser, way)) for way in ways}
             monkeypatch.setattr(command, "Parser", type("Parser", (arguments.Parser,), reads))
-    for place in ("data.prepared.prepare.prepare", "commands.doctor_checks.examine"):
+    for place in ("data.prepared.prepare.prepare", "commands.doctor.examine"):
         monkeypatch.setattr(f"ttl_jax.{place}", ends(lambda *given: None))
-    monkeypatch.setattr("ttl_jax.data.sources.guess.guess_source", lambda path: "folder")
+    monkeypatch.setattr("ttl_jax.data.sources.registry.guess_source", lambda path: "folder")
 
 
 def understand(words):
@@ -143,7 +143,7 @@ def understand(words):
     if name.startswith("-") or "--help" in given:
         assert name in ("--version", "--help") or name in COMMANDS
     elif name == "bench" and given:
-        source = (shipped.folder("benchmarks") / f"{given[0]}.py").read_text()
+        source = (folders.shipped("benchmarks") / f"{given[0]}.py").read_text()
         for flag in re.findall(r"--(\w+)", " ".join(given)):
             assert flag in source, f"bench {given[0]} takes no --{flag}"
     elif name in ("strategies", "bench") and not given:

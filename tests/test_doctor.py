@@ -5,17 +5,17 @@ import json
 import pytest
 
 from ttl_jax import cli
-from ttl_jax.commands import doctor_checks
+from ttl_jax.commands import doctor
 
 
 def test_python_and_versions():
-    assert doctor_checks.python((3, 11, 0)).status == "ok"
-    old = doctor_checks.python((3, 10, 4))
+    assert doctor.python((3, 11, 0)).status == "ok"
+    old = doctor.python((3, 10, 4))
     assert old.status == "fail" and "3.11" in old.remedy
     installed = {"jax": "0.4.1", "numpy": "2.0"}.get
-    (good,) = doctor_checks.versions(["numpy>=1.26"], installed)
+    (good,) = doctor.versions(["numpy>=1.26"], installed)
     assert good.status == "ok"
-    bad = doctor_checks.versions(["jax>=0.10", "numpy>=1.26", "flax>=0.12"], installed)
+    bad = doctor.versions(["jax>=0.10", "numpy>=1.26", "flax>=0.12"], installed)
     assert [(check.name, check.status) for check in bad] == [
         ("package jax", "fail"),
         ("package flax", "fail"),
@@ -24,29 +24,29 @@ def test_python_and_versions():
         "fail  package jax      0.4.1, not >=0.10 -> pip install -c constraints.txt 'jax>=0.10'"
     )
     assert "absent" in bad[1].found
-    assert any(line.startswith("jax>=") for line in doctor_checks.requirements())
+    assert any(line.startswith("jax>=") for line in doctor.requirements())
 
 
 @pytest.mark.parametrize(("free", "status"), [(0.5e9, "fail"), (2e9, "warn"), (64e9, "ok"), (None, "ok")])
 def test_memory(free, status):
-    found = doctor_checks.memory(free)
+    found = doctor.memory(free)
     assert found.status == status and bool(found.remedy) == (status != "ok")
 
 
 def test_paths(tmp_path):
-    assert doctor_checks.place("data", str(tmp_path)).status == "ok"
-    assert "does not exist" in doctor_checks.place("data", str(tmp_path / "absent")).found
-    assert str(tmp_path) in doctor_checks.disk("disk", str(tmp_path / "not" / "yet")).found
-    assert doctor_checks.writable("cache", str(tmp_path / "new"), "").status == "ok"
+    assert doctor.place("data", str(tmp_path)).status == "ok"
+    assert "does not exist" in doctor.place("data", str(tmp_path / "absent")).found
+    assert str(tmp_path) in doctor.disk("disk", str(tmp_path / "not" / "yet")).found
+    assert doctor.writable("cache", str(tmp_path / "new"), "").status == "ok"
     file = tmp_path / "file"
     file.touch()
-    assert doctor_checks.writable("cache", str(file), "set it").status == "fail"
-    assert doctor_checks.gcs([str(tmp_path)])[0].found == "not used"
+    assert doctor.writable("cache", str(file), "set it").status == "fail"
+    assert doctor.gcs([str(tmp_path)])[0].found == "not used"
 
 
 def test_a_remote_path_needs_gcsfs(monkeypatch):
-    monkeypatch.setattr(doctor_checks, "_installed", lambda name: None)
-    (check,) = doctor_checks.gcs(["/here", "gs://bucket/data"])
+    monkeypatch.setattr(doctor, "_installed", lambda name: None)
+    (check,) = doctor.gcs(["/here", "gs://bucket/data"])
     assert check.status == "fail" and "ttl-jax[gcs]" in check.remedy
 
 

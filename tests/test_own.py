@@ -13,15 +13,15 @@ from ttl_jax.analysis.methods_table import table
 from ttl_jax.cli import main
 from ttl_jax.compare import cells
 from ttl_jax.compare import default_config as comparison
-from ttl_jax.compare.run import _task
+from ttl_jax.compare.comparison import _task
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.engines.local import LocalEngine
 from ttl_jax.errors import UserError
 from ttl_jax.search.config import search_config
 from ttl_jax.search.subject import read
 from ttl_jax.strategies import Phase, Strategy
+from ttl_jax.training.build import load_run
 from ttl_jax.training.records import provenance
-from ttl_jax.training.reload import load_run
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "docs" / "own.md").read_text(), re.S | re.M)

@@ -14,7 +14,7 @@ _MODULES = (
     "analysis", "compare", "data", "deploy", "evaluation", "models", "report", "search", "strategies",
     "training", "weights",
 )  # fmt: skip
-_FUNCTIONS = {"finetune": "ttl_jax.training.finetune", "load": "ttl_jax.deploy.run"}
+_FUNCTIONS = {"finetune": "ttl_jax.training.finetune", "load": "ttl_jax.deploy.finished_run"}
 
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]
 

@@ -6,7 +6,7 @@ import pytest
 from ttl_jax.analysis.feature_similarity import compare
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training.reload import load_run
+from ttl_jax.training.build import load_run
 from ttl_jax.training.run import train
 
 

@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 
 from ttl_jax.analysis import strategy_plan
-from ttl_jax.compare import budget, cells, folds
+from ttl_jax.compare import budget, cells, fold_counts
 from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import check
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training.check import check as check_run
+from ttl_jax.training.run import check as check_run
 
 
 def test_every_combination_is_a_setting_with_a_folder_of_its_own(tmp_path, config):
@@ -97,7 +97,7 @@ def test_a_bad_field_is_one_sentence(config, field, value, message):
 def test_folds_are_settings_of_their_own(tmp_path, config):
     set_fields(config, {"compare.folds": "3", "compare.datasets": ("breastmnist",)})
     check(config)
-    found = cells.settings(config, folds.resolve(config, tmp_path))
+    found = cells.settings(config, fold_counts.resolve(config, tmp_path))
     assert [setting.fold for setting in found] == [0, 1, 2]
     made = [cells.cell_config(config, cells.tuning_cell(config, setting, 1e-3)) for setting in found]
     assert [(each.data.folds, each.data.fold) for each in made] == [(3, 0), (3, 1), (3, 2)]
@@ -116,7 +116,7 @@ def test_few_images_without_a_test_split_are_cross_validated(tmp_path, config, c
 
     def resolved(name, workdir, **fields):
         set_fields(config, {"data.path": str(tmp_path / name), "data.train_limit": 0, **fields})
-        return folds.resolve(config, tmp_path / workdir)[""]
+        return fold_counts.resolve(config, tmp_path / workdir)[""]
 
     assert resolved("few", "a") == 5
     assert "5 folds of whole groups, as there are about 28 training images" in capsys.readouterr().out

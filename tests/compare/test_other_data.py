@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from ttl_jax import data
-from ttl_jax.compare import cells, compare
-from ttl_jax.compare import run as comparison
+from ttl_jax.compare import cells, compare, comparison
 from ttl_jax.compare.config import check
 from ttl_jax.config import data_config, set_fields
 from ttl_jax.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ttl_jax import report
-from ttl_jax.compare.pictures import write_pictures
+from ttl_jax.compare.summary import write_pictures
 from ttl_jax.report.svg import inline
 
 SETTINGS = [

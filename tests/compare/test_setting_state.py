@@ -6,11 +6,10 @@ import pytest
 
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Setting
-from ttl_jax.compare.prune import prune
-from ttl_jax.compare.setting_state import setting_state
+from ttl_jax.compare.setting_state import prune, setting_state
 from ttl_jax.compare.space import Hyperparameters
 from ttl_jax.compare.summary import summarise
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 
 SETTING = Setting("phantom/mri", "resnet18", "linear_probe")
 

@@ -9,14 +9,14 @@ import pytest
 from ttl_jax import registry, strategies
 from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Setting
+from ttl_jax.compare.comparison import _tuner
 from ttl_jax.compare.config import check
-from ttl_jax.compare.run import _tuner
 from ttl_jax.compare.setting_state import SettingState, setting_state
 from ttl_jax.compare.space import Hyperparameters, Space, space
 from ttl_jax.compare.summary import _setting, summarise
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 from ttl_jax.report.comparison.text import lines
 from ttl_jax.report.exports import as_markdown
 from ttl_jax.training.records import provenance

@@ -10,7 +10,7 @@ from PIL import Image
 from ttl_jax.data.dataset import ArrayReader
 from ttl_jax.data.images.cache import DecodingReader, read_all
 from ttl_jax.data.images.decode import Geometry, UnreadableImageError, decode
-from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.errors import UserError
 
 
@@ -163,6 +163,15 @@ def test_white_is_zero_in_every_depth(tmp_path, kind):
     black, white = (decode(tmp_path / f"{name}.tif", Geometry(16)) for name in ("black", "white"))
     np.testing.assert_allclose(black[..., 0], values, atol=0.501)
     assert np.array_equal(white, 255 - black)
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_unsigned_values_of_32_bits_do_not_wrap(tmp_path, photometric):
+    values = np.tile(np.linspace(0, 2**32 - 1, 16).astype("<u4"), (16, 1))
+    (tmp_path / "x.tif").write_bytes(gray_tiff(values, photometric))
+    want = values / (2**32 - 1) * 255
+    found = decode(tmp_path / "x.tif", Geometry(16))[..., 0]
+    np.testing.assert_allclose(found if photometric else 255 - found, want, atol=0.501)
 
 
 def test_inverted_cmyk_of_photoshop(tmp_path):

@@ -19,7 +19,7 @@ from ttl_jax.errors import UserError
 pytest.importorskip("pydicom")
 
 from pydicom import Dataset, Sequence, dcmread  # noqa: E402
-from pydicom.encaps import encapsulate  # noqa: E402
+from pydicom.encaps import encapsulate, get_frame  # noqa: E402
 from pydicom.pixels import apply_modality_lut, apply_voi_lut  # noqa: E402
 from pydicom.uid import (  # noqa: E402
     JPEG2000Lossless,
@@ -181,11 +181,9 @@ def test_lossless_compression_changes_no_pixel(path, rng, syntax, kind):
         assert all(np.array_equal(got, want) for got in pool.map(lambda _: pixels_of(path), range(20)))
 
 
-def test_jpeg_lossless_process_14(path, rng):
+def to_lossless_jpeg(path):
+    """Write a file anew as lossless JPEG, which GDCM alone writes."""
     gdcm = pytest.importorskip("gdcm")
-    pixels = rng.integers(0, 4096, (16, 12), dtype=np.uint16)
-    save_dicom(path, pixels, BitsStored=12)
-    want = pixels_of(path)
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))
     assert reader.Read()
@@ -198,8 +196,41 @@ def test_jpeg_lossless_process_14(path, rng):
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
+
+
+def test_jpeg_lossless_process_14(path, rng):
+    pixels = rng.integers(0, 4096, (16, 12), dtype=np.uint16)
+    save_dicom(path, pixels, BitsStored=12)
+    want = pixels_of(path)
+    to_lossless_jpeg(path)
     assert dcmread(path).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.70"
     assert np.array_equal(pixels_of(path), want)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+@pytest.mark.parametrize("compress", [
+    to_lossless_jpeg,
+    lambda path: compressed(path, RLELossless),
+    lambda path: compressed(path, JPEGLSLossless),
+    lambda path: compressed(path, JPEG2000Lossless),
+])  # fmt: skip
+def test_a_cut_frame_with_its_end_mark_is_a_fault(path, rng, compress, share):
+    """As libjpeg reads it, what is missing is gray, and a warning on standard error alone says so."""
+    save_dicom(path, rng.integers(0, 4096, (40, 48), dtype=np.uint16), BitsStored=12)
+    compress(path)
+    whole = dcmread(path)
+    pixels_of(path)
+    frame = get_frame(whole.PixelData, 0, number_of_frames=1).rstrip(b"\0")
+    whole.PixelData = encapsulate([frame[: int(len(frame) * share)] + b"\xff\xd9"])
+    whole.save_as(path)
+    with pytest.raises(UnreadableImageError, match="cannot be decoded|ends early"):
+        pixels_of(path)
+
+
+def compressed(path, syntax):
+    made = dcmread(path)
+    made.compress(syntax)
+    made.save_as(path)
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -562,3 +593,24 @@ def test_an_enhanced_file_has_its_windows_where_the_rescaling_is_half(path, rng)
     save_dicom(path, stored, NumberOfFrames=2, **groups)
     for frame in (0, 1):
         assert np.array_equal(pixels_of(path, frame), linear(stored[frame] - 5.0, 100 * (1 + frame), 200))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+def test_twelve_bits_in_the_upper_ones_of_sixteen(path, rng, signed, left):
+    """As HighBit says (retired); where the lower bits are used all the same, it is HighBit that is wrong."""
+    kind = np.int16 if signed else np.uint16
+    values = rng.integers(-2048 if signed else 0, 2048, (8, 8)).astype(kind)
+    save_dicom(path, values, BitsStored=12)
+    want = pixels_of(path)
+    made = make_dicom(values << 4 if left else values | 1, BitsStored=12)
+    made.HighBit = 15
+    made.save_as(path, enforce_file_format=True)
+    np.testing.assert_allclose(pixels_of(path), want, atol=0 if left else 1)
+
+
+@pytest.mark.parametrize("kind", ["HSV", "ARGB", "CMYK"])
+def test_colour_of_a_retired_kind_is_refused(path, rng, kind):
+    save_dicom(path, rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), PhotometricInterpretation=kind)
+    with pytest.raises(UnreadableImageError, match=f"photometric interpretation {kind}, which is not"):
+        pixels_of(path)

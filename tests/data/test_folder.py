@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ttl_jax.data.sources.folder import read_folder
 from ttl_jax.errors import UserError
@@ -205,3 +206,13 @@ def test_a_path_that_is_off_by_one_folder_is_named(tmp_path, save, class_folders
             save(tmp_path / "sites" / place / label / "x.png", 1)
     with pytest.raises(UserError, match="is above the classes: its folders, as one and two, hold benign"):
         read_folder(tmp_path / "sites")
+
+
+@pytest.mark.parametrize("twin", ["NAEVUS", "naevus ", "nae\u200bvus"])
+def test_one_class_in_two_folders_is_refused(tmp_path, twin):
+    for number, name in enumerate(("naevus", "other", twin)):
+        path = tmp_path / "set" / name / f"{number}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(path)
+    with pytest.raises(UserError, match="differ in case, accents or spaces alone"):
+        read_folder(tmp_path / "set")

@@ -45,6 +45,38 @@ def test_semicolons_and_commas_part_labels_too(read):
     assert found.task == "multiclass" and found.class_names == tuple(sorted(names))
 
 
+@pytest.mark.parametrize("mark", ["/", "+", " & ", ", "])
+def test_marks_that_names_have_part_labels_where_all_their_parts_are_labels(read, mark):
+    found = read(["label"], [[f"a{mark}b"], ["b"], ["a"], ["c"]], delimiter="\t")
+    assert found.class_names == ("a", "b", "c") and found.labels[0].tolist() == [1, 1, 0]
+    for names in ((f"a{mark}b", "a", "c"), (f"a{mark}", "a", "c")):  # HER2 and HER2+ are two classes
+        found = read(["label"], [[name] for name in names * 2], delimiter="\t")
+        assert found.task == "multiclass" and found.class_names == tuple(
+            sorted({each.strip() for each in names})
+        )
+
+
+def test_sets_without_quotes_are_several_labels_beside_words(read):
+    found = read(["label"], [["{a,b}"], ["a"], ["b"]], delimiter="\t")
+    assert found.class_names == ("a", "b") and found.labels.tolist() == [[1, 1], [1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("twin", ["e\u0301ruption", "\u00e9ruption\u200b", "\u00c9RUPTION"])
+def test_one_class_in_two_forms_is_refused(read, twin):
+    with pytest.raises(UserError, match="write the class one way"):
+        read(["label"], [["\u00e9ruption"], ["other"], [twin]] * 2)
+
+
+@pytest.mark.parametrize("one, other", [("3", "3.0"), ("P7", "p7"), ("Zo\u00eb", "Zoe\u0308")])
+def test_one_patient_in_two_forms_is_one_group(table, tmp_path, capsys, one, other):
+    rows = [f"i{n}.png,{'ab'[n % 2]},{(one, other, 'x', 'y')[n % 4]}" for n in range(8)]
+    path = table("\n".join(["image,label,who", *rows]))
+    found = read_table(DataConfig("csv", str(path), str(tmp_path / "images"), group="who"))
+    assert sorted(set(found.groups)) == sorted({one, "x", "y"})
+    said = capsys.readouterr().out
+    assert "1 of the groups in column 'who' are written in several ways" in said and "row 3 differs" in said
+
+
 def test_lists_of_words_are_several_labels(read):
     cells = ["['b', 'a']", "['a']", "[]", "['normal']", '["b"]']
     found = read(["label"], [[cell] for cell in cells], delimiter="\t")

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ttl_jax.data import DataConfig, load
 from ttl_jax.data import phantom as ph
-from ttl_jax.data.phantom import fields, outline
-from ttl_jax.data.phantom.shift import other_hospital
+from ttl_jax.data.phantom import brushes, outline
+from ttl_jax.data.phantom.other_hospital import other_hospital
 from ttl_jax.errors import UserError
 
 CONFIG = DataConfig(name="phantom/dermoscopy", image_size=32, phantom_patients=40)
@@ -166,7 +166,7 @@ def test_outlines_have_the_area_and_perimeter_asked_for(lobulation):
 
 def test_a_band_field_has_its_frequency_and_unit_variance():
     rng = np.random.default_rng(0)
-    values = np.stack([fields.band_field(rng, 96, 8.0, 0.2, 3.0, 0.0) for _ in range(40)])
+    values = np.stack([brushes.band_field(rng, 96, 8.0, 0.2, 3.0, 0.0) for _ in range(40)])
     assert values.std() == pytest.approx(1, abs=0.05)
     power = np.abs(np.fft.fft2(values)).mean(0) ** 2
     down, along = np.meshgrid(*[np.fft.fftfreq(96, 1 / 96)] * 2, indexing="ij")

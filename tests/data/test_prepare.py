@@ -18,6 +18,7 @@ from ttl_jax.cli import main
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data import patient_key
 from ttl_jax.data.prepared.prepare import prepare
+from ttl_jax.data.sources import record as record_source
 from ttl_jax.errors import UserError
 
 
@@ -41,7 +42,7 @@ def content(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "lock"  # says which process had it last
     }
 
 
@@ -286,9 +287,35 @@ def test_the_command(class_folders, tmp_path, capsys):
         assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("fields", [{}, {"slices": "volume"}])
+@pytest.mark.parametrize("use", [{}, {"folds": 3}, {"train_share": 0.5}])
+def test_the_split_of_prepared_dicom_files_does_not_depend_on_the_key(tmp_path, monkeypatch, fields, use):
+    pytest.importorskip("pydicom")
+    from .dicom_files import save_dicom
+
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        stored = rng.integers(0, 4096, (2, 8, 8), dtype=np.uint16)
+        save_dicom(tmp_path / "dicom" / "ab"[number // 2 % 2] / f"IM{number}.dcm", stored, NumberOfFrames=2,
+                   PatientID=f"MRN-{number // 2:07}")  # fmt: skip
+    splits, groups = [], []
+    for key in ("one", "other"):
+        monkeypatch.setenv(patient_key.KEY_VARIABLE, key)
+        config = DataConfig(name="dicom", path=str(tmp_path / "dicom"), image_size=8, **fields)
+        prepare(config, tmp_path / key, workers=1)
+        depth = {"depth": 2} if fields else {}
+        sets = data.load(replace(record(tmp_path / key, config), **use, **depth))
+        splits.append({name: part.ids.tolist() for name, part in sets.items()})
+        groups.append({name: set(part.groups) for name, part in sets.items()})
+        assert sets["train"].origin.key == ""
+        assert not groups[-1]["train"] & (groups[-1]["val"] | groups[-1]["test"])
+    assert splits[0] == splits[1] and not groups[0]["train"] & groups[1]["train"]
+
+
 def test_dicom_and_nifti_folders(tmp_path, monkeypatch):
-    # Under a key the prepared folder's split is another one: it knows patients by their keyed hashes alone.
+    # As the source's own split: that of the folder is drawn by the images, not by what names the patients.
     monkeypatch.setattr(patient_key, "_key", lambda: b"")
+    monkeypatch.setattr(record_source, "_contents", lambda examples: np.array(examples["group"]))
     nibabel = pytest.importorskip("nibabel")
     pytest.importorskip("pydicom")
     from .dicom_files import save_dicom

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 
 import fsspec
 import numpy as np
@@ -17,8 +18,9 @@ from PIL import Image
 import ttl_jax
 from ttl_jax.cli import main
 from ttl_jax.deploy import prediction_table
-from ttl_jax.deploy.predict import ensemble, mutual_information, with_probabilities
+from ttl_jax.deploy.predict import Ensemble, ensemble, mutual_information, with_probabilities
 from ttl_jax.evaluation import predictions
+from ttl_jax.system.lock import held
 from ttl_jax.training.records.training_features import load_training_features
 from ttl_jax.training.run import train
 
@@ -134,6 +136,82 @@ def test_a_killed_command_goes_on(finished, tmp_path):
     assert [row["id"] for row in rows] == sorted(str(path) for path in folder.iterdir())
     whole = ttl_jax.load(finished[0].workdir).predict([row["id"] for row in rows], calibrated=True)
     np.testing.assert_allclose([float(row["p_bright"]) for row in rows], whole[:, 1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "flipped", "gone", "swapped"])
+def test_a_broken_part_is_made_again(finished, images, tmp_path, monkeypatch, capsys, harm):
+    words, whole, out = (
+        (finished[0].workdir, images, "--batch_size=4"),
+        tmp_path / "whole.csv",
+        tmp_path / "x.csv",
+    )
+    assert predict(*words, f"--out={whole}") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction_table, "PART_ROWS", 1)
+        patched.setattr(prediction_table, "_summary", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(*words, f"--out={out}")
+    first, second, *_, last = sorted((tmp_path / "x.csv.parts").glob("part-*.jsonl"))
+    content = second.read_bytes()
+    if harm == "gone":
+        second.unlink()
+    else:
+        second.write_bytes({
+            "cut": content[:-30], "emptied": b"", "flipped": content.replace(b"0.", b"1.", 1),
+            "swapped": last.read_bytes()[:-1],
+        }[harm])  # fmt: skip
+    capsys.readouterr()
+    assert predict(*words, f"--out={out}") == 0
+    assert "part-000001.jsonl is broken or gone: it is made again" in capsys.readouterr().out
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("seen", [1, 2, 3, 4, 5])
+def test_batches_are_the_same_after_a_kill(finished, images, tmp_path, monkeypatch, seen):
+    """The last digits of a number depend on the images that are computed with it."""
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(5).integers(0, 255, (40, 30, 7)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), images / "03b.nii")
+    words = (finished[0].workdir, images, "--batch_size=4")
+    whole, out, batches = tmp_path / "whole.csv", tmp_path / "x.csv", []
+    rows, predicted = Ensemble.rows, prediction_table.predict
+
+    def watched(joint, given):
+        batches.append(given[0].tobytes())
+        return rows(joint, given)
+
+    def cut(*given):
+        yield from islice(predicted(*given), seen)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction_table, "PART_ROWS", 1)
+    monkeypatch.setattr(Ensemble, "rows", watched)
+    assert predict(*words, f"--out={whole}") == 0
+    every = batches.copy()
+    monkeypatch.setattr(prediction_table, "predict", cut)
+    with pytest.raises(KeyboardInterrupt):
+        predict(*words, f"--out={out}")
+    monkeypatch.setattr(prediction_table, "predict", predicted)
+    batches.clear()
+    assert predict(*words, f"--out={out}") == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert batches == every[-len(batches) :] and len(batches) < len(every) == 5 or seen == 1
+
+
+def test_a_second_process_is_refused_and_what_a_kill_left_goes(finished, images, tmp_path, capsys):
+    out, parts = tmp_path / "x.csv", tmp_path / "x.csv.parts"
+    parts.mkdir()
+    with held(parts / "lock", wait=False):
+        assert predict(finished[0].workdir, images, f"--out={out}") == 2
+        said = capsys.readouterr().err
+        assert f"x.csv.parts is in use by process {os.getpid()} on " in said and said.count("\n") == 1
+        assert [path.name for path in parts.iterdir()] == ["lock"] and not out.exists()
+    assert predict(finished[0].workdir, images, f"--out={out}") == 0
+    written = out.read_bytes()
+    parts.mkdir()  # as a process leaves it that is killed once the table is there
+    (parts / "part-000000.jsonl").write_text("x")
+    assert predict(finished[0].workdir, images, f"--out={out}") == 0
+    assert out.read_bytes() == written and not parts.exists()
 
 
 def test_several_runs_are_an_ensemble(finished, second, images, tmp_path):

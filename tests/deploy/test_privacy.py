@@ -97,6 +97,49 @@ def test_no_output_of_a_run_has_what_was_planted(place, capsys):
     assert len({row["id"] for row in rows}) == COUNT and rows[0]["id"].startswith("image-")
 
 
+def test_a_comparison_and_a_search_have_nothing_of_what_was_planted(place, capsys):
+    fields = [
+        word for word in TRAIN if not word.startswith(("--config=", "--config.strategy", "--config.model"))
+    ]
+    none = "--config.model.weights=none"
+    compare = (
+        "--config=compare", "--config.compare.datasets=()", "--config.compare.models=('resnet18',)",
+        "--config.compare.strategies=('truncated(2)', 'truncated(2)+linear_probe')",
+        "--config.compare.seeds=(0,)", "--config.compare.lrs=()", "--config.compare.latency=False",
+        "--config.report_images=True", "--config.training_features=True", none,
+    )  # fmt: skip
+    search = (
+        "--config=search", "--config.search.units=1-2", "--config.search.allowance=1.0",
+        "--config.model.name=resnet18", none,
+    )  # fmt: skip
+    for command, words in (("compare", compare), ("search", search)):
+        assert main(["ttl_jax", command, *words, *fields, f"--workdir={command}"]) == 0
+        assert kinds_in(command, capsys) == set(), command
+
+
+def test_a_prepared_folder_has_no_tag_and_no_metadata(place, capsys):
+    """Its ids are the files' names, and those that name the patient are hashed where DICOM says so."""
+    pytest.importorskip("pydicom")
+    from ..data.dicom_files import save_dicom
+
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        name, born, accession = who(number)
+        pixels = rng.integers(0, 256, (16, 16), dtype=np.uint8)
+        file = f"{accession}_{number}.dcm" if number % 3 else f"IM{number}.dcm"
+        save_dicom(
+            place / "scans" / "ab"[number % 2] / file, pixels, PatientID=accession, PatientName=name,
+            PatientBirthDate=born.replace("-", ""), AccessionNumber=accession,
+        )  # fmt: skip
+        about = PngInfo()
+        about.add_text("PatientName", f"{name} {born}")
+        (place / "shots" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / "shots" / "ab"[number % 2] / f"{number}.png", pnginfo=about)
+    for source in ("scans", "shots"):
+        assert main(["ttl_jax", "prepare", source, f"--out=prepared/{source}"]) == 0
+        assert kinds_in(f"prepared/{source}", capsys) == set(), source
+
+
 def test_names_come_back_from_the_data_and_the_key(place, capsys):
     capsys.readouterr()
     assert main(["ttl_jax", "privacy", "run", "--names", "--json"]) == 0
@@ -138,6 +181,15 @@ def test_what_is_no_ones_is_not_found(tmp_path):
         "jax 0.10.1, loss 0.19610304, sha 19610304ab, step 20000101.5, </td></tr>, a/b.png, 1.2.3, x^2"
     )
     assert scan(tmp_path, {}) == []
+
+
+def test_numbers_are_no_names(tmp_path):
+    """2 MB of random bytes hold a dozen times two letters about a ^."""
+    noise = np.random.default_rng(0).bytes(2_000_000)
+    (tmp_path / "weights").write_bytes(noise)
+    assert [each for each in scan(tmp_path, {}) if each.kind == "DICOM name"] == []
+    (tmp_path / "weights").write_bytes(noise + b"Haakonsen^Anna" + noise[:100])
+    assert [(each.kind, each.first) for each in scan(tmp_path, {})] == [("DICOM name", "Haakonsen^Anna")]
 
 
 def test_columns_that_identify():

@@ -128,6 +128,7 @@ def test_several_devices_share_the_batches(finished, tmp_path):
         "run = ttl_jax.load(sys.argv[1]); np.save(sys.argv[3], run.predict(np.load(sys.argv[2])))"
     )
     words = [result.workdir, tmp_path / "images.npy", tmp_path / "found.npy"]
-    four = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    four = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", program, *map(str, words)], env=os.environ | four, check=True)
     close(np.load(tmp_path / "found.npy"), result.predict(images))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax import evaluation
-from ttl_jax.evaluation.selection import deciding, figure, merit
+from ttl_jax.evaluation.registry import deciding, figure, merit
 
 
 def scores(auroc, loss):

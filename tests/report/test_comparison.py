@@ -22,7 +22,7 @@ from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions, score
 from ttl_jax.report import exports, html
-from ttl_jax.report.comparison import comparison_page, figures
+from ttl_jax.report.comparison import comparison_figures, comparison_page
 from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.read import read_runs
 from ttl_jax.report.surest_errors import confident_errors
@@ -264,7 +264,7 @@ def test_tables_hold_the_figures(found, tmp_path):
 
 def test_the_front_holds_what_nothing_beats():
     points = [(3.0, 0.9), (1.0, 0.7), (2.0, 0.6), (4.0, 0.9), (2.5, 0.8), (1.0, 0.65)]
-    front = figures.pareto_front(points)
+    front = comparison_figures.pareto_front(points)
     assert front == (1, 4, 0)
     for place, (cost, value) in enumerate(points):
         beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
@@ -341,7 +341,7 @@ def test_what_the_intervals_are_over_is_said_as_they_were_found(found):
 
 def test_the_cost_that_differs_is_shown_first(found):
     rows = compared.lines(found)
-    assert figures.costs_to_choose(rows) == (
+    assert comparison_figures.costs_to_choose(rows) == (
         "ms", "seconds", "flops", "trainable", "mb", "flops_image",
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from ttl_jax.cli import COMMANDS, main
-from ttl_jax.commands import next_step
+from ttl_jax.commands import printing
 from ttl_jax.commands.arguments import config_and_workdir
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.config import default_config
@@ -106,7 +106,7 @@ def test_a_data_set_has_the_name_that_people_use(data, name):
 def test_the_next_command_is_one_that_can_be_typed():
     words = ["--config=train:dataset=ham10000,data_dir=/d,model=resnet18,strategy=truncated(3)",
              "--workdir", "runs/skin", "--config.data.image_size=32", "--fresh"]  # fmt: skip
-    said = next_step.compare_with(words, "runs/skin", ("truncated(3)", "full", "full"))
+    said = printing.compare_with(words, "runs/skin", ("truncated(3)", "full", "full"))
     program, command, *rest = shlex.split(said.partition(": ")[2])
     assert program == "ttl-jax" and command in COMMANDS
     config, workdir = config_and_workdir(rest, CompareConfig)
@@ -118,7 +118,7 @@ def test_the_next_command_is_one_that_can_be_typed():
 def test_an_open_comparison_asks_for_the_seeds_that_it_needs():
     def said(*needed):
         differences = [{"needed_seeds": count} for count in needed]
-        return next_step.more_seeds(
+        return printing.more_seeds(
             {"statistics": {"differences": differences}, "protocol": {"seeds": [0, 1, 2]}}
         )
 

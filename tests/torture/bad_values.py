@@ -285,10 +285,10 @@ def newer() -> Iterator[Case]:
 
 def _mend(bundle: Path) -> None:
     """Make a bundle's manifest agree with its files again."""
-    from ttl_jax.training.records import checkpoint
+    from ttl_jax.training.records import checkpoints
 
-    (bundle / checkpoint.MANIFEST).unlink()
-    checkpoint._seal(bundle)
+    (bundle / checkpoints.MANIFEST).unlink()
+    checkpoints._seal(bundle)
 
 
 def folders() -> Iterator[Case]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def weights(path: Path) -> None:
-    from ttl_jax.weights.readers.read import read
+    from ttl_jax.weights.readers.weight_file import read
 
     read(path)
 

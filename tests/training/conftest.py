@@ -8,7 +8,7 @@ import pytest
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.training import compile_ahead
-from ttl_jax.training.predict import Predictor
+from ttl_jax.training.predictor import Predictor
 
 
 def make_split(name, count, seed, size=32, task="multiclass"):

@@ -29,15 +29,13 @@ from ttl_jax.training.batch_statistics import (
     moved,
     population,
 )
-from ttl_jax.training.check import check
 from ttl_jax.training.devices import ONE
 from ttl_jax.training.frozen import phase_data
 from ttl_jax.training.loss import make_loss
 from ttl_jax.training.optimizer import make_optimizer
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.records import provenance
-from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
+from ttl_jax.training.run import check, train
 from ttl_jax.training.state import initial_state
 from ttl_jax.training.step import TrainStep
 
@@ -406,7 +404,7 @@ def test_a_soup_of_runs_gets_them_too(tmp_path, small, datasets, monkeypatch):
     for seed, momentum in ((0, 0.9), (1, 0.5)):  # which says nothing about the weights
         set_fields(small, {"seed": seed, "model.bn_momentum": momentum})
         folders.append(train(small, tmp_path / f"{seed}", datasets).workdir)
-    from ttl_jax.training.reload import load_run
+    from ttl_jax.training.build import load_run
 
     soup(folders, tmp_path / "soup", "uniform")
     each = [load_run(folder).best["batch_stats"]["stem"]["norm"]["var"] for folder in folders]

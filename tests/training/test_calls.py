@@ -8,8 +8,8 @@ import pytest
 
 from ttl_jax.config import set_fields
 from ttl_jax.training import compile_ahead, step
-from ttl_jax.training.calls import in_calls
 from ttl_jax.training.hooks.finite import DivergedError
+from ttl_jax.training.loop import in_calls
 from ttl_jax.training.run import train
 
 

@@ -1,6 +1,7 @@
 """Bundles: what is broken is passed over and said, what was done is there."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records.checkpoint import Checkpoints, fault
+from ttl_jax.training.records.checkpoints import Checkpoints, fault
 from ttl_jax.training.state import TrainState
 
 
@@ -46,7 +47,8 @@ def largest(bundle):
 
 def flip(path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    if data:
+        data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
@@ -82,6 +84,95 @@ def test_a_broken_newest_bundle_gives_way_to_the_one_before(folder, harm, capsys
     assert "checkpoint 2 is broken (" in said and "the one before it, 1, is used" in said
     # What came after the step resumed from is made again.
     assert not (folder / "checkpoints" / "best" / "6").exists() and not bundle.exists()
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("name, number", [("last", "2"), ("best", "6")])
+def test_every_file_of_a_bundle_damaged_in_every_way_is_found(folder, tmp_path_factory, name, number, capsys):
+    """The state before is used, whose step is 4, and it is said."""
+    other = Checkpoints(tmp_path_factory.mktemp("other"))
+    wide = {"params": {"a": jnp.ones((32, 6)), "b": jnp.arange(5)}, "batch_stats": {}}
+    other.save_best(6, wide)
+    for _ in range(3):
+        other.save_last(wide, asdict(Progress(step=6, digest="d", best=0.5, best_step=6)))
+    other.close()
+    bundle, swapped = (place / "checkpoints" / name / number for place in (folder, other._folder.parent))
+    others = sorted(path for path in swapped.rglob("*") if path.is_file())
+    ways = {
+        "cut": truncate, "emptied": lambda path: path.write_bytes(b""), "flipped": flip, "zeroed": zero,
+        "removed": lambda path: path.unlink(),
+        "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+        "of other shapes": lambda path: path.write_bytes(twin(path).read_bytes()),
+    }  # fmt: skip
+
+    def twin(path):
+        """The file of the same name, or kind, of the other checkpoint."""
+        alike = [each for each in others if each.parent.name == path.parent.name or each.parent == swapped]
+        return next((each for each in alike if each.name == path.name), alike[0])
+
+    names = sorted(path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file())
+    count = 0
+    for file in names:
+        for way, harm in ways.items():
+            place = tmp_path_factory.mktemp("harmed")
+            shutil.copytree(folder / "checkpoints", place / "checkpoints")
+            path = place / "checkpoints" / name / number / file
+            before = path.read_bytes()
+            harm(path)
+            if path.exists() and path.read_bytes() == before:
+                continue
+            kept = Checkpoints(place, writes=False)
+            progress = kept.progress()
+            kept.close()
+            said = capsys.readouterr().out
+            assert progress["step"] == 4, (file, way)
+            assert "checkpoint 2 is broken (" in said and "the one before it, 1, is used" in said, (file, way)
+            count += 1
+    assert count >= 5 * len(names) >= 40
+
+
+@pytest.mark.parametrize("kind", ["start", "soup"])
+def test_a_state_whose_weights_for_an_average_are_broken_is_not_resumed_from(tmp_path, kind, capsys):
+    kept = Checkpoints(tmp_path)
+    for step in (2, 4):
+        if kind == "soup":
+            kept.save_ingredient(step, tree(step), 3)
+        elif step == 4:
+            kept.save_start(step, tree(step))
+        kept.save_last(tree(step), asdict(Progress(step=step, digest="d")))
+    kept.close()
+    flip(largest(tmp_path / "checkpoints" / kind / "4"))
+    kept = Checkpoints(tmp_path)
+    assert kept.progress()["step"] == 2
+    kept.close()
+    assert "checkpoint 1 is broken (" in (said := capsys.readouterr().out) and "the bytes of" in said
+    assert not (tmp_path / "checkpoints" / kind / "4").exists()
+
+
+def test_weights_at_the_start_of_a_phase_that_are_gone_are_an_error(folder):
+    kept = Checkpoints(folder)
+    with pytest.raises(UserError, match="it is not there"):
+        kept.restore_start(tree(0))
+    kept.close()
+
+
+def test_a_sealed_checkpoint_of_other_shapes_is_refused(tmp_path):
+    """As another network's, put there whole: its hashes are right."""
+    wide = {"params": {"a": jnp.ones((32, 6)), "b": jnp.arange(5)}, "batch_stats": {}}
+    kept = Checkpoints(tmp_path)
+    kept.save_best(2, wide)
+    kept.save_last(wide, asdict(Progress(step=2, digest="d", best=0.5, best_step=2)))
+    kept.close()
+    kept = Checkpoints(tmp_path)
+    assert kept.progress()["step"] == 2
+    with pytest.raises(UserError, match="other shapes|other parts"):
+        kept.restore_last(tree(0), "d")
+    with pytest.raises(UserError, match="other shapes|other parts"):
+        kept.restore_best(tree(0), 2)
+    kept.close()
 
 
 def test_a_state_whose_best_weights_are_broken_is_not_resumed_from(folder, capsys):

@@ -11,8 +11,8 @@ import pytest
 
 from ttl_jax.config import set_fields
 from ttl_jax.training.frozen.store import FeatureStore
+from ttl_jax.training.programs import Session
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 SHAPE = (2, 5)
 
@@ -57,6 +57,15 @@ def test_a_kill_leaves_no_half_array(tmp_path):
     assert not list((tmp_path / "store").glob("*.npy"))
     np.testing.assert_array_equal(filled(tmp_path / "store", "a", log), np.ones(SHAPE))
     assert {path.suffix for path in (tmp_path / "store").iterdir()} == {".npy", ".lock"}
+
+
+@pytest.mark.parametrize("left", [0, 20, 130])
+def test_an_array_that_is_cut_is_computed_again(tmp_path, capsys, left):
+    filled(tmp_path / "store", "a", tmp_path / "log")
+    (path,) = (tmp_path / "store").glob("*.npy")
+    path.write_bytes(path.read_bytes()[:left])
+    np.testing.assert_array_equal(filled(tmp_path / "store", "a", tmp_path / "log"), np.ones(SHAPE))
+    assert "cannot be read: it is computed again" in capsys.readouterr().out
 
 
 def test_what_was_used_longest_ago_gives_way(tmp_path):

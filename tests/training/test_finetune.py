@@ -75,7 +75,7 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path, arrays, data, fields, sa
 
 def test_the_process_stays_the_users(tmp_path, arrays, monkeypatch):
     kept = []
-    monkeypatch.setattr("ttl_jax.training.placing.keep_memory", lambda: kept.append(1))
+    monkeypatch.setattr("ttl_jax.system.placing.keep_memory", lambda: kept.append(1))
     aside = jax.config.read("jax_cpu_enable_async_dispatch")
     try:
         jax.config.update("jax_cpu_enable_async_dispatch", True)

@@ -10,9 +10,8 @@ from ttl_jax import weights
 from ttl_jax.config import set_fields
 from ttl_jax.system import host
 from ttl_jax.training.compile_ahead import foresee
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 
 # Steps on images, on cached features, of several phases, with an average, with mixed images.

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from ttl_jax.config import set_fields
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.hooks import HOOKS
 from ttl_jax.training.hooks.early_stop import has_ended
 from ttl_jax.training.hooks.pause import Pause, Paused
+from ttl_jax.training.programs import Session
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.run import train
 from ttl_jax.training.schedule import Plateau
-from ttl_jax.training.session import Session
 from ttl_jax.training.trainer import Hook
 
 DOCS = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.training.records import loggers
-from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.records.event_log import EventLog
 
 TRAIN = {"step": 2, "epoch": 0.5, "phase": "all", "loss": 0.75, "lr": 0.125}
 VAL = {"split": "val", "step": 2, "epoch": 0.5, "loss": 0.5, "auroc": None, "absent": ["x"]}

@@ -21,12 +21,16 @@ from ttl_jax.training import devices as parallel
 from ttl_jax.training.loss import make_loss
 
 HERE = Path(__file__).parent
+QUICK = os.environ.get("XLA_FLAGS", "")  # tests/conftest.py
 
 
 def start(script, devices, *arguments, **environment):
     """A Python of its own: the number of devices is fixed when JAX starts."""
     known = {**os.environ, "TTL_JAX_PLAIN_HOST": "1", "OMP_NUM_THREADS": "1", **environment}
-    known |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    known |= {
+        "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
     known |= {"PYTHONPATH": str(HERE.parent.parent), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     known["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     return subprocess.Popen(

@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from ttl_jax.system import host
-from ttl_jax.training import placing
-from ttl_jax.training.placing import placed
+from ttl_jax.system import host, placing
+from ttl_jax.system.placing import placed
 
 # 64 MiB of temporaries: 16,384 pages.
 FAULTS = """
@@ -18,7 +17,7 @@ import ctypes, resource
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are small, whatever the machine's setting
 import jax, jax.numpy as jnp, numpy as np
 from ttl_jax.system.compilation_cache import set_up_jax
-from ttl_jax.training.placing import placed, settle_memory
+from ttl_jax.system.placing import placed, settle_memory
 set_up_jax()
 def step(rows):
     table = jnp.outer(rows, rows)

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 
 def _steps(programs):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.run import train
 
@@ -67,7 +67,7 @@ def test_a_figure_of_the_version_before_is_beaten_by_a_higher_or_an_equal_one():
 
 
 def test_several_phases_of_the_version_before_are_refused(tmp_path, config, datasets, monkeypatch):
-    from ttl_jax.training.records.checkpoint import Checkpoints
+    from ttl_jax.training.records.checkpoints import Checkpoints
 
     monkeypatch.setattr(Checkpoints, "progress", lambda self: BEFORE)
     config.strategy = "truncated(2)+lp_ft"

@@ -14,7 +14,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions
 from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.hooks.pause import Pause, Paused
-from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.run import train
 
 

@@ -7,7 +7,7 @@ from ttl_jax import data, strategies
 from ttl_jax.analysis.soup_of_runs import soup
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.training.reload import load_run
+from ttl_jax.training.build import load_run
 from ttl_jax.training.run import train
 
 

@@ -14,13 +14,12 @@ import pytest
 from ttl_jax import models, strategies, weights
 from ttl_jax.config import set_fields
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 from ttl_jax.training import compile_ahead
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 HEAD = ("head/kernel", "head/bias")
 

@@ -10,9 +10,8 @@ from ttl_jax.config import set_fields
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.heads import many
 from ttl_jax.training.heads.many_runs import train_together
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 
 @pytest.fixture

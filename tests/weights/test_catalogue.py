@@ -7,7 +7,7 @@ import pytest
 
 from ttl_jax import models, weights
 from ttl_jax.errors import UserError
-from ttl_jax.weights.catalogue import CATALOGUE, TORCHVISION, locate
+from ttl_jax.weights.pretrained import CATALOGUE, TORCHVISION, locate
 
 # A pixel (R, G, B) in 0..255
 PIXEL = np.array([[[[200, 100, 50]]]], np.uint8)

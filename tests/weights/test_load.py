@@ -9,8 +9,8 @@ import pytest
 
 from ttl_jax import models, weights
 from ttl_jax.errors import UserError
-from ttl_jax.weights.catalogue import entry, locate
 from ttl_jax.weights.initialise import flatten
+from ttl_jax.weights.pretrained import entry, locate
 
 RESNET18 = Path(__file__).parents[3] / "shared" / "weights" / "resnet18_imagenet_to_layer3.safetensors"
 

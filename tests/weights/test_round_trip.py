@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ttl_jax import weights
-from ttl_jax.weights.catalogue import locate
 from ttl_jax.weights.keymaps import to_ours, to_torch
+from ttl_jax.weights.pretrained import locate
 
 
 def without_counters(state):

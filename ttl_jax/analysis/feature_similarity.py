@@ -12,8 +12,8 @@ from ttl_jax.analysis.features import capture, common_units, some
 from ttl_jax.analysis.similarity import Measure, cka, pwcca, random_baseline, svcca
 from ttl_jax.config.data import data_config
 from ttl_jax.errors import UserError
+from ttl_jax.training.build import load_run
 from ttl_jax.training.records import provenance
-from ttl_jax.training.reload import load_run
 from ttl_jax.typing import Variables
 
 MEASURES: dict[str, Measure] = {"svcca": svcca, "pwcca": pwcca, "cka": cka}

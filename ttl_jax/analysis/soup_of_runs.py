@@ -11,19 +11,19 @@ from typing import Any
 from ttl_jax import data, evaluation, strategies
 from ttl_jax.config.data import data_config
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.evaluation.registry import Merit, merit
 from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import variables_of
 from ttl_jax.strategies.parts.soup import SOUPS, greedy_soup, uniform_soup
 from ttl_jax.system.json_object import read_object
+from ttl_jax.training.build import Loaded, load_run
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
-from ttl_jax.training.predict import logits_of, make_predict
+from ttl_jax.training.predictor import logits_of, make_predict
+from ttl_jax.training.programs import Session
 from ttl_jax.training.records import provenance
-from ttl_jax.training.records.checkpoint import Checkpoints
-from ttl_jax.training.reload import Loaded, load_run
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.result import evaluate_once
-from ttl_jax.training.session import Session
 from ttl_jax.typing import Variables
 
 # What must be equal for weights to be comparable, and for validation to be the same.

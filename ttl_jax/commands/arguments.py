@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from ttl_jax.config.data import IDENTITY, DataConfig, generated
 from ttl_jax.config.fields import Option, Section, defaults, leaves, paths, typed, unknown_field
 from ttl_jax.errors import UserError, nearest
-from ttl_jax.system import shipped
+from ttl_jax.system import folders
 
 if TYPE_CHECKING:
     from absl import flags
@@ -103,7 +103,7 @@ def config_and_workdir(
     if values["config"].value is None:
         raise UserError(
             f"--config=NAME is missing, as in {_preset(kind)}; NAME is one of "
-            f"{', '.join(shipped.names('configs'))}, or the path of a file of your own"
+            f"{', '.join(folders.shipped_names('configs'))}, or the path of a file of your own"
         )
     names = paths(values["config"].value)
     for word in others:
@@ -130,7 +130,7 @@ def _use_own_data(config: ConfigDict, typed: set[str], kind: type[Section]) -> N
         typed: names of the fields that were typed.
         kind: dataclass of the config.
     """
-    from ttl_jax.data.sources.guess import GUESSED, guess_source
+    from ttl_jax.data.sources.registry import GUESSED, guess_source
     from ttl_jax.system import remote
 
     if "compare" in config and "compare.datasets" not in typed:
@@ -161,9 +161,9 @@ def _found(word: str) -> str:
     if not word.startswith("--config="):
         return word
     name, colon, arg = word.removeprefix("--config=").partition(":")
-    presets = shipped.names("configs")
+    presets = folders.shipped_names("configs")
     if name in presets:
-        return f"--config={shipped.folder('configs') / name}.py{colon}{arg}"
+        return f"--config={folders.shipped('configs') / name}.py{colon}{arg}"
     if not Path(name).is_file():
         near = nearest(Path(name).stem, presets)
         raise UserError(f"--config={name}: there is no such file, nor a preset of that name{near}")
@@ -172,7 +172,7 @@ def _found(word: str) -> str:
 
 def _preset(kind: type[Section]) -> str:
     """The preset to start from for a kind of config: train, or the one named as a section of its own."""
-    sections = {item.name for item in fields(kind)} & set(shipped.names("configs"))
+    sections = {item.name for item in fields(kind)} & set(folders.shipped_names("configs"))
     return f"--config={next(iter(sections), 'train')}"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
+from ttl_jax.commands.printing import more_seeds
 from ttl_jax.system import terminal
 
 SUMMARY = "strategies x models x data sets x seeds"
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> None:
         preemption.watch(config.preemption_notice) as notice,
     ):
         comparison = compare(config, folder, notice, push)
-    terminal.say(next_step.more_seeds(comparison))
+    terminal.say(more_seeds(comparison))
 
 
 def fields(arguments: list[str]) -> str:

@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"an export is written to this machine, not to {path}: give --out=DIR")
     set_up_jax()
     from ttl_jax.deploy.export.export import export
-    from ttl_jax.deploy.run import load
+    from ttl_jax.deploy.finished_run import load
 
     made = export(
         load(given.run),

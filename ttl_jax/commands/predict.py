@@ -67,9 +67,9 @@ def run(arguments: list[str]) -> None:
     if not 0 <= given.batch_size <= LARGEST:
         raise UserError(f"--batch_size={given.batch_size} is not from 1 to {LARGEST}")
     set_up_jax()
+    from ttl_jax.deploy.finished_run import load
     from ttl_jax.deploy.predict import DEFAULT_THRESHOLD, Asked, ensemble
     from ttl_jax.deploy.prediction_table import PredictionTable, check_out, predict_table
-    from ttl_jax.deploy.run import load
     from ttl_jax.training.kept import is_run
 
     check_out(given.out)

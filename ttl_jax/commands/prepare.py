@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> None:
     """Writes a folder, table, DICOM or NIfTI source as shards with a manifest."""
     from ttl_jax.data.bucket import here
     from ttl_jax.data.prepared.prepare import prepare
-    from ttl_jax.data.sources.guess import guess_source
+    from ttl_jax.data.sources.registry import guess_source
     from ttl_jax.system import remote
 
     defaults = DataConfig()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
-from ttl_jax.commands.printing import print_rows
+from ttl_jax.commands.printing import compare_with, print_rows
 from ttl_jax.system import host, terminal
 from ttl_jax.system.compilation_cache import set_up_jax
 
@@ -76,7 +75,7 @@ def run(arguments: list[str]) -> None:
             if config.report:
                 print(f"report: {workdir.rstrip('/')}/report.html")
             against = (record["strategy"], "full", "linear_probe")
-            terminal.say(next_step.compare_with(arguments, workdir, against))
+            terminal.say(compare_with(arguments, workdir, against))
 
 
 def fields(arguments: list[str]) -> str:

@@ -12,8 +12,8 @@ from ttl_jax.errors import UserError
 from ttl_jax.system.compilation_cache import set_up_jax
 
 if TYPE_CHECKING:
+    from ttl_jax.deploy.finished_run import Run
     from ttl_jax.deploy.predict import Asked, Ensemble
-    from ttl_jax.deploy.run import Run
 
 SUMMARY = "a page and a JSON endpoint on this machine for finished runs"
 

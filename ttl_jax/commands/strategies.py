@@ -52,7 +52,7 @@ def show(arguments: Sequence[str]) -> None:
         UserError: arguments, a strategy or a network that are not understood.
     """
     from ttl_jax.analysis.strategy_plan import plan
-    from ttl_jax.commands.plan_table import print_plan
+    from ttl_jax.commands.printing import print_plan
 
     parser = Parser("strategies")
     parser.add_argument("strategy")

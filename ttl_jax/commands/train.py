@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttl_jax.commands import next_step
 from ttl_jax.commands.arguments import config_and_workdir, fields_help
+from ttl_jax.commands.printing import compare_with
 from ttl_jax.config import RunConfig
 from ttl_jax.errors import UserError
 from ttl_jax.system import host, terminal
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> None:
         config, workdir = finished
         terminal.say(
             f"next, on new images: ttl-jax predict {workdir} IMAGES --out=predictions.csv",
-            next_step.compare_with(arguments, workdir, (text_of(config.strategy), *ALSO)),
+            compare_with(arguments, workdir, (text_of(config.strategy), *ALSO)),
         )
 
 
@@ -71,11 +71,10 @@ def train_once(arguments: list[str]) -> tuple[RunConfig, str] | None:
     from ttl_jax.analysis.cam_gallery import Gallery
     from ttl_jax.system import preemption, remote
     from ttl_jax.training import devices
-    from ttl_jax.training.check import check
     from ttl_jax.training.extend import extend
+    from ttl_jax.training.programs import Session
     from ttl_jax.training.records import provenance
-    from ttl_jax.training.run import train
-    from ttl_jax.training.session import Session
+    from ttl_jax.training.run import check, train
 
     devices.connect(config.parallel.hosts)
     fresh, first = "--fresh" in options, jax.process_index() == 0

@@ -17,7 +17,7 @@ from ttl_jax.config.data import IDENTITY
 from ttl_jax.data.positive import LAST
 from ttl_jax.data.published import presets
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.evaluation.registry import Merit, merit
 from ttl_jax.system.json_object import read_object
 from ttl_jax.training.records import provenance
 

@@ -122,7 +122,9 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
     Raises:
         UserError: naming the field.
     """
-    from ttl_jax.training import check as run  # heavy, and not for the processes that only read a config
+    from ttl_jax.training.run import (
+        check as check_run,  # heavy, and not for the processes that only read a config
+    )
 
     config = typed(CompareConfig, config)
     section = config.compare
@@ -132,7 +134,7 @@ def check(config: ConfigDict | CompareConfig) -> CompareConfig:
             raise UserError(f"config compare.{field} is empty; name at least one")
         if len(set(values)) < len(values):
             raise UserError(f"config compare.{field}={values} names something twice")
-    run.check(config)
+    check_run(config)
     for name in section.models:
         registry.get("backbone", name, f"config compare.models: no model {name!r}")
         for text in strategy_texts(config):

@@ -1,7 +1,8 @@
-"""The state of each setting, read anew from its folders whenever a cell has ended."""
+"""The state of each setting, read anew from its folders whenever a cell has ended; and what may go then."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from ttl_jax.compare import cells, tune
 from ttl_jax.compare.cells import Cell, CellState, Setting
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,22 @@ def _tune(
         todo = tuple(c for c in todo if cells.state_of(workdir, c, config.select).status == "waiting")
         if todo or not wanted:
             return scores, todo
+
+
+def prune(config: CompareConfig, workdir: Path, state: SettingState) -> None:
+    """Removes checkpoints of finished cells, as `compare.keep` says.
+
+    Those of tuning runs go once hyperparameters are taken, save the folder that a final cell goes on in; of
+    final cells the best variables stay with "best".
+    """
+    if config.compare.keep == "all" or state.taken is None:
+        return
+    finals = {cells.folder(workdir, cell): outcome for cell, outcome in state.finals.items()}
+    for tried in state.tuning:
+        place = cells.folder(workdir, cells.tuning_cell(config, state.setting, *tried))
+        if place not in finals:
+            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    for place, outcome in finals.items():
+        if outcome.status == "done":
+            what = "checkpoints/last" if config.compare.keep == "best" else "checkpoints"
+            shutil.rmtree(place / what, ignore_errors=True)

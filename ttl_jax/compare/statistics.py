@@ -12,7 +12,7 @@ import numpy as np
 from ttl_jax import evaluation, strategies
 from ttl_jax.compare import budget
 from ttl_jax.compare.config import CompareConfig
-from ttl_jax.compare.folds import fold_share
+from ttl_jax.compare.fold_counts import fold_share
 from ttl_jax.evaluation import Components, Difference, predictions, registry
 
 Pairs = dict[tuple[int, "int | None"], tuple[evaluation.Predictions, evaluation.Predictions]]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ttl_jax.analysis.strategy_plan import plan
+from ttl_jax.analysis.strategy_plan_picture import draw
 from ttl_jax.compare import budget, cells, inference, tune
 from ttl_jax.compare.config import CompareConfig, CompareOptions
-from ttl_jax.compare.pictures import write_pictures
 from ttl_jax.compare.setting_state import SettingState
 from ttl_jax.compare.statistics import statistics
 from ttl_jax.data import card
 from ttl_jax.evaluation import Metric, predictions, registry
-from ttl_jax.evaluation.intervals import intervals_of
-from ttl_jax.evaluation.seeds import mean_interval
+from ttl_jax.evaluation.intervals import intervals_of, mean_interval
 from ttl_jax.training.records import provenance
 
 
@@ -204,3 +206,24 @@ def write_outputs(workdir: Path, comparison: dict[str, Any], report: bool) -> li
         drawn = reports.with_pictures(comparison, workdir)
         paths.append(reports.write(folders, workdir / "report.html", title, comparison=drawn))
     return paths
+
+
+def write_pictures(
+    workdir: Path, settings: Sequence[dict[str, Any]], image_size: int
+) -> list[dict[str, str]]:
+    """Draws what is not there yet into WORKDIR/figures/strategies; says which picture is whose.
+
+    Returns:
+        {"strategy", "model", "path"} each, the path relative to the work folder.
+    """
+    pictures = []
+    for each in {(each["strategy"], each["model"]): each for each in settings}.values():
+        strategy, model = each["strategy"], each["model"]
+        name = re.sub(r"[^A-Za-z0-9._+=]+", "-", f"{model}-{strategy}").strip("-")
+        path = Path("figures") / "strategies" / f"{name}.svg"
+        if not (workdir / path).exists():
+            # two classes; without counting operations, for which every step would have to be traced
+            text = each.get("written", strategy)
+            draw(plan(text, model, image_size=image_size, count=False), (workdir / path,))
+        pictures.append({"strategy": strategy, "model": model, "path": str(path)})
+    return pictures

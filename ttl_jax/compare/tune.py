@@ -14,7 +14,7 @@ from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.compare.space import Hyperparameters, Space, rounded, space
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 
 DESIGNS = 1000  # that the best is taken of
 Scores = Mapping[Hyperparameters, "Merit | None"]  # merit on validation, None where the run diverged

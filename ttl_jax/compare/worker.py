@@ -53,9 +53,9 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     from ttl_jax.training.frozen.store import FeatureStore
     from ttl_jax.training.heads.many_runs import train_together
     from ttl_jax.training.hooks.finite import DivergedError
+    from ttl_jax.training.programs import Session
     from ttl_jax.training.records.provenance import write_json
     from ttl_jax.training.run import train
-    from ttl_jax.training.session import Session
 
     config = task.config
     host.set_deterministic(config.deterministic)

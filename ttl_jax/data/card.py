@@ -11,8 +11,7 @@ import numpy as np
 
 from ttl_jax.config import DataConfig
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.sources.guess import GUESSED
-from ttl_jax.data.sources.registry import PHANTOMS
+from ttl_jax.data.sources.registry import GUESSED, PHANTOMS
 from ttl_jax.data.splits.copies import MODES
 
 

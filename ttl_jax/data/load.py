@@ -13,10 +13,9 @@ from ttl_jax.data.bucket import here
 from ttl_jax.data.dataset import Dataset, Origin
 from ttl_jax.data.patient_key import key_digest
 from ttl_jax.data.positive import positive_second
-from ttl_jax.data.progress import Progress
+from ttl_jax.data.progress_lines import Progress
 from ttl_jax.data.pseudonyms import shareable
-from ttl_jax.data.sources.listed import listed
-from ttl_jax.data.sources.listing import SPLITS, Listing
+from ttl_jax.data.sources.listing import SPLITS, Listing, listed
 from ttl_jax.data.sources.npz import read_arrays
 from ttl_jax.data.sources.registry import PHANTOMS, read_listing, refuse_fields
 from ttl_jax.data.splits.examine import examine, fold_of_each
@@ -160,7 +159,8 @@ def assemble(listing: Listing, config: DataConfig, progress: Progress | None = N
             source=f"{config.name} {config.path}" if config.path else listing.source,
             splits_from=examined.splits_from,
             notes=listing.notes,
-            key="" if listing.drawn_by is None else key_digest(),
+            # The groups of a prepared folder stay what they are under another key.
+            key="" if listing.drawn_by is None or config.name == "record" else key_digest(),
             kept_names=config.keep_ids or listing.numbered,
             listed=listed(listing, config),
         ),

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ttl_jax.errors import UserError
-from ttl_jax.system.user_folders import user_settings
+from ttl_jax.system.folders import user_settings
 
 KEY_VARIABLE = "TTL_JAX_PATIENT_KEY"
 

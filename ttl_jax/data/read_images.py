@@ -31,10 +31,10 @@ from ttl_jax.data.sources.csv_file import read_csv
 from ttl_jax.data.sources.csv_table import find_files
 from ttl_jax.data.sources.file_kinds import DICOM, IMAGES, NIFTI, FileKind
 from ttl_jax.data.sources.frames import Unreadable
-from ttl_jax.data.sources.guess import TABLES
 from ttl_jax.data.sources.listing import SPLITS
 from ttl_jax.data.sources.npz import read_npz_arrays
 from ttl_jax.data.sources.record import MANIFEST, read_record
+from ttl_jax.data.sources.registry import TABLES
 from ttl_jax.data.sources.window import parse_window
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote

@@ -21,8 +21,8 @@ from ttl_jax.data.sources.dicom_frame import parsed
 from ttl_jax.deploy.dicom_answer import MAX_FRAMES, DicomAnswerer
 from ttl_jax.deploy.dicom_folder import save, writable
 from ttl_jax.deploy.dicom_source import MAKER, need_extra
+from ttl_jax.deploy.finished_run import Run
 from ttl_jax.deploy.predict import Ensemble, ensemble, geometries, predict
-from ttl_jax.deploy.run import Run
 from ttl_jax.errors import UserError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.splits.fingerprint import alike
 from ttl_jax.deploy.external_data import ALL, as_the_run, config_of, read_external, with_classes_of
-from ttl_jax.deploy.run import Run
+from ttl_jax.deploy.finished_run import Run
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import Predictions, sanity
 from ttl_jax.evaluation.intervals import clustered_proportion
@@ -35,7 +35,7 @@ from ttl_jax.evaluation.subgroups import gaps
 from ttl_jax.report.operating import operating_rows
 from ttl_jax.system.csv_cell import csv_line
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.predict import make_predict
+from ttl_jax.training.predictor import make_predict
 from ttl_jax.training.records import provenance
 from ttl_jax.training.records.training_features import (
     Described,

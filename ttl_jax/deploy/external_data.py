@@ -14,10 +14,9 @@ from ttl_jax.data.dataset import Dataset, Origin, SubsetReader
 from ttl_jax.data.images.cache import read_all
 from ttl_jax.data.load import check
 from ttl_jax.data.pseudonyms import shareable
-from ttl_jax.data.sources.guess import guess_source
 from ttl_jax.data.sources.listing import READS, SPLITS, Listing
 from ttl_jax.data.sources.npz import read_arrays
-from ttl_jax.data.sources.registry import PHANTOMS, read_listing, source
+from ttl_jax.data.sources.registry import PHANTOMS, guess_source, read_listing, source
 from ttl_jax.data.splits.copies import find_copies, merge_groups
 from ttl_jax.data.splits.examine import refuse_or_report
 from ttl_jax.errors import UserError, nearest

@@ -47,6 +47,8 @@ FORMS = {
         r"|[A-Za-z]:\\{1,2}[\w .-]+\\)[^\s\"'<>,;|&]*"
     ),
 }
+# Two letters about a ^ stand in every 150 kB of random bytes: weights and pictures would never pass.
+_IN_NOISE = {"DICOM name": re.compile(r"(?<![^\W\d_])[A-Z][A-Za-z]{3,}\^[A-Z][A-Za-z]{3,}")}
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,8 @@ def scan(folder: Path, known: Mapping[str, str]) -> list[Identifying]:
         name = path.relative_to(folder).as_posix()
         own = date.fromtimestamp(path.stat().st_mtime)
         seen: dict[str, dict[str, None]] = {}
-        for text in (name, *texts_in(path)):
-            for kind, each in _in_text(text, known, own):
+        for text, noise in ((name, False), *_texts_in(path)):
+            for kind, each in _in_text(text, known, own, noise):
                 seen.setdefault(kind, {})[each] = None
         occurrences += [
             Identifying(name, kind, len(texts), next(iter(texts))) for kind, texts in sorted(seen.items())
@@ -160,7 +162,8 @@ def scan(folder: Path, known: Mapping[str, str]) -> list[Identifying]:
     return occurrences
 
 
-def _in_text(text: str, known: Mapping[str, str], own: date) -> Iterator[tuple[str, str]]:
+def _in_text(text: str, known: Mapping[str, str], own: date, noise: bool) -> Iterator[tuple[str, str]]:
+    """The kinds and texts that identify in a text; noise: it is what happens to be printable in numbers."""
     text = _DATA.sub("", text)
     for line in text.splitlines() if known else ():
         if line in known:
@@ -175,7 +178,7 @@ def _in_text(text: str, known: Mapping[str, str], own: date) -> Iterator[tuple[s
             ):
                 if each in known:
                     yield known[each], each
-    for kind, form in FORMS.items():
+    for kind, form in (FORMS | _IN_NOISE if noise else FORMS).items():
         yield from ((kind, match[0]) for match in form.finditer(text))
     yield from (("date", match[0]) for match in DATE.finditer(text) if not _near(match[0], own))
 
@@ -189,27 +192,27 @@ def _near(text: str, own: date) -> bool:
         return False
 
 
-def texts_in(path: Path) -> Iterator[str]:
-    """The texts of a file: its lines, the text arrays of an .npz, what is printable of anything else."""
+def _texts_in(path: Path) -> Iterator[tuple[str, bool]]:
+    """The texts of a file: its lines, the text arrays of an .npz; with True what is printable of others."""
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as file:
                 for name in file.files:
                     values = file[name]
-                    yield name
+                    yield name, False
                     if values.dtype.kind in "US":
-                        yield "\n".join(values.astype(str).ravel().tolist())
+                        yield "\n".join(values.astype(str).ravel().tolist()), False
                     elif values.dtype == np.uint8 and values.ndim == 1:  # a text as bytes
-                        yield values.tobytes().decode("utf-8", "replace")
+                        yield values.tobytes().decode("utf-8", "replace"), False
             return
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             pass  # its bytes
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")
-        yield _unescaped(text) if path.suffix in (".json", ".jsonl") else text
+        yield _unescaped(text) if path.suffix in (".json", ".jsonl") else text, False
     except UnicodeDecodeError:
-        yield "\n".join(each.decode("utf-8", "replace") for each in _TEXT_RUN.findall(content))
+        yield "\n".join(each.decode("utf-8", "replace") for each in _TEXT_RUN.findall(content)), True
 
 
 def _unescaped(text: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ttl_jax import evaluation
 from ttl_jax.data.read_images import Entry, decoded
-from ttl_jax.deploy.run import Run
+from ttl_jax.deploy.finished_run import Run
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
 from ttl_jax.evaluation.out_of_distribution import NEIGHBOURS, nearest_units, percentile, unit_length
@@ -296,13 +296,16 @@ def with_probabilities(held: Predictions, chances: Float[np.ndarray, "n classes"
     return replace(held, logits=np.log(p) if held.task == "multiclass" else np.log(p) - np.log1p(-p))
 
 
-def predict(joint: Ensemble, entries: Sequence[Iterable[Entry]], batch_size: int) -> Iterator[list[Row]]:
+def predict(
+    joint: Ensemble, entries: Sequence[Iterable[Entry]], batch_size: int, skip: int = 0
+) -> Iterator[list[Row]]:
     """Yield rows, a batch at a time, in the order of the images.
 
     Args:
         joint: the runs.
         entries: what is to be read, once for each of `geometries(joint)`.
         batch_size: images a batch.
+        skip: images at the beginning of which no row is wanted: they are in no batch.
 
     Yields:
         rows of `joint.columns` and of the entries' own columns, which stand under "columns"; one whose image
@@ -310,9 +313,13 @@ def predict(joint: Ensemble, entries: Sequence[Iterable[Entry]], batch_size: int
     """
     ways = geometries(joint)
     streams = [decoded(given, *way) for given, way in zip(entries, ways, strict=True)]
+    images = zip(*streams, strict=True)
     count = 0
     before: Entry | None = None
-    for batch in _batches(zip(*streams, strict=True), batch_size):
+    for each in islice(images, skip):
+        count += each[0][0] is not before
+        before = each[0][0]
+    for batch in _batches(images, batch_size):
         read = [each for each in batch if not any(isinstance(pixels, str) for _, _, pixels in each)]
         cells = joint.rows(_stacked(joint, ways, read)) if read else iter(())
         rows = []

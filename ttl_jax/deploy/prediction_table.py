@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 
 from ttl_jax.data.patient_key import hashed
-from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.data.pseudonyms import pseudonym
 from ttl_jax.data.read_images import Entry, list_images
 from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict
@@ -85,6 +86,8 @@ def predict_table(
         about["columns"] += ANSWERS
         about["dicom_out"] = str(answers.path)
     if (done := _finished(out, about)) is not None:
+        if not remote.is_remote(out):  # a kill may have left them
+            shutil.rmtree(f"{out}.parts", ignore_errors=True)
         if answers is not None and len(answers) < done["objects"]:
             raise UserError(f"{answers.path} lacks files that {out} names: remove {out} to make them anew")
         return done
@@ -93,18 +96,21 @@ def predict_table(
         folder, push = closing.enter_context(remote.workfolder(f"{out}.parts"))
         folder.mkdir(parents=True, exist_ok=True)
         closing.enter_context(held(folder / "lock", wait=False, name=f"{out}.parts"))
-        _claim(folder, about, out)
-        _predict_parts(joint, entries, folder, total, batch_size, table)
-        record = about | _summary(folder, table)
-        with remote.output(f"{out}.json") as place:
-            write_json(place, record)
-        with remote.output(out) as place:
-            _write(place, table, about["columns"], folder)
+        record = _finished(out, about)  # by a process that has let it go meanwhile
+        if record is None:
+            _claim(folder, about, out)
+            _predict_parts(joint, entries, folder, total, batch_size, table)
+            record = about | _summary(folder, table)
+            with remote.output(f"{out}.json") as place:
+                write_json(place, record)
+            with remote.output(out) as place:
+                _write(place, table, about["columns"], folder)
         for part in folder.iterdir():
             part.unlink()
         push()
     if not remote.is_remote(out):
-        folder.rmdir()
+        with suppress(OSError):  # one that comes now holds its lock there
+            folder.rmdir()
     return record
 
 
@@ -168,8 +174,8 @@ def _finished(out: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
     if not _exists(out):
         return None
     try:
-        record: dict[str, Any] = json.loads(Path(remote.local(f"{out}.json")).read_text())
-    except (OSError, ValueError, UserError):
+        record = read_object(Path(remote.local(f"{out}.json")))
+    except (OSError, UserError):
         record = {}
     if {name: record.get(name) for name in about} != json.loads(json.dumps(about)):
         raise UserError(
@@ -190,8 +196,44 @@ def _claim(folder: Path, about: Mapping[str, Any], out: str) -> None:
     write_json(path, about)
 
 
+_PART = "part-{:06d}.jsonl"
+
+
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.jsonl"))
+
+
+def _write_part(place: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Write a part as a whole or not at all: a line with the hash of the others, and a line a row."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    beside = place.with_suffix(".tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({**about, "sha256": hashlib.sha256(lines.encode()).hexdigest()}) + "\n" + lines)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(place)
+
+
+def _whole_parts(folder: Path) -> list[Path]:
+    """The parts as they were written, up to the first that is broken or gone; those after it are removed."""
+    count = 0
+    while _is_whole(folder / _PART.format(count)):
+        count += 1
+    parts = _parts(folder)
+    if after := parts[count:]:
+        broken = folder / _PART.format(count)
+        print(f"{broken} is broken or gone: it is made again, and what came after it", flush=True)
+        for part in after:
+            part.unlink()
+    return parts[:count]
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        head, lines = part.read_bytes().split(b"\n", 1)
+        return bool(json.loads(head)["sha256"] == hashlib.sha256(lines).hexdigest())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -210,49 +252,59 @@ def _predict_parts(
 ) -> None:
     """Write the parts that are missing. The first line of each says how many entries are done, and which."""
     out, answers = table.out, table.answers
-    parts = _parts(folder)
+    parts = _whole_parts(folder)
     state: dict[str, Any] = next(_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
     before, number = state["entries"], len(parts)
-    streams = [entries() for _ in geometries(joint)]
-    names = ""
-    for stream in streams:
-        names = ""
-        for _ in range(before):
-            names = _chained(names, next(stream, None))
-    if names != state["names"]:
+    at, skip = state.get("batch", (before, 0))
+    streams, names = zip(*(_from(entries(), at, before) for _ in geometries(joint)), strict=True)
+    if any(known != state["names"] for _, known in names):
         raise UserError(f"the images have changed since {out}.parts was begun: remove it to start anew")
     if before:
         print(f"going on after {before} of {total} images", flush=True)
     say, pending, since = progress_lines("predicted"), list[Row](), time.monotonic()
-    seen = _Names(streams[0], names)
-    done = 0
+    seen = _Names(streams[0], names[0][0])
+    first = dict[int, tuple[int, int]]()  # where the batch begins in which an entry does
+    done = int(skip > 0)
 
     def flush(rows: list[Row], done: int) -> None:
         nonlocal number
         if answers is not None:
             for count, own in groupby(rows, lambda row: row["entry"]):
                 answers.add(seen.sources[count], list(own))
-        first = {"entries": before + done, "names": seen.after(done)}
-        place = folder / f"part-{number:06d}.jsonl"
-        beside = place.with_suffix(".tmp")
-        with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each) + "\n" for each in (first, *rows))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
+        batch = first.get(done + 1, (at + done, 0))
+        about = {"entries": at + done, "names": seen.after(done), "batch": batch}
+        _write_part(folder / _PART.format(number), about, rows)
         number += 1
 
-    for rows in predict(joint, [seen, *streams[1:]], batch_size):
-        pending += rows
-        done = pending[-1]["entry"]
-        say(done, max(total - before, done))
+    begin = at, skip
+    for rows in predict(joint, [seen, *streams[1:]], batch_size, skip):
+        first |= {row["entry"]: begin for row in rows if row["entry"] not in first}
+        new = [row for row in rows if at + row["entry"] > before]  # the batch that a kill cut is made again
+        pending += new
+        last = rows[-1]["entry"]
+        begin = at + last - 1, sum(row["entry"] == last for row in rows) + (skip if last == done else 0)
+        skip, done = begin[1], last
+        say(at + done, max(total, at + done))
         if len(pending) >= PART_ROWS or time.monotonic() - since > PART_SECONDS:
             whole = [row for row in pending if row["entry"] < done]  # the last one may have more rows
             if whole:
                 flush(whole, done - 1)
                 pending, since = pending[len(whole) :], time.monotonic()
+                first = {entry: place for entry, place in first.items() if entry >= done}
     if pending:
         flush(pending, done)
+
+
+def _from(entries: Iterator[Entry], at: int, before: int) -> tuple[Iterator[Entry], tuple[str, str]]:
+    """The entries from a place on, and the digests of all names up to there and up to a later place."""
+    names, there, again = "", "", list[Entry]()
+    for number in range(before):
+        there = names if number == at else there
+        entry = next(entries, None)
+        names = _chained(names, entry)
+        if number >= at and entry is not None:
+            again.append(entry)
+    return chain(again, entries), (there if at < before else names, names)
 
 
 def _chained(names: str, entry: Entry | None) -> str:

@@ -4,11 +4,18 @@ from ttl_jax.evaluation import predictions, registry
 from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
 from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
 from ttl_jax.evaluation.calibration import Calibration, calibration, fit_temperature
-from ttl_jax.evaluation.components import Component, Components, paired_components
+from ttl_jax.evaluation.components import Component, Components, Needed, needed, paired_components
 from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.influence import Influence, influence, jackknife
-from ttl_jax.evaluation.intervals import Proportion, clustered_proportion, intervals_of, score_interval
+from ttl_jax.evaluation.intervals import (
+    MeanInterval,
+    Proportion,
+    clustered_proportion,
+    intervals_of,
+    mean_interval,
+    score_interval,
+)
 from ttl_jax.evaluation.metrics import confusion, score, score_many
 from ttl_jax.evaluation.moderation import Prior, moderated, variance_prior
 from ttl_jax.evaluation.multiple import (
@@ -19,8 +26,6 @@ from ttl_jax.evaluation.multiple import (
     friedman_nemenyi,
     holm,
 )
-from ttl_jax.evaluation.needed import Needed, needed
-from ttl_jax.evaluation.one_against_rest import Question, questions
 from ttl_jax.evaluation.outcomes import Outcomes, outcomes
 from ttl_jax.evaluation.paired import (
     Difference,
@@ -32,10 +37,9 @@ from ttl_jax.evaluation.paired import (
     paired_permutation,
 )
 from ttl_jax.evaluation.pooled import Pooled, pooled_difference
-from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.predictions import Predictions, Question, questions
 from ttl_jax.evaluation.probability import decide, log_odds, probabilities
 from ttl_jax.evaluation.registry import Metric, of_counts, of_errors, of_outcomes
-from ttl_jax.evaluation.seeds import MeanInterval, mean_interval
 from ttl_jax.evaluation.subgroups import Subgroup, subgroups
 from ttl_jax.evaluation.thresholds import (
     DecisionCurve,

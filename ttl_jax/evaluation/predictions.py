@@ -1,4 +1,4 @@
-"""Prediction files, from which every later statistic, table and figure is computed."""
+"""Prediction files, from which all statistics are computed, and their classes as two-class questions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.outcomes import checked_names
-from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
-from ttl_jax.typing import Float, Shaped
+from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, log_odds, probabilities
+from ttl_jax.system.whole_file import whole_file
+from ttl_jax.typing import Bool, Float, Shaped
 
 _COLUMN = "column/"
 _KEYS = ("id", "group", "label", "logits", "class_names", "task")
@@ -86,14 +87,8 @@ def save(
         if len(cells) != len(values):
             raise ValueError(f"column {name!r} has {len(cells)} cells for {len(values)} rows of logits")
         arrays[f"{_COLUMN}{name}"] = np.asarray(cells).astype(np.str_)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(place) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return place
 
 
@@ -135,3 +130,43 @@ def load(path: str | os.PathLike[str]) -> Predictions:
         task=task,  # type: ignore[arg-type]
         columns=columns,
     )
+
+
+@dataclass(frozen=True)
+class Question:
+    """One class (or label) against the rest, over the examples where the answer is known.
+
+    Attributes:
+        name: name of the class.
+        truth: True for examples of the class.
+        odds: log odds of it: they rank as the probabilities do, and do not tie where these round to 1.
+        groups: patients.
+    """
+
+    name: str
+    truth: Bool[np.ndarray, "n"]
+    odds: Float[np.ndarray, "n"]
+    groups: Shaped[np.ndarray, "n"]
+
+    @property
+    def chances(self) -> Float[np.ndarray, "n"]:
+        """Probabilities of the class."""
+        return np.exp(-np.logaddexp(0.0, -self.odds))
+
+
+def questions(predictions: Predictions, temperature: float = 1.0) -> tuple[Question, ...]:
+    """One question a class or label, in their order; of two classes the second alone.
+
+    Args:
+        predictions: logits and labels of one split.
+        temperature: the logits are divided by it first.
+    """
+    odds = log_odds(predictions.logits / temperature, predictions.task)
+    labels, several = predictions.labels, predictions.task == "multilabel"
+    everyone = np.ones(len(predictions), bool)
+    made = []
+    for place, name in enumerate(predictions.class_names):
+        known = ~np.isnan(labels[:, place]) if several else everyone
+        truth = labels[known, place] == 1 if several else labels == place
+        made.append(Question(name, truth, odds[known, place], predictions.groups[known]))
+    return tuple(made[1:] if not several and len(made) == 2 else made)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttl_jax.evaluation.one_against_rest import Question
-from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.predictions import Predictions, Question
 from ttl_jax.evaluation.probability import Task, checked_labels, checked_logits, probabilities
 from ttl_jax.typing import Float, Shaped
 

@@ -11,8 +11,7 @@ from ttl_jax.evaluation.calibration import calibration
 from ttl_jax.evaluation.conformal import covers, fit_sets
 from ttl_jax.evaluation.intervals import clustered_proportion
 from ttl_jax.evaluation.metrics import score
-from ttl_jax.evaluation.one_against_rest import questions
-from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.predictions import Predictions, questions
 from ttl_jax.evaluation.recalibration import calibration_line, recalibrated
 from ttl_jax.typing import Shaped
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.evaluation.calibration import Calibration, calibration
-from ttl_jax.evaluation.one_against_rest import questions
-from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.predictions import Predictions, questions
 from ttl_jax.evaluation.thresholds import decision_curve
-from ttl_jax.report.svg import MUTED, SERIES, drawing
+from ttl_jax.report.svg import MUTED, SERIES, drawing, panels
 
 MAX_CURVES = 6  # classes with a panel of net benefit
 
@@ -60,12 +59,9 @@ def net_benefit(predictions: Predictions, temperature: float | None = None) -> s
     if not asked:
         return None
     after = {each.name: each for each in questions(predictions, temperature or 1.0)}
-    columns = min(len(asked), 3)
-    rows = -(-len(asked) // columns)
-    size = (5.4, 3.6) if columns == 1 else (11.4, 3.4 * rows)
-    with drawing(*size, "Decision curves: net benefit against threshold probability") as made:
-        panels = made.figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-        for axes, each in zip(panels, asked, strict=False):
+    title = "Decision curves: net benefit against threshold probability"
+    with panels(len(asked), 3.4, title, "net benefit a patient") as (made, places):
+        for axes, each in zip(places, asked, strict=True):
             curve = decision_curve(each.truth, each.chances)
             top = max(float(each.truth.mean()), 0.01)
             axes.axhline(0, color=MUTED, linewidth=1, label="nobody")
@@ -79,9 +75,5 @@ def net_benefit(predictions: Predictions, temperature: float | None = None) -> s
                           linestyle="-.", label="temperature-scaled")  # fmt: skip
             axes.set(xlim=(0, 1), ylim=(-0.35 * top, 1.1 * top), title=each.name,
                      xlabel="threshold probability")  # fmt: skip
-        for axes in panels[len(asked) :]:
-            axes.set_visible(False)
-        for axes in panels[::columns]:
-            axes.set_ylabel("net benefit a patient")
-        panels[0].legend(loc="upper right")
+        places[0].legend(loc="upper right")
     return made.svg

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttl_jax.evaluation.intervals import Proportion, clustered_proportion
-from ttl_jax.evaluation.one_against_rest import Question, questions
-from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.predictions import Predictions, Question, questions
 from ttl_jax.evaluation.thresholds import operating_point, threshold_at
 
 # (kind, value) fixed on validation

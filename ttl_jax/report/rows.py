@@ -12,7 +12,7 @@ from typing import Any
 from ttl_jax.config import FREE
 from ttl_jax.evaluation import registry
 from ttl_jax.evaluation.intervals import intervals_of
-from ttl_jax.evaluation.selection import deciding, merit
+from ttl_jax.evaluation.registry import deciding, merit
 from ttl_jax.report.read import Run, flat, look_up, read_runs
 
 COSTS = {  # key of result.json -> title

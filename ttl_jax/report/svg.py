@@ -11,7 +11,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -96,6 +96,21 @@ def drawing(width: float, height: float, title: str) -> Iterator[Drawing]:
         blank: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         made.figure.savefig(file, format="svg", metadata=blank)
     made.svg = inline(file.getvalue(), title)
+
+
+@contextmanager
+def panels(count: int, height: float, title: str, label: str) -> Iterator[tuple[Drawing, Sequence[Any]]]:
+    """Draws so many panels, three a row, each row so many inches high; `label` is of their y axes."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    size = (5.4, height + 0.2) if columns == 1 else (11.4, height * rows)
+    with drawing(*size, title) as made:
+        every = made.figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+        for axes in every[count:]:
+            axes.set_visible(False)
+        for axes in every[::columns]:
+            axes.set_ylabel(label)
+        yield made, every[:count]
 
 
 def as_image(text: str, title: str) -> str:

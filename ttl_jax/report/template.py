@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 from unicodedata import bidirectional
+
+from ttl_jax.system.whole_file import whole_file
 
 # Unicode's own (UAX 9): marks, embeddings, overrides, isolates.
 _CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -44,11 +45,6 @@ def told_controls(text: str) -> str:
 def write_page(path: str | Path, page: str) -> Path:
     """Write a page; it appears whole or not at all."""
     place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
+    with whole_file(place) as beside:
         beside.write_text(page, encoding="utf-8")
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
     return place

@@ -24,6 +24,7 @@ from ttl_jax.search.protocol import Request
 from ttl_jax.search.search import search
 from ttl_jax.search.subject import read
 from ttl_jax.search.trainings import Trainings, folder, train_all
+from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.records import provenance
 
@@ -93,7 +94,8 @@ def paper(
     tests: Tests = {row: {} for row in rows}
     for kind in KINDS:
         trainings = Trainings(settings[kind], workdir / kind, sets, datasets is None, notice, committed)
-        _train_finals(trainings, kind, seeds, tests)
+        with held(workdir / kind / "lock", wait=False):
+            _train_finals(trainings, kind, seeds, tests)
     costs: dict[Any, Cost] = {}
 
     def spent(row: Method) -> Cost:

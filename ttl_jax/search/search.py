@@ -23,6 +23,7 @@ from ttl_jax.search.trainings import Evaluations, Trainings, folder
 from ttl_jax.search.trial import LastSave
 from ttl_jax.system import remote
 from ttl_jax.system.json_object import read_object
+from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.records import provenance
 
@@ -55,7 +56,7 @@ def search(
         The content of search.json.
 
     Raises:
-        UserError: something in the config or the data has to be mended.
+        UserError: something in the config or the data has to be mended, or another process is at the search.
         Preempted: the notice asked to stop; the same call goes on.
     """
     workdir, notice = remote.only_local(workdir), notice or Notice()
@@ -66,12 +67,19 @@ def search(
     sets = dict(datasets) if datasets is not None else data.load(data_config(subject.run.data))
     manifest = provenance.check_made_from(workdir, subject.run, sets)
     costs = unit_costs(subject, len(sets["train"].class_names))
-    # Claimed once every network was built: a search that is refused leaves no folder.
-    provenance.claim(workdir, subject.run, manifest)
-    price = relative_price(subject, costs)
     alone = datasets is None if apart is None else apart
     trainings = Trainings(subject, workdir, sets, alone, notice, committed)
-    with LastSave(committed) as last_save:
+    # Claimed once every network was built: a search that is refused leaves no folder.
+    workdir.mkdir(parents=True, exist_ok=True)
+    with held(workdir / "lock", wait=False):
+        provenance.claim(workdir, subject.run, manifest)
+        return _search(trainings, costs, typed(SearchConfig, config).report)
+
+
+def _search(trainings: Trainings, costs: Mapping[int, Cost], with_report: bool) -> dict[str, Any]:
+    """Searches in a folder that is this process's alone."""
+    subject, workdir, price = trainings.subject, trainings.workdir, relative_price(trainings.subject, costs)
+    with LastSave(trainings.committed) as last_save:
         evaluations = Evaluations(trainings, price, last_save)
         climb = evaluations.climb if subject.options.engine == "local" else None
         result = follow(plan_for(subject), evaluations.evaluate, climb=climb)
@@ -88,7 +96,7 @@ def search(
     from ttl_jax.search.figure import draw
 
     draw(record, workdir / "figures" / "search.png")
-    if typed(SearchConfig, config).report and tests:
+    if with_report and tests:
         from ttl_jax import report
 
         title = f"{record['model']}, {record['kind'].upper()} by {record['method']}"

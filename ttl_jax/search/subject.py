@@ -19,8 +19,8 @@ from ttl_jax.search.halving import halving_plan
 from ttl_jax.search.posterior import posterior
 from ttl_jax.search.protocol import Outcome, Plan, Request, SearchResult
 from ttl_jax.search.two_stage import exhaustive_plan, two_stage_plan
-from ttl_jax.training.check import check
 from ttl_jax.training.records import provenance
+from ttl_jax.training.run import check
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

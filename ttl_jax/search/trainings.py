@@ -20,8 +20,7 @@ from ttl_jax.search.trial import LastSave, TrialTask, feature_store, known, repo
 from ttl_jax.system.preemption import Notice
 from ttl_jax.training.compile_ahead import foresee
 from ttl_jax.training.loop_state import LoopState
-from ttl_jax.training.programs import Programs
-from ttl_jax.training.session import Session
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.trainer import Hook, Trainer
 
 

@@ -14,7 +14,7 @@ from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.engines import worker_cache
 from ttl_jax.engines.task import Report, attempt
-from ttl_jax.evaluation.selection import figure, merit
+from ttl_jax.evaluation.registry import figure, merit
 from ttl_jax.search.protocol import Onward
 from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
@@ -23,9 +23,9 @@ from ttl_jax.system.preemption import Notice
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.hooks.pause import Pause, Paused
+from ttl_jax.training.programs import Session
 from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 from ttl_jax.training.trainer import Hook
 
 SCORES = "scores.json"  # {"0.25": {"score", "step", "why"}, "1.0": ...}

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flax.traverse_util import unflatten_dict
+
 from ttl_jax import models
 
 SOURCE_HEAD = "source_head"  # parameters of the pretrained head, where it is kept beside "head"
@@ -66,13 +68,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, last = path.split("/")
-        node = tree
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[last] = value
+    tree: dict[str, Any] = unflatten_dict(dict(flat), sep="/")
     return tree
 
 

@@ -6,7 +6,7 @@ import gc
 import warnings
 
 from ttl_jax.system import host
-from ttl_jax.system.user_folders import user_cache
+from ttl_jax.system.folders import user_cache
 
 BETWEEN_COLLECTIONS = 10_000  # new objects; Python's own is 700
 

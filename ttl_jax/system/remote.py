@@ -24,8 +24,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ttl_jax.errors import UserError
+from ttl_jax.system.folders import user_cache
 from ttl_jax.system.lock import held
-from ttl_jax.system.user_folders import user_cache
 
 OWN = ("owner.json", "lock", "features")  # of this machine: locks, and features kept on its disk
 HALF = (".tmp", ".part", ".lock")  # being written

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttl_jax import data, models, strategies, weights
+from ttl_jax import data, evaluation, models, strategies, weights
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
+from ttl_jax.models import Network
 from ttl_jax.strategies.parts import Start
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.from_run import variables_from_run
 from ttl_jax.training.kept import is_run, preprocessing_of, read_kept
 from ttl_jax.training.loss import Loss, loss_options, make_loss
+from ttl_jax.training.records import provenance
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.schedule import phase_lengths
-from ttl_jax.training.start import restart, with_source_head
+from ttl_jax.training.start import restart, with_source_head, without_source_head
 from ttl_jax.training.state import fresh
 from ttl_jax.training.step import Mix
 from ttl_jax.typing import Array, Variables
@@ -191,3 +196,42 @@ def mix_of(config: RunConfig, strategy: strategies.Strategy, layout: Layout, cla
             "batch that the devices divide"
         )
     return partial(data.mix, spec=spec, classes=classes)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The network of a run.
+
+    Attributes:
+        config: the run's config.
+        network, preprocessing: both as the run built them.
+        start: variables at step 0: pretrained, with a fresh head.
+        best: the checkpoint that validation picked.
+    """
+
+    config: RunConfig
+    network: Network
+    preprocessing: weights.Preprocessing
+    start: Variables
+    best: Variables
+
+
+def load_run(folder: Path) -> Loaded:
+    """Builds a finished run's network again and restores its best checkpoint.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    if not (folder / "config.json").exists() or not (folder / "result.json").exists():
+        raise UserError(f"{folder} is not the folder of a finished run: it has no result.json")
+    config = provenance.begun_with(folder)
+    names = evaluation.predictions.load(folder / "predictions" / "val.npz").class_names
+    strategy = strategies.parse(config.strategy)
+    network, start, preprocessing = build_model(config, strategy, len(names), names)
+    kept = {"params": start["params"], "batch_stats": start["batch_stats"]}
+    checkpoints = Checkpoints(folder)
+    try:
+        best, _ = checkpoints.restore_best(kept)
+    finally:
+        checkpoints.close()
+    return Loaded(config, network, preprocessing, start, without_source_head(best))

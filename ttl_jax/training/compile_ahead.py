@@ -19,6 +19,7 @@ from ttl_jax import strategies
 from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.strategies import LabelledPhase
+from ttl_jax.system.placing import settle_memory
 from ttl_jax.training import devices
 from ttl_jax.training.build import build_shapes, lengths_of, loss_of, mix_of
 from ttl_jax.training.devices import ONE, Layout
@@ -26,12 +27,10 @@ from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.optimizer import gain, make_optimizer
-from ttl_jax.training.placing import settle_memory
-from ttl_jax.training.programs import Programs
+from ttl_jax.training.programs import Programs, Session
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records.checkpoint import Checkpoints
-from ttl_jax.training.records.log import EventLog
-from ttl_jax.training.session import Session
+from ttl_jax.training.records.checkpoints import Checkpoints
+from ttl_jax.training.records.event_log import EventLog
 from ttl_jax.training.state import TrainState
 from ttl_jax.training.step import Batch, TrainStep, in_one_call
 from ttl_jax.training.trainer import Trainer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 
 from ttl_jax import models
+from ttl_jax.system.whole_file import whole_file
 
 
 def operations(traced: Any) -> float | None:
@@ -45,11 +45,9 @@ def operations_once(traced: Any, lowered: Any) -> float | None:
         return float(path.read_text())
     count = operations(traced)
     if count is not None:
-        with suppress(OSError):  # a folder that is full or another's keeps nothing
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f"{path.name}.{os.getpid()}")
+        # A folder that is full or another's keeps nothing.
+        with suppress(OSError), whole_file(path) as beside:
             beside.write_text(repr(count))
-            beside.replace(path)
     return count
 
 

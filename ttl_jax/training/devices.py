@@ -26,8 +26,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ttl_jax.config.run import ParallelConfig
 from ttl_jax.data.batches import Rows
 from ttl_jax.errors import UserError
+from ttl_jax.system.placing import placed
 from ttl_jax.training.count_flops import operations_once
-from ttl_jax.training.placing import placed
 from ttl_jax.typing import Array
 
 T = TypeVar("T")

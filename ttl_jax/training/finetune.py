@@ -15,15 +15,15 @@ from ttl_jax.config import RunConfig, data_config, paths, replace_fields, run_co
 from ttl_jax.config.data import generated
 from ttl_jax.config.run import ModelConfig
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.data.sources.guess import guess_source
+from ttl_jax.data.sources.registry import guess_source
 from ttl_jax.errors import UserError
 from ttl_jax.strategies import Strategy
 from ttl_jax.system import remote
 from ttl_jax.system.compilation_cache import set_up_cache
+from ttl_jax.training.programs import Session
 from ttl_jax.training.records.provenance import as_begun
 from ttl_jax.training.result import Result
 from ttl_jax.training.run import train
-from ttl_jax.training.session import Session
 
 
 def finetune(

@@ -13,7 +13,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.system import remote
 from ttl_jax.system.json_object import read_object, readable_folder
 from ttl_jax.training.records import provenance, signature
-from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.records.signature import Signature
 from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables

@@ -6,14 +6,15 @@ docs/architecture.md tells a run in ten lines; `hooks/__init__.py` states the ho
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from ttl_jax.training import compile_ahead
-from ttl_jax.training.calls import in_calls
 from ttl_jax.training.heads.solve_phase import solve_phase
 from ttl_jax.training.hooks import after_step
 from ttl_jax.training.hooks.early_stop import has_ended
@@ -27,6 +28,7 @@ from ttl_jax.training.step import Batch
 from ttl_jax.training.trainer import Trainer
 
 AHEAD = 2  # calls that the host may be ahead of the device: a stop waits for no more than these
+T = TypeVar("T")
 
 
 def run_phases(trainer: Trainer) -> Progress:
@@ -206,3 +208,26 @@ def _at_the_end(trainer: Trainer, now: LoopState) -> tuple[TrainState, Progress]
     whole = trainer.layout.whole(now.state)
     estimated = now.statistics if now.statistics is not None else as_validated(trainer, now).batch_stats
     return trainer.layout.place_state(replace(whole, batch_stats=estimated)), now.progress
+
+
+def in_calls(
+    batches: Iterable[T], start: int, most: int, ends: Callable[[int], bool]
+) -> Iterator[tuple[T, ...]]:
+    """Yield batches in groups of `most`, or one by one where the host has to act before the group is done.
+
+    The result is two compiled programs at most, and a host that waits at every step where it has to act.
+
+    Args:
+        batches: one a step, from step `start` on.
+        start: steps done so far.
+        most: largest number of batches in a group.
+        ends: says whether the host has to act (validate, log, save) after a given step.
+    """
+    left = iter(batches)
+    while True:
+        free = not any(ends(start + number) for number in range(1, most))
+        group = tuple(islice(left, most if free else 1))
+        if not group:
+            return
+        yield group
+        start += len(group)

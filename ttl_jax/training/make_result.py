@@ -11,7 +11,7 @@ import numpy as np
 from ttl_jax import strategies
 from ttl_jax.data.card import card, looked_for, title
 from ttl_jax.evaluation import predictions
-from ttl_jax.evaluation.selection import Merit, merit
+from ttl_jax.evaluation.registry import Merit, merit
 from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD, variables_of
 from ttl_jax.strategies.parts import Ended
@@ -44,12 +44,12 @@ def best_weights(trainer: Trainer, progress: Progress) -> tuple[Variables, dict[
         shown = layout.replicate(estimated(candidate))
         return merit(inputs.scores(inputs.sets["val"], shown, predict), trainer.config.select)
 
-    checkpoints = trainer.checkpoints
+    checkpoints, alone = trainer.checkpoints, len(trainer.phases) == 1
     ended = Ended(
         best=flatten(best),
-        start=lambda: flatten(checkpoints.restore_start(best) or trainer.variables),
+        start=lambda: flatten(trainer.variables if alone else checkpoints.restore_start(best)),
         validated=lambda: [flatten(item) for item in checkpoints.restore_ingredients(best, last.keeps)],
-        fresh_head=len(trainer.phases) == 1,
+        fresh_head=alone,
     )
     for item in last.parts:
         made = item.end(ended, lambda leaves: score(variables_of(leaves)))

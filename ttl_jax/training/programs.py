@@ -1,4 +1,4 @@
-"""Compiled programs kept from one run to the next of the same process.
+"""Resources that a process lends to its runs, above all compiled programs kept from one run to the next.
 
 A sweep trains the same network with other seeds and learning rates, and neither is a constant of a
 compiled program: the second such run need not trace, lower or load anything.
@@ -20,6 +20,8 @@ from ttl_jax import data, strategies
 from ttl_jax.config import RunConfig
 from ttl_jax.models import cpu
 from ttl_jax.system import host
+from ttl_jax.system.preemption import Notice
+from ttl_jax.training.frozen.store import FeatureStore
 
 # What the programs take as an argument, or never see.
 ARGUMENTS = ("seed", "optimizer.lr", "evaluate_test", "report_images", "training_features", "loggers")
@@ -149,3 +151,21 @@ def one_program(config: RunConfig) -> bool:
         and config.parallel.accumulate == 1
         and config.parallel.hosts == "one"
     )
+
+
+@dataclass(frozen=True)
+class Session:
+    """The resources that a process lends to its runs.
+
+    Attributes:
+        notice: the notice of `preemption.watch`, polled so that a run can be asked to save and stop.
+        programs: compiled programs; one value given to several runs on the same data sets is reused by all.
+        features: frozen features shared with other runs, in other processes too: computed once for all of
+            them, as far as `config.cache_disk_gb` allows.
+        committed: called, in another thread, after every checkpoint on disk (to copy it elsewhere).
+    """
+
+    notice: Notice = field(default_factory=Notice)
+    programs: Programs = field(default_factory=Programs)
+    features: FeatureStore | None = None
+    committed: Callable[[], None] | None = None

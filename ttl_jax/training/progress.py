@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import Merit
+from ttl_jax.evaluation.registry import Merit
 from ttl_jax.training.schedule import Plateau
 
 

@@ -20,7 +20,7 @@ from ttl_jax.evaluation import sanity
 from ttl_jax.models import Network
 from ttl_jax.strategies import Strategy
 from ttl_jax.training.devices import ONE, Layout
-from ttl_jax.training.predict import Predict, Predictor, make_predict
+from ttl_jax.training.predictor import Predict, Predictor, make_predict
 from ttl_jax.training.records.events import read_events
 from ttl_jax.training.records.signature import Signature
 from ttl_jax.typing import Array, Float, UInt8, Variables

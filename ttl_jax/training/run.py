@@ -15,31 +15,37 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from ttl_jax import data, strategies
 from ttl_jax import data as data_package
-from ttl_jax import strategies
-from ttl_jax.config import RunConfig, data_config
+from ttl_jax.config import RunConfig, data_config, run_config
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
-from ttl_jax.system import host, remote
+from ttl_jax.evaluation import registry
+from ttl_jax.system import host, preemption, remote
+from ttl_jax.system.host import machine_memory
+from ttl_jax.system.lock import HeldError
 from ttl_jax.training import devices
+from ttl_jax.training.batch_statistics import estimate_of
 from ttl_jax.training.build import build_constants, build_model, lengths_of, loss_of, mix_of
-from ttl_jax.training.check import check
 from ttl_jax.training.extend import continued, extended_lengths
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.hooks.pause import Paused
 from ttl_jax.training.loop import run_phases
+from ttl_jax.training.loss import check_loss
 from ttl_jax.training.make_result import best_weights, make_result
+from ttl_jax.training.programs import Session
 from ttl_jax.training.records import loggers, provenance
-from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.checkpoints import Checkpoints
+from ttl_jax.training.records.event_log import EventLog
 from ttl_jax.training.records.header import print_header
-from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.result import Result
-from ttl_jax.training.session import Session
 from ttl_jax.training.start import without_source_head
 from ttl_jax.training.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+FLOATS = 5  # bytes a value: as it was read, and as the network gets it
 
 
 def train(
@@ -82,6 +88,9 @@ def train(
             with loggers.opened(config.loggers if first else (), workdir, config.to_dict()) as places:
                 log = EventLog(workdir / "metrics.jsonl", silent=not first, loggers=places)
                 return _train(_trainer(config, workdir, data, hooks, session or Session(), log), ending)
+        except HeldError:
+            new = False  # the folder is another process's
+            raise
         except Paused as paused:
             if paused.ending is not None:
                 paused.ending.enter_context(ending.pop_all())
@@ -181,3 +190,47 @@ def _train(trainer: Trainer, ending: contextlib.ExitStack) -> Result:
             trainer.checkpoints.save_end(progress.best_step, without_source_head(best))
     # ---- The result: scores, costs, report.
     return make_result(trainer, progress, best, averaged)
+
+
+def check(config: ConfigDict | RunConfig) -> RunConfig:
+    """Converts a config to its dataclass and refuses values that would only fail after minutes.
+
+    Raises:
+        UserError: naming the field, the value and what it takes.
+    """
+    config = run_config(config)
+    registry.selectable(config.select)
+    if (config.select_phase, config.hand_over) == ("any", "best"):
+        raise UserError(
+            "config hand_over='best' starts a phase from the best of the one before, which "
+            "select_phase='any' may not keep: it needs select_phase='last'"
+        )
+    if config.total_steps <= 0 and not config.total_epochs > 0:
+        raise UserError(f"config total_epochs={config.total_epochs} must be above 0")
+    if config.parallel.accumulate > config.data.batch_size:
+        raise UserError(
+            f"config parallel.accumulate={config.parallel.accumulate} takes a batch in more parts than its "
+            f"data.batch_size={config.data.batch_size} images: lower it"
+        )
+    estimate_of(config.model)
+    check_loss(config.loss)
+    data.augmentation(config.data)
+    data.parse_mix(config.data.mix)
+    loggers.check(config.loggers)
+    preemption.check_source(config.preemption_notice)
+    data.test_time.views(config.data.tta)
+    _check_memory(config)
+    return config
+
+
+def _check_memory(config: RunConfig) -> None:
+    """Refuse a batch that this machine's memory cannot hold: it would be killed without a word."""
+    for name in ("batch_size", "eval_batch_size"):
+        size, side = getattr(config.data, name), config.data.image_size
+        images = size * config.data.depth if config.data.slices == "volume" else size
+        needed, there = images * side * side * 3 * FLOATS, machine_memory()
+        if needed > there:
+            raise UserError(
+                f"config data.{name}={size} with data.image_size={side}: the images of a batch alone take "
+                f"{needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f}: lower one of them"
+            )

@@ -20,12 +20,12 @@ from ttl_jax.training.frozen.phase_data import PhaseData, phase_data
 from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.loss import Loss
 from ttl_jax.training.optimizer import carry_over, make_optimizer
+from ttl_jax.training.programs import Session
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records.checkpoint import Checkpoints
-from ttl_jax.training.records.log import EventLog
+from ttl_jax.training.records.checkpoints import Checkpoints
+from ttl_jax.training.records.event_log import EventLog
 from ttl_jax.training.records.run_manifest import RunManifest
 from ttl_jax.training.result import Result
-from ttl_jax.training.session import Session
 from ttl_jax.training.state import TrainState, initial_state, ones, split, start_average
 from ttl_jax.training.step import Mix
 from ttl_jax.typing import Variables

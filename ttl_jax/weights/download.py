@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.errors import UserError
+from ttl_jax.system.folders import user_cache
 from ttl_jax.system.lock import held
-from ttl_jax.system.user_folders import user_cache
 
 CHUNK = 1 << 20
 TIMEOUT = 20.0  # seconds without an answer, or without a byte of it

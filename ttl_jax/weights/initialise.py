@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from ttl_jax import models
 from ttl_jax.system.host import release_memory
@@ -57,14 +58,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def unflatten(flat: dict[str, Any]) -> Variables:
     """Invert `flatten`; both collections exist, though one may be empty."""
-    tree: Variables = {"params": {}, "batch_stats": {}}
-    for path, value in flat.items():
-        *parents, last = path.split("/")
-        node = tree
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return tree
+    return {"params": {}, "batch_stats": {}, **unflatten_dict(flat, sep="/")}
 
 
 def fresh(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

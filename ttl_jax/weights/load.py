@@ -13,13 +13,13 @@ from ttl_jax.errors import UserError
 from ttl_jax.models import volume
 from ttl_jax.system import remote
 from ttl_jax.typing import Variables
-from ttl_jax.weights.catalogue import CATALOGUE, keys, locate
 from ttl_jax.weights.inflate import inflate_leaves
 from ttl_jax.weights.initialise import flatten, template
 from ttl_jax.weights.keymaps import canonical, names_of, to_ours, to_torch
 from ttl_jax.weights.keymaps.styles import is_keras
 from ttl_jax.weights.merge import Report, merge
 from ttl_jax.weights.preprocessing import IMAGENET, KERAS_VGG, USUAL, XRAY, Preprocessing
+from ttl_jax.weights.pretrained import CATALOGUE, keys, locate
 from ttl_jax.weights.readers import read
 
 HEAD = "params/head/kernel"

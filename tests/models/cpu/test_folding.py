@@ -6,7 +6,7 @@ import pytest
 
 from ttl_jax import models, weights
 from ttl_jax.models.cpu import folding
-from ttl_jax.training.predict import Predictor, logits_of, make_predict
+from ttl_jax.training.predictor import Predictor, logits_of, make_predict
 
 # name, units that are kept, size, pairs among them: one network of each family with BatchNorm
 FAMILIES = [

@@ -12,7 +12,7 @@ import numpy as np
 
 from ttl_jax.data.dataset import ArrayReader, ImageReader
 from ttl_jax.data.images.decode import Geometry, ImageSource, UnreadableImageError, decode, decode_shown
-from ttl_jax.data.progress import Progress, progress_lines
+from ttl_jax.data.progress_lines import Progress, progress_lines
 from ttl_jax.data.splits.altered import SIDE as CONTENT_SIDE
 from ttl_jax.data.splits.altered import content
 from ttl_jax.data.splits.fingerprint import SIDE, pixel_hash, thumbnail

@@ -30,7 +30,7 @@ ENDINGS = (
 )  # fmt: skip
 # Others stay shut: PIL hands PostScript under a wrong ending to Ghostscript.
 _AT_ONCE = 1 << 22  # pixels
-_PHOTOMETRIC = 262  # TIFF's tag
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO = ((b"MM", 16, "I;16B", "I;16B"), (b"II", 12, "I;16", "I;12"))  # which PIL does not know
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
 
@@ -253,11 +253,12 @@ def plain(image: Image) -> Image:
 
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
-        stretched = stretch(np.asarray(image))
+        values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+        if mode == "I" and tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+            values = values.view(np.uint32)  # PIL takes them for signed
+        stretched = stretch(values)
         # PIL inverts TIFF's WhiteIsZero in 8 bits alone.
-        return (
-            ImageOps.invert(stretched) if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 else stretched
-        )
+        return ImageOps.invert(stretched) if tags.get(_PHOTOMETRIC) == 0 else stretched
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return image.convert("RGBA")
     wanted = "L" if mode in ("1", "L") else "RGB"

@@ -6,7 +6,7 @@ nothing. Every image is a function of (seed, modality, task, difficulty, patient
 Nothing here is fit for any clinical conclusion.
 """
 
-from ttl_jax.data.phantom.load import load, masks, phantom_of, without_lesion
+from ttl_jax.data.phantom.patients import load, masks, phantom_of, without_lesion
 from ttl_jax.data.phantom.render import Rendered, render
 from ttl_jax.data.phantom.sampling import CLASS_NAMES, MODALITIES, TASKS, Phantom, labels, splits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttl_jax.data.phantom.fields import grid, ramp, smooth_field
+from ttl_jax.data.phantom.brushes import grid, ramp, smooth_field
 from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion, mixed
 from ttl_jax.typing import Float
 

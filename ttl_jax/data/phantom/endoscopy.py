@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttl_jax.data.phantom.fields import band_field, grid, ramp, smooth_field
+from ttl_jax.data.phantom.brushes import band_field, grid, ramp, smooth_field
 from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion
 
 _VESSEL = np.array([-0.05, -0.16, -0.12], np.float32)

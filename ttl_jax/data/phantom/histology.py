@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttl_jax.data.phantom.fields import band_field, grid, ramp, smooth_field
+from ttl_jax.data.phantom.brushes import band_field, grid, ramp, smooth_field
 from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion
 from ttl_jax.typing import Float
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttl_jax.data.phantom.fields import band_field, ellipse, ramp, smooth_field, viewed
+from ttl_jax.data.phantom.brushes import band_field, ellipse, ramp, smooth_field, viewed
 from ttl_jax.data.phantom.scene import Painted, Scene, Texture, add_lesion, gray
 from ttl_jax.typing import Float
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ttl_jax.data.phantom import dermoscopy, endoscopy, histology, mri, radiograph
+from ttl_jax.data.phantom.other_hospital import other_hospital
 from ttl_jax.data.phantom.sampling import GRAIN, Phantom, levels, stream
 from ttl_jax.data.phantom.scene import Painted, Scene
-from ttl_jax.data.phantom.shift import other_hospital
 from ttl_jax.errors import UserError
 from ttl_jax.typing import Bool, UInt8
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ttl_jax.data.phantom import outline
-from ttl_jax.data.phantom.fields import band_field, ramp
+from ttl_jax.data.phantom.brushes import band_field, ramp
 from ttl_jax.typing import Bool, Float
 
 VISIBLE = 0.08  # a lesion's mask is where it weighs at least this much against the healthy picture

@@ -76,6 +76,7 @@ def make_manifest(
         "class_counts": _class_counts(kept),
         "split_counts": {name: int((kept.splits == name).sum()) for name in SPLITS if name in kept.splits},
         "splits_from": listing.splits_from,
+        "drawn_by": _drawn_by(kept),
         "shards": files,
         "examples": {
             "id": kept.ids.tolist(),
@@ -90,6 +91,11 @@ def make_manifest(
         },
         "columns": {name: _plain(values) for name, values in kept.columns.items()},
     }
+
+
+def _drawn_by(listing: Listing) -> str:
+    """Return what a split of the folder is drawn by: "group", or "content" where groups are keyed hashes."""
+    return "group" if np.array_equal(listing.groups, listing.drawn_by_or_groups) else "content"
 
 
 def _class_counts(listing: Listing) -> dict[str, int]:

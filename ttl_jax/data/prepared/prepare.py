@@ -19,11 +19,13 @@ from ttl_jax.data.load import check
 from ttl_jax.data.prepared.manifest import SOURCE_FIELDS, make_manifest, source_fields
 from ttl_jax.data.prepared.shard import NOTES, Shard, finished, plan, read_note, starts, write_json
 from ttl_jax.data.prepared.shard_workers import write_all
-from ttl_jax.data.progress import Progress, progress_lines
+from ttl_jax.data.progress_lines import Progress, progress_lines
+from ttl_jax.data.sources.listing import Listing
 from ttl_jax.data.sources.record import MANIFEST, digest, read_manifest
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.data.splits.examine import refuse_or_report
 from ttl_jax.errors import UserError, of_system
+from ttl_jax.system.lock import held
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def prepare(
 
     Raises:
         UserError: the source's own faults, images that cannot be read (after all others are done),
-            or a folder that holds something else.
+            a folder that holds something else, or one that another process is at.
     """
     check(config)
     if generated(config.name):
@@ -76,6 +78,14 @@ def prepare(
     listing = read_listing(config)
     folder = Path(out)
     _claim(folder, source_fields(config))
+    with held(folder / NOTES / "lock", wait=False, name=f"--out={folder}"):
+        return _prepare(config, listing, folder, workers, progress)
+
+
+def _prepare(
+    config: DataConfig, listing: Listing, folder: Path, workers: int | None, progress: Progress | None
+) -> Prepared:
+    """Bring the folder, which is this process's alone, up to date."""
     shards = plan(listing, folder)
     todo = [shard for shard in shards if not finished(shard)]
     if todo:
@@ -152,4 +162,7 @@ def _sweep(folder: Path, shards: list[Shard]) -> None:
             file.unlink(missing_ok=True)
     for file in (folder / NOTES).glob("shard-*"):
         if file.name.removesuffix(".json") not in names:
+            file.unlink(missing_ok=True)
+    for place in (folder, folder / NOTES):  # of a process that was killed
+        for file in place.glob("*.json.*.partial"):
             file.unlink(missing_ok=True)

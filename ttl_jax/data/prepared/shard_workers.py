@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any
 
 from ttl_jax.data.prepared.shard import Shard, write_shard
-from ttl_jax.data.progress import Progress
+from ttl_jax.data.progress_lines import Progress
 
 
 def write_all(shards: list[Shard], workers: int, progress: Progress) -> None:

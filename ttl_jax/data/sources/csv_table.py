@@ -13,7 +13,7 @@ import numpy as np
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.sources.csv_file import CsvFile, quoted, read_csv
 from ttl_jax.data.sources.file_kinds import IMAGES, FileKind
-from ttl_jax.data.sources.labels import MISSING, read_labels
+from ttl_jax.data.sources.label_columns import MISSING, folded, read_labels, without_fraction
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, TABLE, Listing, no_splits, source
 from ttl_jax.errors import UserError
 
@@ -169,7 +169,17 @@ def _groups(table: CsvFile, images: list[str], column: str) -> np.ndarray:
                 f"{table.at(row)} has no group ({quoted(group)}) in column {column!r}; fill it in, with a "
                 "name of its own where the patient is unknown"
             )
-    return np.array(groups)
+    first: dict[str, str] = {}
+    named = [first.setdefault(folded(without_fraction(group)), group) for group in groups]
+    twins = [row for row, (one, other) in enumerate(zip(groups, named, strict=True)) if one != other]
+    if twins:  # no names: this may stand in a log
+        count = len({named[row] for row in twins})
+        print(
+            f"{count} of the groups in column {column!r} are written in several ways ({table.at(twins[0])} "
+            "differs in case, accents or .0 alone from a row above): each is taken for one",
+            flush=True,
+        )
+    return np.array(named)
 
 
 def _splits(table: CsvFile, column: str) -> np.ndarray:

@@ -174,7 +174,7 @@ def _colour_or_gray(
     kind = str(header.PhotometricInterpretation)
     if kind == "PALETTE COLOR":
         return _palette(stored, header)
-    if stored.ndim == 3 and stored.shape[-1] == 3:
+    if stored.ndim == 3 and stored.shape[-1] == 3 and kind.startswith(("RGB", "YBR")):
         if stored.dtype == np.uint8:
             return stored
         bits = int(header.BitsStored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -102,12 +103,32 @@ def stored_values(data_set: Dataset, number: int) -> Shaped[np.ndarray, "H W *C"
     if not syntax.is_compressed or syntax.is_deflated:
         if data_set[keyword].is_undefined_length:
             raise UnreadableImageError("does not say how its pixels are compressed (no transfer syntax)")
-        return pixel_array(data_set, index=number)
+        return _from_the_low_bit(pixel_array(data_set, index=number), data_set, number)
     content = _frame(data_set, number)
     stored = _decoded(_alone(data_set, content))
     if syntax == JPEGBaseline8Bit and jpeg_ends_early(BytesIO(content), stored[-8:]):
         raise UnreadableImageError("ends early: its pixels stop before its last row")
     return stored
+
+
+def _from_the_low_bit(
+    stored: Shaped[np.ndarray, "H W *C"], data_set: Dataset, number: int
+) -> Shaped[np.ndarray, "H W *C"]:
+    """Return values that begin at bit 0, also of 12 bits in the upper ones of 16.
+
+    Args:
+        stored: Decoded from the lower bits.
+        data_set, number: What they were decoded from.
+    """
+    from pydicom.pixels import pixel_array
+
+    above = int(data_set.get("HighBit") or 0) + 1 - int(data_set.get("BitsStored") or 0)
+    if stored.dtype.kind == "f" or not 0 < above < int(data_set.BitsAllocated):
+        return stored
+    whole = copy(data_set)
+    whole.BitsStored = int(data_set.HighBit) + 1
+    values = pixel_array(whole, index=number)
+    return stored if (values & ((1 << above) - 1)).any() else values >> above
 
 
 def _decoded(frame: Dataset) -> Shaped[np.ndarray, "H W *C"]:

@@ -16,6 +16,7 @@ from ttl_jax.data.sources.folder_layout import (
     patient_folders,
     without_masks,
 )
+from ttl_jax.data.sources.label_columns import folded
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 
@@ -152,6 +153,13 @@ def _class_names(root: Path, labels: list[str], splits: list[str]) -> tuple[str,
             raise UserError(
                 f"class folder {label!r} stands in {split} of {root} but not in train"
                 f"{nearest(label, names)}; rename, move or remove it"
+            )
+    spelt: dict[str, str] = {}
+    for name in names:
+        if spelt.setdefault(folded(name), name) != name:
+            raise UserError(
+                f"{root} has the class folders {spelt[folded(name)]!r} and {name!r}, which differ in case, "
+                "accents or spaces alone; merge them, or rename one"
             )
     if len(names) < 2:
         tables = [file for file in _files(root) if file.suffix.lower() in (".csv", ".tsv")]

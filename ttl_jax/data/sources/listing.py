@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 from unicodedata import category
 
@@ -45,8 +47,8 @@ class Listing:
         splits_from: Origin of the splits, for messages.
         columns: Other columns, (N,) each.
         notes: Sentences on how the source was read, for the header and the report.
-        drawn_by: Text (N,): names of the groups that a split is drawn by, where `groups` are hashes under the
-            user's key: a split must not depend on that. They identify people, and are never written.
+        drawn_by: Text (N,): names of the groups that a split is drawn by, where `groups` are hashes under a
+            key: a split must not depend on that. They may identify people, and are never written.
         numbered: Whether ids and groups are numbers that the source gave them, and so say nothing.
     """
 
@@ -184,3 +186,40 @@ def source(name: str, *reads: str) -> Callable[[R], R]:
         return read
 
     return add
+
+
+def listed(listing: Listing, config: DataConfig) -> str:
+    """Return a digest of ids, labels, groups, splits and classes, and of the files' sizes and times.
+
+    Another digest need not mean other images (a copied folder has other times): they are decoded then.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (listing.ids, listing.drawn_by_or_groups, listing.splits, np.array(listing.class_names)):
+        digest.update("\n".join(values.tolist()).encode())
+        digest.update(b"\0")
+    digest.update(np.ascontiguousarray(listing.labels).tobytes())
+    stamps: dict[Path, bytes] = {}
+    _add(digest, Path(config.path), stamps)
+    for image in listing.images:
+        _add(digest, image, stamps)
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib.blake2b, image: ImageSource, stamps: dict[Path, bytes]) -> None:
+    if isinstance(image, Stack):
+        for each in image.slices:
+            _add(digest, each, stamps)
+        return
+    if isinstance(image, np.ndarray):
+        digest.update(np.ascontiguousarray(image).tobytes())
+        return
+    path = image if isinstance(image, Path) else getattr(image, "path", None)
+    if not isinstance(path, Path):
+        return
+    if path not in stamps:
+        try:
+            about = path.stat()
+            stamps[path] = b"" if path.is_dir() else f"{about.st_size} {about.st_mtime_ns};".encode()
+        except OSError:
+            stamps[path] = b"absent;"
+    digest.update(stamps[path])

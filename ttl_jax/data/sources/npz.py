@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ttl_jax.data.images.decode import ImageSource, Stack, reason
-from ttl_jax.data.sources.labels import Labels, check_known, one_hot_classes, read_labels
+from ttl_jax.data.sources.label_columns import Labels, check_known, one_hot_classes, read_labels
 from ttl_jax.data.sources.listing import SPLITS, Listing, make_listing, source
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import host

@@ -4,7 +4,9 @@ Each record is the bytes of one PNG or JPEG file. All else is in the manifest: a
 "examples", lists of one length with the id, label (null is unknown), group, split, sha256, bytes,
 height and width of each image, in the order of the records. Volumes have "slices", how many records each
 is, and "millimetres", of a voxel along slices, rows and columns (null is unknown); their sha256, bytes,
-height and width are of the slices. "digest" is `digest` of all the rest.
+height and width are of the slices. "drawn_by" is "content" where groups are hashes under the key of whoever
+prepared the folder: a split is drawn by the sha256 of each one's images then. "digest" is `digest` of all the
+rest.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +97,7 @@ def read_record(folder: str | Path) -> Listing:
             splits=np.array(examples["split"], dtype="U5"),
             splits_from=manifest["splits_from"],
             columns={name: _column(values) for name, values in manifest["columns"].items()},
+            drawn_by=_contents(examples) if manifest.get("drawn_by") == "content" else None,
         )
         skipped = int(manifest["skipped"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -114,6 +119,17 @@ def _examples(images: list[RecordImage], examples: dict[str, Any]) -> list[Recor
         Stack(tuple(images[end - count : end]), size)
         for end, count, size in zip(ends, examples["slices"], sizes, strict=True)
     ]
+
+
+def _contents(examples: dict[str, Any]) -> np.ndarray:
+    """Return a name for each example's group that is made of its images alone, (N,) text."""
+    counts = examples["slices"] if "slices" in examples else [1] * len(examples["group"])
+    hashes = iter(examples["sha256"])
+    held: dict[str, list[str]] = defaultdict(list)
+    for group, count in zip(examples["group"], counts, strict=True):
+        held[group] += islice(hashes, count)
+    names = {group: digest({"sha256": sorted(own)}) for group, own in held.items()}
+    return np.array([names[group] for group in examples["group"]])
 
 
 def _where(image: RecordImage | Stack, name: str) -> str:

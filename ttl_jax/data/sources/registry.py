@@ -1,8 +1,10 @@
-"""Registered sources of data.name, and the fields that each of them reads."""
+"""Registered sources of data.name, the fields that each reads, and the source of a path of no such name."""
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 from ttl_jax import registry
@@ -10,7 +12,9 @@ from ttl_jax.config.data import DataConfig
 from ttl_jax.data import sources
 from ttl_jax.data.bucket import here
 from ttl_jax.data.published.presets import PHANTOM_MODALITIES
+from ttl_jax.data.sources.file_kinds import KINDS
 from ttl_jax.data.sources.listing import READS, Listing, Source
+from ttl_jax.data.sources.record import MANIFEST
 from ttl_jax.data.sources.tfds import PREFIX, read_tfds
 from ttl_jax.errors import UserError, nearest
 
@@ -19,6 +23,8 @@ for _module in iter_modules(sources.__path__, f"{sources.__name__}."):
 
 PHANTOMS = tuple(f"phantom/{modality}" for modality in PHANTOM_MODALITIES)
 TFDS = Source(read_tfds, ("image", "label", "group"))  # of as many names as TFDS has data sets
+TABLES = (".csv", ".tsv", ".txt")
+GUESSED = ("folder", "csv", "npz", "dicom", "nifti", "record")  # what can be told from a path alone
 
 
 def names() -> tuple[str, ...]:
@@ -89,3 +95,31 @@ def _readers(field: str) -> tuple[str, ...]:
     readers = [name for name in registry.names("source") if field in source(name).reads]
     readers += [PREFIX] if field in TFDS.reads else []
     return tuple(dict.fromkeys(_parts(name)[0] for name in readers))
+
+
+def guess_source(path: str | Path) -> str:
+    """Return the value of data.name for a path, by its ending or its first file of a known kind.
+
+    Raises:
+        UserError: nothing there, or nothing known in it.
+    """
+    path = Path(path)
+    if path.suffix.lower() in TABLES and path.is_file():
+        return "csv"
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return "npz"
+    if not path.is_dir():
+        state = "is no table (.csv, .tsv) and no .npz file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {state}; give a folder of class folders, a table or an .npz file")
+    if (path / MANIFEST).is_file():
+        return "record"
+    for place, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            for kind in KINDS:
+                if not name.startswith(".") and kind.accepts(Path(place, name)):
+                    return kind.source
+    for inside in sorted(path.iterdir()):
+        if inside.suffix.lower() in (*TABLES, ".npz") or (inside / MANIFEST).is_file():
+            raise UserError(f"{path} holds no image, DICOM or NIfTI file but {inside.name}; name {inside}")
+    raise UserError(f"{path} holds no image, DICOM or NIfTI file; give the folder above the class folders")

@@ -14,7 +14,7 @@ import numpy as np
 
 from ttl_jax.config.data import DataConfig
 from ttl_jax.data.images.decode import UnreadableImageError, read_stream, reason
-from ttl_jax.data.sources.labels import check_known
+from ttl_jax.data.sources.label_columns import check_known
 from ttl_jax.data.sources.listing import SPLIT_ALIASES, Listing, make_listing
 from ttl_jax.errors import UserError, nearest
 

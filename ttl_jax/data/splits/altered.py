@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttl_jax.data.progress import Progress
+from ttl_jax.data.progress_lines import Progress
 from ttl_jax.data.splits.fingerprint import Pairs
 from ttl_jax.typing import Bool, Float, Int, UInt8
 

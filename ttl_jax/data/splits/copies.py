@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from zipfile import BadZipFile
 
 import numpy as np
 
-from ttl_jax.data.progress import progress_lines
+from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.data.splits.altered import altered_pairs
 from ttl_jax.data.splits.fingerprint import Pairs, near_pairs
-from ttl_jax.system.user_folders import user_cache
+from ttl_jax.system.folders import user_cache
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.typing import Bool, Float, Int, UInt8
 
 # What counts as a copy, and what a report says of it (docs/leaks.md).
@@ -99,21 +100,15 @@ def _kept_altered_pairs(contents: UInt8[np.ndarray, "N 64 64"]) -> Pairs:
     They are kept beside the compiled programs, in ~/.cache/ttl_jax or the folder that TTL_JAX_CACHE names.
     """
     digest = hashlib.blake2b(contents.tobytes(), digest_size=16, key=_RULE.encode()).hexdigest()
-    folder = user_cache() / "copies"
-    path = folder / f"{digest}.npz"
+    path = user_cache() / "copies" / f"{digest}.npz"
     try:
         with np.load(path) as kept:
             return Pairs(kept["first"], kept["second"], kept["likeness"])
     except (OSError, EOFError, ValueError, KeyError, BadZipFile):  # none yet, or a broken one
         pass
     pairs = altered_pairs(contents, progress_lines("compared"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{digest}.{os.getpid()}.npz"
-        np.savez(partial, first=pairs.first, second=pairs.second, likeness=pairs.likeness)
-        partial.replace(path)
-    except OSError:
-        pass  # a folder that is full or another's keeps nothing
+    with suppress(OSError), whole_file(path) as beside:  # a folder that is full or another's keeps nothing
+        np.savez(beside, first=pairs.first, second=pairs.second, likeness=pairs.likeness)
     return pairs
 
 

@@ -12,7 +12,7 @@ from ttl_jax.config.data import DataConfig
 from ttl_jax.data.dataset import ImageReader, SubsetReader
 from ttl_jax.data.images.cache import DecodingReader, read_all
 from ttl_jax.data.images.decode import Geometry, whole
-from ttl_jax.data.progress import Progress
+from ttl_jax.data.progress_lines import Progress
 from ttl_jax.data.sources.listing import SPLITS, Listing, no_splits
 from ttl_jax.data.splits.copies import Copies, clusters, find_copies, merge_groups
 from ttl_jax.data.splits.folds import assign_folds, splits_of_fold

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from ttl_jax.data.sources.listing import SPLITS
 from ttl_jax.errors import UserError, of_system
 from ttl_jax.system.json_object import check_fields, read_object
+from ttl_jax.system.whole_file import whole_file
 
 
 def write_splits(path: str | Path, ids: np.ndarray, splits: np.ndarray, source: str) -> None:
@@ -80,11 +80,9 @@ _Place = TypeVar("_Place", str, int)
 
 def _write(path: str | Path, content: dict[str, Any]) -> None:
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     except OSError as error:
         raise of_system(OSError(error.errno, error.strerror, f"data.splits={str(path)!r}")) from None
 

@@ -5,13 +5,9 @@ Each rule finds a pattern whose inner results nobody else reads. The values stay
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ttl_jax.deploy.export.onnx_graph import Graph, Node
-
-Fusion = Callable[["LinkedGraph", Node], bool]  # True where the graph was changed
 
 
 class LinkedGraph:

@@ -9,10 +9,10 @@ from typing import Any
 
 from ttl_jax.evaluation.predictions import Predictions
 from ttl_jax.report import captions, wording
-from ttl_jax.report.comparison import figures as compared_figures
+from ttl_jax.report.comparison import comparison_figures
 from ttl_jax.report.comparison import text as compared
+from ttl_jax.report.comparison.comparison_figures import Difference
 from ttl_jax.report.comparison.decisions import decision_tests, trusts
-from ttl_jax.report.comparison.figures import Difference
 from ttl_jax.report.read import Run, look_up
 from ttl_jax.report.svg import Drawn, as_image
 
@@ -36,7 +36,7 @@ def variables(comparison: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, A
             f"(Friedman p = {compared.p_value(friedman['p'])}; Nemenyi, 5%)."
         )
         few = " With so few data sets next to nothing can be told apart." if friedman["blocks"] < 5 else ""
-        drawn.append(Drawn(compared_figures.critical_difference(friedman), about + few))
+        drawn.append(Drawn(comparison_figures.critical_difference(friedman), about + few))
     by_parts = {run.path.resolve().parts: run for run in runs}
 
     def held(folder: str, split: str) -> Predictions | None:
@@ -111,7 +111,7 @@ def _lead(comparison: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn
     shown = pooled if pooled and one_network else all_of_them
     by_size = sorted(shown, key=lambda each: -abs(each.estimate))[:MAX_DIFFERENCES]
     picked = [each for each in shown if each in by_size]
-    svg = compared_figures.differences(picked, statistics["reference"], wording.title(statistics["metric"]))
+    svg = comparison_figures.differences(picked, statistics["reference"], wording.title(statistics["metric"]))
     about = captions.DIFFERENCES.format(reference=statistics["reference"])
     about += f" The {len(picked)} largest of {len(shown)}." if len(picked) < len(shown) else ""
     about += " Over all data sets together." if shown is pooled else ""
@@ -145,11 +145,13 @@ def interval_over(comparison: Mapping[str, Any]) -> str:
 def _paretos(rows: Sequence[compared.Line]) -> list[tuple[str, str, list[str]]]:
     """(field, what it is called, a figure a data set) of every cost that is known."""
     figures_by_cost = []
-    for cost in compared_figures.costs_to_choose(rows):
-        svgs = (compared_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows))
+    for cost in comparison_figures.costs_to_choose(rows):
+        svgs = (
+            comparison_figures.pareto(rows, name, cost) for name in dict.fromkeys(r.dataset for r in rows)
+        )
         drawn = [svg for svg in svgs if svg is not None]
         if drawn:
-            figures_by_cost.append((cost, compared_figures.COSTS[cost][0], drawn))
+            figures_by_cost.append((cost, comparison_figures.COSTS[cost][0], drawn))
     return figures_by_cost
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import registry
-from ttl_jax.evaluation.selection import figure
+from ttl_jax.evaluation.registry import figure
 from ttl_jax.report import wording
 from ttl_jax.report.read import inside, look_up
 

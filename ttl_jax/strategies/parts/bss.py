@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.anatomy import Anatomy
-from ttl_jax.strategies.parts.features import check_weight, moving, pooled
+from ttl_jax.strategies.parts.feature_penalty import check_weight, moving, pooled
 from ttl_jax.strategies.parts.part import BoundPart, Part, Seen
 from ttl_jax.typing import Array, Float
 

@@ -20,7 +20,7 @@ from ttl_jax.data import eval_batches
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.strategies.anatomy import SOURCE_HEAD, Anatomy
-from ttl_jax.strategies.parts.features import check_weight, pooled
+from ttl_jax.strategies.parts.feature_penalty import check_weight, pooled
 from ttl_jax.strategies.parts.part import BoundPart, Constants, Part, Seen, Start
 from ttl_jax.typing import Array, Float, Int
 

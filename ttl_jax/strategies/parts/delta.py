@@ -21,7 +21,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.models import Network
 from ttl_jax.strategies.anatomy import Anatomy
-from ttl_jax.strategies.parts.features import check_weight, moving
+from ttl_jax.strategies.parts.feature_penalty import check_weight, moving
 from ttl_jax.strategies.parts.part import BoundPart, Constants, Part, Seen, Start
 from ttl_jax.typing import Array, Float, Int
 

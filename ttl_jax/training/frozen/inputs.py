@@ -18,8 +18,8 @@ from ttl_jax.data.batches import Rows
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
 from ttl_jax.training.devices import ONE, Layout
-from ttl_jax.training.predict import Predict, Predictor, logits_of, make_predict
-from ttl_jax.training.session import Session
+from ttl_jax.training.predictor import Predict, Predictor, logits_of, make_predict
+from ttl_jax.training.programs import Session
 from ttl_jax.typing import Array, Float, Variables
 
 

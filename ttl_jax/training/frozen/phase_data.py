@@ -16,7 +16,7 @@ from ttl_jax.training.batch_statistics import anything_moves, estimate_of, make_
 from ttl_jax.training.frozen import prefix
 from ttl_jax.training.frozen.inputs import Inputs, as_they_are
 from ttl_jax.training.frozen.store import Hold, in_file, in_memory
-from ttl_jax.training.predict import Predictor, make_predict
+from ttl_jax.training.predictor import Predictor, make_predict
 from ttl_jax.training.step import Prepare
 from ttl_jax.typing import Variables
 

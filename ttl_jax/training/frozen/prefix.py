@@ -24,7 +24,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.models import Network
 from ttl_jax.models.layers.basic import global_average_pool
 from ttl_jax.strategies import FREEZE, LabelledPhase, anatomy_of, flatten
-from ttl_jax.training.placing import placed
+from ttl_jax.system.placing import placed
 from ttl_jax.typing import Array, Float
 
 # variables, batch -> features (N, ...)

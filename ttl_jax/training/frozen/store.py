@@ -73,17 +73,21 @@ class FeatureStore:
                     os.utime(whole)
                     return _mapped(whole)
                 except FileNotFoundError:
-                    array = self._room_for(part, shape, dtype)
+                    pass
+                except (ValueError, EOFError, OSError):
+                    print(f"{whole} cannot be read: it is computed again", flush=True)
+                array = self._room_for(part, shape, dtype)
                 if array is None:
                     return in_memory(shape, dtype, fill)
                 fill(array)
+                array.flush()  # onto the disk before the rename, so that a power cut leaves no holes
                 del array  # unmapped: what was written is the file's
                 part.replace(whole)
                 return _mapped(whole)
 
         return hold
 
-    def _room_for(self, part: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+    def _room_for(self, part: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
         """Makes the file, of its whole length at once, so that others count it; the oldest arrays go.
 
         None where the disk has no room: a file with holes in it would end the process once it is full.

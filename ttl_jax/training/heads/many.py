@@ -24,15 +24,15 @@ from ttl_jax import data, evaluation
 from ttl_jax.config import RunConfig
 from ttl_jax.data.batches import positions, seeds
 from ttl_jax.data.dataset import Dataset
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.registry import merit
 from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
+from ttl_jax.system.placing import placed
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.build import loss_of
 from ttl_jax.training.compile_ahead import compile_step
 from ttl_jax.training.frozen.inputs import as_they_are
 from ttl_jax.training.optimizer import make_optimizer
-from ttl_jax.training.placing import placed
 from ttl_jax.training.programs import Programs
 from ttl_jax.training.progress import Progress, crosses
 from ttl_jax.training.records.run_manifest import RunManifest

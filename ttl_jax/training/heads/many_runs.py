@@ -30,14 +30,13 @@ from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import phase_data
 from ttl_jax.training.heads.many import Fitted, Place, Probes, fit
 from ttl_jax.training.optimizer import make_optimizer
-from ttl_jax.training.programs import one_program
+from ttl_jax.training.programs import Session, one_program
 from ttl_jax.training.progress import crosses
 from ttl_jax.training.records import provenance
-from ttl_jax.training.records.checkpoint import Checkpoints
+from ttl_jax.training.records.checkpoints import Checkpoints
+from ttl_jax.training.records.event_log import EventLog
 from ttl_jax.training.records.events import train_event, val_event
-from ttl_jax.training.records.log import EventLog
 from ttl_jax.training.records.run_manifest import made_from
-from ttl_jax.training.session import Session
 from ttl_jax.training.state import initial_state, join, split
 from ttl_jax.typing import Array, Variables
 

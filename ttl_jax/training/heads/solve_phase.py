@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from ttl_jax.errors import UserError
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.registry import merit
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.hooks import after_step
 from ttl_jax.training.loop_state import LoopState

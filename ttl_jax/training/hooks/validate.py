@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ttl_jax.evaluation.selection import merit
+from ttl_jax.evaluation.registry import merit
 from ttl_jax.system.host import release_memory
 from ttl_jax.training.hooks.preempt import saved_if_asked
 from ttl_jax.training.loop_state import LoopState

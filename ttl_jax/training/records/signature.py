@@ -16,8 +16,7 @@ from ttl_jax.data.read_images import SourceOptions
 from ttl_jax.data.sources.record import MANIFEST, read_manifest
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.calibration import fit_temperature
-from ttl_jax.evaluation.one_against_rest import questions
-from ttl_jax.evaluation.predictions import Predictions
+from ttl_jax.evaluation.predictions import Predictions, questions
 from ttl_jax.evaluation.probability import Task, probabilities
 from ttl_jax.evaluation.thresholds import threshold_at
 from ttl_jax.report.operating import AIMS

@@ -6,7 +6,6 @@ size of 143 waves across the image, the longest ones: as much as a picture of 12
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from ttl_jax.data.pseudonyms import pseudonymous
 from ttl_jax.data.splits.fingerprint import WAVES, low_frequencies, pixel_hash, thumbnail
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation.out_of_distribution import distance
-from ttl_jax.training.predict import Predict, logits_of
+from ttl_jax.system.whole_file import whole_file
+from ttl_jax.training.predictor import Predict, logits_of
 from ttl_jax.training.trainer import Trainer
 from ttl_jax.typing import Float, Shaped, UInt8, Variables
 
@@ -112,13 +112,8 @@ def write_training_features(trainer: Trainer, variables: Variables) -> None:
         images=len(inputs.sets["train"]),
         validation=distance(of_training.features, described(validation).features),
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            np.savez(file, **vars(content))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside, beside.open("wb") as file:
+        np.savez(file, **vars(content))
 
 
 def load_training_features(workdir: Path) -> TrainingFeatures:

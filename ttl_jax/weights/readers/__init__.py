@@ -1,5 +1,5 @@
 """Readers of weight files, one per format, as {name: array}."""
 
-from ttl_jax.weights.readers.read import read
+from ttl_jax.weights.readers.weight_file import read
 
 __all__ = ["read"]

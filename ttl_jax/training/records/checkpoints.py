@@ -200,7 +200,20 @@ class Checkpoints:
             if progress.get("best") is not None:
                 broken = fault(self._folder / "best" / str(progress["best_step"]))
                 why = broken and f"its best weights: {broken}"
+            why = why or self._averaged_fault(progress["step"])
         return why
+
+    def _averaged_fault(self, step: int) -> str | None:
+        """What is wrong with weights kept up to a step for an average; they were written before its state."""
+        for name, what in (
+            ("start", "the weights at the start of its phase"),
+            ("soup", "weights of its soup"),
+        ):
+            for number in _numbers(self._folder / name):
+                broken = fault(self._folder / name / str(number)) if number <= step else None
+                if broken is not None:
+                    return f"{what}: {broken}"
+        return None
 
     def _forget_after(self, step: int) -> None:
         """Drops the weights kept after a step: they belong to what is done again."""
@@ -251,11 +264,14 @@ class Checkpoints:
         chosen = step if step is not None else max(known, default=0)
         return self._checked("best", chosen, variables), chosen
 
-    def restore_start(self, variables: Variables) -> Variables | None:
-        """The weights at the start of the last phase; None where they were not kept."""
+    def restore_start(self, variables: Variables) -> Variables:
+        """The weights at the start of the last phase.
+
+        Raises:
+            UserError: they are broken or gone.
+        """
         self.wait()
-        numbers = _numbers(self._folder / "start")
-        return self._checked("start", numbers[-1], variables) if numbers else None
+        return self._checked("start", max(_numbers(self._folder / "start"), default=0), variables)
 
     def restore_ingredients(self, variables: Variables, keep: int) -> list[Variables]:
         """The weights of the last validations, oldest first."""
@@ -291,8 +307,14 @@ class Checkpoints:
         restored: Variables
         if variables is None:
             restored = self._orbax.restore(bundle / "default")
-        else:
+            return restored
+        try:
             restored = self._read(bundle / "default", variables)
+        except ValueError as error:  # what Orbax says of it is pages long
+            raise UserError(
+                f"{bundle} holds weights of other parts or shapes than this network's; start the run again "
+                "with --fresh"
+            ) from error
         return restored
 
     def _read(self, folder: Path, template: Any) -> Any:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ttl_jax import models
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.kept import read_kept
-from ttl_jax.training.predict import make_predict
+from ttl_jax.training.predictor import make_predict
 from ttl_jax.training.result import Result
 
 if TYPE_CHECKING:

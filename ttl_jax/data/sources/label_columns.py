@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from unicodedata import category
 
 import numpy as np
 
@@ -97,12 +99,14 @@ def one_hot_classes(
 
 
 def _separator(filled: set[str]) -> str:
-    """Return what stands between several labels in a cell: "[" for lists, "|", ";" or ","; "" for none.
+    """Return what stands between several labels in a cell: "[" for lists, one of "|;,/+&", "" for none.
 
-    A bar or semicolon parts labels if one of the words stands in another cell too; a comma, which names of
+    A bar or semicolon parts labels if one of the words stands in another cell too; the others, which names of
     classes have, only if all of a cell's words are cells of their own.
     """
     lists = [cell for cell in filled if _LIST.fullmatch(cell)]
+    if any(len(inside := _pieces(cell, "[")) > 1 and filled.issuperset(inside) for cell in lists):
+        return "["
     bare = len(lists) == len(filled) and any("," in cell or len(cell) == 2 for cell in lists)
     if bare or any(_QUOTED.search(cell) for cell in lists):
         return "["
@@ -110,8 +114,10 @@ def _separator(filled: set[str]) -> str:
         counts = Counter(piece for cell in filled for piece in set(_pieces(cell, mark)))
         if any(mark in cell and any(counts[piece] > 1 for piece in _pieces(cell, mark)) for cell in filled):
             return mark
-    alone = any("," in cell and filled.issuperset(_pieces(cell, ",")) for cell in filled)
-    return "," if alone else ""
+    for mark in ",/+&":
+        if any(len(inside := _pieces(cell, mark)) > 1 and filled.issuperset(inside) for cell in filled):
+            return mark
+    return ""
 
 
 def _pieces(cell: str, mark: str) -> list[str]:
@@ -164,10 +170,10 @@ def class_labels(
         int32 (N,) class numbers, and the sorted class names.
 
     Raises:
-        UserError: an empty cell, a fraction, integers mixed with words, names that differ in case
-            only, one class only, or as many classes as rows.
+        UserError: an empty cell, a fraction, integers mixed with words, names alike when `folded`, one class
+            only, or as many classes as rows.
     """
-    cells = [_whole(cell) for cell in cells]
+    cells = [without_fraction(cell) for cell in cells]
     kinds = [_kind(cell) for cell in cells]
     yes_or_no = all(cell.lower() in (*_KNOWN, *MISSING) for cell in cells)
     for row, (cell, kind) in enumerate(zip(cells, kinds, strict=True)):
@@ -192,7 +198,7 @@ def class_labels(
         keys = [str(value) for value in values]
     else:
         keys, names = cells, tuple(sorted(set(cells)))
-        _refuse_case_twins(name, cells, at)
+        _refuse_twins(name, cells, at)
     if len(names) < 2:
         raise UserError(
             f"label column {name!r} has one class only ({quoted(names[0])[1:-1]}); there is nothing to learn"
@@ -243,7 +249,7 @@ def check_known(names: tuple[str, ...], labels: Float[np.ndarray, "N L"]) -> Non
             raise UserError(f"label {name!r} has {only} in it; leave it out of data.label")
 
 
-def _whole(cell: str) -> str:
+def without_fraction(cell: str) -> str:
     """Return a whole number without its fraction: pandas writes 1 as 1.0 once a cell was empty."""
     return str(int(float(cell))) if re.fullmatch(r"[+-]?\d{1,15}\.0*", cell) else cell
 
@@ -256,10 +262,16 @@ def _kind(cell: str) -> str:
     return "a fraction" if _NUMBER.fullmatch(cell) else "a word"
 
 
-def _refuse_case_twins(name: str, cells: list[str], at: Callable[[int], str]) -> None:
+def folded(text: str) -> str:
+    """What texts have in common that are read as the same: without case, forms of accents, unseen letters."""
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", text) if category(letter) != "Cf")
+    return unicodedata.normalize("NFKC", seen.casefold()).strip()
+
+
+def _refuse_twins(name: str, cells: list[str], at: Callable[[int], str]) -> None:
     spelt: dict[str, str] = {}
     for row, cell in enumerate(cells):
-        first = spelt.setdefault(cell.casefold(), cell)
+        first = spelt.setdefault(folded(cell), cell)
         if first != cell:
             raise UserError(
                 f"{at(row)} has {quoted(cell)} in label column {name!r} and a row above has {quoted(first)}; "

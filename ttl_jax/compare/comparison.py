@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttl_jax import data, engines, strategies, weights
-from ttl_jax.compare import budget, cells, folds, prune, summary, tune
+from ttl_jax.compare import budget, cells, fold_counts, summary, tune
 from ttl_jax.compare.cells import Cell, Setting
 from ttl_jax.compare.config import CompareConfig, check, strategy_texts
 from ttl_jax.compare.progress_table import Board, ProgressLine, make_board
-from ttl_jax.compare.setting_state import SettingState, setting_state
+from ttl_jax.compare.setting_state import SettingState, prune, setting_state
 from ttl_jax.compare.space import Hyperparameters, space
 from ttl_jax.compare.worker import CellTask
 from ttl_jax.config import replace_fields
 from ttl_jax.config.data import data_config, generated
 from ttl_jax.data.load import GENERATED
 from ttl_jax.data.positive import LAST
-from ttl_jax.data.sources.listed import listed
+from ttl_jax.data.sources.listing import listed
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.engines.task import Report
 from ttl_jax.errors import UserError
@@ -73,12 +73,13 @@ def compare(
     for name in filter(generated, config.compare.datasets or (config.data.name,)):
         print(GENERATED.format(name), flush=True)
     listings = _listings(config)
-    settings = cells.settings(config, folds.resolve(config, workdir), budget.lengths(config, workdir))
-    tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
-    _refuse_other_config(config, workdir, settings, tuners)
-    _refuse_other_data(config, workdir, settings, listings)
     workdir.mkdir(parents=True, exist_ok=True)
     with held(workdir / "lock", wait=False):
+        counts, lengths = fold_counts.resolve(config, workdir), budget.lengths(config, workdir)
+        settings = cells.settings(config, counts, lengths)
+        tuners = {setting: _tuner(config, workdir, setting) for setting in settings}
+        _refuse_other_config(config, workdir, settings, tuners)
+        _refuse_other_data(config, workdir, settings, listings)
         failures = _run(config, workdir, tuners, notice or Notice(), committed)
         if not failures:
             shutil.rmtree(workdir / "features", ignore_errors=True)
@@ -228,7 +229,7 @@ def _run(
                 if report.status == "done":
                     clock.add(cell, report.seconds)
                 states[cell.setting] = setting_state(config, workdir, cell.setting, tuners[cell.setting])
-                prune.prune(config, workdir, states[cell.setting])
+                prune(config, workdir, states[cell.setting])
                 committed()
                 _announce(board, report, cell, config, workdir, states, clock)
     finally:

@@ -14,7 +14,7 @@ from ttl_jax.data.augment import test_time
 from ttl_jax.models import Network, cpu
 from ttl_jax.models.cpu import folding
 from ttl_jax.system.host import release_memory
-from ttl_jax.training.placing import placed
+from ttl_jax.system.placing import placed
 from ttl_jax.typing import Array, Float
 
 Predict = Callable[[Mapping[str, Any], Array | np.ndarray], Array]
