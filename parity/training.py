@@ -78,6 +78,7 @@ FROZEN = {
          "visual.layer1", "visual.layer2"),
         (32, 32, 3),
     ),
+    "resnet18_3d": Part(("stem", "stage2/block2"), ("stem", "layer1", "layer2"), (4, 32, 32, 3)),
     "penet": Part(("stem", "stage2/block4"), ("in_conv", "encoders.0", "encoders.1"), (4, 32, 32, 3)),
 }  # fmt: skip
 

@@ -26,8 +26,20 @@ def compiled_programs(pytestconfig):
     program by its code, the flags and the versions, so that an old one is never taken for another.
     """
     jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("programs")))
-    jax.config.update("jax_compilation_cache_max_size", 2 << 30)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_configure(config):
+    """Throws the kept programs away where they are many, before any worker starts.
+
+    JAX's own bound fails where two processes evict at once, and then keeps nothing more.
+    """
+    programs = config.cache.mkdir("programs")
+    if (
+        not hasattr(config, "workerinput")
+        and sum(file.stat().st_size for file in programs.iterdir()) > 4 << 30
+    ):
+        shutil.rmtree(programs)
 
 
 @pytest.fixture(scope="session", autouse=True)
