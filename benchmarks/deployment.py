@@ -203,7 +203,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """What docs/results/deployment.md shows of the rows."""
     names = ["test", "JPEG", "blur", "intensity", "test, int8"]
     columns = [
-        "data set", "strategy", "parameters", "MB", "MB, int8", "ms", "ms, int8",
+        "data set", "strategy", "seeds", "parameters", "MB", "MB, int8", "ms", "ms, int8",
         *(f"AUROC: {each}" for each in names), "ECE: test", *names[1:4],
         "sets of 90 % cover: intensity", "served/s", "p99, ms", "predicted/s",
     ]  # fmt: skip
@@ -217,7 +217,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             scores = [spread([run[shift]["auroc"] for run in runs]) for shift in (*SHIFTS, "int8")]
             errors = [f"{fmean(run[shift]['ece'] for run in runs):.3f}" for shift in SHIFTS]
             cells = [
-                name, strategy, f"{runs[0]['params'] / 1e6:.2f} M",
+                name, strategy, str(len(runs)), f"{runs[0]['params'] / 1e6:.2f} M",
                 *(f"{runs[0][kind]['mb']:.1f}" for kind in ("float32", "int8")),
                 *(f"{times[f'{strategy} {kind}'][0]:.2f}" for kind in ("float32", "int8")),
                 *scores, *errors, f"{one['conformal']['intensity']['estimate']:.2f}",
@@ -230,7 +230,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def spread(values: list[float]) -> str:
     """Mean and standard deviation over seeds."""
-    return f"{fmean(values):.3f} ± {stdev(values):.3f}"
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def main(arguments: list[str]) -> None:
@@ -253,16 +253,16 @@ def main(arguments: list[str]) -> None:
             target.write(json.dumps(rows[-1]) + "\n")
         print(f"{time.monotonic() - start:6.1f} s  {rows[-1]}", flush=True)
 
-    for name in DATASETS:
-        for strategy in STRATEGIES:
-            key = {"dataset": name, "strategy": strategy}
-            for seed in SEEDS:
+    for seed in SEEDS:  # all of the first seed first
+        for name in DATASETS:
+            for strategy in STRATEGIES:
+                key = {"dataset": name, "strategy": strategy}
                 keep(
                     {"part": "measured", **key, "seed": seed},
                     lambda: measured(name, strategy, seed, given.workdir, given),  # noqa: B023
                 )
-            keep({"part": "used", **key}, lambda: used(name, strategy, given.workdir, given))  # noqa: B023
-        keep({"part": "timed", "dataset": name}, lambda: timed(name, given.workdir))  # noqa: B023
+                keep({"part": "used", **key}, lambda: used(name, strategy, given.workdir, given))  # noqa: B023
+            keep({"part": "timed", "dataset": name}, lambda: timed(name, given.workdir))  # noqa: B023
     print("\n" + table(rows))
 
 

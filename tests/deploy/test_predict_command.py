@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 
 import fsspec
@@ -262,6 +263,9 @@ def test_sets_abstention_and_distance_are_columns_on_request(finished, images, t
     away = np.sort(np.sqrt(np.maximum(2 - 2 * unit[1] @ unit[0].T, 0)), 1)[:, 9]
     wanted = 100 * (training.validation[None] < away[:, None]).sum(1) / (len(training.validation) + 1)
     assert np.abs(np.array([row["ood"] for row in rows]) - wanted).max() <= 100 / len(training.validation)
+    joint = ensemble([run])
+    (few,) = replace(joint, patients=(np.repeat(np.arange(18), 2),)).notes
+    assert joint.notes == () and "18 patients, so that `ood` is 94.7 at most" in few
     capsys.readouterr()
     assert predict(run.folder, images, "--set=0.99", f"--out={tmp_path}/y.csv") == 0
     assert "a coverage of 0.99 takes 99 patients in validation" in capsys.readouterr().out

@@ -88,7 +88,9 @@ def run(arguments: list[str]) -> None:
     for each in judged:
         for sentence in each.remarks:
             print(f"WARNING {sentence}")
-    print(f"{len(explained['images'])} images explained; {given.out}/index.html, figure.png, explain.json")
+    count = len(explained["images"])
+    files = f"{given.out}/index.html, figure.png, explain.json"
+    print(f"{count} image{'s' * (count != 1)} explained; {files}")
 
 
 def _names(folders: list[str]) -> list[str]:

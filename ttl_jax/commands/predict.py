@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> None:
         raise UserError("predict needs images behind the run: files, folders, tables or .npz files")
     asked = Asked(given.threshold or DEFAULT_THRESHOLD, given.set, given.by_class, given.abstain, given.ood)
     joint = ensemble([load(path, given.tta) for path in runs], asked)
-    for note in joint.sets.notes if joint.sets is not None else ():
+    for note in joint.notes:
         print(note)
     size = given.batch_size or joint.runs[0].config.data.eval_batch_size
     answers = None

@@ -70,7 +70,7 @@ class Answerer:
 
     def __init__(self, joint: Ensemble, limits: Limits | None = None) -> None:
         self.joint, self.limits = joint, limits or Limits()
-        self.notes: list[str] = [] if joint.sets is None else list(joint.sets.notes)
+        self.notes = list(joint.notes)
         self._explainers = dict[int, Explainer]()
         for place, run in enumerate(joint.runs):
             try:

@@ -27,6 +27,7 @@ from ttl_jax.training.records.training_features import TrainingFeatures, load_tr
 from ttl_jax.typing import Bool, Float, UInt8
 
 DEFAULT_THRESHOLD = "sensitivity 0.90"
+PATIENTS = 19  # of validation, n: the percentile of the farthest image is 100 n / (n + 1)
 JOINED = "|"  # between several classes in one cell
 _AIM = re.compile(r"(sensitivity|specificity)\s*[:=]?\s*(0?\.\d+|1\.0*|0|1)")
 
@@ -98,6 +99,16 @@ class Ensemble:
         }
         chances = tuple(f"p_{name}" for name in self.class_names)
         return ("id", *chances, "class", *(name for name, wanted in asked.items() if wanted), "error")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences: what validation has too few patients for."""
+        said = () if self.sets is None else tuple(self.sets.notes)
+        few = min((len(np.unique(each)) for each in self.patients), default=PATIENTS)
+        if few >= PATIENTS:
+            return said
+        most = f"validation has {few} patients, so that `ood` is {100 * few / (few + 1):.1f} at most"
+        return (*said, f"{most}: with fewer than {PATIENTS} none reaches 95")
 
     def rows(self, images: Sequence[UInt8[np.ndarray, "n ... s s 3"]]) -> Iterator[Row]:
         """Yield the cells of each image but its id.

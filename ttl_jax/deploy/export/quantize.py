@@ -41,7 +41,10 @@ class Change:
 
 
 def quantize(source: Path, target: Path, shown: CheckImages, signature: Signature) -> Change:
-    """Writes the 8-bit model: weights int8 a channel, activations uint8, convolutions and products alone.
+    """Writes the 8-bit model: weights int8 a channel, activations uint8, all but the probabilities.
+
+    A convolution's output is rounded behind its activation, within what that leaves of the range: before it,
+    the levels that ReLU6 cuts off were lost (EfficientNet-Lite0, brain_tumor_mri: AUROC .826 for .879).
 
     Args:
         source: the float model.
@@ -49,12 +52,14 @@ def quantize(source: Path, target: Path, shown: CheckImages, signature: Signatur
         shown: images; the ranges of activations are taken on some, the change is measured on the others.
         signature: task and classes.
     """
+    import onnx as library
     from onnxruntime import quantization
 
     count = min(CALIBRATION, len(shown.images) // 2)
     with TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quantization.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        last = library.load(str(prepared)).graph.node[-1].name  # 256 levels are too few for a probability
         quantization.quantize_static(
             str(prepared),
             str(target),
@@ -62,7 +67,7 @@ def quantize(source: Path, target: Path, shown: CheckImages, signature: Signatur
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            nodes_to_exclude=[last],
         )
     rest = shown.images[count:]
     before, after = (_in_batches(path, rest) for path in (source, target))
