@@ -115,10 +115,12 @@ parity: $(VENV)/installed-parity  ## live comparison with torch and torchvision
 golden: $(VENV)/installed-parity  ## make the golden activations again, with torch
 	$(BIN)/python tests/golden/make_golden.py
 
+EXTRAS := all,cuda,docs,export,lint,mutants,parquet,serve,test,tpu
 package: $(VENV)/installed-package  ## wheel and sdist in dist/, checked and used in a virtual environment elsewhere
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
+	$(PIP) --dry-run --ignore-installed "$$(ls dist/*.whl)[$(EXTRAS)]"  # constraints.txt lets people install them
 	.ci/use $(BIN)/python dist/*.whl dist/*.tar.gz
 
 docs: $(VENV)/installed-docs  ## the documentation as a site in site/; a broken link ends it

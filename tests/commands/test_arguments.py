@@ -80,7 +80,7 @@ def test_what_is_typed_beside_it_stays(places):
 @pytest.mark.parametrize("command", ["train", "search", "leaks"])
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--config.data.path=nowhere"], "data.path='nowhere', which does not exist, is not read by"),
+    [(["--config.data.path=nowhere"], "data.path='nowhere' does not exist, seen from"),
      (["--config.data.path={folder}", "--config.data.name=phantom/mri"], "not read by data.name=phantom/mri"),
      (["--config.data.path={folder}", "--config.data.root=elsewhere"], "data.root='elsewhere' is read by"),
      (["--config.data.path={folder}", "--config.data.label=finding"], "data.label='finding' names a column")],

@@ -127,6 +127,8 @@ def test_few_images_without_a_test_split_are_cross_validated(tmp_path, config, c
     assert resolved("many", "a") == 5  # decided once
     (tmp_path / "f" / "cells").mkdir(parents=True)
     assert resolved("few", "f") == 0  # begun with one split
+    (tmp_path / "h" / "cells" / "data" / "m" / "s" / "fold0").mkdir(parents=True)
+    assert resolved("few", "h") == 5  # folds.json was lost
     assert resolved("many", "g", **{"compare.folds": "4"}) == 4
 
 

@@ -165,13 +165,14 @@ def test_white_is_zero_in_every_depth(tmp_path, kind):
     assert np.array_equal(white, 255 - black)
 
 
-@pytest.mark.parametrize("photometric", [0, 1])
-def test_unsigned_values_of_32_bits_do_not_wrap(tmp_path, photometric):
+def test_unsigned_values_of_32_bits_do_not_wrap(tmp_path):
     values = np.tile(np.linspace(0, 2**32 - 1, 16).astype("<u4"), (16, 1))
-    (tmp_path / "x.tif").write_bytes(gray_tiff(values, photometric))
-    want = values / (2**32 - 1) * 255
-    found = decode(tmp_path / "x.tif", Geometry(16))[..., 0]
-    np.testing.assert_allclose(found if photometric else 255 - found, want, atol=0.501)
+    (tmp_path / "black.tif").write_bytes(gray_tiff(values, 1))
+    found = decode(tmp_path / "black.tif", Geometry(16))[..., 0]
+    np.testing.assert_allclose(found, values / (2**32 - 1) * 255, atol=0.501)
+    (tmp_path / "white.tif").write_bytes(gray_tiff(values, 0))
+    with pytest.raises(UnreadableImageError, match="PIL can read"):  # refused rather than inverted
+        decode(tmp_path / "white.tif", Geometry(16))
 
 
 def test_inverted_cmyk_of_photoshop(tmp_path):

@@ -104,7 +104,7 @@ def test_a_comparison_and_a_search_have_nothing_of_what_was_planted(place, capsy
     none = "--config.model.weights=none"
     compare = (
         "--config=compare", "--config.compare.datasets=()", "--config.compare.models=('resnet18',)",
-        "--config.compare.strategies=('truncated(2)', 'truncated(2)+linear_probe')",
+        "--config.compare.strategies=('truncated(2)+linear_probe',)",
         "--config.compare.seeds=(0,)", "--config.compare.lrs=()", "--config.compare.latency=False",
         "--config.report_images=True", "--config.training_features=True", none,
     )  # fmt: skip

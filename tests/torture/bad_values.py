@@ -285,10 +285,10 @@ def newer() -> Iterator[Case]:
 
 def _mend(bundle: Path) -> None:
     """Make a bundle's manifest agree with its files again."""
-    from ttl_jax.training.records import checkpoints
+    from ttl_jax.training.records.bundle import MANIFEST, seal
 
-    (bundle / checkpoints.MANIFEST).unlink()
-    checkpoints._seal(bundle)
+    (bundle / MANIFEST).unlink()
+    seal(bundle)
 
 
 def folders() -> Iterator[Case]:

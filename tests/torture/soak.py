@@ -2,7 +2,7 @@
 
 `make torture-soak MINUTES=30`. A round makes other images than the one before, trains on their folder with
 the report, predicts them by the command, loads the run, and asks it as `serve` does. After each the resident
-memory, open file descriptors and threads are written down.
+memory (without freed memory that the allocator keeps), open file descriptors and threads are written down.
 
 Grown are descriptors or threads of which the second half of the rounds has more than the first had at most
 (but the first two rounds, which import and start things), and memory whose straight line through the second
@@ -44,8 +44,11 @@ class Held(NamedTuple):
 
 
 def held() -> Held:
-    """What this process holds now."""
+    """What this process holds now, once what the allocator keeps of freed memory is handed back."""
+    from ttl_jax.system.host import release_memory
+
     gc.collect()
+    release_memory()
     status = Path("/proc/self/status").read_text()
     lines = dict(line.split(":", 1) for line in status.splitlines())
     kibibytes, threads = lines["VmRSS"].split()[0], lines["Threads"]

@@ -11,7 +11,8 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records.checkpoints import Checkpoints, fault
+from ttl_jax.training.records.bundle import fault
+from ttl_jax.training.records.checkpoints import Checkpoints
 from ttl_jax.training.state import TrainState
 
 

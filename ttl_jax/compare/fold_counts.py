@@ -31,7 +31,8 @@ def resolve(config: CompareConfig, workdir: Path) -> dict[str, int]:
         return dict.fromkeys(names, int(config.compare.folds))
     path = workdir / "folds.json"
     known: dict[str, int] = read_object(path) if path.exists() else {}
-    begun = (workdir / "cells").exists() and not path.exists()
+    cells_there = workdir / "cells"
+    begun = cells_there.exists() and not path.exists() and not any(cells_there.glob("*/*/*/fold*"))
     for name in names:
         if name not in known:
             images = None if begun else _small(_data(config, name))

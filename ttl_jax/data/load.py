@@ -91,10 +91,10 @@ def check(config: DataConfig) -> None:
     """
     typed(DataConfig, config, "data.")
     if config.path and config.name in PHANTOMS:
-        there = remote.is_remote(config.path) or Path(config.path).exists()
-        gone = "" if there else ", which does not exist,"
+        if not (remote.is_remote(config.path) or Path(config.path).exists()):
+            raise UserError(f"data.path={config.path!r} does not exist, seen from {str(Path.cwd())!r}")
         raise UserError(
-            f"data.path={config.path!r}{gone} is not read by data.name={config.name}, which generates its "
+            f"data.path={config.path!r} is not read by data.name={config.name}, which generates its "
             "images; name the kind of source in data.name (folder, csv, npz, dicom, nifti, record), or leave "
             "data.path out"
         )

@@ -22,6 +22,7 @@ from ttl_jax.data.progress_lines import progress_lines
 from ttl_jax.data.pseudonyms import pseudonym
 from ttl_jax.data.read_images import Entry, list_images
 from ttl_jax.deploy.predict import Ensemble, Row, geometries, predict
+from ttl_jax.deploy.prediction_parts import part_lines, part_rows, whole_parts, write_part
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.system import remote
 from ttl_jax.system.csv_cell import csv_line
@@ -196,52 +197,6 @@ def _claim(folder: Path, about: Mapping[str, Any], out: str) -> None:
     write_json(path, about)
 
 
-_PART = "part-{:06d}.jsonl"
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.jsonl"))
-
-
-def _write_part(place: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Write a part as a whole or not at all: a line with the hash of the others, and a line a row."""
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    beside = place.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({**about, "sha256": hashlib.sha256(lines.encode()).hexdigest()}) + "\n" + lines)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(place)
-
-
-def _whole_parts(folder: Path) -> list[Path]:
-    """The parts as they were written, up to the first that is broken or gone; those after it are removed."""
-    count = 0
-    while _is_whole(folder / _PART.format(count)):
-        count += 1
-    parts = _parts(folder)
-    if after := parts[count:]:
-        broken = folder / _PART.format(count)
-        print(f"{broken} is broken or gone: it is made again, and what came after it", flush=True)
-        for part in after:
-            part.unlink()
-    return parts[:count]
-
-
-def _is_whole(part: Path) -> bool:
-    try:
-        head, lines = part.read_bytes().split(b"\n", 1)
-        return bool(json.loads(head)["sha256"] == hashlib.sha256(lines).hexdigest())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
 def _predict_parts(
     joint: Ensemble,
     entries: Any,
@@ -252,8 +207,8 @@ def _predict_parts(
 ) -> None:
     """Write the parts that are missing. The first line of each says how many entries are done, and which."""
     out, answers = table.out, table.answers
-    parts = _whole_parts(folder)
-    state: dict[str, Any] = next(_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
+    parts = whole_parts(folder)
+    state: dict[str, Any] = next(part_lines(parts[-1])) if parts else {"entries": 0, "names": ""}
     before, number = state["entries"], len(parts)
     at, skip = state.get("batch", (before, 0))
     streams, names = zip(*(_from(entries(), at, before) for _ in geometries(joint)), strict=True)
@@ -273,7 +228,7 @@ def _predict_parts(
                 answers.add(seen.sources[count], list(own))
         batch = first.get(done + 1, (at + done, 0))
         about = {"entries": at + done, "names": seen.after(done), "batch": batch}
-        _write_part(folder / _PART.format(number), about, rows)
+        write_part(folder, number, about, rows)
         number += 1
 
     begin = at, skip
@@ -333,17 +288,10 @@ class _Names:
         return self._known[count]
 
 
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    for part in _parts(folder):
-        rows = _lines(part)
-        next(rows)
-        yield from rows
-
-
 def _summary(folder: Path, table: PredictionTable) -> dict[str, Any]:
     rows = unreadable = unanswered = 0
     objects = set[str]()
-    for row in _rows(folder):
+    for row in part_rows(folder):
         rows, unreadable = rows + 1, unreadable + ("error" in row)
         unanswered += "dicom_error" in row
         objects |= {row[name] for name in ("report", "overlay") if name in row}
@@ -355,12 +303,12 @@ def _summary(folder: Path, table: PredictionTable) -> dict[str, Any]:
 def _flat(folder: Path, columns: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
     """The columns of the table, the user's own behind the id, and its rows."""
     own: dict[str, str] = {}
-    for row in _rows(folder):
+    for row in part_rows(folder):
         for name in row["columns"]:
             own.setdefault(name, f"{name}_given" if name in columns else name)
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in _rows(folder):
+        for row in part_rows(folder):
             cells = row.pop("columns")
             yield {**row, **{place: cells.get(name, "") for name, place in own.items()}}
 

@@ -263,7 +263,7 @@ def _kind(cell: str) -> str:
 
 
 def folded(text: str) -> str:
-    """What texts have in common that are read as the same: without case, forms of accents, unseen letters."""
+    """Text without case, forms of accents and unseen letters: texts that share it are read as the same."""
     seen = "".join(letter for letter in unicodedata.normalize("NFKC", text) if category(letter) != "Cf")
     return unicodedata.normalize("NFKC", seen.casefold()).strip()
 

@@ -2,16 +2,14 @@
 
 The only file that knows Orbax. A bundle is a folder of arrays (and for the state a JSON file of the
 progress: phase, label digest, step, which fixes randomness and data position, best-so-far, plateau and
-early-stop counters). Its manifest.json, written last, holds the size and SHA-256 of every file: a
-bundle without one was never finished, and one that disagrees with it is broken (Orbax restores flipped
-bits without a word). Bundles are written by a thread of our own, in the order of the calls, by the
-first process alone, from copies on the host: they know nothing of the number of devices. The best
-variables wait for the next state, which names them: what no state on disk names is of no use to a resume.
+early-stop counters), sealed by a manifest (`bundle`). Bundles are written by a thread of our own, in the
+order of the calls, by the first process alone, from copies on the host: they know nothing of the number of
+devices. The best variables wait for the next state, which names them: what no state on disk names is of no
+use to a resume.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -30,13 +28,12 @@ import numpy as np
 from ttl_jax.errors import UserError
 from ttl_jax.system.host import release_memory
 from ttl_jax.system.json_object import read_object
+from ttl_jax.training.records.bundle import fault, seal
 from ttl_jax.training.records.failed_save import silence_orbax
 from ttl_jax.typing import Variables
 
-MANIFEST = "manifest.json"
 LAST_KEPT = 2
 BEST_KEPT = 3  # those that the kept states name, and the one being written
-_ORBAX_MARK = "_CHECKPOINT_METADATA"  # of bundles that Orbax's own manager committed (before manifests)
 _YOUNG = ("updates",)  # parts of a state that older bundles lack: on disk where they hold something
 _WAITING = 3  # saves under way at once: each holds a copy of its arrays
 
@@ -151,7 +148,7 @@ class Checkpoints:
             if progress is not None:
                 (bundle / "progress").mkdir()
                 (bundle / "progress" / "metadata").write_text(json.dumps(progress))
-            _seal(bundle)  # last: a bundle without a manifest was cut short, and is written again
+            seal(bundle)  # last: a bundle without a manifest was cut short, and is written again
         # Only now do older ones go: a kill at any point leaves a whole bundle.
         for old in _numbers(self._folder / name)[:-keep]:
             shutil.rmtree(self._folder / name / str(old), ignore_errors=True)
@@ -204,7 +201,7 @@ class Checkpoints:
         return why
 
     def _averaged_fault(self, step: int) -> str | None:
-        """What is wrong with weights kept up to a step for an average; they were written before its state."""
+        """The fault of weights kept up to a step for an average; they were written before its state."""
         for name, what in (
             ("start", "the weights at the start of its phase"),
             ("soup", "weights of its soup"),
@@ -340,48 +337,6 @@ class Checkpoints:
             self._thread.shutdown()
             if self._writes:
                 self._orbax.close()
-
-
-def fault(bundle: Path) -> str | None:
-    """Return what is wrong with a bundle; None where its files match its manifest."""
-    if not bundle.is_dir():
-        return "it is not there"
-    manifest = bundle / MANIFEST
-    if not manifest.exists():
-        return None if (bundle / _ORBAX_MARK).exists() else "it was never finished"
-    try:
-        files = read_object(manifest, files=dict)["files"]
-        known = [(name, int(size), str(digest)) for name, (size, digest) in files.items()]
-    except (UserError, ValueError, TypeError):
-        return f"{MANIFEST} is unreadable"
-    for name, size, digest in known:
-        path = bundle / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if _sha256(path) != digest:
-            return f"the bytes of {name} have changed"
-    return None
-
-
-def _seal(bundle: Path) -> None:
-    """Writes the manifest, last and as a whole."""
-    for mark in bundle.glob("*/commit_success.txt"):
-        mark.write_text("")  # Orbax writes the path on this machine in it
-    files = {
-        str(path.relative_to(bundle)): (path.stat().st_size, _sha256(path))
-        for path in sorted(bundle.rglob("*"))
-        if path.is_file()
-    }
-    beside = bundle / f"{MANIFEST}.tmp"
-    beside.write_text(json.dumps({"files": files}))
-    beside.replace(bundle / MANIFEST)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _progress(bundle: Path) -> dict[str, Any]:
