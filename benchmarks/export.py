@@ -380,6 +380,10 @@ def cell(value: object) -> str:
     """A value as a table shows it."""
     if isinstance(value, tuple | list):
         return " / ".join(map(cell, value))
+    if isinstance(value, dict):  # nodes: written, run
+        return ", ".join(map(str, value.values()))
+    if str(value).startswith("UserError"):
+        return "refused"
     digits = 2 if isinstance(value, float) and value < 1 else 4
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 

@@ -1,6 +1,8 @@
 """The tables of docs/results say what the files beside them hold."""
 
 import csv
+import importlib.util
+import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -22,3 +24,18 @@ def test_the_table_of_strategies_is_its_files():
             assert cells[3].split()[0].replace("−0.0", "+0.0") == gain.replace("−0.0", "+0.0")
             if gain in ("+2.1", "+2.7") and "truncated" in row["strategy"]:
                 assert gain in page.split("| data set")[0]
+
+
+def test_the_tables_of_deployment_and_exports_are_their_files():
+    for name, page in (("deployment", "results/deployment"), ("export", "export")):
+        spec = importlib.util.spec_from_file_location(name, RESULTS.parents[1] / "benchmarks" / f"{name}.py")
+        benchmark = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(benchmark)
+        lines = (RESULTS / f"{name}.jsonl").read_text().splitlines()
+        text = (RESULTS.parent / f"{page}.md").read_text()
+        parts = {}
+        for row in map(json.loads, lines):
+            parts.setdefault(row["part"] if name == "export" else "", []).append(row)
+        assert parts
+        for rows in parts.values():
+            assert benchmark.table(rows) in text
