@@ -10,8 +10,6 @@ import torch
 # pytest runs with --import-mode=importlib, which does not put this folder on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-torch.set_num_threads(1)  # pytest -n has a process for every core
-
 # torchvision declares fake kernels for two compiled operations when it is imported, and fails on a
 # CPU build of torch where nothing has declared these operations; declaring them is enough.
 _operations = torch.library.Library("torchvision", "DEF")
@@ -25,6 +23,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """The package says jnp.float32 wherever it means its precision: in float64 that name means float64."""
+    torch.set_num_threads(1)  # pytest -n has a process for every core; not above: benchmarks import this file
     if config.getoption("--float64"):
         jax.config.update("jax_enable_x64", True)
         jnp.float32 = jnp.float64
