@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from ctypes.util import find_library
@@ -159,6 +160,7 @@ def onnxruntime_step(model: str, size: int, batch: int) -> Callable[[], None]:
     torch, network, raw = torch_network(model, size, batch)
     written = io.BytesIO()
     images = raw.float().contiguous()
+    warnings.simplefilter("ignore", DeprecationWarning)  # torch's other exporter needs onnxscript
     torch.onnx.export(network.eval(), (images,), written, dynamo=False, input_names=["images"])
     session = onnxruntime.InferenceSession(written.getvalue(), providers=["CPUExecutionProvider"])
     given = raw.contiguous().numpy()
