@@ -381,6 +381,7 @@ def test_the_rule_of_older_splits_is_gone_but_where_the_data_have_splits(class_f
 def test_the_origin_of_a_split_is_told(config, class_folders, tmp_path, save):
     import shutil
 
+    assert data.load(config)["val"].origin.splits_from == "made anew by data.split_seed=0: no copies found"
     for number in range(4):  # copies of two images of class a
         shutil.copy(class_folders / "a" / "00.png", class_folders / "a" / f"copy{number}.png")
     shutil.copy(class_folders / "a" / "01.png", class_folders / "a" / "again.png")

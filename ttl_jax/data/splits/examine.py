@@ -186,7 +186,7 @@ def _kept_together(copies: Copies, groups: np.ndarray, config: DataConfig) -> st
     """
     members = np.bincount(clusters(len(groups), copies.first, copies.second), minlength=1)
     several = int(members[members > 1].sum())
-    said = f"{several} copies kept together" if several else "no copies said"
+    said = f"{several} copies kept together" if several else "no copies found"
     said = "copies not looked for" if config.duplicates == "ignore" else said
     count = len(set(groups.tolist()))
     return said + (f", {count} groups whole" if count < len(groups) else "")
