@@ -22,11 +22,11 @@ import argparse
 import json
 import re
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
@@ -37,6 +37,7 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
+import ttl_jax
 from ttl_jax import models, weights
 from ttl_jax.data.images.decode import Geometry
 from ttl_jax.data.read_images import SourceOptions
@@ -221,13 +222,9 @@ def cuts(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any
 
 
 def torchvision_models() -> Any:
-    """torchvision.models on a CPU build of torch, which lacks two operations that torchvision asks for."""
-    import torch
-
-    operations = torch.library.Library("torchvision", "DEF")
-    for operation in ("nms", "qnms"):
-        with suppress(RuntimeError):  # declared already
-            operations.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    """torchvision.models, which parity/conftest.py makes importable on a CPU build of torch."""
+    sys.path.insert(0, str(Path(ttl_jax.__file__).resolve().parents[1] / "parity"))
+    import_module("conftest")
     return import_module("torchvision.models")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from ttl_jax.deploy.export.check_images import CHECKED, CheckImages, generated_i
 from ttl_jax.deploy.export.format import Predict
 from ttl_jax.deploy.export.forward import Forward, forward_of
 from ttl_jax.errors import UserError, of_system
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.training.records import signature
 from ttl_jax.training.result import Result
 
@@ -84,7 +83,7 @@ def export(
     shown = generated_images(known) if images is None else read_check_images(images, known)
     folder = _folder(Path(out) if out is not None else run.workdir / FOLDER)
     path = folder / written.FILE
-    with _kept_if_right(path) as draft:
+    with whole_file(path) as draft:
         written.write(forward, draft, metadata_of(run))
         run_file, runtime = written.open(forward, draft)
         error = largest_error(forward, run_file, shown)
@@ -143,14 +142,3 @@ def largest_error(forward: Forward, predict: Predict, shown: CheckImages) -> flo
 
 def _seen(shown: CheckImages) -> str:
     return f"{CHECKED} of {shown.origin}" if len(shown.images) > CHECKED else shown.origin
-
-
-@contextmanager
-def _kept_if_right(path: Path) -> Iterator[Path]:
-    """A draft beside the file, which takes its place only where nothing was raised."""
-    draft = path.with_name(f"draft-{os.getpid()}-{path.name}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
