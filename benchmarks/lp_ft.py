@@ -72,11 +72,12 @@ def table(dataset: str, lr: float, runs: Sequence[dict[str, Any]]) -> str:
     """A line: AUROC of both ends in per cent, mean and 95 % interval (Student's) of the difference."""
     ends = np.array([[run[name]["auroc"] for name in ("probe", "test")] for run in runs]) * 100
     found = evaluation.mean_interval((ends[:, 1] - ends[:, 0]).tolist(), bounds=(-100.0, 100.0))
+    interval = "" if found.low is None else f" [{found.low:+.1f}, {found.high:+.1f}]"  # one seed has none
     steps = ", ".join(str(run["best_step"]) for run in runs)
     below = f"{int((ends[:, 1] < ends[:, 0]).sum())} of {len(runs)}"
     return (
-        f"| {dataset} | {lr:g} | {ends[:, 0].mean():.1f} | {ends[:, 1].mean():.1f} | {found.mean:+.1f} "
-        f"[{found.low:+.1f}, {found.high:+.1f}] | {below} | {steps} |"
+        f"| {dataset} | {lr:g} | {ends[:, 0].mean():.1f} | {ends[:, 1].mean():.1f} | "
+        f"{(ends[:, 1] - ends[:, 0]).mean():+.1f}{interval} | {below} | {steps} |"
     )
 
 

@@ -1,7 +1,8 @@
 """What README.md and docs/ say: commands that parse, links that lead somewhere, questions that are answered.
 
-A comment `<!-- run -->` before a block says that `make docs-check` runs it: those of a page one after the
-other, the pages in the order of RUN, all in one folder, as a reader would. Everything else is parsed.
+A comment `<!-- run -->` before a block says that `make docs-check` runs it as it stands: those of a page one
+after the other, the pages in the order of RUN, all in one folder, as a reader would. All commands are parsed
+here, and typed with fewer epochs and smaller images by test_docs_commands.py.
 """
 
 import ast
@@ -34,7 +35,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent != DOCS / "ref
 PAGES = [README, ROOT / "CONTRIBUTING.md", *PAGES]
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 RUN = [DOCS / f"{name}.md" for name in ("first_run", "own_data", "ship", "read_report")]
-PARSED_ONLY = ("compare", "search", "serve")  # of README's commands: minutes each
+SHORTENED = ("compare", "serve")  # of README's commands: minutes, and no end; test_docs_commands types them
 FIELDS = {path for kind in (SearchConfig, CompareConfig) for path, _, _ in leaves(kind())}
 QUESTIONS = {  # in README's words, and what the answer has to say
     "which class is positive": "data.positive=NAME",
@@ -42,6 +43,7 @@ QUESTIONS = {  # in README's words, and what the answer has to say
     "how do I resume": "the same command again",
     "how do I use my GPU": "[cuda]",
 }
+pytestmark = pytest.mark.xdist_group("docs")  # the blocks that run follow each other
 ids = [str(path.relative_to(ROOT)) for path in PAGES]
 every_page = pytest.mark.parametrize("page", PAGES, ids=ids)
 
@@ -280,7 +282,7 @@ def test_readme_types_what_the_pages_run():
     run.append(["doctor"])
     for block in shell(README):
         for words in commands(block.text):
-            assert words in run or words[0] in PARSED_ONLY, f"no page runs {shlex.join(words)}"
+            assert words in run or words[0] in SHORTENED, f"no page runs {shlex.join(words)}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
