@@ -230,3 +230,11 @@ def test_arrays_and_folders_are_taken_as_they_are(run, make_sets, tmp_path):
     folder = run.evaluate(tmp_path / "folder", tmp_path / "out")
     assert folder["test"]["auroc"] == pytest.approx(arrays["test"]["auroc"])
     assert folder["test"]["loss"] == pytest.approx(arrays["test"]["loss"]) and arrays["dataset"] == "arrays"
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "..", "a\\b", "a\nb"])
+def test_a_name_that_leads_out_of_the_runs_folder_is_refused(run, hospital, name):
+    before = sorted(run.folder.parent.rglob("*"))
+    with pytest.raises(UserError, match="is not the name of a folder"):
+        evaluate(run, config_of(hospital), classes=CLASSES, name=name)
+    assert sorted(run.folder.parent.rglob("*")) == before

@@ -617,7 +617,7 @@ def _fault(case: Case, status: int | None, raised: str, said: str, folder: Path,
 def typed(cases: Iterator[Case], base: Path) -> Iterator[tuple[Case, Outcome]]:
     """Type each case in a copy of the base folder, all paths relative to the folder above it."""
     for case in cases:
-        with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, contextlib.chdir(name):
             shutil.copytree(base, FOLDER)
             if case.damage is not None:
                 case.damage(FOLDER)

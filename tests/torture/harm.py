@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ from PIL import Image
 
 from ttl_jax.config import default_config, set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
+from ttl_jax.errors import UserError
 
 COMMANDS = ("train", "search", "compare", "prepare", "predict")
 HARMS = ("kill", "damage", "twice", "clock")
@@ -254,6 +256,9 @@ def fork(run: Callable[[Path], None], workdir: Path, cache: Path) -> int:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         run(workdir)
         status = 0
+    except UserError as error:  # as the command line ends
+        print(error)
+        status = 2
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
@@ -276,7 +281,8 @@ def ended_before(pid: int, seconds: float) -> bool:
     while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         if time.monotonic() >= until:
             return False
-        time.sleep(0.002)
+        with suppress(OSError):  # libfaketime's sleep, where the clock is set meanwhile
+            time.sleep(0.002)
     return True
 
 

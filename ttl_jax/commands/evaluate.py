@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> None:
     set_up_jax()
     from ttl_jax import report
     from ttl_jax.deploy import load
-    from ttl_jax.deploy.evaluate import evaluate, name_of
+    from ttl_jax.deploy.evaluate import evaluate, folder_in, name_of
     from ttl_jax.deploy.external_data import refuse_geometry
     from ttl_jax.system import remote
 
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> None:
     typed = [word.partition("=")[0].removeprefix("--config.data.") for word in words]
     refuse_geometry(typed, config, finished.signature)
     called = given.name or name_of(config, given.split)
-    out = given.out or f"{given.run.rstrip('/')}/external/{called}"
+    out = given.out or folder_in(given.run, called)
     with remote.workfolder(out) as (folder, _):
         result = evaluate(finished, config, folder, split=given.split, classes=classes, name=called)
         report.print_table(report.rows([folder]))

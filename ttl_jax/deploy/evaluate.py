@@ -85,17 +85,18 @@ def evaluate(
         out: folder to write, on this machine; None is external/NAME in the run's folder.
         split: "all", or one of the data's own splits.
         classes: {a class of the data: the run's name of the same}.
-        name: what tables and the report call the data; "" makes one of the config.
+        name: what tables and the report call the data, and the folder; "" makes one of the config.
 
     Returns:
         the content of result.json.
 
     Raises:
-        UserError: data that cannot be read, classes that do not agree, or a folder of something else.
+        UserError: data that cannot be read, classes that do not agree, a folder of something else, or a name
+            that would lead out of the run's folder.
     """
     settings, named = as_the_run(config_of(given), run.signature), classes or {}
     called = name or name_of(settings, split)
-    folder = run.folder / "external" / called if out is None else Path(out)
+    folder = Path(folder_in(str(run.folder), called) if out is None else out)
     about = _about(run, settings, split, named)
     _refuse_folder(folder, about)
     read = read_external(given, settings, run.signature, split)
@@ -134,6 +135,15 @@ def name_of(config: DataConfig, split: str) -> str:
     """A name of the data for folders and tables, as csv-hospital_b or phantom-mri-shifted."""
     parts = [config.name, Path(config.path).stem, "" if split == ALL else split]
     return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(part for part in parts if part)).strip("-")
+
+
+def folder_in(run: str, name: str) -> str:
+    """The folder of an evaluation in its run's, which may be gs://; raise UserError if it lay elsewhere."""
+    if name in (".", "..") or set(name) & set("/\\") or not name.isprintable():
+        raise UserError(
+            f"name={name!r} is not the name of a folder in {run}/external: leave out slashes, or say --out"
+        )
+    return f"{run.rstrip('/')}/external/{name}"
 
 
 def _about(run: Run, config: DataConfig, split: str, classes: Mapping[str, str]) -> dict[str, Any]:
