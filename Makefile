@@ -100,7 +100,7 @@ torture-clock: $(VENV)/installed-test  ## the clock put back a day and forward t
 	  for command in $(COMMANDS); do LD_PRELOAD=$(FAKETIME) $(HARM) --command $$command --harm clock --times 3; done
 
 torture-soak: $(VENV)/installed-test  ## MINUTES of train, predict, load and answers in one process: does anything grow?
-	PYTHONPATH=. $(BIN)/python tests/torture/soak.py --minutes $(MINUTES)
+	MALLOC_ARENA_MAX=1 PYTHONPATH=. $(BIN)/python tests/torture/soak.py --minutes $(MINUTES)  # in one heap: see soak.py
 
 torture-fuzz: $(VENV)/installed-test  ## hostile and damaged files: does each end as read or in one sentence?
 	$(BIN)/python tests/torture/fuzz.py --seed $(SEED)
