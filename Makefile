@@ -131,7 +131,8 @@ notebooks: $(VENV)/installed-docs  ## the notebooks of the documentation, run
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m docs -k notebooks tests/test_docs.py
 
 docs-check: docs $(VENV)/installed-parity  ## every command and notebook of the documentation, run in a folder elsewhere
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadgroup -m 'docs or not docs' tests/test_docs.py tests/test_docs_commands.py
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m 'docs or not docs' tests/test_docs.py  # its blocks follow each other
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 -m 'docs or not docs' tests/test_docs_commands.py
 
 lint: $(VENV)/installed-lint  ## style, types, import directions
 	$(BIN)/ruff check .

@@ -43,7 +43,6 @@ QUESTIONS = {  # in README's words, and what the answer has to say
     "how do I resume": "the same command again",
     "how do I use my GPU": "[cuda]",
 }
-pytestmark = pytest.mark.xdist_group("docs")  # the blocks that run follow each other
 ids = [str(path.relative_to(ROOT)) for path in PAGES]
 every_page = pytest.mark.parametrize("page", PAGES, ids=ids)
 
