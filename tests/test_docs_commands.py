@@ -50,7 +50,7 @@ SHORTER = {  # of a command, or of one on a page; a flag that the page gives sta
     "train": RUN,
     "compare": COMPARED,
     "search": [*RUN, "--config.search.units=6,12,16"],
-    "comparison_study.md compare": [*COMPARED, STRATEGIES],
+    "comparison_study.md compare": [*COMPARED, STRATEGIES, SMALLER[0]],
 }
 LESS = {  # of a command, whether the page gives it or not
     "train": ["--config.data.image_size=32"],

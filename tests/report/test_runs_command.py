@@ -124,3 +124,7 @@ def test_an_open_comparison_asks_for_the_seeds_that_it_needs():
 
     assert '--config.compare.seeds="(0, 1, 2, 3, 4)"' in said(None, 5)
     assert "ttl-jax runs" in said(None)
+    assert '"(0, 1, 2, 3, 4)"; what is done is not done again (1 of 2 differences would take 462' in said(
+        462, 5
+    )
+    assert said(462, None).startswith("1 of 2 differences would take 462 seeds or more: other patients")

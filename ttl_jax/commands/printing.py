@@ -99,19 +99,28 @@ def compare_with(arguments: Sequence[str], workdir: str, strategies: Iterable[st
     return f"next, against other strategies on the same data: {' '.join(map(quoted, words))}"
 
 
+MOST_SEEDS = 20  # that are proposed: who needs more is better served by other patients
+
+
 def more_seeds(comparison: Mapping[str, Any]) -> str:
     """The seeds that would settle what a comparison leaves open; else where to see more of its runs.
 
     Args:
         comparison: the content of compare.json.
     """
-    asked = [each.get("needed_seeds") for each in comparison["statistics"]["differences"]]
-    enough, seeds = max((count for count in asked if count), default=0), comparison["protocol"]["seeds"]
+    seeds = comparison["protocol"]["seeds"]
+    asked = [each.get("needed_seeds") or 0 for each in comparison["statistics"]["differences"]]
+    beyond = [count for count in asked if count > MOST_SEEDS]
+    enough = max((count for count in asked if count <= MOST_SEEDS), default=0)
+    rest = (
+        f"{len(beyond)} of {len(asked)} differences would take {min(beyond)} seeds or more" if beyond else ""
+    )
     if enough <= len(seeds):
-        return "next, which runs there are: ttl-jax runs"
+        told = f"{rest}: other patients or data sets tell more; " if rest else ""
+        return f"{told}next, which runs there are: ttl-jax runs"
     first = max(seeds) + 1
     wanted = (*seeds, *range(first, first + enough - len(seeds)))
     return (
         f'next, to settle what is open: the same command with --config.compare.seeds="{wanted}"; what is '
-        "done is not done again"
+        f"done is not done again{f' ({rest})' if rest else ''}"
     )
