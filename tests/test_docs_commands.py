@@ -31,7 +31,6 @@ LEFT_OUT = {  # how a line begins, and why it is not typed here
     "make ": "starts a check of its own",
     "launch/": "needs a cloud: tests/launch",
     "python -m http.server": "Python's own",
-    "git ": "downloads",
 }
 RUN = ["--config.data.image_size=32", "--config.data.train_limit=48", "--config.total_epochs=1"]
 COMPARED = [
@@ -42,19 +41,17 @@ COMPARED = [
 ]
 NETWORK = ["--config.model.name=efficientnet_lite0", "--config.model.weights=imagenet"]
 STRATEGIES = "--config.compare.strategies=('full', 'linear_probe')"
-SMALLER = [
-    "--config.compare.datasets=('brain_tumor_mri',)",
-    "--config.compare.models=('efficientnet_lite0',)",
-]
+ONE_SET = "--config.compare.datasets=('brain_tumor_mri',)"
+ONE_NETWORK = "--config.compare.models=('efficientnet_lite0',)"
 SHORTER = {  # of a command, or of one on a page; a flag that the page gives stays
     "train": RUN,
     "compare": COMPARED,
     "search": [*RUN, "--config.search.units=6,12,16"],
-    "comparison_study.md compare": [*COMPARED, STRATEGIES, SMALLER[0]],
+    "comparison_study.md compare": [*COMPARED, STRATEGIES, ONE_SET],
 }
 LESS = {  # of a command, whether the page gives it or not
     "train": ["--config.data.image_size=32"],
-    "papers.md compare": ["--config.data.image_size=32", STRATEGIES, *SMALLER],
+    "papers.md compare": ["--config.data.image_size=32", STRATEGIES, ONE_SET, ONE_NETWORK],
     "papers.md search": ["--config.data.image_size=32", "--config.search.seeds=1", *NETWORK],
     "serve": ["--port=0"],
     "bench batch_norm": ["--steps=75", "--batches=32", "--networks=efficientnet_lite0"],  # all are kept

@@ -25,6 +25,34 @@ def test_the_table_of_strategies_is_its_files():
             assert cells[3].split()[0].replace("−0.0", "+0.0") == gain.replace("−0.0", "+0.0")
 
 
+def test_the_pooled_table_and_what_is_said_of_it_are_its_files():
+    page = (RESULTS / "comparison_study.md").read_text()
+    prose = " ".join(page.split("Pooled over")[0].split())
+    with (RESULTS / "comparison_study_pooled.csv").open() as file:
+        rows = {
+            row.pop("strategy"): {name: float(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        }
+    assert len(rows) == 9 and all(row["sets"] == 5 and row["p_holm"] > 0.05 for row in rows.values())
+
+    def points(row, *names):
+        return [f"{100 * row[name]:+.1f}" for name in names]
+
+    for strategy, row in rows.items():
+        gain, low, high, least, most = points(
+            row, "estimate", "low", "high", "predicted_low", "predicted_high"
+        )
+        line = f"| {strategy} | {gain} [{low}, {high}] | {row['p_holm']:.2f} | [{least}, {most}] |"
+        assert line.replace("-", "−") in page
+    for strategy in ("lp_ft", "auto_rgn", "truncated(stage='stage5')"):
+        gain, low, high = points(rows[strategy], "estimate", "low", "high")
+        assert f"{gain} [{low}, {high}]" in prose.replace("points of AUROC ", "")
+    assert (
+        "from {} to {}".format(*points(rows["truncated(stage='stage5')"], "predicted_low", "predicted_high"))
+        in prose
+    )
+
+
 def test_what_the_page_says_of_the_strategies_is_so():
     with (RESULTS / "comparison_study.csv").open() as file:
         rows = list(csv.DictReader(file))

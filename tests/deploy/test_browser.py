@@ -121,9 +121,7 @@ def test_a_broken_file_is_a_sentence_and_the_page_goes_on(page, address, png, tm
 
 
 def test_the_keyboard_is_enough(page, address, png):
-    page.on(
-        "filechooser", lambda _: None
-    )  # from now on they are caught: asked for at the key, it may be late
+    page.on("filechooser", lambda _: None)  # caught from now on: asked for at the key, it may be late
     page.goto(address)
     page.wait_for_function(
         "document.title.includes('ttl_jax') && document.querySelectorAll('#about dd').length > 2"
