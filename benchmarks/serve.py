@@ -44,7 +44,10 @@ def main(arguments: list[str]) -> None:
 def measure(server: subprocess.Popen[str], given: argparse.Namespace) -> dict[str, float]:
     """Images a second, milliseconds, and MB of the server before and after."""
     assert server.stdout is not None
-    found = next(filter(None, (re.search(r"http://127\.0\.0\.1:(\d+)/", line) for line in server.stdout)))
+    said = (re.search(r"http://127\.0\.0\.1:(\d+)/", line) for line in server.stdout)
+    found = next(filter(None, said), None)
+    if found is None:  # its reason stands above
+        sys.exit(server.wait())
     threading.Thread(target=lambda: list(server.stdout or ()), daemon=True).start()
     port, path = int(found[1]), "/predict?pictures=true" if given.pictures else "/predict"
     files = [png(number, given.side) for number in range(64)]

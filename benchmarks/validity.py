@@ -363,17 +363,17 @@ def made(part: str, full: bool, repeats: int) -> Iterator[list[Row]]:
     elif part == "folds":
         yield [folds(count, 10 * repeats) for count in (5, 10)]
     elif part == "intervals":
-        yield interval_rows(full)
+        yield interval_rows(full, repeats)
 
 
-def interval_rows(full: bool) -> list[Row]:
+def interval_rows(full: bool, samples: int) -> list[Row]:
     """Coverage of the intervals of one model, as benchmarks/validity_intervals.py simulates it."""
     sys.path.insert(0, str(Path(__file__).parent))
     from validity_intervals import interval_coverage
 
     return [
         {key: value for key, value in row.items() if not isinstance(value, dict)}
-        for row in interval_coverage(quick=not full, seed=0)
+        for row in interval_coverage(quick=not full, seed=0, samples=samples, old_samples=0)
     ]
 
 

@@ -1,11 +1,12 @@
 """Do 95 % intervals of one model's figures hold the true figure in 95 % of samples?
 
-`python -m ttl_jax bench validity_intervals [--quick] [--seed=0] [--out=FILE]` draws samples of patients
-from a population whose figures are known and asks the product's own `score_interval` each time; beside
-it the percentile bootstrap that it replaces, on the first few samples of each cell. Scores are normal
-within a class (separated so that AUROC is as said), images of a patient correlated; the label is the
-patient's or each image's own. No cell has fewer than ten patients of a class. Its tables are kept in
-docs/validity.md, "Intervals of one model".
+    python -m ttl_jax bench validity_intervals [--quick] [--samples=600] [--seed=0] [--out=FILE]
+
+draws samples of patients from a population whose figures are known and asks the product's own
+`score_interval` each time; beside it the percentile bootstrap that it replaces, on the first few samples
+of each cell. Scores are normal within a class (separated so that AUROC is as said), images of a patient
+correlated; the label is the patient's or each image's own. No cell has fewer than ten patients of a
+class. Its tables are kept in docs/validity.md, "Intervals of one model".
 """
 
 from __future__ import annotations
@@ -135,14 +136,15 @@ def estimate(labels: np.ndarray, logits: np.ndarray, metric: str) -> float:
     return np.nan if found is None else found.estimate
 
 
-def interval_coverage(quick: bool, seed: int) -> list[dict[str, Any]]:
+def interval_coverage(quick: bool, seed: int, samples: int, old_samples: int) -> list[dict[str, Any]]:
     """One row a cell and metric: coverage, mean width, shares of samples whose interval lies below and above.
 
     Args:
-        quick: two cells and 150 samples each, without the percentile bootstrap.
+        quick: two cells in place of all.
         seed: of the samples.
+        samples: of each cell.
+        old_samples: of these, how many get the percentile bootstrap too.
     """
-    samples, old_samples = (150, 0) if quick else (SAMPLES, OLD_SAMPLES)
     found = []
     for number, cell in enumerate(cells(quick)):
         print(f"cell {number}", file=sys.stderr, flush=True)
@@ -239,10 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("bench validity_intervals", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="of each cell")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     began = time.process_time()
-    rows = interval_coverage(given.quick, given.seed)
+    samples, old_samples = (150, 0) if given.quick else (given.samples, OLD_SAMPLES)
+    rows = interval_coverage(given.quick, given.seed, samples, old_samples)
     text = f"{summary(rows)}\n{table(rows)}"
     print(text, f"{time.process_time() - began:.0f} s of one core")
     if given.out is not None:

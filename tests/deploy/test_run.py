@@ -100,9 +100,11 @@ def test_every_kind_of_run_is_loaded(tmp_path, make_config, make_sets, fields):
 
 def test_what_is_no_finished_run_is_said(finished, tmp_path):
     result, _ = finished
-    with pytest.raises(UserError, match="no finished run|not the folder of a finished run"):
+    with pytest.raises(UserError, match="not the folder of a finished run: it has no config.json$"):
         ttl_jax.load(tmp_path)
     shutil.copytree(result.workdir, tmp_path / "run")
+    with pytest.raises(UserError, match="no config.json; finished runs in it: run$"):
+        ttl_jax.load(tmp_path)
     path = tmp_path / "run" / "signature.json"
     held = json.loads(path.read_text())
     for change, said in (

@@ -104,7 +104,7 @@ def test_it_covers():
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     module.POPULATION = 40_000
-    rows = module.interval_coverage(True, 1)
+    rows = module.interval_coverage(True, 1, samples=150, old_samples=0)
     assert len(rows) == 2 * len(module.METRICS + module.OTHERS)
     for row in rows:
         least = 0.9 if row["metric"] in module.METRICS else 0.85  # of 50 samples

@@ -21,7 +21,7 @@ from ttl_jax.models import Network
 from ttl_jax.strategies.parts import Start
 from ttl_jax.training.devices import Layout
 from ttl_jax.training.from_run import variables_from_run
-from ttl_jax.training.kept import is_run, preprocessing_of, read_kept
+from ttl_jax.training.kept import check_finished, is_run, preprocessing_of, read_kept
 from ttl_jax.training.loss import Loss, loss_options, make_loss
 from ttl_jax.training.records import provenance
 from ttl_jax.training.records.checkpoints import Checkpoints
@@ -222,8 +222,7 @@ def load_run(folder: Path) -> Loaded:
     Raises:
         UserError: the folder holds no finished run.
     """
-    if not (folder / "config.json").exists() or not (folder / "result.json").exists():
-        raise UserError(f"{folder} is not the folder of a finished run: it has no result.json")
+    check_finished(folder, str(folder))
     config = provenance.begun_with(folder)
     names = evaluation.predictions.load(folder / "predictions" / "val.npz").class_names
     strategy = strategies.parse(config.strategy)

@@ -19,6 +19,7 @@ from ttl_jax.training.start import without_source_head
 from ttl_jax.typing import Variables
 from ttl_jax.weights.initialise import flatten, template
 
+NAMED = 10  # runs, where a folder of runs is given for one
 UNREAD = ("last", "soup", "start", "features")  # folders of a run that are of no use here
 
 
@@ -56,11 +57,27 @@ def read_kept(path: str | os.PathLike[str]) -> Kept:
         UserError: no finished run, or one whose weights are gone or of another network.
     """
     folder = Path(remote.local(os.fspath(path), without=UNREAD)).expanduser()
-    for name in ("config.json", "result.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{path} is not the folder of a finished run: it has no {name}")
+    check_finished(folder, os.fspath(path))
     with readable_folder(path):
         return _read_kept(folder)
+
+
+def check_finished(folder: Path, named: str) -> None:
+    """Check that a folder is a finished run's.
+
+    Args:
+        folder: on this machine.
+        named: as the user called it.
+
+    Raises:
+        UserError: it is not; finished runs that lie in it (a comparison's, the quickstart's) are named.
+    """
+    for name in ("config.json", "result.json"):
+        if not (folder / name).is_file():
+            inside = sorted(each.parent.name for each in folder.glob("*/result.json"))
+            more = f" and {len(inside) - NAMED:,} more" if len(inside) > NAMED else ""
+            found = f"; finished runs in it: {', '.join(inside[:NAMED])}{more}" if inside else ""
+            raise UserError(f"{named} is not the folder of a finished run: it has no {name}{found}")
 
 
 def _read_kept(folder: Path) -> Kept:
