@@ -9,8 +9,8 @@ import jax
 import pytest
 
 os.environ.pop("COLUMNS", None)  # xdist sets it to 80 for its workers: tables would be as wide as that
-# A test's program runs a few times: XLA is to compile it quickly, not well. Its children inherit this.
-os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
+# A program of a test runs a few times: XLA is to compile it quickly, not well. Its children inherit this.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 # Checkpoints are synced to the disk, which takes longer than training: in memory where there is enough of it.
 MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -70,11 +71,40 @@ def test_what_the_page_says_of_the_strategies_is_so():
         assert max(here)[0] - min(here)[0] <= 0.117
 
 
+def benchmark_of(name):
+    spec = importlib.util.spec_from_file_location(name, RESULTS.parents[1] / "benchmarks" / f"{name}.py")
+    benchmark = sys.modules[name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
+    spec.loader.exec_module(benchmark)
+    return benchmark
+
+
+def test_how_sure_we_are_is_its_file():
+    page, benchmark = (RESULTS.parent / "how_sure.md").read_text(), benchmark_of("how_sure")
+    with (RESULTS / "how_sure.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 45 and benchmark.table(rows) in page and benchmark.by_set(rows) in page
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "|" in line]
+    found = {(cells[0], cells[1]): cells[2:] for cells in lines if len(cells) == 5 and "(" in cells[2]}
+    words = " ".join(page.split())
+    for sentence, of, place in (
+        ("with ten seeds a difference of {} points", ("60", "10"), 0),
+        ("and in {} of 45 nothing can be told", ("60", "10"), 2),
+        ("(2,000 in all): {} points with ten seeds", ("300", "10"), 0),
+        ("points with ten seeds, {} with five. - **3,000", ("300", "5"), 0),
+        ("**3,000 test patients**: {} points with ten seeds", ("3,000", "10"), 0),
+        ("points with ten seeds, {} with five. From here", ("3,000", "5"), 0),
+        ("with 3,000 patients they find {} points", ("3,000", "3"), 0),
+        ("need {} points with 300 patients and five seeds", ("300", "5"), 1),
+    ):
+        assert sentence.format(found[of][place].split()[0]) in words
+    shares = [cells for cells in lines if len(cells) == 5 and cells[3].replace(".", "").isdigit()]
+    worst = max(abs(float(foretold) - float(simulated)) for *_, foretold, simulated in shares)
+    assert len(shares) == 12 and f"The largest difference is {worst:.2f}." in words
+
+
 def test_the_tables_of_deployment_and_exports_are_their_files():
     for name, page in (("deployment", "results/deployment"), ("export", "export")):
-        spec = importlib.util.spec_from_file_location(name, RESULTS.parents[1] / "benchmarks" / f"{name}.py")
-        benchmark = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(benchmark)
+        benchmark = benchmark_of(name)
         lines = (RESULTS / f"{name}.jsonl").read_text().splitlines()
         text = (RESULTS.parent / f"{page}.md").read_text()
         parts = {}

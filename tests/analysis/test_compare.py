@@ -54,5 +54,5 @@ def test_too_few_examples_are_said_in_the_row(trained):
 
 
 def test_a_folder_without_a_finished_run_is_refused(trained, tmp_path):
-    with pytest.raises(UserError, match="has no result.json"):
+    with pytest.raises(UserError, match="has no config.json"):
         compare("cka", tmp_path, "pretrained", 16)

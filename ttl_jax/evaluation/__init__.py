@@ -4,7 +4,7 @@ from ttl_jax.evaluation import predictions, registry
 from ttl_jax.evaluation.bootstrap import Interval, bootstrap_ci
 from ttl_jax.evaluation.brier import Brier, brier_decomposition, brier_parts
 from ttl_jax.evaluation.calibration import Calibration, calibration, fit_temperature
-from ttl_jax.evaluation.components import Component, Components, Needed, needed, paired_components
+from ttl_jax.evaluation.components import Component, Components, Needed, needed, paired_components, power_at
 from ttl_jax.evaluation.conformal import Abstention, ConformalSets, fit_abstention, fit_sets
 from ttl_jax.evaluation.delong import DeLong, delong, delong_covariance
 from ttl_jax.evaluation.influence import Influence, influence, jackknife
@@ -59,6 +59,6 @@ __all__ = [
     "fit_temperature", "fold_difference", "friedman_nemenyi", "holm", "influence", "intervals_of",
     "jackknife", "log_odds", "mcnemar", "mean_interval", "moderated", "needed", "of_counts", "of_errors",
     "of_outcomes", "operating_point", "outcomes", "paired_components", "paired_difference",
-    "paired_permutation", "pooled_difference", "predictions", "probabilities", "questions", "registry",
-    "score", "score_interval", "score_many", "subgroups", "threshold_at", "variance_prior",
+    "paired_permutation", "pooled_difference", "power_at", "predictions", "probabilities", "questions",
+    "registry", "score", "score_interval", "score_many", "subgroups", "threshold_at", "variance_prior",
 ]  # fmt: skip

@@ -193,27 +193,36 @@ def needed(comparison: Components, gain: float, alpha: float = 0.05, power: floa
         or comparison.few_patients
     ):
         return Needed(None, None)
-    if not _enough(comparison, MOST, gain, alpha, power):
+    if power_at(comparison, MOST, gain, alpha) < power:
         errors = student(alpha, math.inf) + student(2 * (1 - power), math.inf)
         return Needed(
             None, math.ceil(comparison.groups * comparison.patients.variance * (errors / gain) ** 2)
         )
     low, high = 1, 2  # too few, and a number that may do
-    while not _enough(comparison, high, gain, alpha, power):
+    while power_at(comparison, high, gain, alpha) < power:
         low, high = high, min(2 * high, MOST)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _enough(comparison, middle, gain, alpha, power) else (middle, high)
+        low, high = (low, middle) if power_at(comparison, middle, gain, alpha) >= power else (middle, high)
     return Needed(high, None)
 
 
-def _enough(comparison: Components, seeds: int, gain: float, alpha: float, power: float) -> bool:
-    """The gain would be found often enough, over what the seeds' variance may come out as."""
+def power_at(comparison: Components, seeds: int, gain: float, alpha: float = 0.05) -> float:
+    """The power of a comparison with so many seeds and the same patients: the chance to find a true gain.
+
+    Over what the seeds' variance may come out as; 0 with so few seeds or patients that nothing is claimed.
+
+    Args:
+        comparison: components, taken as they were estimated.
+        seeds: of each strategy.
+        gain: true difference, above 0.
+        alpha: two-sided level of the test.
+    """
     from scipy.special import gammaincinv, ndtr
 
     freedom = comparison.seed_freedom - (comparison.seeds - 1) + seeds - 1  # what it is moderated by stays
-    if freedom < 2:  # nothing is claimed from so few: `Components.caveat`
-        return False
+    if freedom < 2 or comparison.few_patients:  # nothing is claimed from so few: `Components.caveat`
+        return 0.0
     share = gammaincinv(freedom / 2, (np.arange(40) + 0.5) / 40) / (freedom / 2)  # chi squared / freedom
     share = share if freedom < 1e6 else np.ones(1)
     of_seeds, patients = comparison.seed_variance / seeds, comparison.patients
@@ -222,4 +231,4 @@ def _enough(comparison: Components, seeds: int, gain: float, alpha: float, power
         np.sqrt(of_seeds * share) * student(alpha, freedom),
     )
     error = math.sqrt(patients.variance + of_seeds)
-    return error == 0.0 or bool(ndtr((gain - half) / error).mean() >= power)
+    return 1.0 if error == 0.0 else float(ndtr((gain - half) / error).mean())

@@ -62,4 +62,4 @@ def test_gradients_of_a_dense_block(gradients_of, monkeypatch):
     ours = gradients()
     monkeypatch.setattr(basic, "normalised_convolution", plain)
     for mine, theirs in zip(jax.tree.leaves(ours), jax.tree.leaves(gradients()), strict=True):
-        assert np.abs(mine - theirs).max() <= 1e-5 * np.abs(theirs).max()
+        assert np.abs(mine - theirs).max() <= 3e-5 * np.abs(theirs).max()  # rounding, with any order of sums
