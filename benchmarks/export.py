@@ -56,8 +56,12 @@ SMALLEST = {  # below these nothing is left of an image, or LiteRT does not run 
     "cbr_larget": 221, "cbr_largew": 121, "cbr_small": 121, "cbr_tiny": 91, "alexnet": 64,
     "vgg16": 64, "vgg16_bn": 64, "vgg19": 64, "vgg19_bn": 64,
 }  # fmt: skip
-DEPTH = 8
 BATCHES = (1, 32)
+
+
+def depth_of(name: str) -> int:
+    """Slices of a volume: DenseNets halve them four times."""
+    return 16 if name.startswith("densenet") else 8
 
 
 def images_of(name: str, size: int, given: str) -> CheckImages:
@@ -71,7 +75,7 @@ def images_of(name: str, size: int, given: str) -> CheckImages:
 
 def signature_of(name: str, size: int) -> Signature:
     """What stands between a pixel and a probability of such a network."""
-    depth = DEPTH if len(models.input_shape(name)) == 4 else 0
+    depth = depth_of(name) if len(models.input_shape(name)) == 4 else 0
     normalisation, shape = weights.preprocessing("imagenet", name), Geometry(size, depth=depth)
     return Signature(Architecture(name), shape, normalisation, SourceOptions(), "none", "multiclass", CLASSES)
 
@@ -90,7 +94,9 @@ def leaves_of(name: str, size: int, given: str) -> tuple[CheckImages, dict[str, 
     leaves = {
         path: np.asarray(value) * np.exp(0.1 * draw.standard_normal(value.shape)).astype(np.float32)
         + np.float32(0.05) * draw.standard_normal(value.shape).astype(np.float32) * (value.ndim == 1)
-        for path, value in flatten(initialise(name, len(CLASSES), image_size=size, depth=DEPTH)).items()
+        for path, value in flatten(
+            initialise(name, len(CLASSES), image_size=size, depth=depth_of(name))
+        ).items()
     }
     lasts: dict[str, str] = {}
     for path in sorted(path for path in leaves if LAST_NORM.search(path)):
@@ -120,7 +126,7 @@ def moved(
 def forward_of(name: str, cut: str | None, size: int, given: str) -> tuple[Forward, CheckImages]:
     """A network, whole or cut, whose head tells the images apart (logits of spread 1), and the images."""
     shown, whole = leaves_of(name, size, given)
-    wanted = template(name, len(CLASSES), cut=cut, image_size=size, depth=DEPTH)
+    wanted = template(name, len(CLASSES), cut=cut, image_size=size, depth=depth_of(name))
     kept = {path: whole[path] for path in wanted if path in whole and (cut is None or "/head/" not in path)}
     drawn = {path: fresh(path, of.shape, 0) for path, of in wanted.items() if path not in kept}
     variables = unflatten({path: np.array((kept | drawn)[path]) for path in wanted})

@@ -46,8 +46,13 @@ def test_litert(name, size, cut, forward_of, images_of, tmp_path):
 
 
 @pytest.mark.extras
-def test_litert_says_what_it_lacks(forward_of, tmp_path):
+@pytest.mark.parametrize(
+    ("cut", "lacking"),
+    [("stage1/block1", "Conv3D"), (None, "an operation")],  # the whole one ends the converter's process
+)
+def test_litert_says_what_it_lacks(cut, lacking, forward_of, tmp_path):
     pytest.importorskip("litert_converter")
-    forward = forward_of("penet", 32, cut="stage1/block1")
-    with pytest.raises(UserError, match="LiteRT has no form for Conv3D as penet has it; use onnx"):
+    forward = forward_of("penet", 32, cut=cut)
+    with pytest.raises(UserError, match=f"LiteRT has no form for {lacking} as penet has it; use onnx"):
         format.find("litert").write(forward, tmp_path / "model.tflite", {})
+    assert not list(tmp_path.iterdir())

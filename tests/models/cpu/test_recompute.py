@@ -61,5 +61,7 @@ def test_gradients_of_a_dense_block(gradients_of, monkeypatch):
     gradients = gradients_of("densenet121", "transition1", 64)
     ours = gradients()
     monkeypatch.setattr(basic, "normalised_convolution", plain)
-    for mine, theirs in zip(jax.tree.leaves(ours), jax.tree.leaves(gradients()), strict=True):
-        assert np.abs(mine - theirs).max() <= 3e-5 * np.abs(theirs).max()  # rounding, with any order of sums
+    others = jax.tree.leaves(gradients())
+    rounding = 1e-7 * max(np.abs(leaf).max() for leaf in others)  # of leaves whose true gradient is 0
+    for mine, theirs in zip(jax.tree.leaves(ours), others, strict=True):
+        assert np.abs(mine - theirs).max() <= 1e-5 * np.abs(theirs).max() + rounding

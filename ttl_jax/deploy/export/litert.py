@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,26 +30,37 @@ def write(forward: Forward, path: Path, metadata: Mapping[str, str]) -> None:
     Raises:
         UserError: LiteRT has no form for an operation.
     """
+    program = path.with_name("program.mlir")
+    program.write_text(lower(forward, ("tpu",), batch=1).mlir_module(), encoding="utf-8")
+    try:
+        # In a process of its own: on some programs (a whole PENet) the converter ends its process.
+        words = [sys.executable, "-c", f"from {__name__} import convert; convert()", program, path]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        child = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        program.unlink(missing_ok=True)
+    if child.returncode:
+        lacking = re.search(r"TF Select ops: (.*)", child.stderr)
+        operations = lacking[1] if lacking else "an operation"
+        raise UserError(
+            f"--format=litert: LiteRT has no form for {operations} as {forward.name} has it; use onnx"
+        )
+
+
+def convert() -> None:
+    """Converts the program whose path is the first word of the command line to the second, a .tflite."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else pages about TensorFlow's operations
     from litert_converter.mlir import ir, passmanager
     from litert_converter.mlir._mlir_libs import converter_api_ext as converter
 
-    program = lower(forward, ("tpu",), batch=1).mlir_module()
+    program, path = map(Path, sys.argv[1:])
     context = ir.Context()
     converter.prepare_mlir_context(context)
     with context:
-        module = ir.Module.parse(program)
+        module = ir.Module.parse(program.read_text(encoding="utf-8"))
         converter.set_signature(module.operation, "serving_default", ["images"], ["probabilities"])
         converter.run_convert_to_tfl_passes(module, passmanager.PassManager(), converter.ConvertToTFLConfig())
-        try:
-            made = converter.export_flatbuffer_to_bytes(module.operation)
-        except ValueError as error:
-            lacking = re.search(r"TF Select ops: (.*)", str(error))
-            operations = lacking[1] if lacking else str(error).splitlines()[0]
-            raise UserError(
-                f"--format=litert: LiteRT has no form for {operations} as {forward.name} has it; use onnx"
-            ) from None
-    path.write_bytes(made)
+        path.write_bytes(converter.export_flatbuffer_to_bytes(module.operation))
 
 
 def open(forward: Forward, path: Path) -> Runnable:
