@@ -268,7 +268,59 @@ def main(arguments: list[str]) -> None:
             with out.open("a") as file:
                 file.write("".join(json.dumps(row) + "\n" for row in rows))
             print(*cell, f"{time.perf_counter() - began:.0f} s", flush=True)
-    print(table(known))
+    print(f"{conclusions(known)}\n{table(known)}")
+
+
+def means(rows: list[dict[str, Any]], network: str, batch: int, steps: int) -> dict[str, np.ndarray]:
+    """Of each estimate AUROC, accuracy and ECE in %: means over data sets of the means over seeds."""
+    here = [row for row in rows if (row["network"], row["batch"], row["steps"]) == (network, batch, steps)]
+    found = {}
+    for estimate in ESTIMATES:
+        mine = [row for row in here if row["estimate"] == estimate]
+        by_set = [
+            np.mean(
+                [
+                    [row[name] for name in ("auroc", "accuracy", "ece")]
+                    for row in mine
+                    if row["dataset"] == each
+                ],
+                axis=0,
+            )
+            for each in sorted({row["dataset"] for row in mine})
+        ]
+        found[estimate] = 100 * np.mean(by_set, axis=0)
+    return found
+
+
+def conclusions(rows: list[dict[str, Any]]) -> str:
+    """What the table says of the default, as Markdown: the least and most over networks and batches."""
+    kinds = sorted({(row["network"], row["batch"], row["steps"]) for row in rows})
+    found = {kind: means(rows, *kind) for kind in kinds}
+
+    def moved(steps: int, estimate: str) -> str:
+        """By how much AUROC and accuracy are others than with the default."""
+        here = [of[estimate] - of["moving 0.9"] for kind, of in found.items() if kind[2] == steps]
+        (low, least, _), (high, most, _) = np.min(here, axis=0), np.max(here, axis=0)
+        return f"{low:+.1f} to {high:+.1f} and {least:+.1f} to {most:+.1f}"
+
+    def lacking(steps: int) -> str:
+        """The most that the default is below the best estimate."""
+        here = [[each[0] for each in of.values()] for kind, of in found.items() if kind[2] == steps]
+        return f"{(np.max(here, axis=1) - np.array(here)[:, ESTIMATES.index('moving 0.9')]).max():.1f}"
+
+    lines = [
+        f"- **{steps:,} steps**: 0.9 is at most {lacking(steps)} points of AUROC below the best estimate.\n"
+        f"  In place of it 0.99 (EfficientNet's in TensorFlow) moves AUROC and accuracy by\n"
+        f"  {moved(steps, 'moving 0.99')} points, 0.97 by {moved(steps, 'moving 0.97')},\n"
+        f"  `precise(20)` by {moved(steps, 'precise 20')}."
+        for steps in (75, 300, 1000)
+    ]
+    lines.append(
+        f"- **15 steps** (a first rung of a search, or a try): 0.9 is up to {lacking(15)} points below\n"
+        f"  the best. `precise(5)` moves AUROC and accuracy by {moved(15, 'precise 5')} points;\n"
+        f"  0.7 does much the same for nothing ({moved(15, 'moving 0.7')})."
+    )
+    return "\n".join(lines) + "\n"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -283,18 +335,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for kind in kinds:
         here = [row for row in rows if (row["network"], row["batch"], row["steps"]) == kind]
-        sets = sorted({row["dataset"] for row in here})
-        means = []
-        for estimate in ESTIMATES:
-            mine = [row for row in here if row["estimate"] == estimate]
-            by_set = [
-                [
-                    np.mean([row[name] for row in mine if row["dataset"] == each])
-                    for name in ("auroc", "accuracy", "ece")
-                ]
-                for each in sets
-            ]
-            means.append(" / ".join(f"{value:.1f}" for value in 100 * np.mean(by_set, axis=0)))
+        sets = {row["dataset"] for row in here}
+        cells = [
+            " / ".join(f"{value:.1f}" for value in each) for each in means(rows, kind[0], *kind[1:]).values()
+        ]
         trainings = f"{len(here) // len(ESTIMATES)} ({len(sets)})"
-        lines.append("| " + " | ".join([kind[0], str(kind[1]), str(kind[2]), trainings, *means]) + " |")
+        lines.append("| " + " | ".join([kind[0], str(kind[1]), str(kind[2]), trainings, *cells]) + " |")
     return "\n".join(lines)

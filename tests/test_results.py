@@ -102,6 +102,13 @@ def test_how_sure_we_are_is_its_file():
     assert len(shares) == 12 and f"The largest difference is {worst:.2f}." in words
 
 
+def test_what_is_said_of_batch_norm_is_its_file():
+    page, benchmark = (RESULTS.parent / "batch_norm.md").read_text(), benchmark_of("batch_norm")
+    rows = [json.loads(line) for line in (RESULTS / "batch_norm.jsonl").read_text().splitlines()]
+    assert benchmark.table(rows) in page and benchmark.conclusions(rows) in page
+    assert f"\n{len(rows) // len(benchmark.ESTIMATES)} trainings of {len(list(benchmark.cells()))} " in page
+
+
 def test_the_tables_of_deployment_and_exports_are_their_files():
     for name, page in (("deployment", "results/deployment"), ("export", "export")):
         benchmark = benchmark_of(name)
