@@ -34,7 +34,7 @@ def write(forward: Forward, path: Path, metadata: Mapping[str, str]) -> None:
     program.write_text(lower(forward, ("tpu",), batch=1).mlir_module(), encoding="utf-8")
     try:
         # In a process of its own: on some programs (a whole PENet) the converter ends its process.
-        words = [sys.executable, "-c", f"from {__name__} import convert; convert()", program, path]
+        words = [sys.executable, "-c", f"from {__name__} import convert; convert()", str(program), str(path)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         child = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     finally:
