@@ -76,8 +76,8 @@ def check_finished(folder: Path, named: str) -> None:
         if not (folder / name).is_file():
             inside = sorted(each.parent.name for each in folder.glob("*/result.json"))
             more = f" and {len(inside) - NAMED:,} more" if len(inside) > NAMED else ""
-            found = f"; finished runs in it: {', '.join(inside[:NAMED])}{more}" if inside else ""
-            raise UserError(f"{named} is not the folder of a finished run: it has no {name}{found}")
+            hint = f"; finished runs in it: {', '.join(inside[:NAMED])}{more}" if inside else ""
+            raise UserError(f"{named} is not the folder of a finished run: it has no {name}{hint}")
 
 
 def _read_kept(folder: Path) -> Kept:

@@ -41,10 +41,11 @@ def write(forward: Forward, path: Path, metadata: Mapping[str, str]) -> None:
         program.unlink(missing_ok=True)
     if child.returncode:
         lacking = re.search(r"TF Select ops: (.*)", child.stderr)
-        operations = lacking[1] if lacking else "an operation"
-        raise UserError(
-            f"--format=litert: LiteRT has no form for {operations} as {forward.name} has it; use onnx"
-        )
+        ended = child.returncode < 0  # by a signal; else by an exception, whose last line says why
+        why = f"no form for {lacking[1] if lacking else 'an operation'} as {forward.name} has it"
+        if not lacking and not ended:
+            why = f"not converted {forward.name}: {child.stderr.strip().splitlines()[-1]}"
+        raise UserError(f"--format=litert: LiteRT has {why}; use onnx")
 
 
 def convert() -> None:
