@@ -27,6 +27,8 @@ from .test_docs import DOCS, PAGES, blocks, commands, ids, shell
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = {  # how a line begins, and why it is not typed here
+    "python -m ttl_jax bench how_sure runs/": "reads a finished study of five seeds",
+    "python -m ttl_jax bench how_sure --check": "two minutes of simulation, nothing to shorten",
     "pip install": "installs: `make package` does it in an environment of its own",
     "make ": "starts a check of its own",
     "launch/": "needs a cloud: tests/launch",
