@@ -48,7 +48,7 @@ quickstart: $(VENV)/installed  ## real transfer learning on generated images, un
 	$(BIN)/ttl-jax quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test  ## the suite, without torch
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # a file is one worker's: what its tests share is made once
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile tests  # a file is one worker's: what its tests share is made once; its children find this package compiled
 
 # A virtual environment of its own: `make test` shows that everything else works without these packages.
 extras:  ## the tests that need optuna, ray, submitit, wandb, mlflow, tensorboardX or litert

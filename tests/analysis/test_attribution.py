@@ -57,7 +57,7 @@ class Made:
 def made(request):
     if request.param == "image":
         return Made("cbr_tiny", "stage2/pool", (32, 32))
-    return Made("resnet18_3d", "stem", (4, 16, 16))
+    return Made("resnet18_3d", "stem", (4, 8, 8))
 
 
 def close(found, want):

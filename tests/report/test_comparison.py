@@ -99,6 +99,17 @@ def found(made):
     return copy.deepcopy(made[1])
 
 
+@pytest.fixture(scope="module")
+def page(made, tmp_path_factory):
+    return write(made[1], made[0], tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """Those of one setting alone: drawing all of them is most of a page's time."""
+    monkeypatch.setattr(html, "MAX_FIGURE_BYTES", 10)
+
+
 def test_statistics_find_what_was_put_in(found):
     statistics_found = found["statistics"]
     by_name = {(d["dataset"], d["strategy"]): d for d in statistics_found["differences"]}
@@ -191,7 +202,7 @@ def test_the_terminal_says_which_settings_have_warnings(found):
     ]
 
 
-def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, tmp_path):
+def test_comparisons_over_data_sets_stand_beside_those_of_each(found, made, few_figures, tmp_path):
     differences = [
         {**each, "dataset": name} for name in "abc" for each in found["statistics"]["differences"][:3]
     ]
@@ -271,7 +282,7 @@ def test_the_front_holds_what_nothing_beats():
         assert beaten == (place not in front)
 
 
-def test_a_comparison_made_before_a_cost_was_known_has_a_dash(found, made, tmp_path):
+def test_a_comparison_made_before_a_cost_was_known_has_a_dash(found, made, few_figures, tmp_path):
     for each in found["settings"]:
         del each["inference"], each["length"]
     first = compared.lines(found)[0]
@@ -390,8 +401,7 @@ def write(found, folder, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
-def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
-    path = write(found, made[0], tmp_path)
+def test_in_a_browser_it_sorts_filters_and_says_no_error(page, found, tmp_path):
     probe = """<script>
       const at = (selector) => document.querySelector(selector);
       const names = () => [...at("#comparison-table").tBodies[0].rows].filter((row) => !row.hidden)
@@ -416,7 +426,7 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
       const out = document.createElement("pre"); out.id = "said"; out.textContent = JSON.stringify(said);
       document.body.append(out);
     </script></body>"""
-    text = path.read_text().replace(
+    text = page.read_text().replace(
         "<head>", "<head><script>window.faults=[];onerror=(m)=>faults.push(m)</script>"
     )
     probed = tmp_path / "probed.html"
@@ -439,8 +449,8 @@ def test_in_a_browser_it_sorts_filters_and_says_no_error(found, made, tmp_path):
     assert "Uncaught" not in done.stderr
 
 
-def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, made, tmp_path):
-    text = write(found, made[0], tmp_path).read_text()
+def test_the_page_has_the_comparison_the_data_and_no_markup_from_names(found, made, page):
+    text = page.read_text()
     assert "lp_ft, preferred on validation, beats full on 2 of 2 test sets" in text
     assert 'id="comparison-table"' in text and "Critical-difference diagram" in text
     assert text.count('aria-label="AUROC against MB on disk on') == 2 and "mathdefault" not in text
@@ -464,7 +474,7 @@ def test_a_cell_that_a_spreadsheet_would_run_is_text(found):
     assert float(table[1]["difference"]) == found["statistics"]["differences"][0]["estimate"]
 
 
-def test_drawings_of_a_work_folder_are_images_that_run_nothing(found, made, tmp_path):
+def test_drawings_of_a_work_folder_are_images_that_run_nothing(found, made, few_figures, tmp_path):
     found["pictures"] = [
         {"strategy": "full", "model": "resnet50", "svg": "<svg><script>alert(1)</script></svg>"}
     ]
@@ -487,14 +497,16 @@ def test_the_picture_beside_the_answer_has_every_difference(found):
     assert "lp_ft, breast" not in lead.svg and lead.caption.endswith("Over all data sets together.")
 
 
-def test_what_does_not_fit_is_named(found, made, tmp_path, monkeypatch):
+def test_a_page_stays_below_five_megabytes():
     budgets = (html.MAX_FIGURE_BYTES, html.MAX_IMAGE_BYTES, comparison_page.MAX_PICTURE_BYTES)
     assert sum(budgets) <= 3_500_000  # tables of many cells take a third more
+
+
+def test_what_does_not_fit_is_named(found, made, few_figures, tmp_path, monkeypatch):
     picture = '<svg width="1" height="1" viewBox="0 0 9 9"><text>plan</text></svg>'
     found["pictures"] = [
         {"strategy": name, "model": "resnet50", "svg": picture} for name in ("full", "lp_ft")
     ]
-    monkeypatch.setattr(html, "MAX_FIGURE_BYTES", 10)
     monkeypatch.setattr(comparison_page, "MAX_PICTURE_BYTES", 300)
     text = write(found, made[0], tmp_path).read_text()
     assert text.count('<section class="setting"') == 1 and text.count('<figure class="plan">') == 1

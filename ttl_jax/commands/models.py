@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from ttl_jax.commands.arguments import Parser
@@ -82,6 +83,7 @@ def _units(name: str, image_size: int) -> list[dict[str, Any]]:
     return rows
 
 
+@cache
 def _sizes(name: str) -> dict[str, int]:
     """The number of parameters of each unit and of the head for 1000 classes."""
     from collections import Counter
