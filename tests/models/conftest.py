@@ -21,9 +21,13 @@ def fresh_traces():
 def gradients_of(fresh_traces):
     """(network, cut, pixels) -> a function that traces anew and gives gradients and moved statistics."""
 
-    def prepare(name, cut, size):
-        network, variables = models.create(name, 3, cut=cut), weights.initialise(name, 3, cut=cut)
-        images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 3)), jnp.float32)
+    def prepare(name, cut, size, dtype=jnp.float32):
+        network, variables = (
+            models.create(name, 3, cut=cut, dtype=dtype),
+            weights.initialise(name, 3, cut=cut),
+        )
+        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
+        images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 3)), dtype)
 
         def gradients():
             def loss(params):
