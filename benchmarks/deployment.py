@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from ttl_jax.deploy.export import onnx
 from ttl_jax.system.compilation_cache import set_up_jax
 
 DATASETS = ("brain_tumor_mri", "ham10000")
@@ -111,7 +112,7 @@ def measured(name: str, strategy: str, seed: int, workdir: Path, given: argparse
     row["error"] = run.export("onnx", quantized="int8", images=shown, out=folder / "export").largest_error
     for kind, file in files(folder).items():
         parts = [images[start : start + 64] for start in range(0, len(images), 64)]
-        row[kind] = scores(np.concatenate(list(map(session(file), parts))), test) | {
+        row[kind] = scores(np.concatenate(list(map(onnx.open_file(file), parts))), test) | {
             "mb": file.stat().st_size / 1e6
         }
     return row
@@ -129,16 +130,6 @@ def scores(chances: np.ndarray, split: Any) -> dict[str, float]:
 def files(folder: Path) -> dict[str, Path]:
     """What an export in 8 bits leaves."""
     return {"float32": folder / "export" / "model.onnx", "int8": folder / "export" / "model.int8.onnx"}
-
-
-def session(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The function of an exported file; its threads do not spin on into what is timed next."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    opened = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda images: opened.run(None, {"images": images})[0]
 
 
 def used(name: str, strategy: str, workdir: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -186,7 +177,7 @@ def timed(name: str, workdir: Path) -> dict[str, Any]:
     """
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     calls = {
-        (strategy, kind): session(file)
+        (strategy, kind): onnx.open_file(file)
         for strategy in STRATEGIES
         for kind, file in files(workdir / f"{name}-{slug(strategy)}-0").items()
     }

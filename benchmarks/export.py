@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -199,9 +199,9 @@ def speed(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, An
         for batch in BATCHES:
             images = np.resize(shown.images, (batch, *shown.images.shape[1:]))
             floats = np.random.default_rng(0).standard_normal((batch, 3, given.size, given.size), np.float32)
-            calls = {"onnx": session_call(ours, images)}
+            calls = {"onnx": partial(onnx.open_file(ours), images)}
             if exported:
-                calls["torch_onnx"] = session_call(theirs, floats)
+                calls["torch_onnx"] = partial(onnx.open_file(theirs), floats)
             if given.jax:
                 calls["jax"] = jax_call(forward, images)
             row |= {f"{side}_{batch}": value for side, value in in_turn(calls, given.repeats).items()}
@@ -216,7 +216,8 @@ def cuts(name: str, cut: str | None, given: argparse.Namespace) -> dict[str, Any
         onnx.write(forward, whole, {})
         change = quantize.quantize(whole, eight, shown, signature_of(name, given.size))
         calls = {
-            side: session_call(path, shown.images[:1]) for side, path in (("ms", whole), ("int8_ms", eight))
+            side: partial(onnx.open_file(path), shown.images[:1])
+            for side, path in (("ms", whole), ("int8_ms", eight))
         }
         sizes = flatten(forward.variables["params"]).values()
         return {
@@ -267,20 +268,6 @@ def nodes_of(path: Path) -> dict[str, int]:
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     fused = library.load(options.optimized_model_filepath, load_external_data=False)
     return {"written": sum(counted.values()), "run": len(fused.graph.node)}
-
-
-def session_call(path: Path, images: np.ndarray) -> Callable[[], Any]:
-    """One run of a file by ONNX Runtime, whose threads do not wait for work after it.
-
-    By default they spin on, and take a core from the session that is timed next: of two files of ResNet-50
-    that take 19 ms each, the second was given 31.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"images": images})
 
 
 def jax_call(forward: Forward, images: np.ndarray) -> Callable[[], Any]:

@@ -22,10 +22,10 @@ from ttl_jax.compare import cells, studies
 from ttl_jax.config import replace_fields
 from ttl_jax.engines import worker_cache
 from ttl_jax.evaluation.registry import merit
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.programs import Session
 from ttl_jax.training.records.checkpoints import Checkpoints
-from ttl_jax.training.records.provenance import write_json
 from ttl_jax.training.run import train
 
 SETS = ("pneumoniamnist", "breastmnist_resplit", "brain_tumor_mri", "lc25000_colon", "ham10000")

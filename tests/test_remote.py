@@ -8,6 +8,7 @@ import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote
+from ttl_jax.system.whole_file import whole_file
 
 
 @pytest.fixture
@@ -95,6 +96,18 @@ def test_manifests_come_after_arrays_and_results_after_all(bucket, monkeypatch):
             (folder / name).write_text(name)
     names = [name.removeprefix("/b/r/") for name in order]
     assert names[-2:] == ["last/manifest.json", "result.json"] and len(names) == 5
+
+
+def test_what_is_half_written_waits_for_its_end(bucket):
+    bucket.pipe({"/b/run/metrics.jsonl": b"a\n"})
+    mirror = remote.Mirror("memory://b/run")
+    with whole_file(mirror.folder / "predictions" / "test.npz") as beside:
+        beside.write_text("half")
+        mirror.push()
+        assert stored(bucket, "/b/run") == {"metrics.jsonl": "a\n"}
+        beside.write_text("whole")
+    mirror.push()
+    assert stored(bucket, "/b/run") == {"metrics.jsonl": "a\n", "predictions/test.npz": "whole"}
 
 
 def test_a_failing_run_is_copied_back_too(bucket):

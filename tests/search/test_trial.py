@@ -9,6 +9,7 @@ from ttl_jax.search.subject import read
 from ttl_jax.search.trainings import folder
 from ttl_jax.search.trial import LastSave, _best_so_far, known, run_trial
 from ttl_jax.system.lock import HeldError
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.records import provenance
 
 DROPPED = ("img_per_s",)
@@ -133,5 +134,5 @@ def test_where_the_figure_is_undefined_a_trial_goes_by_the_loss_as_training_does
 def test_an_undefined_score_that_a_version_before_kept_as_nothing_is_looked_up_again(tmp_path, trial):
     score, place = trial(tmp_path, 1, 0.5), folder(tmp_path, Request(1))
     answers = known(place)
-    provenance.write_json(place / "scores.json", {"0.5": answers["0.5"] | {"score": None}})
+    write_json(place / "scores.json", {"0.5": answers["0.5"] | {"score": None}})
     assert trial(tmp_path, 1, 0.5) == score and known(place) == answers

@@ -18,7 +18,7 @@ from ttl_jax.analysis.overlay import overlay
 from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation import predictions
 from ttl_jax.report.surest_errors import confident_errors, confident_right
-from ttl_jax.training.records.provenance import write_json
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.result import Result
 from ttl_jax.training.trainer import Hook, Trainer
 from ttl_jax.typing import Array

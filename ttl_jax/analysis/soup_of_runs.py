@@ -16,6 +16,7 @@ from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import variables_of
 from ttl_jax.strategies.parts.soup import SOUPS, greedy_soup, uniform_soup
 from ttl_jax.system.json_object import read_object
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.build import Loaded, load_run
 from ttl_jax.training.frozen.inputs import Inputs
 from ttl_jax.training.frozen.phase_data import PhaseData
@@ -102,7 +103,7 @@ def soup(runs: Sequence[Path], workdir: Path, kind: str = "greedy") -> dict[str,
             sum(math.prod(leaf.shape) for path, leaf in mean.items() if path.startswith("params/"))
         ),
     }
-    provenance.write_json(workdir / "result.json", result)
+    write_json(workdir / "result.json", result)
     return result
 
 

@@ -13,7 +13,7 @@ from ttl_jax.compare.cells import Setting
 from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.errors import UserError
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.records import provenance
+from ttl_jax.system.whole_file import write_json
 
 Key = tuple[str, str, str]  # data set, model, strategy
 
@@ -52,7 +52,7 @@ def lengths(config: CompareConfig, workdir: Path) -> dict[Key, float]:
             counted = list(pool.map(operations, *zip(*missing, strict=True)))
         counts |= {_name(what): flops for what, flops in zip(missing, counted, strict=True)}
         workdir.mkdir(parents=True, exist_ok=True)
-        provenance.write_json(path, counts)
+        write_json(path, counts)
     return relative(config, {key: counts[_name(what)] for key, what in wanted.items()})
 
 

@@ -30,6 +30,7 @@ from ttl_jax.report import comparisons, data_sets, headlines, warned
 from ttl_jax.system import remote, terminal
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import SAVING, Notice, Preempted
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.programs import one_program
 from ttl_jax.training.records import provenance, run_manifest
 
@@ -85,7 +86,7 @@ def compare(
             shutil.rmtree(workdir / "features", ignore_errors=True)
         states = [setting_state(config, workdir, setting, tuners[setting]) for setting in settings]
         comparison = summary.summarise(config, workdir, states, failures)
-        provenance.write_json(workdir / "compare.json", comparison)
+        write_json(workdir / "compare.json", comparison)
         paths = summary.write_outputs(workdir, comparison, config.report)
     wrote = [f"wrote {path}" for path in paths]
     out = terminal.console(elsewhere=140)

@@ -12,7 +12,7 @@ from ttl_jax.compare.config import CompareConfig, strategy_texts
 from ttl_jax.config.data import DataConfig, data_config, generated
 from ttl_jax.data.sources.registry import read_listing
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.records import provenance
+from ttl_jax.system.whole_file import write_json
 
 FOLDS = 5  # of "auto"
 SMALL = 1000  # training images below which one split says little
@@ -44,7 +44,7 @@ def resolve(config: CompareConfig, workdir: Path) -> dict[str, int]:
                     flush=True,
                 )
     workdir.mkdir(parents=True, exist_ok=True)
-    provenance.write_json(path, known)
+    write_json(path, known)
     return {name: known[name] for name in names}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ttl_jax.compare.config import CompareConfig
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.records import provenance
+from ttl_jax.system.whole_file import write_json
 
 
 def costs(
@@ -36,7 +36,7 @@ def costs(
         several = "networks cost" if len(distinct) > 1 else "network costs"
         print(f"measuring what {len(distinct)} {several} in use", flush=True)
         known |= {name: _measure(network, timed) for name, network in distinct.items()}
-        provenance.write_json(path, known)
+        write_json(path, known)
     return [None if name is None else known[name] for name in names]
 
 

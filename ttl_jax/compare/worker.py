@@ -50,11 +50,11 @@ def _train(task: CellTask, folder: Path, notice: Notice | None) -> str:
     from ttl_jax.engines import worker_cache
     from ttl_jax.system import host
     from ttl_jax.system.compilation_cache import set_up_jax
+    from ttl_jax.system.whole_file import write_json
     from ttl_jax.training.frozen.store import FeatureStore
     from ttl_jax.training.heads.many_runs import train_together
     from ttl_jax.training.hooks.finite import DivergedError
     from ttl_jax.training.programs import Session
-    from ttl_jax.training.records.provenance import write_json
     from ttl_jax.training.run import train
 
     config = task.config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from ttl_jax.data.images.decode import UnreadableImageError, reason
 from ttl_jax.deploy.dicom_answer import DicomAnswerer
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote
+from ttl_jax.system.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -88,10 +88,9 @@ def save(made: Dataset, place: Path) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    beside = place.with_name(f".{place.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        made.save_as(beside, enforce_file_format=True)
-        beside.replace(place)
+        with whole_file(place) as beside:
+            made.save_as(beside, enforce_file_format=True)
     except OSError as error:
         raise UserError(f"{place} cannot be written ({error.strerror or error})") from None
 

@@ -35,6 +35,7 @@ from ttl_jax.evaluation.subgroups import gaps
 from ttl_jax.report.operating import operating_rows
 from ttl_jax.system.csv_cell import csv_line
 from ttl_jax.system.json_object import read_object
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.predictor import make_predict
 from ttl_jax.training.records import provenance
 from ttl_jax.training.records.training_features import (
@@ -269,8 +270,8 @@ def _write(
         class_names=here.class_names, task=here.task, columns=here.columns,
     )  # fmt: skip
     shutil.copyfile(validation, folder / "predictions" / "val.npz")
-    provenance.write_json(folder / "config.json", about)
-    provenance.write_json(folder / "result.json", result)
+    write_json(folder / "config.json", about)
+    write_json(folder / "result.json", result)
     title = f"External test of {result['model']}, {result['strategy']}, on {result['dataset']}"
     report.write([folder], folder / "report.html", title)
 

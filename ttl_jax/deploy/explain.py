@@ -18,7 +18,7 @@ from ttl_jax.analysis.overlay import outlined, overlay
 from ttl_jax.deploy.pictures import Picture
 from ttl_jax.errors import UserError, nearest
 from ttl_jax.report import explanation
-from ttl_jax.training.records.provenance import write_json
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.result import Result
 from ttl_jax.typing import Array, Bool, Float, Int, UInt8
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.deploy.predict import Row
+from ttl_jax.system.whole_file import whole_file
 
 _PART = "part-{:06d}.jsonl"
 
@@ -24,13 +25,13 @@ def _parts(folder: Path) -> list[Path]:
 def write_part(folder: Path, number: int, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
     """Write a part as a whole or not at all: a line with the hash of the others, and a line a row."""
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    place = folder / _PART.format(number)
-    beside = place.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8") as file:
+    with (
+        whole_file(folder / _PART.format(number)) as beside,
+        beside.open("w", encoding="utf-8") as file,
+    ):
         file.write(json.dumps({**about, "sha256": hashlib.sha256(lines.encode()).hexdigest()}) + "\n" + lines)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(place)
 
 
 def whole_parts(folder: Path) -> list[Path]:

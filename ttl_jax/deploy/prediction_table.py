@@ -28,7 +28,8 @@ from ttl_jax.system import remote
 from ttl_jax.system.csv_cell import csv_line
 from ttl_jax.system.json_object import read_object
 from ttl_jax.system.lock import held
-from ttl_jax.training.records.provenance import command, write_json
+from ttl_jax.system.whole_file import whole_file, write_json
+from ttl_jax.training.records.provenance import command
 
 if TYPE_CHECKING:
     from ttl_jax.deploy.dicom_folder import AnswerFolder
@@ -323,9 +324,8 @@ def _write(place: Path, table: PredictionTable, wanted: Sequence[str], folder: P
         columns = list(wanted)
         rows = ({**row, "id": pseudonym(row["id"])} for row in rows)
     ending = Path(table.out).suffix.lower()
-    beside = place.with_name(f".{place.name}.tmp")
-    {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending](beside, columns, rows)
-    beside.replace(place)
+    with whole_file(place) as beside:
+        {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending](beside, columns, rows)
 
 
 def _short(value: Any) -> object:

@@ -26,6 +26,7 @@ from ttl_jax.search.subject import read
 from ttl_jax.search.trainings import Trainings, folder, train_all
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import Notice
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.records import provenance
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def paper(
         ],
         "searches": {kind: records[kind]["cost"] for kind in KINDS},
     }
-    provenance.write_json(workdir / "paper.json", content)
+    write_json(workdir / "paper.json", content)
     (workdir / "paper.md").write_text(markdown(content), encoding="utf-8")
     return content
 

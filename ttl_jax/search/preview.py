@@ -17,7 +17,7 @@ from ttl_jax.data.dataset import Dataset
 from ttl_jax.evaluation.registry import metric
 from ttl_jax.search.config import SearchConfig
 from ttl_jax.search.subject import read
-from ttl_jax.training.records import provenance
+from ttl_jax.system.whole_file import write_json
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -83,7 +83,7 @@ def preview(
     }
     record["proposal"] = _proposal(record, best, wanted)
     workdir.mkdir(parents=True, exist_ok=True)
-    provenance.write_json(workdir / "preview.json", record)
+    write_json(workdir / "preview.json", record)
     draw(record, workdir / "figures" / "preview.png")
     return record | {"table": rows(record)}
 

@@ -25,6 +25,7 @@ from ttl_jax.system import remote
 from ttl_jax.system.json_object import read_object
 from ttl_jax.system.lock import held
 from ttl_jax.system.preemption import Notice
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.records import provenance
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _search(trainings: Trainings, costs: Mapping[int, Cost], with_report: bool) 
         for trial in winners
         for warning in _result(folder(workdir, request_of(trial))).get("warnings", ())
     ]
-    provenance.write_json(workdir / "search.json", record)
+    write_json(workdir / "search.json", record)
     from ttl_jax.search.figure import draw
 
     draw(record, workdir / "figures" / "search.png")

@@ -20,11 +20,11 @@ from ttl_jax.system import host
 from ttl_jax.system.compilation_cache import set_up_jax
 from ttl_jax.system.json_object import read_object
 from ttl_jax.system.preemption import Notice
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.frozen.store import FeatureStore
 from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.hooks.pause import Pause, Paused
 from ttl_jax.training.programs import Session
-from ttl_jax.training.records import provenance
 from ttl_jax.training.run import train
 from ttl_jax.training.trainer import Hook
 
@@ -118,7 +118,7 @@ def run_trial(
     def keep() -> None:
         answers[str(float(budget))] = {"score": score, "step": step, "why": why}
         folder.mkdir(parents=True, exist_ok=True)
-        provenance.write_json(folder / SCORES, answers)
+        write_json(folder / SCORES, answers)
 
     def go_on() -> float | None:
         nonlocal budget, score, step

@@ -26,6 +26,7 @@ from typing import Any
 from ttl_jax.errors import UserError
 from ttl_jax.system.folders import user_cache
 from ttl_jax.system.lock import held
+from ttl_jax.system.whole_file import is_half
 
 OWN = ("owner.json", "lock", "features")  # of this machine: locks, and features kept on its disk
 HALF = (".tmp", ".part", ".lock")  # being written
@@ -326,7 +327,7 @@ def _waves(names: Sequence[str]) -> list[list[str]]:
 def _state(folder: Path) -> dict[str, tuple[int, int]]:
     state = {}
     for path in folder.rglob("*"):
-        if {*OWN} & {*path.relative_to(folder).parts} or path.suffix in HALF:
+        if {*OWN} & {*path.relative_to(folder).parts} or path.suffix in HALF or is_half(path):
             continue
         try:
             stat = path.stat()

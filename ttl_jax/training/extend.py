@@ -12,6 +12,7 @@ from ttl_jax import strategies
 from ttl_jax.config import RunConfig, replace_fields
 from ttl_jax.errors import UserError
 from ttl_jax.system.json_object import read_object
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.records import provenance
 
@@ -58,7 +59,7 @@ def extend(workdir: Path, config: RunConfig) -> None:
         before = {**known, "step": step, "command": provenance.command()}
         record["config"] |= {name: getattr(config, name) for name in LENGTHS}
         record["continued"] = [*record.get("continued", ()), before]
-        provenance.write_json(path, record)  # first: after a kill the same command moves the rest
+        write_json(path, record)  # first: after a kill the same command moves the rest
     if result.exists() and read_object(result, steps=int)["steps"] == record["continued"][-1]["step"]:
         _set_aside(workdir, len(record["continued"]))
 

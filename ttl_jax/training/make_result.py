@@ -16,9 +16,10 @@ from ttl_jax.strategies import flatten
 from ttl_jax.strategies.anatomy import SOURCE_HEAD, variables_of
 from ttl_jax.strategies.parts import Ended
 from ttl_jax.system.json_object import read_object
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.frozen.phase_data import PhaseData
 from ttl_jax.training.progress import Progress
-from ttl_jax.training.records import loggers, provenance, signature
+from ttl_jax.training.records import loggers, signature
 from ttl_jax.training.records.signature import Signature
 from ttl_jax.training.records.training_features import write_training_features
 from ttl_jax.training.result import Result, evaluate_once
@@ -122,7 +123,7 @@ def _scored(trainer: Trainer, best: Variables, about: dict[str, Any]) -> dict[st
     )
     metrics |= about | {"data": card(inputs.sets) | looked_for(config.data)}
     if layout.first:
-        provenance.write_json(path, metrics)
+        write_json(path, metrics)
         for place, event in itertools.product(trainer.log.loggers, loggers.result_events(metrics)):
             place.event(event)
     return metrics
@@ -161,4 +162,4 @@ def _report(trainer: Trainer) -> None:
         from ttl_jax import report
 
         title = f"{config.model.name}, {trainer.strategy.name}"
-        report.write([path.parent], path.with_name("report.tmp.html"), title).replace(path)
+        report.write([path.parent], path, title)

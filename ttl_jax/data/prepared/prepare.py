@@ -17,7 +17,7 @@ from typing import Any
 from ttl_jax.config.data import DataConfig, generated
 from ttl_jax.data.load import check
 from ttl_jax.data.prepared.manifest import SOURCE_FIELDS, make_manifest, source_fields
-from ttl_jax.data.prepared.shard import NOTES, Shard, finished, plan, read_note, starts, write_json
+from ttl_jax.data.prepared.shard import NOTES, Shard, finished, plan, read_note, starts, write_note
 from ttl_jax.data.prepared.shard_workers import write_all
 from ttl_jax.data.progress_lines import Progress, progress_lines
 from ttl_jax.data.sources.listing import Listing
@@ -104,7 +104,7 @@ def _prepare(
         raise UserError(f"{error}; what was prepared is kept in {folder}") from None
     manifest = make_manifest(listing, config, shards, notes, faults)
     # The manifest comes after all shards, because it makes the folder readable as a data set.
-    write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
+    write_note(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
     _sweep(folder, shards)
     return Prepared(
         folder=folder,
@@ -140,7 +140,7 @@ def _claim(folder: Path, source: dict[str, Any]) -> None:
     try:
         claim.parent.mkdir(parents=True, exist_ok=True)
         if not claim.exists():
-            write_json(claim, source)
+            write_note(claim, source)
     except OSError as error:
         raise of_system(OSError(error.errno, error.strerror, f"--out={folder}")) from None
 

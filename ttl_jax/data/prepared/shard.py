@@ -143,7 +143,7 @@ def write_shard(shard: Shard) -> Iterator[None]:
         note["bytes"] = partial.stat().st_size
         partial.replace(shard.folder / shard.name)
     # The note comes last, because it marks the shard as finished.
-    write_json(shard.note, {**note, "digest": digest(note)})
+    write_note(shard.note, {**note, "digest": digest(note)})
 
 
 @contextmanager
@@ -159,8 +159,8 @@ def _partial(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file as a whole or not at all; raise UserError if it cannot be written."""
+def write_note(path: Path, content: dict[str, Any]) -> None:
+    """Write a note or the manifest, whole or not at all; raise UserError if it cannot be written."""
     with _partial(path) as partial:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         partial.write_text(text + "\n", encoding="utf-8")

@@ -29,6 +29,7 @@ from ttl_jax.models import Network
 from ttl_jax.strategies import LabelledPhase
 from ttl_jax.system.placing import placed
 from ttl_jax.system.preemption import Notice, Preempted
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.training.build import loss_of
 from ttl_jax.training.compile_ahead import compile_step
 from ttl_jax.training.frozen.inputs import as_they_are
@@ -105,11 +106,9 @@ class Fitted:
     def save(self, path: Path) -> None:
         """Writes all that `load` needs to go on from here, as a whole or not at all."""
         said = [[dataclasses.asdict(self.progress[place]), self.scores[place]] for place in self.progress]
-        beside = path.with_suffix(".tmp")
-        with beside.open("wb") as file:
+        with whole_file(path) as beside, beside.open("wb") as file:
             leaves = {f"leaf{number}": leaf for number, leaf in enumerate(jax.tree.leaves(self._arrays))}
             np.savez(file, step=self.step, said=np.frombuffer(json.dumps(said).encode(), np.uint8), **leaves)
-        beside.replace(path)
 
     def load(self, path: Path) -> None:
         """Takes the place that was saved; this one must be of the same probes, at their start."""

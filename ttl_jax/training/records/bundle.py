@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ttl_jax.errors import UserError
 from ttl_jax.system.json_object import read_object
+from ttl_jax.system.whole_file import whole_file
 
 MANIFEST = "manifest.json"
 _ORBAX_MARK = "_CHECKPOINT_METADATA"  # of bundles that Orbax's own manager committed (before manifests)
@@ -49,9 +50,8 @@ def seal(bundle: Path) -> None:
         for path in sorted(bundle.rglob("*"))
         if path.is_file()
     }
-    beside = bundle / f"{MANIFEST}.tmp"
-    beside.write_text(json.dumps({"files": files}))
-    beside.replace(bundle / MANIFEST)
+    with whole_file(bundle / MANIFEST) as beside:
+        beside.write_text(json.dumps({"files": files}))  # ends in a bracket: a cut is seen
 
 
 def _sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.evaluation import registry
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.training.records.events import read_events
 from ttl_jax.training.records.loggers import Logger
 
@@ -41,9 +42,8 @@ class EventLog:
             return
         if self._path.exists():
             kept = [line for line, event in read_events(self._path) if event["step"] <= resume_step]
-            beside = self._path.with_suffix(".tmp")  # a kill in between must not lose them
-            beside.write_text("".join(line + "\n" for line in kept))
-            beside.replace(self._path)
+            with whole_file(self._path) as beside:  # a kill in between must not lose them
+                beside.write_text("".join(line + "\n" for line in kept))
         for logger in self.loggers:
             logger.begin(resume_step)
 

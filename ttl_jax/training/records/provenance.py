@@ -27,6 +27,7 @@ from ttl_jax.errors import UserError
 from ttl_jax.strategies import terms, text_of
 from ttl_jax.system.json_object import check_fields, read_object
 from ttl_jax.system.lock import held
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.training.records import manifest_changes
 from ttl_jax.training.records.run_manifest import RunManifest, made_from, read
 
@@ -340,13 +341,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             installed[name] = "absent"
     return installed
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file as a whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
 
 
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ttl_jax.config import RunConfig
 from ttl_jax.data.dataset import ArrayReader, Dataset, SubsetReader
 from ttl_jax.errors import UserError
 from ttl_jax.system import remote
+from ttl_jax.system.whole_file import whole_file
 
 FILE = "manifest.npz"
 UNREAD = ("last", "soup", "start", "features")  # folders of a run that are none of its weights
@@ -75,10 +76,8 @@ class RunManifest:
             name: value for name, value in given.items() if isinstance(value, np.ndarray)
         }
         about = json.dumps({name: value for name, value in given.items() if name not in arrays})
-        beside = folder / f"{FILE}.tmp"
-        with beside.open("wb") as file:
+        with whole_file(folder / FILE) as beside, beside.open("wb") as file:
             np.savez_compressed(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
-        beside.replace(folder / FILE)
 
 
 def read(folder: Path) -> RunManifest | None:

@@ -22,7 +22,7 @@ from ttl_jax.evaluation.thresholds import threshold_at
 from ttl_jax.report.operating import AIMS
 from ttl_jax.strategies import parse, title
 from ttl_jax.system.json_object import read_object
-from ttl_jax.training.records.provenance import write_json
+from ttl_jax.system.whole_file import write_json
 from ttl_jax.typing import Float
 from ttl_jax.weights import Preprocessing
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ttl_jax.system.csv_cell import csv_cell
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.training.records.events import read_events
 
 FIRST = ["step", "epoch", "split", "phase", "loss"]  # columns that stand in front
@@ -55,12 +56,10 @@ class CsvFile:
         return row
 
     def _write_all(self) -> None:
-        beside = self._path.with_suffix(".csv.tmp")
-        with beside.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(self._path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, self._columns, lineterminator="\n")
             table.writeheader()
             table.writerows(self._rows)
-        beside.replace(self._path)
 
 
 def make(folder: Path, config: Mapping[str, Any]) -> CsvFile:
