@@ -148,8 +148,7 @@ class Coverage:
 def noticed(tree: Path, module: str, text: str, tests: Sequence[str], limit: float) -> str:
     """Outcome of the tests on a tree with this text of a module, in a child process.
 
-    killed, timeout or survived; "error" where pytest did not get as far as the tests (statuses 3 to 5), which
-    says nothing of them.
+    killed, timeout or survived; "error" where pytest found no such tests, which says nothing of them.
     """
     place = tree / module
     before = place.read_text()
@@ -176,7 +175,8 @@ def noticed(tree: Path, module: str, text: str, tests: Sequence[str], limit: flo
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
-                return "survived" if code == 0 else "error" if code in (3, 4, 5) else "killed"
+                absent = code == 5 or b"ERROR: not found" in (tree.parent / "last.txt").read_bytes()
+                return "survived" if code == 0 else "error" if absent else "killed"
             time.sleep(0.05)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)

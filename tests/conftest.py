@@ -19,13 +19,20 @@ if jax.__version_info__ < (0, 11):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
 # Of 51 s of tests that train, 2.6 went to looking for garbage in what was imported, and 5 to the system's
-# giving back what each training had given away a moment before. Memory is measured in children.
+# giving back what each training had given away a moment before.
 gc.set_threshold(50_000, 50, 50)
+RELEASE = host.release_memory
 host.release_memory = lambda: None  # before anyone imports it
 # Checkpoints are synced to the disk, which takes longer than training: in memory where there is enough of it.
 MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
     os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None
+
+
+@pytest.fixture
+def release_memory():
+    """The function that gives memory back, for tests of memory."""
+    return RELEASE
 
 
 @pytest.fixture(scope="session", autouse=True)
