@@ -1,4 +1,4 @@
-"""MedMNIST v2's PneumoniaMNIST and BreastMNIST on their official splits: transfer against the published ResNet-18.
+"""MedMNIST v2: PneumoniaMNIST and BreastMNIST, official splits, transfer against the published ResNet-18.
 
     python -m ttl_jax compare --config=medmnist --workdir=runs/medmnist
 
