@@ -22,11 +22,9 @@ def gradients_of(fresh_traces):
     """(network, cut, pixels) -> a function that traces anew and gives gradients and moved statistics."""
 
     def prepare(name, cut, size, dtype=jnp.float32):
-        network, variables = (
-            models.create(name, 3, cut=cut, dtype=dtype),
-            weights.initialise(name, 3, cut=cut),
-        )
-        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
+        network = models.create(name, 3, cut=cut, dtype=dtype)
+        drawn = weights.initialise(name, 3, cut=cut)
+        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), drawn)
         images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 3)), dtype)
 
         def gradients():
