@@ -73,6 +73,7 @@ def test_killed_and_started_again_it_repeats_nothing(tmp_path, capsys):
         f"lr{setting['lr']:g}-seed{seed}" for seed in (0, 1)
     }
     assert (tmp_path / "report.html").stat().st_size > 10_000 and "Validation prefers" in said
+    assert (tmp_path / "figures").is_dir() and f"wrote {tmp_path / 'figures'}" in said
     assert main(words(tmp_path)) == 0
     assert events(capsys.readouterr().out) == []
 

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -495,6 +496,22 @@ def test_the_picture_beside_the_answer_has_every_difference(found):
     ]
     lead = comparison_page._lead(found, rows)
     assert "lp_ft, breast" not in lead.svg and lead.caption.endswith("Over all data sets together.")
+
+
+def test_the_figures_are_files_that_stand_alone(found, made):
+    files = report.figure_files(found)
+    sets = ("breast", "ham_10000")
+    costs = [cost for cost in comparison_figures.COSTS if f"{cost}_breast" in files]
+    named = {"critical_difference", *(f"{kind}_{name}" for kind in ("differences", *costs) for name in sets)}
+    assert len(costs) >= 5 and named <= set(files) <= named | {"differences"}
+    for name, svg in files.items():
+        texts = "".join(ElementTree.fromstring(svg).itertext())  # well-formed, with its namespace
+        assert "var(--" not in svg and "#1b1f24" in svg
+        if name.startswith("differences_"):
+            assert name.removeprefix("differences_") in texts
+            assert all(strategy in texts for strategy in SIGNALS if strategy != "full")
+    one = dict(zip(sets, (files[f"differences_{name}"] for name in sets), strict=True))
+    assert one["breast"] != one["ham_10000"]
 
 
 def test_a_page_stays_below_five_megabytes():

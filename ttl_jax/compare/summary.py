@@ -19,6 +19,7 @@ from ttl_jax.compare.statistics import statistics
 from ttl_jax.data import card
 from ttl_jax.evaluation import Metric, predictions, registry
 from ttl_jax.evaluation.intervals import intervals_of, mean_interval
+from ttl_jax.system.whole_file import whole_file
 from ttl_jax.training.records import provenance
 
 
@@ -205,6 +206,11 @@ def write_outputs(workdir: Path, comparison: dict[str, Any], report: bool) -> li
         title = "Comparison of strategies"
         drawn = reports.with_pictures(comparison, workdir)
         paths.append(reports.write(folders, workdir / "report.html", title, comparison=drawn))
+        for name, svg in reports.figure_files(comparison).items():
+            file = re.sub(r"[^A-Za-z0-9._+=]+", "-", name)
+            with whole_file(workdir / "figures" / f"{file}.svg") as beside:
+                beside.write_text(svg, encoding="utf-8")
+        paths.append(workdir / "figures")
     return paths
 
 

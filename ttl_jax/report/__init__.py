@@ -1,5 +1,6 @@
 """Reports from result files: the terminal's table and the one-file HTML page."""
 
+from ttl_jax.report.comparison.comparison_page import figure_files
 from ttl_jax.report.comparison.text import (
     comparisons,
     data_sets,
@@ -19,6 +20,7 @@ __all__ = [
     "Value",
     "comparisons",
     "data_sets",
+    "figure_files",
     "headlines",
     "print_table",
     "read_comparison",

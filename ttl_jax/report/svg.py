@@ -113,6 +113,14 @@ def panels(count: int, height: float, title: str, label: str) -> Iterator[tuple[
         yield made, every[:count]
 
 
+def as_file(svg: str) -> str:
+    """A figure of a page as a file of its own, with its colours on white."""
+    plain = re.sub(r"var\(--[\w-]+, (#\w+)\)", r"\1", svg)
+    return plain.replace('<svg role="img"', '<svg xmlns="http://www.w3.org/2000/svg" role="img"', 1).replace(
+        'style="', 'style="background: #ffffff; ', 1
+    )
+
+
 def as_image(text: str, title: str) -> str:
     """An <img> of an SVG file that others may have written: nothing in it runs or is fetched."""
     data = base64.b64encode(text.encode()).decode("ascii")

@@ -14,7 +14,7 @@ from ttl_jax.report.comparison import text as compared
 from ttl_jax.report.comparison.comparison_figures import Difference
 from ttl_jax.report.comparison.decisions import decision_tests, trusts
 from ttl_jax.report.read import Run, look_up
-from ttl_jax.report.svg import Drawn, as_image
+from ttl_jax.report.svg import Drawn, as_file, as_image
 
 MAX_PICTURE_BYTES = 600_000  # of plans of strategies
 MAX_DIFFERENCES = 16  # in the picture beside the answer, so that both are seen at once
@@ -88,13 +88,41 @@ def variables(comparison: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, A
     }
 
 
-def _lead(comparison: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | None:
-    """The picture beside the answer: what each strategy gains, over the data sets where that is known."""
-    statistics = comparison["statistics"]
-    several = len({(row.dataset, row.model) for row in rows}) > 1
-    all_of_them = [
+def figure_files(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of a comparison as SVG files: name -> content.
+
+    `differences` of all data sets together and of each, `critical_difference`, and the metric against each
+    cost on each data set; one that has nothing to show is left out.
+    """
+    rows, statistics = compared.lines(comparison), comparison["statistics"]
+    metric, reference = wording.title(statistics["metric"]), statistics["reference"]
+    each_set = list(dict.fromkeys(row.dataset for row in rows))
+    drawn: dict[str, str | None] = {
+        "differences": comparison_figures.differences(_pooled(comparison), reference, metric)
+    }
+    for name in each_set:
+        here = _differences([row for row in rows if row.dataset == name])
+        drawn[f"differences_{name}"] = comparison_figures.differences(here, reference, f"{name}: {metric}")
+    if statistics["friedman"] is not None:
+        drawn["critical_difference"] = comparison_figures.critical_difference(statistics["friedman"])
+    for cost in comparison_figures.costs_to_choose(rows):
+        drawn |= {f"{cost}_{name}": comparison_figures.pareto(rows, name, cost) for name in each_set}
+    return {name: as_file(svg) for name, svg in drawn.items() if svg is not None}
+
+
+def _pooled(comparison: Mapping[str, Any]) -> list[Difference]:
+    return [
+        Difference(each["strategy"], each["estimate"], each["low"], each["high"], each["p_holm"])
+        for each in compared.pooled(comparison)
+    ]
+
+
+def _differences(rows: Sequence[compared.Line]) -> list[Difference]:
+    """Those that are known; named with their data set and network where there are several of either."""
+    sets, models = {row.dataset for row in rows}, {row.model for row in rows}
+    return [
         Difference(
-            f"{row.strategy}, {row.dataset}" if several else row.strategy,
+            ", ".join([row.strategy] + [row.dataset] * (len(sets) > 1) + [row.model] * (len(models) > 1)),
             row.difference,
             row.d_low,
             row.d_high,
@@ -103,12 +131,14 @@ def _lead(comparison: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn
         for row in rows
         if row.difference is not None
     ]
-    pooled = [
-        Difference(each["strategy"], each["estimate"], each["low"], each["high"], each["p_holm"])
-        for each in compared.pooled(comparison)
-    ]
+
+
+def _lead(comparison: Mapping[str, Any], rows: Sequence[compared.Line]) -> Drawn | None:
+    """The picture beside the answer: what each strategy gains, over the data sets where that is known."""
+    statistics = comparison["statistics"]
+    pooled = _pooled(comparison)
     one_network = len({row.model for row in rows}) == 1
-    shown = pooled if pooled and one_network else all_of_them
+    shown = pooled if pooled and one_network else _differences(rows)
     by_size = sorted(shown, key=lambda each: -abs(each.estimate))[:MAX_DIFFERENCES]
     picked = [each for each in shown if each in by_size]
     svg = comparison_figures.differences(picked, statistics["reference"], wording.title(statistics["metric"]))
