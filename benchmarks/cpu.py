@@ -10,6 +10,7 @@ A peer is PyTorch, eager, float32, channels-last, as many threads as cores, and 
 +bf16       autocast to bfloat16, where the CPU computes in it
 +compile    torch.compile
 onnxruntime is ONNX Runtime on the network as PyTorch exports it; inference alone.
+A name with a slash is the folder of another checkout of this project: before a change and after it.
 What is not there is named and left out. `make parity` installs PyTorch; extra `export`, ONNX Runtime.
 
     python -m ttl_jax bench cpu --cases=resnet50:128,densenet121:128,vgg19:128,efficientnet_lite0:128 \
@@ -169,6 +170,10 @@ def onnxruntime_step(model: str, size: int, batch: int) -> Callable[[], None]:
 
 def missing(peer: str) -> str:
     """Why `peer` cannot run on this machine; nothing where it can."""
+    if "/" in peer:
+        return (
+            "" if (Path(peer) / "benchmarks" / "cpu.py").exists() else "no checkout of this project is there"
+        )
     name, *additions = peer.split("+")
     if find_spec("torch") is None or not (ROOT / "parity").is_dir():
         return "torch is not installed: say `make parity` in a checkout of the project"
@@ -245,13 +250,14 @@ class Child:
         script: a benchmark whose `--worker WORDS` ends in `answers`.
         words: these.
         environment: of the process.
+        root: the checkout that it finds the package in.
     """
 
-    def __init__(self, script: str, words: list[str], environment: dict[str, str]) -> None:
-        paths = (str(ROOT), environment.get("PYTHONPATH"))
+    def __init__(self, script: str, words: list[str], environment: dict[str, str], root: Path = ROOT) -> None:
+        paths = (str(root), environment.get("PYTHONPATH"))
         self.process = subprocess.Popen(
             [sys.executable, script, "--worker", *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root,
             env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )  # fmt: skip
         self.answer("ready")
@@ -291,13 +297,15 @@ def compare(
 ) -> list[dict[str, object]]:
     """All sides in turn; a row each, ours first."""
     words = [model, str(size), str(batch), mode]
-    environments = {"jax": environment(flags=True, malloc=True)} | {
-        peer: peer_environment(peer) for peer in peers
-    }
     children: dict[str, Child] = {}
-    for side, given in environments.items():
+    for side in ("jax", *peers):
         try:
-            children[side] = Child(__file__, [side, *words], given)
+            if side == "jax" or "/" in side:
+                root, given = ROOT if side == "jax" else Path(side), environment(flags=True, malloc=True)
+                script = str(root / "benchmarks" / "cpu.py")
+                children[side] = Child(script, ["jax", *words], given, root)
+            else:
+                children[side] = Child(__file__, [side, *words], peer_environment(side))
         except RuntimeError:  # its own error stands above: PyTorch's exporter refuses some networks
             if side == "jax":
                 raise
@@ -338,7 +346,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(
-        "--peers", default=",".join(PEERS), help=f"torch, + {', '.join(ADDITIONS)}; onnxruntime"
+        "--peers", default=",".join(PEERS), help=f"torch, + {', '.join(ADDITIONS)}; onnxruntime; a checkout"
     )
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     given = parser.parse_args(arguments)
@@ -352,11 +360,13 @@ def main(arguments: list[str]) -> None:
     peers = [peer for peer in given.peers.split(",") if peer]
     for peer in peers:
         name, *additions = peer.split("+")
-        if name not in ("torch", "onnxruntime") or not set(additions) <= set(
-            ADDITIONS if name == "torch" else ()
+        if "/" not in peer and (
+            name not in ("torch", "onnxruntime")
+            or not set(additions) <= set(ADDITIONS if name == "torch" else ())
         ):
             parser.error(
-                f"--peers takes torch, with any of +{', +'.join(ADDITIONS)}, and onnxruntime, not {peer!r}"
+                f"--peers takes torch, with any of +{', +'.join(ADDITIONS)}, onnxruntime and a folder (a "
+                f"slash is in its name), not {peer!r}"
             )
     for peer in [peer for peer in peers if missing(peer)]:
         print(f"left out: {peer} ({missing(peer)})", flush=True)

@@ -5,6 +5,7 @@ compilation cache, on by default in our command line). Also the time of `import 
 it (python -X importtime).
 
     python -m ttl_jax bench startup --model=resnet50 --size=128 --repeats=5
+    python -m ttl_jax bench startup --beside=../before  # another checkout of this project, in turn with this
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ cpu.jax_step({model!r}, {size}, {batch}, "train")()
 """
 
 
-def seconds_of(code: str, environment: dict[str, str]) -> float:
+def seconds_of(code: str, root: Path, environment: dict[str, str]) -> float:
     """Seconds from the start of a Python process until it has run this code, in wall time."""
     command = [sys.executable, "-c", f"{code}\nimport time; print(time.time())"]
     start = time.time()
-    ran = subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    ran = subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
     return float(ran.stdout.split()[-1]) - start
 
 
-def slowest_imports(environment: dict[str, str], count: int) -> list[tuple[str, float]]:
+def slowest_imports(root: Path, environment: dict[str, str], count: int) -> list[tuple[str, float]]:
     """The modules that `import ttl_jax` spends most time in itself, in seconds."""
     command = [sys.executable, "-X", "importtime", "-c", "import ttl_jax"]
-    ran = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
+    ran = subprocess.run(command, env=environment, cwd=root, check=True, capture_output=True, text=True)
     rows = [line.removeprefix("import time:").split("|") for line in ran.stderr.splitlines()[1:]]
     found = [(name.strip(), float(own) / 1e6) for own, _, name in rows]
     return sorted(found, key=lambda row: -row[1])[:count]
@@ -58,19 +59,31 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--size", type=int, default=128, help="image edge in pixels")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--beside", type=Path, help="the folder of another checkout")
     given = parser.parse_args(arguments)
-    folder = str(Path(__file__).parent)
-    code = FIRST_STEP.format(folder=folder, model=given.model, size=given.size, batch=given.batch)
+    roots = [ROOT] + ([given.beside.absolute()] if given.beside else [])
+    if not (roots[-1] / "benchmarks" / "cpu.py").exists():
+        parser.error(f"--beside={given.beside}: no checkout of this project is there")
+    words = {"model": given.model, "size": given.size, "batch": given.batch}
+    first = {root: FIRST_STEP.format(folder=str(root / "benchmarks"), **words) for root in roots}
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "TTL_JAX_CACHE": cache}
-        imports = [seconds_of("import ttl_jax", environment) for _ in range(given.repeats)]
-        print(f"import ttl_jax          {spread(imports)}", flush=True)
-        for name, own in slowest_imports(environment, 3):
-            print(f"  {name:22}{own:.3f} s")
-        what = f"{given.model}, {given.size} px, batch {given.batch}"
-        print(f"cold start, first step  {seconds_of(code, environment):.1f} s ({what})", flush=True)
-        warm = [seconds_of(code, environment) for _ in range(given.repeats)]
-        print(f"warm start, first step  {spread(warm)}", flush=True)
+        environments = {root: os.environ | {"TTL_JAX_CACHE": f"{cache}/{i}"} for i, root in enumerate(roots)}
+        imports: dict[Path, list[float]] = {root: [] for root in roots}
+        warm: dict[Path, list[float]] = {root: [] for root in roots}
+        for _ in range(given.repeats):
+            for root in roots:
+                imports[root].append(seconds_of("import ttl_jax", root, environments[root]))
+        cold = {root: seconds_of(first[root], root, environments[root]) for root in roots}
+        for _ in range(given.repeats):
+            for root in roots:
+                warm[root].append(seconds_of(first[root], root, environments[root]))
+        print(f"{given.model}, {given.size} px, batch {given.batch}")
+        for root in roots:
+            print(f"{root}\nimport ttl_jax          {spread(imports[root])}")
+            for name, own in slowest_imports(root, environments[root], 3):
+                print(f"  {name:22}{own:.3f} s")
+            print(f"cold start, first step  {cold[root]:.1f} s")
+            print(f"warm start, first step  {spread(warm[root])}")
 
 
 if __name__ == "__main__":
