@@ -173,8 +173,10 @@ def test_a_file_and_the_metadata_server_are_notices_too(tmp_path, monkeypatch):
 
 def test_a_closed_terminal_is_a_notice_and_what_is_printed_after_is_no_error(tmp_path, heard):
     code = (
-        "import fcntl, sys, termios, time\nfrom pathlib import Path\n"
-        "from ttl_jax.system.preemption import watch\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "import fcntl, signal, sys, termios, time\nfrom pathlib import Path\n"
+        "from ttl_jax.system.preemption import watch\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # nohup's children ignore it
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         "with watch() as notice:\n    print('ready', flush=True)\n"
         "    while not notice.asked(): time.sleep(0.01)\n"
         "    print('saved', flush=True)\n    Path(sys.argv[1]).write_text(notice.reason)\nsys.exit(75)"
