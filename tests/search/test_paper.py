@@ -27,7 +27,7 @@ def test_only_the_winners_of_the_stages_look_at_the_test_split(tmp_path, config,
     monkeypatch.setattr(paper, "BATCHES", ())  # no latencies: seconds a network, and not looked at here
     set_fields(config, {
         "search.kind": "all", "search.seeds": 2, "search.units": "1,2,8", "search.stages": "",
-        "model.name": "cbr_tiny", "data.image_size": 96, "total_steps": 1,
+        "model.name": "cbr_tiny", "data.image_size": 96, "total_steps": 1, "report": False,
     })  # fmt: skip
     found = paper.paper(config, tmp_path, larger)
     rows = {row["method"]: row for row in found["rows"]}

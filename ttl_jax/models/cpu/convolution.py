@@ -4,7 +4,7 @@ XLA's CPU backend runs depthwise convolutions, and the weight gradients of 1x1 c
 times slower than the same sums written as shifted multiply-adds and as matrix products, and the input
 gradients of strided kernels, and of wide ones on small maps, up to 2 times slower (benchmarks/NOTES.md).
 What a weight gradient takes, a transposed copy of the input, it makes in the forward pass already and
-keeps until then, and it makes it from whatever the input is made of, reading all of that in strides.
+keeps until then.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from jax.interpreters import ad
 
 from ttl_jax.models import cpu
 from ttl_jax.models.cpu import winograd
-from ttl_jax.models.cpu.in_order import written, zero_of
+from ttl_jax.models.cpu.in_order import zero_of
 from ttl_jax.models.cpu.operation import operation
 from ttl_jax.typing import Array, Float
-
-# Values of a map from which on reading in strides is dearer than a loop: 4 MB, caches no longer help.
-LARGE = 1 << 20
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -168,8 +165,7 @@ ad.defbilinear(
 
 
 def _late_dw(geometry: Geometry, x: Array, g: Array) -> Array:
-    late = written if x.size >= LARGE else jnp.add
-    return plain_kernel_gradient(geometry, late(x, zero_of(g)), g)
+    return plain_kernel_gradient(geometry, x + zero_of(g), g)
 
 
 class Forms(NamedTuple):

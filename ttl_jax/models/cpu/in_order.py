@@ -7,7 +7,6 @@ These functions change no value.
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax import lax
 
 from ttl_jax.typing import Array, Float
 
@@ -20,21 +19,6 @@ def zero_of(g: Float[Array, "*shape"]) -> Float[Array, ""]:
     """
     first = g[(0,) * g.ndim]
     return jnp.where(jnp.abs(first) == -1, first, 0)
-
-
-def written(x: Array, zero: Array) -> Array:
-    """Return x, written down as it lies, not before `zero` (of `zero_of`) is there.
-
-    XLA fuses nothing across a loop, and does not know that this one goes round once. So a transposed copy of
-    x, which comes next, is a copy, in blocks, and not whatever x is made of, read in strides.
-    """
-
-    def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        _, x = carry
-        first = lax.slice(x, (0,) * x.ndim, (1,) * x.ndim) + zero
-        return jnp.bool_(False), lax.dynamic_update_slice(x, first, (0,) * x.ndim)
-
-    return lax.while_loop(lambda carry: carry[0], once, (zero == 0, x + zero))[1]
 
 
 def made_once(value: Array) -> Array:
