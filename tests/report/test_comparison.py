@@ -506,12 +506,24 @@ def test_the_figures_are_files_that_stand_alone(found, made):
     assert len(costs) >= 5 and named <= set(files) <= named | {"differences"}
     for name, svg in files.items():
         texts = "".join(ElementTree.fromstring(svg).itertext())  # well-formed, with its namespace
-        assert "var(--" not in svg and "#1b1f24" in svg
+        assert (
+            "var(--" not in svg and "#1b1f24" in svg and re.match(r'<svg [^>]*width="\d+" height="\d+"', svg)
+        )
         if name.startswith("differences_"):
             assert name.removeprefix("differences_") in texts
             assert all(strategy in texts for strategy in SIGNALS if strategy != "full")
     one = dict(zip(sets, (files[f"differences_{name}"] for name in sets), strict=True))
     assert one["breast"] != one["ham_10000"]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(3, [1, 2, 3]), (10, [*range(1, 11)]), (20, [*range(1, 21, 2)])]
+)
+def test_ranks_on_the_line_are_evenly_apart(count, shown):
+    friedman = {"strategies": [f"s{number}" for number in range(count)], "critical_difference": 1.5,
+                "ranks": [number + 1.25 for number in range(count)]}  # fmt: skip
+    texts = re.findall(r">(\d+)</text>", comparison_figures.critical_difference(friedman))
+    assert [int(text) for text in texts] == shown
 
 
 def test_a_page_stays_below_five_megabytes():

@@ -114,11 +114,11 @@ def panels(count: int, height: float, title: str, label: str) -> Iterator[tuple[
 
 
 def as_file(svg: str) -> str:
-    """A figure of a page as a file of its own, with its colours on white."""
+    """A figure of a page as a file of its own, of its size and with its colours on white."""
     plain = re.sub(r"var\(--[\w-]+, (#\w+)\)", r"\1", svg)
-    return plain.replace('<svg role="img"', '<svg xmlns="http://www.w3.org/2000/svg" role="img"', 1).replace(
-        'style="', 'style="background: #ffffff; ', 1
-    )
+    wide, high = (float(side) * 4 / 3 for side in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', plain)[0])
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{high:.0f}" '
+    return plain.replace("<svg ", opening, 1).replace('style="', 'style="background: #ffffff; ', 1)
 
 
 def as_image(text: str, title: str) -> str:

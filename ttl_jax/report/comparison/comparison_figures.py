@@ -67,9 +67,9 @@ def critical_difference(friedman: Mapping[str, Any]) -> str:
         low, high = 1.0, float(len(names))
         span = high - low
         axes.plot([low, high], [0, 0], color=MUTED, linewidth=1)
-        for tick in np.unique(np.linspace(low, high, min(len(names), 9)).round()):
+        for tick in range(1, len(names) + 1, math.ceil(len(names) / 12)):
             axes.plot([tick, tick], [0, 0.12], color=MUTED, linewidth=1)
-            axes.text(tick, 0.18, f"{tick:.0f}", ha="center", va="bottom", fontsize=8, color=MUTED)
+            axes.text(tick, 0.18, f"{tick}", ha="center", va="bottom", fontsize=8, color=MUTED)
         for place, index in enumerate(order):
             left = place < half
             level = -(top + 0.24 * (place if left else len(names) - 1 - place))
