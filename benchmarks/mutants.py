@@ -3,8 +3,9 @@
 Cosmic Ray's operators change one token of the code; the tests that run the changed line must notice. Every
 package has the same number of mutants, at most a third of them another number. Tests are chosen by
 coverage (one recorded run of the packages' tests), the fastest first, up to `--budget` seconds. The same
-command goes on where it was stopped; `--again` runs the survivors against the present tests; `--table`
-prints the table and the survivors with their lines.
+command goes on where it was stopped; `--again` runs the survivors against the present tests, whole files
+of them; `--table` prints the table and the survivors with their lines. A survivor that changes nothing is
+given a "reason" in WORKDIR/mutants.jsonl by hand, and is not run again.
 Needs `pip install -e '.[mutants]'`.
 """
 
@@ -125,10 +126,11 @@ class Coverage:
         return cls(workdir / "coverage", seconds)
 
     def tests(self, module: str, line: int, budget: float) -> list[str]:
-        """The tests that run a line, then the others of their files; the fastest of each first.
+        """The module's own tests, those that run a line, then the others of their files; the fastest first.
 
-        A line that is run by imports has the tests that run its module. The others count since a fixture or
-        a compiled program that two tests share is recorded for the first of them alone.
+        A module's own are in the file that is named after it. A line that is run by imports has the tests
+        that run its module. The others count since a fixture or a compiled program that two tests share is
+        recorded for the first of them alone.
         """
         from coverage.numbits import numbits_to_nums
 
@@ -141,15 +143,25 @@ class Coverage:
         every = [(name.rpartition("|")[0], numbits_to_nums(bits)) for name, bits in rows if name]
         found = {name for name, lines in every if line in lines} or {name for name, _ in every}
         files = {name.partition("::")[0] for name in found}
-        others = {name for name in self.seconds if name.partition("::")[0] in files} - found
-        chosen, spent = [], 0.0
-        for names in (found, others):
+        of_files = {name for name in self.seconds if name.partition("::")[0] in files}
+        own = {name for name in self.seconds if f"/test_{Path(module).stem}.py::" in name}
+        chosen: list[str] = []
+        spent = 0.0
+        for names in (own, found - own, of_files - found - own):
             for name in sorted(names, key=lambda name: (self.seconds.get(name, 1.0), name)):
                 spent += self.seconds.get(name, 1.0)
                 if chosen and spent > budget:
                     return chosen
                 chosen.append(name)
         return chosen
+
+
+def whole_files(module: str, tests: Sequence[str]) -> list[str]:
+    """The files of these tests as they are now, that which is named after the module first."""
+    package, stem = Path(module).parts[1], Path(module).stem
+    own = f"tests/{package}/test_{stem}.py"
+    files = dict.fromkeys(name.partition("::")[0] for name in tests)
+    return ([own] if (ROOT / own).exists() else []) + [file for file in files if file != own]
 
 
 def noticed(tree: Path, module: str, text: str, tests: Sequence[str], limit: float) -> str:
@@ -216,9 +228,8 @@ def table(rows: Sequence[dict[str, object]]) -> str:
         lines.append(f"| {package or 'all'} | {len(held)} | {killed} | {share} |")
     for row in rows:
         if row["outcome"] == "survived":
-            now = mutated(Mutant(*(row[key] for key in ("module", "operator", "occurrence", "line"))))  # type: ignore[arg-type]
-            text = now.splitlines()[int(str(row["line"])) - 1].strip()
-            lines.append(f"- {row['module']}:{row['line']} {row['operator']}: `{text}`")
+            reason = f": {row['reason']}" if "reason" in row else ""
+            lines.append(f"- {row['module']}:{row['line']} `{row['text']}`{reason}")
     return "\n".join(lines)
 
 
@@ -229,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests a mutant")
-    parser.add_argument("--again", action="store_true", help="run the survivors again")
+    parser.add_argument("--again", action="store_true", help="run the survivors that have no reason again")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args(arguments)
     workdir: Path = given.workdir.absolute()
@@ -244,23 +255,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import flax.linen, grain, optax, orbax.checkpoint, pytest, scipy.stats, sklearn.metrics  # noqa: E401, F401, I001
 
         if given.again:
-            rows = [row for row in rows if row["outcome"] != "survived"]
+            rows = [row for row in rows if row["outcome"] not in ("survived", "error") or "reason" in row]
         known, controlled = {(row["module"], row["operator"], row["occurrence"]) for row in rows}, False
         for mutant in sampled(given.count, given.seed):
             if (mutant.module, mutant.operator, mutant.occurrence) in known:
                 continue
             tests = coverage.tests(mutant.module, mutant.line, given.budget)
+            tests, limit = (
+                (whole_files(mutant.module, tests), 3600) if given.again else (tests, 3 * given.budget + 60)
+            )
             began = time.monotonic()
             if not controlled and tests:
                 control(tree, mutant.module, tests, given.budget)
                 controlled, began = True, time.monotonic()
-            outcome = (
-                noticed(tree, mutant.module, mutated(mutant), tests, 3 * given.budget + 60)
-                if tests
-                else "survived"
-            )
+            outcome = noticed(tree, mutant.module, mutated(mutant), tests, limit) if tests else "survived"
             seconds = round(time.monotonic() - began, 1)
-            rows.append(asdict(mutant) | {"outcome": outcome, "tests": len(tests), "seconds": seconds})
+            text = mutated(mutant).splitlines()[mutant.line - 1].strip()
+            rows.append(
+                asdict(mutant) | {"text": text, "outcome": outcome, "tests": len(tests), "seconds": seconds}
+            )
             done.write_text("".join(json.dumps(row) + "\n" for row in rows))
             print(mutant.module, mutant.line, mutant.operator, outcome, len(tests), seconds, flush=True)
     print(table(rows))

@@ -120,3 +120,12 @@ def test_the_tables_of_deployment_and_exports_are_their_files():
         assert parts
         for rows in parts.values():
             assert benchmark.table(rows) in text
+
+
+def test_the_table_of_mutants_is_its_file():
+    page, benchmark = (RESULTS.parent / "reliability.md").read_text(), benchmark_of("mutants")
+    rows = [json.loads(line) for line in (RESULTS / "mutants.jsonl").read_text().splitlines()]
+    assert len(rows) == 300 and benchmark.table(rows) in page
+    killed = [row["outcome"] in ("killed", "timeout") for row in rows]
+    assert sum(killed) >= 0.92 * len(rows)
+    assert all("reason" in row for row, known in zip(rows, killed, strict=True) if not known)

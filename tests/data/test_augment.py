@@ -109,14 +109,16 @@ def test_rotation_stays_within_its_degrees_and_uses_them():
 
 
 def test_crops_lie_inside_with_the_area_and_aspect_asked_for():
-    side = 16
+    side, aspects = 16, []
     for key in jax.random.split(jax.random.key(2), 300):
         matrix = np.asarray(warp.AFFINE["random_resized_crop"](side, key, 0.3, 1.0))
         height, width = matrix[0, 0], matrix[1, 1]
         assert 0.3 - 1e-5 <= height * width <= 1 + 1e-5
         assert 3 / 4 - 1e-4 <= width / height <= 4 / 3 + 1e-4
+        aspects.append(width / height)
         for share, shift in ((height, matrix[0, 2]), (width, matrix[1, 2])):
             assert abs(shift) + share * side / 2 <= side / 2 + 1e-3
+    assert min(aspects) < 0.8 and max(aspects) > 1.25 and abs(np.mean(np.log(aspects))) < 0.03
 
 
 def test_brightness_contrast_saturation_follow_their_formulas(images, keys):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ttl_jax.data.augment.colour import COLOUR, STAINS
 
@@ -97,3 +98,29 @@ def test_hair_draws_thin_dark_lines_and_nothing_else():
         assert after.max() <= 200.001 and after.min() >= 0
         covered.append((np.abs(after - skin).max(-1) > 5).mean())
     assert 0 < np.mean(covered) < 0.15 and np.ptp(covered) > 0
+
+
+def test_a_hair_is_dark_along_its_curve_and_nowhere_else():
+    image, count = np.full((64, 64, 3), 220.0, np.float32), 0
+    for seed in range(12):
+        after = step("hair", image, seed, 1)
+        changed = np.abs(after - image).max(-1) > 1e-3
+        ends_key, bend_key, width_key, _, present_key = jax.random.split(
+            jax.random.split(jax.random.key(seed), 1)[0], 5
+        )
+        if not jax.random.bernoulli(present_key):
+            assert not changed.any()
+            continue
+        angles = np.asarray(jax.random.uniform(ends_key, (2,), maxval=2 * np.pi))
+        ends = 0.5 + 0.75 * np.stack([np.sin(angles), np.cos(angles)], 1)  # on a circle round the image
+        bend = np.asarray(jax.random.uniform(bend_key, (2,), minval=-0.25, maxval=0.25))
+        t = np.linspace(0, 1, 5000)[:, None]  # Bezier's quadratic curve
+        curve = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * (ends.mean(0) + bend) + t**2 * ends[1]
+        place = np.stack(np.meshgrid(*[np.arange(64) / 64] * 2, indexing="ij"), -1).reshape(-1, 2)
+        away, _ = cKDTree(curve).query(place)
+        width = float(jax.random.uniform(width_key, (), minval=0.003, maxval=0.009))
+        away = away.reshape(64, 64)
+        assert not changed[away > 1.5 * width + 0.004].any()  # .004: the curve is drawn in straight pieces
+        assert changed[away < 1.5 * width - 0.004].all()
+        count += changed.any()
+    assert count >= 3

@@ -15,6 +15,7 @@ from ttl_jax import data
 from ttl_jax.data import DataConfig
 from ttl_jax.data.images.decode import Geometry, UnreadableImageError, decode
 from ttl_jax.data.images.limits import check_pixels
+from ttl_jax.data.sources.dicom_limits import check_size
 from ttl_jax.data.sources.nifti import read_volume
 from ttl_jax.data.sources.npz import read_npz
 from ttl_jax.errors import UserError
@@ -42,6 +43,14 @@ def saved(image, kind, **options):
 def read(tmp_path, content, name="x.png"):
     (tmp_path / name).write_bytes(content)
     return decode(tmp_path / name, Geometry(16))
+
+
+@pytest.mark.parametrize("size", [(200, 40), (40, 200), (200, 200)])
+def test_a_frame_that_is_wider_or_higher_than_its_file_says_is_refused(size):
+    frame = saved(Image.new("L", size), "jpeg")
+    check_size(frame, *size)
+    with pytest.raises(UnreadableImageError, match=f"40 x 40 pixels, but its frame is {size[0]} x {size[1]}"):
+        check_size(frame, 40, 40)
 
 
 BYTES = {

@@ -73,6 +73,11 @@ FAULTS = [
     ("val_labels", lambda x: x[:-1], "val_labels are 3 labels for 4 images"),
     ("train_labels", lambda x: x.astype(np.float32) / 2, "labels are float"),
     ("train_labels", lambda x: x.astype(np.int64) - 1, "image train/000000 has class -1"),
+    (
+        "train_labels",
+        lambda x: np.where(np.arange(20)[:, None] == 7, -1, x.astype(np.int64)),
+        "image train/000007 has class -1",
+    ),
     ("val_labels", lambda x: x.repeat(2, 1), "labels of .1, 2. columns"),
 ]
 

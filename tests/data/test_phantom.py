@@ -263,3 +263,22 @@ def test_a_wrong_field_is_the_users_to_mend(change, message):
 def test_a_foreign_id_is_refused():
     with pytest.raises(UserError, match="no phantom image id"):
         ph.masks(CONFIG, ["patient7"])
+
+
+MEANS = {  # grey level of each channel over eight patients at 32 px, and its deviation
+    "radiograph": ([153.84] * 3, [64.58] * 3),
+    "mri": ([70.55] * 3, [74.29] * 3),
+    "histology": ([203.23, 149.5, 219.84], [38.2, 39.19, 21.25]),
+    "dermoscopy": ([185.43, 142.02, 122.09], [47.7, 42.07, 39.71]),
+    "endoscopy": ([151.42, 88.42, 79.64], [66.66, 42.96, 40.42]),
+}
+
+
+@pytest.mark.parametrize("modality", ph.MODALITIES)
+def test_images_stay_what_published_figures_were_measured_on(modality):
+    pictures, _ = sample(ph.Phantom(modality, "texture"), 8, size=32)
+    images = np.stack([picture.image for picture in pictures]).astype(float)
+    images = images if images.ndim == 4 else images[..., None]
+    mean, deviation = MEANS[modality]
+    np.testing.assert_allclose(images.mean((0, 1, 2)), mean, atol=0.01)
+    np.testing.assert_allclose(images.std((0, 1, 2)), deviation, atol=0.01)

@@ -59,6 +59,15 @@ def test_the_half_width_has_a_quantile_for_each_part():
     assert patients_alone.p == pytest.approx(2 * stats.t.sf(0.02 / np.sqrt(3e-4), 80))
 
 
+@pytest.mark.parametrize(
+    ("variance", "freedom", "few"), [(3e-4, 1.5, True), (3e-4, 80.0, False), (0.0, 1.5, False)]
+)
+def test_patients_are_too_few_where_they_differ_and_their_variance_is_hardly_known(variance, freedom, few):
+    found = Components(0.02, Component(variance, freedom), 6e-4, 3, 4, 90)
+    assert found.few_patients == few
+    assert found.caveat == ("too few patients: how far they differ is hardly known" if few else None)
+
+
 def test_patients_freedom_is_about_the_number_of_patients_that_matter():
     random = np.random.default_rng(1)
     many = [paired_components(*drawn(random, patients=200, apart=1.0)).patients.freedom for _ in range(20)]

@@ -197,6 +197,14 @@ def test_the_bound_is_clopper_and_pearsons_and_counts_patients():
     assert conformal._least_share(np.ones(40, bool), np.arange(40) // 4, 0.05) == pytest.approx(0.05**0.1)
 
 
+def test_a_decision_is_left_below_the_threshold_by_hand():
+    rule = conformal.Abstention(0.9, 0.75, 0.5, 0.9, 0.8)
+    chances = np.array([[0.75, 0.25, 0.0], [0.125, 0.625, 0.25], [0.0, 0.125, 0.875]])
+    np.testing.assert_array_equal(rule.abstains(chances, "multiclass"), [False, True, False])
+    each_label = [[False, False, False], [False, True, False], [False, False, False]]
+    np.testing.assert_array_equal(rule.abstains(chances, "multilabel"), each_label)
+
+
 def test_an_accuracy_that_is_not_reached_keeps_nothing():
     rule = fit_abstention(validation(np.array([0, 1, 0, 1]), np.full((4, 2), 0.5)), 0.9)
     assert rule.bound is None and rule.kept == 0 and rule.abstains(np.eye(2), "multiclass").all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ttl_jax.evaluation import delong_covariance, influence, score
+from ttl_jax.evaluation.influence import linearise
 from ttl_jax.evaluation.registry import metrics
 
 METRICS = tuple(each.name for each in metrics() if each.terms is not None)
@@ -87,3 +88,11 @@ def test_a_metric_that_has_no_test_is_refused():
         influence(labels, logits, groups, "ece")
     with pytest.raises(ValueError, match="120 labels and 3 groups"):
         influence(labels, logits, groups[:3])
+
+
+def test_an_example_whose_label_is_unknown_is_of_no_class():
+    labels, logits, _ = generated("multilabel", 2)
+    found = linearise(labels, logits[0], "auroc", "multilabel")
+    for column, parts in zip(labels.T, found.classes, strict=True):
+        assert np.isnan(column).any()
+        assert {tuple(part) for part in parts} == {tuple(column == 0), tuple(column == 1)}

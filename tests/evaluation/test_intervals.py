@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from ttl_jax.evaluation import Predictions, intervals_of, score_interval
+from ttl_jax.evaluation import Predictions, intervals, intervals_of, score_interval
+from ttl_jax.evaluation.influence import Linearised
 from ttl_jax.evaluation.registry import metrics
 
 METRICS = tuple(each.name for each in metrics() if each.terms is not None)
@@ -83,6 +85,24 @@ def test_several_runs_add_what_seeds_change():
     assert apart["auroc"][1] - apart["auroc"][0] > one["auroc"][1] - one["auroc"][0]
     other = Predictions(held[0].ids[::-1], *list(vars(held[0]).values())[1:])
     assert intervals_of([held[0], other]) == {} and set(one) == set(METRICS)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 10])
+def test_two_variances_have_the_degrees_of_freedom_of_their_sum(runs):
+    random = np.random.default_rng(0)
+    losses, place = random.exponential(size=40), np.arange(40)
+    part = Linearised(losses.mean(), (losses - losses.mean()) / 40, ((np.ones(40, bool),),), "share")
+    known = intervals.spread(part, place, (0.0, np.inf), 0.95)
+    for seeds in (known.seen / 3, 3 * known.seen):
+        total = known.seen + seeds  # Satterthwaite 1946
+        freedom = total**2 / (known.seen**2 / known.freedom + seeds**2 / (runs - 1))
+        half = stats.t.ppf(0.975, freedom) * np.sqrt(total) / part.estimate
+        found = intervals._interval(part, place, (0.0, np.inf), 0.95, seeds, runs)
+        assert found == pytest.approx((part.estimate * np.exp(-half), part.estimate * np.exp(half)))
+    half = stats.t.ppf(0.975, known.freedom) * np.sqrt(known.seen) / part.estimate
+    assert intervals._interval(part, place, (0.0, np.inf), 0.95, 0.0, 1)[1] == pytest.approx(
+        part.estimate * np.exp(half)
+    )
 
 
 def test_no_interval_of_one_patient_or_one_class():

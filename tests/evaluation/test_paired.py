@@ -40,9 +40,10 @@ def test_all_exchanges_are_looked_at_where_they_are_few():
     assert paired_permutation(a, b) == pytest.approx(scipy.pvalue)
 
 
-def test_sampled_exchanges_come_near_the_exact_ones():
+@pytest.mark.parametrize("shift", [0.0, 0.2, 0.4, 0.8])  # p from .8 down to .01
+def test_sampled_exchanges_come_near_the_exact_ones(shift):
     random = np.random.default_rng(1)
-    a, b = random.normal(size=(2, 14)) + np.array([[0.4], [0.0]])
+    a, b = random.normal(size=(2, 14)) + np.array([[shift], [0.0]])
     assert paired_permutation(a, b, resamples=9999) == pytest.approx(
         paired_permutation(a, b, resamples=2**14), abs=0.015
     )

@@ -137,6 +137,8 @@ def test_a_file_is_run_again_where_it_changed_and_never_for_reading_results(tmp_
         labels, logits, _ = generated()
         assert registry.selectable(f"{file}:doubled").name == "doubled"
         assert score(labels, logits[0], "ab", "multiclass")["doubled"] == factor
+    file.write_text("def halved(labels, probabilities):\n    return 0.5\n")
+    assert registry.metric(f"{file}:halved").name == registry.metric("halved").name == "halved"
     file.write_text("raise RuntimeError\n")
     other = registry.known_metric(f"{file}:another")
     assert (other.name, other.title, other.sign, other.terms) == ("another", "another", 1.0, None)

@@ -61,6 +61,8 @@ def test_temperatures_that_say_nothing():
 def test_labels_that_are_all_decided_alike():
     labels = (np.random.default_rng(0).random((200, 2)) < 0.3).astype(float)
     assert "one_class_said" in codes(labels, np.full((200, 2), -2.0), "multilabel")
+    labels[:, 0], labels[:, 1] = 0, 1  # there is nothing to tell apart
+    assert "one_class_said" not in codes(labels, np.where(labels == 1, 2.0, -2.0), "multilabel")
 
 
 def test_the_kept_step_has_the_worst_loss():

@@ -73,6 +73,9 @@ def test_the_best_few_get_more_seeds():
     result, batches = search(seeds=(4, 5, 6), finalists=2, allowance=17 / 3)
     assert {request.seed for batch in batches[:-1] for request in batch} == {4}
     assert len(batches[-1]) == 4 and {request.seed for request in batches[-1]} == {5, 6}
+    tried = {request for batch in batches[:-1] for request in batch if request.budget == 1}
+    best = sorted(tried, key=curve)[-2:]  # the curve is smooth: what the units' neighbours say moves no order
+    assert {request.unit for request in batches[-1]} == {request.unit for request in best}
     assert "after 3 seeds" in result.reason and result.best in {request.unit for request in batches[-1]}
     assert result.score == pytest.approx(curve(Request(result.best)))
 

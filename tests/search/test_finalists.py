@@ -22,6 +22,7 @@ def test_one_seed_says_nothing_and_a_failed_unit_is_out():
     assert rivals({4: [0.9], 8: [0.1]}) == (4, 8)
     assert rivals({4: [0.9, 0.9], 8: [float("nan"), 0.99]}) == (4,)
     assert rivals({}) == ()
+    assert rivals({4: [0.9, 0.9], 8: [0.9, 0.9]}) == (4, 8)  # nothing tells them apart
 
 
 def test_more_rivals_need_a_wider_gap():

@@ -112,6 +112,8 @@ def test_several_units_are_opened_side_by_side():
     ("options", "message"),
     [
         ({"rungs": (0.5, 0.25, 1.0)}, "must rise from above 0 to 1"),
+        ({"rungs": (0.0, 1.0)}, "must rise from above 0 to 1"),
+        ({"rungs": (-0.5, 1.0)}, "must rise from above 0 to 1"),
         ({"rungs": (0.5,)}, "must rise from above 0 to 1"),
         ({"eta": 1.0}, "eta=1.0 must be above 1"),
         ({"seeds": (1, 1)}, "different numbers"),

@@ -122,6 +122,8 @@ def test_the_bayesian_search_goes_on_from_its_pilot(tmp_path, config, datasets):
         ("units", "1-99", "is no candidate"),
         ("workers", 0, "search.workers=0 must be 1 or more"),
         ("seeds", 3, "is for method=halving"),
+        ("pilot", 1.5, "search.pilot=1.5 must be above 0, up to 1"),
+        ("rungs", (0.5, 1.5), "search.rungs=.* must be above 0, up to 1"),
         ("tolerance", 0.0, "search.tolerance=0.0 must be above 0"),
         ("confidence", 1.0, "search.confidence=1.0 must be between 0 and 1"),
         ("weight", -1.0, "search.weight=-1.0 must be 0 or above"),

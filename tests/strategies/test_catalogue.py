@@ -1,5 +1,6 @@
 """The catalogue: which leaf trains in which phase, rates by depth, and every key on every network."""
 
+import math
 from functools import cache
 
 import jax
@@ -164,3 +165,17 @@ def test_layerwise_up_to_the_last_unit_is_a_linear_probe():
     last, probe = bound("layerwise('stage4/block2')"), bound("linear_probe")
     assert [item.trainable for item in last] == [item.trainable for item in probe]
     assert last[0].still == probe[0].still
+
+
+GRIDS = [
+    (key, option, values) for key, grids in strategies.STRENGTHS.items() for option, values in grids.items()
+]
+SHARES = ("ema.decay", "lp_ft.share", "mixout.p", "stochnorm.p")  # the other strengths have no upper end
+
+
+@pytest.mark.parametrize(("key", "option", "values"), GRIDS)
+def test_strengths_ascend_and_are_taken(key, option, values):
+    assert len(values) > 1 and 0 < values[0] and list(values) == sorted(set(values))
+    assert values[-1] < (1 if f"{key}.{option}" in SHARES else math.inf)
+    made = [strategies.parse(f"{key}({option}={value})") for value in values]
+    assert len(set(map(repr, made))) == len(values)

@@ -110,6 +110,17 @@ def test_bad_rules_are_refused(rules, message):
         strategies.labels(of(*rules), 0, shapes("resnet18"))
 
 
+@pytest.mark.parametrize(
+    ("name", "last"), [("lp_ft", 1), ("gradual_last_first", 5)]
+)  # a head and five stages
+def test_phases_are_numbered_from_0_to_the_last(name, last):
+    strategy, params = strategies.get(name), shapes("resnet18")
+    assert "train" in set(strategies.flatten(strategies.labels(strategy, last, params)).values())
+    for number in (-1, last + 1):
+        with pytest.raises(UserError, match=f"'{name}' has phases 0 to {last} here"):
+            strategies.labels(strategy, number, params)
+
+
 def test_an_unknown_bn_policy_is_refused():
     with pytest.raises(UserError, match="'auto', 'still', 'moving', 'adapted' or 'stochastic.p.'"):
         strategies.bind(of((select.everything, "train"), bn="frozen"), shapes("resnet18"))

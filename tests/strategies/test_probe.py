@@ -1,10 +1,12 @@
 """Auto-RGN and Auto-SNR against NumPy written from Lee et al. 2023 and the authors' code."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ttl_jax import strategies
 from ttl_jax.errors import UserError
+from ttl_jax.strategies.parts.measured_rates import _snr
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 3, 4)}, "norm": {"scale": (4,), "bias": (4,)}},
@@ -146,6 +148,15 @@ def test_a_group_of_zeros_takes_the_largest_ratio_and_does_not_count(zero, param
     assert found[zero] == pytest.approx(max(others.values()) / np.mean(list(others.values())), rel=1e-5)
 
 
+def test_one_group_that_counts_is_its_own_mean(params, batches):
+    paths = ["stem/conv/kernel", "stage1/block1/conv1/kernel"]
+    params[paths[1]] = np.zeros_like(
+        params[paths[1]]
+    )  # its ratio is no number: the stem's kernel alone counts
+    found = measure("auto_rgn(norm='mean')", params, batches)
+    assert [found[path] for path in paths] == pytest.approx([1, 1], rel=1e-5)
+
+
 def test_gradients_of_zero_stop_every_tensor_and_are_no_nan(params):
     still = [{path: np.zeros_like(leaf) for path, leaf in params.items()}]
     assert set(measure("auto_rgn(over='all')", params, still).values()) == {0.0}
@@ -160,6 +171,14 @@ def test_snr_is_a_threshold_on_the_mean_over_batches(params, batches):
     expected = {path: float(value >= threshold * 0.999) for path, value in means.items()}
     assert measure(f"auto_snr(threshold={threshold * 0.999}, over='all')", params, batches) == expected
     assert set(expected.values()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_snr_of_few_channels_has_the_unbiased_variance(channels, rng):
+    gradient = rng.normal(size=(5, channels))
+    variance = gradient.var(axis=-1, ddof=1, keepdims=True) if channels > 1 else 0  # of one there is none
+    expected = (gradient**2 / (variance + 1e-8)).mean()
+    assert float(_snr([jnp.asarray(gradient, jnp.float32)], [])) == pytest.approx(expected, rel=1e-3)
 
 
 def test_snr_never_stops_a_fresh_head(params, batches):

@@ -67,3 +67,12 @@ def test_what_needs_values_first_is_left_to_the_run(tmp_path, config, datasets, 
     programs.claim(config)
     assert not [key for key in (*programs.made, *programs.begun) if key[0] == "step"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("strategy", ["soup", "wise_ft", "stochnorm"])
+def test_what_needs_no_values_is_foreseen(tmp_path, config, datasets, strategy):
+    set_fields(config, {"strategy": f"truncated(2) + {strategy}", "parallel.devices": 1})
+    programs = Programs(keeps=True)
+    foresee(config, tmp_path, datasets, Session(programs=programs))
+    programs.claim(config)
+    assert [key for key in (*programs.made, *programs.begun) if key[0] == "step"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ttl_jax.config import set_fields
@@ -12,7 +13,9 @@ from ttl_jax.evaluation.registry import Merit
 from ttl_jax.system.preemption import Notice, Preempted
 from ttl_jax.training.hooks import HOOKS
 from ttl_jax.training.hooks.early_stop import has_ended
+from ttl_jax.training.hooks.finite import check_finite
 from ttl_jax.training.hooks.pause import Pause, Paused
+from ttl_jax.training.loop_state import LoopState
 from ttl_jax.training.programs import Session
 from ttl_jax.training.progress import Progress
 from ttl_jax.training.run import train
@@ -45,6 +48,19 @@ def test_whether_a_phase_has_ended_is_read_from_its_progress(config, bad, scale,
     progress = Progress(step=9, peak=Merit(0.5, 0.0), bad=bad, plateau=Plateau(scale))
     assert has_ended(trainer, progress, 1e-3) == ended
     assert not has_ended(trainer, replace(progress, peak=None), 1e-3)  # before the phase's first validation
+
+
+@pytest.mark.parametrize("due", ["evaluate", "log", "save", "unseen"])
+def test_a_loss_is_looked_at_before_anything_is_made_of_it(config, due):
+    calls = ((6, {"loss": np.float32([0.5, 0.25])}, [[0, 1], [2, 3]]),)
+    set_fields(config, {"nan_check_steps": 6 if due == "unseen" else 100})
+    now = LoopState(None, Progress(step=6), None, 9, dispatched=calls)
+    seen = check_finite(
+        SimpleNamespace(config=config), replace(now, **({due: True} if due != "unseen" else {}))
+    )
+    assert seen.figures == {"loss": 0.25} and seen.looked_at == 6 and seen.dispatched == ()
+    config.nan_check_steps = 100
+    assert check_finite(SimpleNamespace(config=config), now) is now  # nothing is due
 
 
 def test_a_callers_hooks_see_the_moments_of_a_run(tmp_path, config, datasets, capsys):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from ttl_jax.errors import UserError
 from ttl_jax.training.records import loggers
 from ttl_jax.training.records.event_log import EventLog
+from ttl_jax.training.records.loggers import wandb
 
 TRAIN = {"step": 2, "epoch": 0.5, "phase": "all", "loss": 0.75, "lr": 0.125}
 VAL = {"split": "val", "step": 2, "epoch": 0.5, "loss": 0.5, "auroc": None, "absent": ["x"]}
@@ -104,6 +107,23 @@ def test_wandb_works_offline(tmp_path, monkeypatch):
     while not all(tag in record.read_bytes() for tag in tags):
         assert time.monotonic() < until, record.read_bytes()
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("mode", "resume"), [(None, None), ("offline", None), ("online", "allow")])
+def test_wandb_takes_a_run_up_again_where_it_is_online(tmp_path, monkeypatch, mode, resume):
+    calls = []
+    stand_in = SimpleNamespace(Settings=dict, init=lambda **about: calls.append(about))
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    for name in ("WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    if mode is not None:
+        monkeypatch.setenv("WANDB_MODE", mode)
+    for _ in range(2):
+        wandb.make(tmp_path, {"seed": 0}).begin(0)
+    first, again = calls
+    assert first == again and first["id"] == (tmp_path / "wandb" / "id").read_text()
+    assert (first["mode"], first["resume"]) == (mode or "offline", resume)
+    assert (first["project"], first["name"], first["config"]) == ("ttl_jax", tmp_path.name, {"seed": 0})
 
 
 def test_nothing_is_left_where_nothing_was_logged(tmp_path):

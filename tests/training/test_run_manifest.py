@@ -127,6 +127,22 @@ def test_each_change_is_told_by_its_kind(tmp_path, table, config, kind):
     assert all(any(text in each for each in found) for text in said), found
 
 
+def test_labels_of_several_columns_are_compared_by_name(tmp_path, table, config):
+    before = made(config, table)
+    count = len(before.ids)
+    labels = np.random.default_rng(0).integers(0, 2, (count, 3)).astype(np.float32)
+    before = replace(before, labels=labels, class_names=("a", "b", "c"))
+    turned = replace(before, labels=labels[:, [1, 2, 0]], class_names=("b", "c", "a"))
+    every = np.arange(count)
+    assert not manifest_changes._other_labels(before, turned, every, every, {}).any()
+    other = turned.labels.copy()
+    other[3, 2] = 1 - other[3, 2]
+    different = manifest_changes._other_labels(before, replace(turned, labels=other), every, every, {})
+    np.testing.assert_array_equal(np.flatnonzero(different), [3])
+    renamed = replace(before, class_names=("a", "b", "d"))
+    assert not manifest_changes._other_labels(before, renamed, every, every, {"c": "d"}).any()
+
+
 def test_what_is_the_same_has_the_same_digest(tmp_path, table, config):
     before = made(config, table)
     before.save(tmp_path)

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ttl_jax.errors import UserError
@@ -369,9 +368,4 @@ def _host_copy(tree: Any) -> Any:
 
 def _shapes(tree: Any) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
-        array = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
-        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=device)
-
-    return jax.tree.map(shape, tree)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree)
