@@ -194,21 +194,14 @@ def tcmalloc() -> str:
 
 def peer_environment(peer: str) -> dict[str, str]:
     """This process's environment without what our command line adds; with the malloc of `peer`."""
-    plain = environment(flags=False, malloc=False)
+    plain = environment(flags=False)
     return plain | {"LD_PRELOAD": tcmalloc()} if "tcmalloc" in peer.split("+") else plain
 
 
-def environment(flags: bool, malloc: bool) -> dict[str, str]:
-    """This process's environment, with or without what our command line adds to it.
-
-    Args:
-        flags: XLA's.
-        malloc: the tunables of malloc.
-    """
-    plain = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
-    added = host.additions(plain, version("jaxlib"), glibc=True)
-    wanted = {"XLA_FLAGS": flags, "GLIBC_TUNABLES": malloc}
-    return plain | {name: value for name, value in added.items() if wanted[name]}
+def environment(flags: bool) -> dict[str, str]:
+    """This process's environment, with or without the XLA_FLAGS that our command line adds to it."""
+    plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return plain | (host.additions(plain, version("jaxlib")) if flags else {})
 
 
 def worker(side: str, model: str, size: int, batch: int, mode: str) -> None:
@@ -301,7 +294,7 @@ def compare(
     for side in ("jax", *peers):
         try:
             if side == "jax" or "/" in side:
-                root, given = ROOT if side == "jax" else Path(side), environment(flags=True, malloc=True)
+                root, given = ROOT if side == "jax" else Path(side), environment(flags=True)
                 script = str(root / "benchmarks" / "cpu.py")
                 children[side] = Child(script, ["jax", *words], given, root)
             else:

@@ -107,7 +107,7 @@ class Trick:
     Attributes:
         without: replaces it.
         model, px, batch, mode: what is timed, as for `bench cpu`.
-        flags, malloc: the environment without it has XLA's flags, malloc's tunables.
+        flags: the environment without it has XLA's flags.
         clock: timed by the clock, on all cores.
     """
 
@@ -117,7 +117,6 @@ class Trick:
     batch: int = 8
     mode: str = "train"
     flags: bool = True
-    malloc: bool = True
     clock: bool = False
 
 
@@ -136,7 +135,6 @@ TRICKS = {
     "recompute": Trick(recompute, "densenet121"),
     "folding": Trick(folding, "densenet121", mode="infer"),
     "xla_flags": Trick(nothing, "resnet50", flags=False, clock=True),
-    "huge_pages": Trick(nothing, "resnet50", malloc=False, clock=True),
     "kept_memory": Trick(kept_memory, "resnet50", clock=True),
 }
 
@@ -184,8 +182,8 @@ def compare(name: str, repeats: int, core: int) -> dict[str, Any]:
     trick = TRICKS[name]
     start = partial(bench.Child, __file__)
     children = {
-        "with": start([name, str(core)], bench.environment(flags=True, malloc=True)),
-        "without": start([f"-{name}", str(core)], bench.environment(trick.flags, trick.malloc)),
+        "with": start([name, str(core)], bench.environment(flags=True)),
+        "without": start([f"-{name}", str(core)], bench.environment(trick.flags)),
     }
     seconds: dict[str, list[float]] = {side: [] for side in children}
     for _ in range(repeats):

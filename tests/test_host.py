@@ -23,37 +23,33 @@ from ttl_jax.system import host
 host.prepare()
 import jax, jax.numpy as jnp
 jnp.ones(3).sum().block_until_ready()  # an unknown flag would end the process here
-print(os.environ["XLA_FLAGS"], os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
+print(os.environ["XLA_FLAGS"], sys.argv[1:])
 """
 
 
 def test_the_users_own_settings_stay():
-    own = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=128", "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
-    found = additions(own, "0.10.2", glibc=True)
-    assert "GLIBC_TUNABLES" not in found
-    first, *others = found["XLA_FLAGS"].split()
+    own = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=128"}
+    first, *others = additions(own, "0.10.2")["XLA_FLAGS"].split()
     assert first == own["XLA_FLAGS"]
     assert [flag.split("=")[0] for flag in others] == ["--xla_cpu_experimental_ynn_fusion_type"]
 
 
 def test_nothing_twice_and_nothing_where_it_is_not_known():
-    done = additions({}, "0.10.2", glibc=True)
-    assert set(done) == {"XLA_FLAGS", "GLIBC_TUNABLES"}
-    assert additions(done, "0.10.2", glibc=True) == {}
-    assert additions({}, "9.9.9", glibc=False) == {}
-    assert additions({"TTL_JAX_PLAIN_HOST": "1"}, "0.10.2", glibc=True) == {}
+    done = additions({}, "0.10.2")
+    assert set(done) == {"XLA_FLAGS"}
+    assert additions(done, "0.10.2") == {}
+    assert additions({}, "9.9.9") == {}
+    assert additions({"TTL_JAX_PLAIN_HOST": "1"}, "0.10.2") == {}
 
 
 def test_a_process_starts_with_them_and_keeps_its_arguments():
-    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
+    clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     clean["JAX_PLATFORMS"] = "cpu"
     ran = subprocess.run(
         [sys.executable, "-c", SEEN, "--a=b c"], env=clean, capture_output=True, text=True, check=True
     )
     assert all(name in ran.stdout for name in XLA_FLAGS)
     assert "['--a=b c']" in ran.stdout
-    if sys.platform == "linux":
-        assert "glibc.malloc.hugetlb=1" in ran.stdout
 
 
 def test_memory_is_given_back(release_memory):

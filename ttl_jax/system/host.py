@@ -1,12 +1,10 @@
 """Environment and memory settings that make JAX fast on a CPU.
 
-Measured in benchmarks/NOTES.md. Three settings before JAX starts:
+Measured in benchmarks/NOTES.md. Two settings before JAX starts:
 
 - XLA:CPU's convolutions by Eigen, which uses all cores, not by YNNPACK, which in jaxlib 0.10 and
   0.12 leaves narrow ones on one core;
-- vectors as wide as the CPU's own (XLA stops at 256 bits unless told otherwise);
-- huge pages from malloc: a step allocates hundreds of MiB anew, and 4-KiB page faults took a third of
-  its time.
+- vectors as wide as the CPU's own (XLA stops at 256 bits unless told otherwise).
 
 Once a step is compiled, malloc keeps what a step frees for the next one (`keep_memory`).
 
@@ -31,7 +29,6 @@ XLA_FLAGS = {
 }
 # An unknown flag ends the process, so they are set for versions of jaxlib that were tried.
 TRIED = ("0.10.", "0.12.")
-TUNABLE = "glibc.malloc.hugetlb"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 GAPS = 4, 16, 64, 256  # MiB: for batches, for a convolution's scratch, for copies of weights
 
@@ -65,40 +62,25 @@ def set_deterministic(wanted: bool) -> None:
         os.environ["XLA_FLAGS"] = deterministic(os.environ.get("XLA_FLAGS", ""))
 
 
-def additions(environment: Mapping[str, str], jaxlib: str, glibc: bool) -> dict[str, str]:
+def additions(environment: Mapping[str, str], jaxlib: str) -> dict[str, str]:
     """The variables to set on top of an environment.
 
     Args:
         environment: environment variables of the process.
         jaxlib: the installed version.
-        glibc: whether malloc is that of glibc.
     """
-    if environment.get("TTL_JAX_PLAIN_HOST"):
-        return {}
-    added = {}
     given = environment.get("XLA_FLAGS", "")
     flags = [f"{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
-    if flags and jaxlib.startswith(TRIED):
-        added["XLA_FLAGS"] = " ".join([*given.split(), *flags])
-    if glibc and "GLIBC_TUNABLES" not in environment:
-        added["GLIBC_TUNABLES"] = f"{TUNABLE}=1"
-    return added
+    if environment.get("TTL_JAX_PLAIN_HOST") or not flags or not jaxlib.startswith(TRIED):
+        return {}
+    return {"XLA_FLAGS": " ".join([*given.split(), *flags])}
 
 
 def prepare() -> None:
-    """Sets the variables; starts this process again where malloc would not see its own otherwise.
-
-    For the start of a command line only: the process must not have done anything yet.
-    """
+    """Sets the variables; for the start of a command line, before JAX starts."""
     from importlib.metadata import version
 
-    names = os.confstr_names if hasattr(os, "confstr_names") else {}
-    glibc = "CS_GNU_LIBC_VERSION" in names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
-    added = additions(os.environ, version("jaxlib"), glibc)
-    os.environ.update(added)
-    if "GLIBC_TUNABLES" in added:
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.environ.update(additions(os.environ, version("jaxlib")))
 
 
 def _libc() -> Any:
