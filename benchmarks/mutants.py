@@ -25,6 +25,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,12 +157,20 @@ class Coverage:
         return chosen
 
 
-def whole_files(module: str, tests: Sequence[str]) -> list[str]:
-    """The files of these tests as they are now, that which is named after the module first."""
-    package, stem = Path(module).parts[1], Path(module).stem
-    own = f"tests/{package}/test_{stem}.py"
-    files = dict.fromkeys(name.partition("::")[0] for name in tests)
-    return ([own] if (ROOT / own).exists() else []) + [file for file in files if file != own]
+def whole_files(coverage: Coverage, module: str, line: int, budget: float) -> list[str]:
+    """As they are now: the module's own file, then those of tests that run a line, the fastest first."""
+    own = f"tests/{Path(module).parts[1]}/test_{Path(module).stem}.py"
+    chosen, spent = ([own] if (ROOT / own).exists() else []), 0.0
+    seconds: Counter[str] = Counter()
+    for name, each in coverage.seconds.items():
+        seconds[name.partition("::")[0]] += each  # type: ignore[assignment]
+    files = {name.partition("::")[0] for name in coverage.tests(module, line, float("inf"))}
+    for file in sorted(files - {own}, key=lambda file: (seconds[file], file)):
+        spent += seconds[file]
+        if chosen and spent > budget:
+            break
+        chosen.append(file)
+    return chosen
 
 
 def noticed(tree: Path, module: str, text: str, tests: Sequence[str], limit: float) -> str:
@@ -260,10 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for mutant in sampled(given.count, given.seed):
             if (mutant.module, mutant.operator, mutant.occurrence) in known:
                 continue
-            tests = coverage.tests(mutant.module, mutant.line, given.budget)
-            tests, limit = (
-                (whole_files(mutant.module, tests), 3600) if given.again else (tests, 3 * given.budget + 60)
-            )
+            choose = partial(whole_files, coverage) if given.again else coverage.tests
+            tests = choose(mutant.module, mutant.line, given.budget)
+            limit = 10 * given.budget + 60 if given.again else 3 * given.budget + 60
             began = time.monotonic()
             if not controlled and tests:
                 control(tree, mutant.module, tests, given.budget)

@@ -1,5 +1,6 @@
 """A data set of bright and dark images, and the config of a search that takes seconds."""
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -47,3 +48,23 @@ def config():
         },
     )  # fmt: skip
     return settings
+
+
+@pytest.fixture
+def axes_of(tmp_path, monkeypatch):
+    """Draws a record; returns the axes of the figure that was saved."""
+    made = []
+
+    class Kept(matplotlib.figure.Figure):
+        def savefig(self, *arguments, **options):
+            made.append(self)
+            super().savefig(*arguments, **options)
+
+    monkeypatch.setattr(matplotlib.figure, "Figure", Kept)
+
+    def draw(module, record):
+        module.draw(record, tmp_path / "x.png")
+        assert (tmp_path / "x.png").stat().st_size > 1000
+        return made[-1].axes
+
+    return draw

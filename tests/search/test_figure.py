@@ -1,30 +1,8 @@
-"""The figures of a search and of its preview hold what their records do."""
+"""The figure of a search holds what its record does."""
 
-import matplotlib.figure
 import numpy as np
-import pytest
 
-from ttl_jax.search import figure, preview
-
-
-@pytest.fixture
-def axes_of(tmp_path, monkeypatch):
-    """Draws a record; returns the axes of the figure that was saved."""
-    made = []
-
-    class Kept(matplotlib.figure.Figure):
-        def savefig(self, *arguments, **options):
-            made.append(self)
-            super().savefig(*arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure, "Figure", Kept)
-
-    def draw(module, record):
-        module.draw(record, tmp_path / "x.png")
-        assert (tmp_path / "x.png").stat().st_size > 1000
-        return made[-1].axes
-
-    return draw
+from ttl_jax.search import figure
 
 
 def test_a_search_s_figure_has_scores_trials_on_the_way_and_prices(axes_of):
@@ -45,20 +23,3 @@ def test_a_search_s_figure_has_scores_trials_on_the_way_and_prices(axes_of):
     np.testing.assert_allclose(best.get_xydata(), [(3, 0.9)])
     assert list(stage.get_xdata()) == [2, 2]
     np.testing.assert_allclose(right.lines[0].get_xydata(), [(1, 1 / 3), (2, 2 / 3), (3, 1)])
-
-
-def test_a_preview_s_figure_scales_each_measure_to_its_range(axes_of):
-    rows = [(0.6, -2.0, 5.0), (0.9, -1.0, 5.0), (0.7, np.nan, 5.0)]
-    record = {
-        "units": [
-            {"unit": unit, "probe": probe, "logme": logme, "h_score": h_score}
-            for unit, (probe, logme, h_score) in enumerate(rows, 1)
-        ],
-        "select": "auroc", "best": 2, "model": "m",
-    }  # fmt: skip
-    (axes,) = axes_of(preview, record)
-    probe, logme, h_score, best = axes.lines
-    np.testing.assert_allclose(probe.get_ydata(), [0, 1, 1 / 3])
-    np.testing.assert_allclose(logme.get_ydata(), [0, 1, np.nan])
-    np.testing.assert_allclose(h_score.get_ydata(), 0)  # all alike
-    assert list(best.get_xdata()) == [2, 2]

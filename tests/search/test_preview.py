@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from ttl_jax.analysis.features import capture, some
 from ttl_jax.analysis.transferability import ridge_probe
 from ttl_jax.errors import UserError
+from ttl_jax.search import preview as preview_module
 from ttl_jax.search.preview import preview, probe_score
 
 
@@ -89,3 +90,20 @@ def test_too_few_images_are_refused(tmp_path, config, datasets):
     with pytest.raises(UserError, match="search.preview_images=5 must be 20 or more"):
         preview(config, tmp_path / "new", datasets)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_preview_s_figure_scales_each_measure_to_its_range(axes_of):
+    rows = [(0.6, -2.0, 5.0), (0.9, -1.0, 5.0), (0.7, np.nan, 5.0)]
+    record = {
+        "units": [
+            {"unit": unit, "probe": probe, "logme": logme, "h_score": h_score}
+            for unit, (probe, logme, h_score) in enumerate(rows, 1)
+        ],
+        "select": "auroc", "best": 2, "model": "m",
+    }  # fmt: skip
+    (axes,) = axes_of(preview_module, record)
+    probe, logme, h_score, best = axes.lines
+    np.testing.assert_allclose(probe.get_ydata(), [0, 1, 1 / 3])
+    np.testing.assert_allclose(logme.get_ydata(), [0, 1, np.nan])
+    np.testing.assert_allclose(h_score.get_ydata(), 0)  # all alike
+    assert list(best.get_xdata()) == [2, 2]

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from ttl_jax.config import set_fields
+from ttl_jax.config import run_config, set_fields
 from ttl_jax.data.dataset import ArrayReader, Dataset
 from ttl_jax.errors import UserError
 from ttl_jax.evaluation import predictions
+from ttl_jax.training import run as run_module
 from ttl_jax.training.hooks.finite import DivergedError
 from ttl_jax.training.hooks.pause import Pause, Paused
 from ttl_jax.training.records.checkpoints import Checkpoints
@@ -263,3 +264,18 @@ def test_bad_batches_are_named_and_so_many_may_change_nothing(tmp_path, config, 
     result = train(config, tmp_path / "two", bad)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.variables))
     assert "skipped, 0 more may be" in capsys.readouterr().out
+
+
+def test_a_batch_that_memory_cannot_hold_is_refused_with_both_sizes(config, monkeypatch):
+    monkeypatch.setattr(run_module, "machine_memory", lambda: 3 * 2**30)
+    set_fields(config, {"data.batch_size": 1 << 16, "data.image_size": 256})
+    side = 2**16 * 256**2 * 3 * run_module.FLOATS / 2**30
+    with pytest.raises(
+        UserError, match=f"data.batch_size=65536 .* take {side:.0f} GiB, and this .* has 3: lower"
+    ):
+        run_module._check_memory(run_config(config))
+
+
+def test_of_one_phase_wise_ft_takes_either_selection(tmp_path, config, datasets):
+    set_fields(config, {"strategy": "truncated(1)+wise_ft(0.5)", "select_phase": "any", "total_steps": 3})
+    assert train(config, tmp_path, datasets).metrics["best_step"] == 3

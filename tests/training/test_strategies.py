@@ -240,6 +240,7 @@ def test_co_tuning_trains_the_source_head_and_drops_it(tmp_path, config, dataset
     path = tmp_path / "source.npz"
     np.savez(path, **weights.export_torch(pretrained, "resnet18"))
     set_fields(config, {"strategy": "cotuning", "model.weights": str(path), "total_steps": 2})
+    config.data.eval_batch_size = 3  # the last batch of 20 is padded
     result = train(config, tmp_path / "run", datasets)
     trained = states[-1][1].params["source_head"]
     assert trained["kernel"].shape == (512, 5)
