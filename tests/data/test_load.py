@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ttl_jax import data
-from ttl_jax.data import DataConfig
+from ttl_jax.data import DataConfig, patient_key
 from ttl_jax.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -419,3 +420,25 @@ def test_images_of_one_colour_are_told(config, class_folders, tmp_path, capsys):
     for duplicates in ("altered", "ignore"):
         with pytest.raises(UserError, match="all 12 images .* show one colour.*transparent throughout"):
             data.load(replace(config, path=str(tmp_path / "clear"), duplicates=duplicates))
+
+
+def test_a_data_set_knows_the_key_that_its_patients_are_hashed_under(tmp_path, monkeypatch):
+    pytest.importorskip("pydicom")
+    from .dicom_files import save_dicom
+
+    pixels = np.random.default_rng(0).integers(0, 4096, (24, 8, 8), dtype=np.uint16)
+    for number, each in enumerate(pixels):
+        save_dicom(tmp_path / "d" / "ab"[number % 2] / f"{number}.dcm", each, PatientID=f"MRN-{number:07}")
+        path = tmp_path / "f" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((each >> 4).astype(np.uint8)).save(path)
+    keys = {}
+    for key in ("one", "other"):
+        monkeypatch.setenv(patient_key.KEY_VARIABLE, key)
+        for name in "df":
+            config = DataConfig(
+                name={"d": "dicom", "f": "folder"}[name], path=str(tmp_path / name), image_size=8
+            )
+            keys[key, name] = data.load(config)["train"].origin.key
+        assert keys[key, "d"] == patient_key.key_digest() != ""
+    assert keys["one", "d"] != keys["other", "d"] and keys["one", "f"] == keys["other", "f"] == ""
