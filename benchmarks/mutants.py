@@ -235,6 +235,7 @@ def table(rows: Sequence[dict[str, object]]) -> str:
         killed = counts["killed"] + counts["timeout"]
         share = f"{killed / max(1, len(held)):.1%}"
         lines.append(f"| {package or 'all'} | {len(held)} | {killed} | {share} |")
+    lines.append("")
     for row in rows:
         if row["outcome"] == "survived":
             reason = f": {row['reason']}" if "reason" in row else ""
