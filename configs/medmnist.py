@@ -4,7 +4,7 @@
 
 Published (Yang et al. 2023; ResNet-18 from scratch, 28 px, 100 epochs, test AUROC / accuracy):
 PneumoniaMNIST .944 / .854, BreastMNIST .901 / .863. Here EfficientNet-Lite0 (ImageNet), the 28 px images
-enlarged to 64 px, 10 epochs, 5 seeds, all else as `compare` has it. The learning rate is chosen on the
+enlarged to 64 px, 10 epochs, 5 seeds (docs/results/medmnist.md). The learning rate is chosen on the
 official validation split; the test is looked at once a run.
 """
 

@@ -129,3 +129,25 @@ def test_the_table_of_mutants_is_its_file():
     killed = [row["outcome"] in ("killed", "timeout") for row in rows]
     assert sum(killed) >= 0.92 * len(rows)
     assert all("reason" in row for row, known in zip(rows, killed, strict=True) if not known)
+
+
+def test_the_anchors_of_medmnist_are_their_file():
+    page = (RESULTS / "medmnist.md").read_text()
+    published = {"pneumoniamnist": ("0.944", "0.854"), "breastmnist": ("0.901", "0.863")}
+    with (RESULTS / "medmnist.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for row in rows:
+        cells = [row["dataset"], row["strategy"]]
+        for name, low, high, known in zip(
+            ("auroc", "accuracy"), ("low", "accuracy_low"), ("high", "accuracy_high"),
+            published[row["dataset"]], strict=True,
+        ):  # fmt: skip
+            score, least, most = (float(row[field]) for field in (name, low, high))
+            cells += [f"{score:.3f} [{least:.3f}, {most:.3f}]", known]
+        assert f"| {' | '.join(cells)} |" in page
+        if row["difference"]:
+            gain, least, most = (
+                f"{100 * float(row[name]):+.1f}" for name in ("difference", "d_low", "d_high")
+            )
+            assert f"{gain} {'points ' * (gain[0] == '+')}[{least}, {most}]".replace("-", "−") in page
